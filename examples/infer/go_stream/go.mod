@@ -1,0 +1,3 @@
+module example.invalid/infer
+
+go 1.21

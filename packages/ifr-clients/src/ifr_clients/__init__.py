@@ -1,0 +1,23 @@
+"""Clients of InsightFace-REST servers, synchronous and asynchronous."""
+
+from ifr_clients._async import IFRClientAsync
+from ifr_clients._server import __version__
+from ifr_clients._sync import IFRClient
+from ifr_clients.errors import IFRConnectionError, IFRError, IFRRejected, IFRResponseInvalid, IFRTimeout
+from ifr_clients.schemas import CompareResponse, FacesResponse, ImageResponse, RecognitionResponse, Took
+
+__all__ = [
+    "CompareResponse",
+    "FacesResponse",
+    "IFRClient",
+    "IFRClientAsync",
+    "IFRConnectionError",
+    "IFRError",
+    "IFRRejected",
+    "IFRResponseInvalid",
+    "IFRTimeout",
+    "ImageResponse",
+    "RecognitionResponse",
+    "Took",
+    "__version__",
+]

@@ -1,0 +1,125 @@
+"""The routes: arguments to a request, and its response to a result. No I/O."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict, TypeVar
+
+from pydantic import BaseModel
+
+from ifr_clients._answers import parse_complete, parse_jpeg, parse_map, parse_recognition, typed
+from ifr_clients._images import request_body
+from ifr_clients._messages import JSON, Call, Request, Response, content_headers
+from ifr_clients._server import USER_AGENT, Settings, split_address
+from ifr_clients.schemas import CompareResponse, RecognitionResponse
+
+M = TypeVar("M", bound=BaseModel)
+Parser = Callable[[Response], M | dict[str, Any]]
+
+
+class ExtractOptions(TypedDict, total=False):
+    """The arguments of `extract` that are fields of its request."""
+
+    threshold: float
+    extract_embedding: bool
+    return_face_data: bool
+    return_landmarks: bool
+    embed_only: bool
+    limit_faces: int
+    min_face_size: int
+    img_req_headers: dict[str, str] | None
+    extract_ga: bool
+    detect_masks: bool
+    verbose_timings: bool
+
+
+class CompareOptions(TypedDict, total=False):
+    """The arguments of `compare` that are fields of its request."""
+
+    threshold: float
+    limit_faces: int
+    min_face_size: int
+    detect_masks: bool
+    img_req_headers: dict[str, str] | None
+
+
+class DrawOptions(CompareOptions, total=False):
+    """The arguments of `draw` that are fields of its request."""
+
+    draw_landmarks: bool
+    draw_scores: bool
+    draw_sizes: bool
+
+
+def extract(
+    settings: Settings, images: Sequence[str | bytes], options: ExtractOptions, *, msgpack: bool, raw: bool
+) -> Call[dict[str, Any] | RecognitionResponse]:
+    """`POST /extract`."""
+    parse: Parser[RecognitionResponse]
+    parse = parse_recognition if raw else typed(parse_complete(len(images)), RecognitionResponse)
+    fields = {**_sendable(options), "msgpack": msgpack}
+    return Call(_post(settings, "/extract", images, fields, msgpack=msgpack), parse)
+
+
+def compare(
+    settings: Settings, images: Sequence[str | bytes], options: CompareOptions, *, msgpack: bool, raw: bool
+) -> Call[dict[str, Any] | CompareResponse]:
+    """`POST /compare`, which Mien has and original servers have not."""
+    parse: Parser[CompareResponse]
+    parse = parse_map if raw else typed(parse_map, CompareResponse)
+    return Call(_post(settings, "/compare", images, _sendable(options), msgpack=msgpack), parse)
+
+
+def draw(settings: Settings, images: Sequence[str | bytes], options: DrawOptions) -> Call[bytes]:
+    """`POST /draw_detections` with one image; always JSON, since original servers read nothing else there."""
+    return Call(_post(settings, "/draw_detections", images, _sendable(options), msgpack=False), parse_jpeg)
+
+
+def health(settings: Settings) -> Call[dict[str, Any]]:
+    """`GET /health`."""
+    return Call(_get(settings.server, "/health", settings.headers), parse_map)
+
+
+def server_info(settings: Settings, server: str | None) -> Call[dict[str, Any]]:
+    """`GET /info` of the client's server, or of another, which never sees the client's key and headers."""
+    if server is None:
+        return Call(_get(settings.server, "/info", settings.headers), parse_map)
+    address, credentials = split_address(server)
+    if address == settings.server:
+        return Call(_get(address, "/info", settings.headers), parse_map)
+    headers = {"User-Agent": USER_AGENT} | ({"Authorization": credentials} if credentials else {})
+    return Call(_get(address, "/info", headers), parse_map)
+
+
+def describe(server: str, info: Mapping[str, Any]) -> str:
+    """What `server_info(show=True)` prints: which models answer, and how they run."""
+    models = info.get("models")
+    models = models if isinstance(models, dict) else {}
+    size = models.get("max_size")
+    sides = " x ".join(str(side) for side in size) if isinstance(size, list) else size
+    lines = {
+        "server": server,
+        "version": info.get("version"),
+        "backend": models.get("inference_backend"),
+        "detection": _with_batch(models.get("det_name"), models.get("det_batch_size")),
+        "recognition": _with_batch(models.get("rec_name"), models.get("rec_batch_size")),
+        "image size": sides,
+    }
+    return "".join(f"{name + ':':<13}{'-' if value is None else value}\n" for name, value in lines.items())
+
+
+def _with_batch(name: Any, batch: Any) -> str | None:
+    return None if name is None else f"{name}, batch size {'-' if batch is None else batch}"
+
+
+def _sendable(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {**options, "img_req_headers": options.get("img_req_headers") or {}}
+
+
+def _post(
+    settings: Settings, path: str, images: Sequence[str | bytes], fields: Mapping[str, Any], *, msgpack: bool
+) -> Request:
+    body = request_body(images, fields, msgpack=msgpack)
+    return Request("POST", settings.server + path, {**settings.headers, **content_headers(msgpack=msgpack)}, body)
+
+
+def _get(server: str, path: str, headers: Mapping[str, str]) -> Request:
+    return Request("GET", server + path, {**headers, "Accept": JSON})

@@ -1,0 +1,89 @@
+"""Which server a client talks to, and as whom."""
+
+import base64
+import math
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import unquote, urlsplit
+
+__version__ = "0.1.0"
+USER_AGENT = f"ifr-clients/{__version__}"
+DEFAULT_HOST = "http://localhost"
+DEFAULT_PORT = 18081
+DEFAULT_TIMEOUT = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a client was made with; never changes."""
+
+    server: str
+    """`scheme://host:port`, and a path where the server lives under one; no trailing slash, no credentials."""
+    headers: Mapping[str, str] = field(repr=False)
+    """Sent with every request to `server`, and to no other."""
+    timeout: float
+    """Seconds a call may take, all its tries together."""
+    retries: int
+    verify: ssl.SSLContext | bool
+
+
+def settings_of(
+    host: str,
+    port: int | None,
+    *,
+    timeout: float,
+    api_key: str | None,
+    headers: Mapping[str, str] | None,
+    retries: int,
+    verify: ssl.SSLContext | bool,
+) -> Settings:
+    """Raises ValueError that names the wrong argument."""
+    server, credentials = split_address(host, port)
+    if retries < 0:
+        raise ValueError(f"retries is {retries}; expected 0 or more")
+    if api_key is not None and credentials is not None:
+        raise ValueError("there are two credentials: api_key and the user in host")
+    all_headers = {"User-Agent": USER_AGENT}
+    authorization = f"Bearer {api_key}" if api_key is not None else credentials
+    if authorization is not None:
+        all_headers["Authorization"] = authorization
+    all_headers |= headers or {}
+    for name, value in all_headers.items():
+        if not (name.isascii() and value.isascii() and name.isprintable() and value.isprintable()):
+            raise ValueError(f"the value of header {name!r} (or api_key) holds what no header can")
+    return Settings(server, all_headers, checked_timeout(timeout), retries, verify)
+
+
+def checked_timeout(timeout: float) -> float:
+    """`timeout` itself, if it is a positive number of seconds; infinity is one."""
+    if math.isnan(timeout) or timeout <= 0:
+        raise ValueError(f"timeout is {timeout}; expected seconds above 0")
+    return timeout
+
+
+def split_address(host: str, port: int | None = None) -> tuple[str, str | None]:
+    """The server's address, and the Authorization header of credentials in `host`.
+
+    A port in `host` wins over `port`; with neither it is the scheme's own.
+    """
+    text = host.strip()
+    parts = urlsplit(text if "://" in text else f"http://{text}")
+    if parts.scheme.lower() not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError(f"host is {host!r}; expected something like 'http://localhost' or 'https://faces.example.com'")
+    try:
+        own = parts.port
+    except ValueError as error:
+        raise ValueError(f"host is {host!r}: {error}") from None
+    if own is not None and port not in (None, own, DEFAULT_PORT):
+        raise ValueError(f"there are two ports: {own} in host and port={port}")
+    chosen = port if own is None else own
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    netloc = name if chosen is None else f"{name}:{chosen}"
+    return f"{parts.scheme.lower()}://{netloc}{parts.path.rstrip('/')}", _basic(parts.username, parts.password)
+
+
+def _basic(user: str | None, password: str | None) -> str | None:
+    if user is None:
+        return None
+    return "Basic " + base64.b64encode(f"{unquote(user)}:{unquote(password or '')}".encode()).decode()

@@ -1,0 +1,51 @@
+"""Small functions for programs around the clients."""
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_TRUE = ("y", "yes", "t", "true", "on", "1")
+_FALSE = ("n", "no", "f", "false", "off", "0")
+
+
+def to_chunks(iterable: Iterable[T], size: int = 10) -> Iterator[list[T]]:
+    """Lists of `size` items, in order; the last may be shorter. Takes no more items ahead than one list."""
+    if size < 1:
+        raise ValueError(f"size is {size}; expected 1 or more")
+    items = iter(iterable)
+    return iter(lambda: list(islice(items, size)), [])
+
+
+def read_image(path: str | PathLike[str]) -> bytes:
+    """The file's bytes, as `mode='data'` takes them. Raises OSError."""
+    return Path(path).read_bytes()
+
+
+def b64_encode_data(data: Iterable[bytes]) -> list[str]:
+    """Each item in base64."""
+    return [base64.b64encode(item).decode() for item in data]
+
+
+def decode_face_data(response: dict[str, Any]) -> dict[str, Any]:
+    """The raw answer itself, with base64 `facedata` decoded to JPEG bytes in place. Raises ValueError."""
+    for image in response.get("data") or ():
+        for face in image.get("faces") or ():
+            if isinstance(face.get("facedata"), str):
+                try:
+                    face["facedata"] = binascii.a2b_base64(face["facedata"])
+                except binascii.Error as error:
+                    raise ValueError(f"a face's facedata is no base64: {error}") from None
+    return response
+
+
+def to_bool(text: str) -> bool:
+    """What words like `yes`, `off` and `1` mean. Raises ValueError for others."""
+    word = text.strip().lower()
+    if word not in _TRUE + _FALSE:
+        raise ValueError(f"{text!r} is neither yes nor no; expected one of {', '.join(_TRUE + _FALSE)}")
+    return word in _TRUE

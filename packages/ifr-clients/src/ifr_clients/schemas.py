@@ -1,0 +1,116 @@
+"""Answers as pydantic models. What a server leaves out is None, what it adds is kept."""
+
+import base64
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, field_serializer, model_validator
+
+_DONE = ("success", "ok")
+
+
+class BaseModelMod(BaseModel):
+    """What all answers share: unknown keys are kept as attributes."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=())
+
+
+class Took(BaseModelMod):
+    """Milliseconds."""
+
+    total_ms: float | None = None
+    read_imgs_ms: float | None = None
+    """Reading the images; with `verbose_timings`."""
+    embed_all_ms: float | None = None
+    """Computing the embeddings; with `verbose_timings`."""
+
+
+class FacesResponse(BaseModelMod):
+    """One face. Pixels are those of the image that was sent."""
+
+    num_det: int | None = None
+    """Rank of this face among the image's detections."""
+    prob: float | None = None
+    """Detection score, 0..1."""
+    size: int | None = None
+    """Width of the box in pixels."""
+    bbox: list[int] | None = None
+    """x1, y1, x2, y2; may reach over the image's edges."""
+    landmarks: list[list[int | float]] | None = None
+    """Left eye, right eye, nose, left and right mouth corner, each x, y; with `return_landmarks`."""
+    norm: float | None = None
+    """Length of the raw embedding."""
+    vec: list[float] | None = None
+    """The embedding, of length 1; with `extract_embedding`."""
+    facedata: bytes | str | None = None
+    """The aligned 112x112 crop as JPEG; with `return_face_data`. The clients decode its base64."""
+    scale: float | None = None
+    """Factor at which the detector saw the image."""
+    gender: int | None = None
+    """0 female, 1 male; with `extract_ga`."""
+    age: int | None = None
+    """Years; with `extract_ga`."""
+    mask: bool | None = None
+    """Whether the face wears a mask; with `detect_masks`."""
+    mask_probs: dict[str, float] | None = None
+    status: str | None = None
+    """Set by original servers, for crops only."""
+    traceback: str | None = None
+
+    @field_serializer("facedata", when_used="json-unless-none")
+    def _as_base64(self, value: bytes | str) -> str:
+        return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+class ImageResponse(BaseModelMod):
+    """One image: its faces, or why there are none."""
+
+    status: str = "success"
+    """`success` or `error`; original servers say `ok` or `failed`."""
+    took_ms: float | None = None
+    faces: list[FacesResponse] | None = None
+    error: str | None = None
+    """Why the image failed."""
+    traceback: str | None = None
+    """The same from an original server."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the image was processed, by either kind of server; it may still have no faces."""
+        return self.status in _DONE and all(face.status in (None, *_DONE) for face in self.faces or ())
+
+    @property
+    def reason(self) -> str | None:
+        """Why the image failed, by either kind of server; None if it did not."""
+        if self.ok:
+            return None
+        told = (self.error, self.traceback, *(face.traceback for face in self.faces or ()))
+        return next((reason for reason in told if reason), "the server gives no reason")
+
+
+class RecognitionResponse(BaseModelMod):
+    """The answer to `extract`: one entry of `data` for each image, in order."""
+
+    took: Took
+    data: list[ImageResponse]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_envelope(cls, answer: Any) -> Any:
+        """Original servers answer crops with `took_ms` in place of `took`."""
+        if not isinstance(answer, dict) or answer.get("took") is not None:
+            return answer
+        return {**answer, "took": {"total_ms": answer.get("took_ms")}}
+
+
+class CompareResponse(BaseModelMod):
+    """The answer to `compare`."""
+
+    took: Took
+    model: str
+    threshold: float
+    """Cosine from which two faces count as the same person."""
+    faces: list[list[FacesResponse]]
+    """Faces of the first and of the second image."""
+    similarity: list[list[float]]
+    """Cosine of each face of the first image with each face of the second."""
+    same: list[list[bool]]

@@ -1,0 +1,165 @@
+"""What goes wrong between client and server, for both clients."""
+
+import socket
+import time
+from email.utils import format_datetime, localtime
+
+import pytest
+
+from ifr_clients import IFRConnectionError, IFRError, IFRRejected, IFRResponseInvalid, IFRTimeout
+
+FINE = {"took": {"total_ms": 0.1}, "data": [{"status": "success", "took_ms": 0.1, "faces": []}]}
+
+
+def test_a_connection_that_is_cut_in_the_answer_is_tried_again(scripted, reply, client_factory):
+    scripted.script = [reply(FINE, cut=True), reply(FINE)]
+
+    assert client_factory(scripted.host).extract(["a.jpg"]) == FINE
+    assert len(scripted.seen) == 2
+
+
+def test_a_connection_that_is_always_cut_is_a_connection_error(scripted, reply, client_factory):
+    scripted.otherwise = reply(FINE, cut=True)
+
+    with pytest.raises(IFRConnectionError, match="the connection broke"):
+        client_factory(scripted.host, retries=1).extract(["a.jpg"])
+
+    assert len(scripted.seen) == 2
+
+
+def test_no_server_is_a_connection_error_that_names_the_address(client_factory):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+
+        with pytest.raises(IFRConnectionError, match=rf"127\.0\.0\.1:{port}/extract: cannot connect"):
+            client_factory("http://127.0.0.1", port, retries=1).extract([])
+
+
+def test_a_name_that_does_not_resolve_is_a_connection_error(client_factory):
+    with pytest.raises(IFRConnectionError, match="cannot connect"):
+        client_factory("http://no-such-host.invalid", retries=0).health()
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again_when_it_says(scripted, reply, client_factory, status):
+    scripted.script = [reply({"detail": "busy"}, status, {"Retry-After": "1"}), reply(FINE)]
+    started = time.monotonic()
+
+    assert client_factory(scripted.host).extract(["a.jpg"]) == FINE
+    assert 1 <= time.monotonic() - started < 2
+
+
+def test_a_busy_server_may_say_when_by_date(scripted, reply, client_factory):
+    at_once = {"Retry-After": format_datetime(localtime())}
+    scripted.script = [reply({}, 503, at_once), reply(FINE)]
+
+    assert client_factory(scripted.host).extract(["a.jpg"]) == FINE
+
+
+def test_a_server_that_stays_busy_is_the_last_refusal(scripted, reply, client_factory):
+    scripted.otherwise = reply({"error": {"code": "overloaded", "message": "full"}}, 429, {"Retry-After": "0"})
+
+    with pytest.raises(IFRRejected) as caught:
+        client_factory(scripted.host, retries=2).extract(["a.jpg"])
+
+    assert (caught.value.status, caught.value.code, caught.value.retry_after) == (429, "overloaded", 0)
+    assert len(scripted.seen) == 3
+
+
+def test_a_wait_that_the_timeout_does_not_allow_is_not_begun(scripted, reply, client_factory):
+    scripted.otherwise = reply({}, 503, {"Retry-After": "30"})
+    started = time.monotonic()
+
+    with pytest.raises(IFRRejected):
+        client_factory(scripted.host).extract(["a.jpg"], timeout=5)
+
+    assert time.monotonic() - started < 1
+    assert len(scripted.seen) == 1
+
+
+@pytest.mark.parametrize("status", [301, 400, 401, 404, 413, 422, 500, 502, 504])
+def test_other_statuses_are_raised_at_once(scripted, reply, client_factory, status):
+    scripted.otherwise = reply({"detail": "no"}, status, {"Retry-After": "0", "X-Request-Id": "abc"})
+
+    with pytest.raises(IFRRejected) as caught:
+        client_factory(scripted.host).extract(["a.jpg"])
+
+    assert (caught.value.status, caught.value.message, caught.value.request_id) == (status, "no", "abc")
+    assert len(scripted.seen) == 1
+
+
+def test_the_page_of_a_proxy_is_read_as_a_sentence(scripted, reply, client_factory):
+    page = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><hr>nginx</body></html>"
+    scripted.otherwise = reply(page, 502, {"Content-Type": "text/html"})
+
+    with pytest.raises(IFRRejected, match="502 http_502: 502 Bad Gateway nginx"):
+        client_factory(scripted.host).extract(["a.jpg"])
+
+
+def test_garbage_in_messagepack_is_an_invalid_response(scripted, reply, client_factory):
+    scripted.otherwise = reply(b"\xc1\xff garbage", headers={"Content-Type": "application/x-msgpack"})
+
+    with pytest.raises(IFRResponseInvalid, match=r"application/x-msgpack, 10 bytes\) does not parse"):
+        client_factory(scripted.host).extract(["a.jpg"])
+
+
+def test_a_page_with_status_200_is_an_invalid_response(scripted, reply, client_factory):
+    scripted.otherwise = reply(b"<html>please log in</html>", headers={"Content-Type": "text/html"})
+
+    with pytest.raises(IFRResponseInvalid, match="text/html"):
+        client_factory(scripted.host).extract(["a.jpg"], raw_response=False)
+
+
+def test_damaged_compression_is_an_invalid_response(scripted, reply, client_factory):
+    scripted.otherwise = reply(b"no gzip", headers={"Content-Encoding": "gzip"})
+
+    with pytest.raises(IFRResponseInvalid, match="compression is damaged"):
+        client_factory(scripted.host).extract(["a.jpg"])
+
+
+@pytest.mark.parametrize("where", ["constructor", "call"])
+def test_a_slow_server_is_a_timeout(scripted, reply, client_factory, where):
+    scripted.otherwise = reply(FINE, delay=2)
+    client = client_factory(scripted.host, **({"timeout": 0.3} if where == "constructor" else {}))
+    started = time.monotonic()
+
+    with pytest.raises(IFRTimeout, match=r"POST http://127\.0\.0\.1:\d+/extract: no complete answer within 0\.3 s"):
+        client.extract(["a.jpg"], **({"timeout": 0.3} if where == "call" else {}))
+
+    assert time.monotonic() - started < 1
+    assert len(scripted.seen) == 1
+
+
+def test_an_answer_that_drips_is_a_timeout_too(scripted, reply, client_factory):
+    scripted.otherwise = reply(FINE, drip=0.05)
+    started = time.monotonic()
+
+    with pytest.raises(IFRTimeout):
+        client_factory(scripted.host).extract(["a.jpg"], timeout=0.4)
+
+    assert time.monotonic() - started < 1
+
+
+def test_the_tries_share_one_timeout(scripted, reply, client_factory):
+    scripted.otherwise = reply(FINE, cut=True, delay=0.15)
+    started = time.monotonic()
+
+    with pytest.raises((IFRTimeout, IFRConnectionError)):
+        client_factory(scripted.host, retries=100).extract(["a.jpg"], timeout=1)
+
+    assert time.monotonic() - started < 1.5
+
+
+def test_a_client_works_again_after_any_failure(scripted, reply, client_factory):
+    client = client_factory(scripted.host, retries=0)
+    for bad in (reply(FINE, cut=True), reply(FINE, delay=1), reply({}, 500), reply(b"\xc1")):
+        scripted.script = [bad]
+        with pytest.raises(IFRError):
+            client.extract(["a.jpg"], timeout=0.3)
+
+        assert client.extract(["a.jpg"])["data"] == []
+
+
+def test_an_infinite_timeout_is_one(scripted, client_factory):
+    assert client_factory(scripted.host, timeout=float("inf")).extract([])["data"] == []

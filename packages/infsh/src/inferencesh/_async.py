@@ -1,0 +1,407 @@
+"""The client for asyncio: what the programs ask for, done on the event loop."""
+# ruff: noqa: ASYNC109 - `timeout` bounds the waiting for a task, as in the client that blocks
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
+
+from inferencesh import _calls, _programs
+from inferencesh._base import BaseClient, Course
+from inferencesh._calls import Page
+from inferencesh._content import Uploadable
+from inferencesh._follow import Follower
+from inferencesh._messages import Call
+from inferencesh._options import RunOptions, UploadFileOptions
+from inferencesh._progress import Progress, reporter
+from inferencesh._status import Task
+from inferencesh._steps import Connect, Disconnect, Do, Emit, Receive, Send, Step, Steps, Together, Wait
+from inferencesh._transport import AsyncConnections, AsyncLine, open_async, send_async
+from inferencesh.errors import InferenceError
+
+T = TypeVar("T")
+
+
+class Drive(Generic[T]):
+    """One program and its connection."""
+
+    def __init__(self, client: "AsyncInference", steps: Steps[T]) -> None:
+        self._client = client
+        self.course = Course(steps)
+        self._line: AsyncLine | None = None
+
+    async def advance(self) -> Task | None:
+        """The next state that the program emits; None at its end."""
+        answer: Any = None
+        while (step := self.course.proceed(answer)) is not None:
+            if isinstance(step, Emit):
+                return step.update
+            try:
+                answer = await self._do(step)
+            except InferenceError as error:
+                answer = error
+        return None
+
+    async def _do(self, step: Step) -> Any:
+        if isinstance(step, Send):
+            return await send_async(self._client._connections(), step)
+        if isinstance(step, Connect):
+            self._line = await AsyncLine.open(self._client._connections(), step)
+            return self._line.head
+        if isinstance(step, Receive) and self._line is not None:
+            return await self._line.receive(step.seconds)
+        if isinstance(step, Wait):
+            await asyncio.sleep(step.seconds)
+        if isinstance(step, Do):
+            return await asyncio.to_thread(step.work)
+        if isinstance(step, Together):
+            return await _together(self._client, step)
+        if isinstance(step, Disconnect):
+            await self._disconnect()
+        return None
+
+    async def _disconnect(self) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close()
+
+    async def close(self) -> None:
+        """Stop, and close the connection."""
+        self.course.close()
+        await self._disconnect()
+
+
+async def _together(client: "AsyncInference", step: Together) -> list[Any]:
+    free = asyncio.Semaphore(step.at_once)
+
+    async def one(steps: Steps[Any]) -> Any:
+        async with free:
+            return await client._run(steps)
+
+    tasks = [asyncio.create_task(one(steps)) for steps in step.programs]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class AsyncTaskStream:
+    """The states of a task as they come: iterate over it, best inside of `async with`, which closes the connection.
+
+    A failed task raises TaskFailed and a cancelled one TaskCancelled, after its last state.
+    """
+
+    def __init__(self, client: "AsyncInference", follower: Follower, progress: Progress | None = None) -> None:
+        self._follower = follower
+        self._progress = progress
+        self._drive = Drive(client, follower.steps())
+        self._closed = False
+
+    @property
+    def task_id(self) -> str:
+        return self._follower.task_id
+
+    @property
+    def task(self) -> Task:
+        """What is known about the task."""
+        return dict(self._follower.task)
+
+    @property
+    def result(self) -> Task | None:
+        """The completed task; None before that, and if there is none."""
+        return self._follower.result
+
+    @property
+    def error(self) -> Exception | None:
+        """What ended the stream, or the task, other than completion."""
+        return self._follower.error
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Task:
+        if self._closed:
+            raise StopAsyncIteration
+        try:
+            update = await self._drive.advance()
+        except BaseException:
+            await self.close()
+            raise
+        if update is None:
+            await self.close()
+            raise StopAsyncIteration
+        if self._progress is not None:
+            self._progress(update)
+        return update
+
+    async def close(self) -> None:
+        """Close the connection; the task goes on."""
+        self._closed = True
+        await self._drive.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class AsyncInference(BaseClient):
+    """Client of a Mien server, for asyncio: one client serves any number of tasks of one event loop.
+
+    `async with` it, or `await close()` it; connections are kept and used again. In another loop it starts anew.
+    """
+
+    def _disconnected(self) -> None:
+        self._http: AsyncConnections | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def tasks(self) -> "AsyncTasks":
+        """Everything about tasks."""
+        return AsyncTasks(self)
+
+    @property
+    def files(self) -> "AsyncFiles":
+        """Everything about files."""
+        return AsyncFiles(self)
+
+    @property
+    def apps(self) -> "AsyncApps":
+        """What can be run."""
+        return AsyncApps(self)
+
+    @property
+    def sessions(self) -> "AsyncSessions":
+        """State that lives in one worker."""
+        return AsyncSessions(self)
+
+    async def close(self) -> None:
+        """Give the connections back. May be called more than once; the next call starts anew."""
+        http, self._http = self._http, None
+        if http is not None and self._loop is asyncio.get_running_loop():
+            await http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    @overload
+    async def run(
+        self, params: Mapping[str, Any], wait: bool = True, stream: Literal[False] = False, **more: Unpack[RunOptions]
+    ) -> Task: ...
+
+    @overload
+    async def run(
+        self, params: Mapping[str, Any], wait: bool = True, *, stream: Literal[True], **more: Unpack[RunOptions]
+    ) -> AsyncTaskStream: ...
+
+    @overload
+    async def run(
+        self, params: Mapping[str, Any], wait: bool = True, stream: bool = False, **more: Unpack[RunOptions]
+    ) -> Task | AsyncTaskStream: ...
+
+    async def run(
+        self,
+        params: Mapping[str, Any],
+        wait: bool = True,
+        stream: bool = False,
+        *,
+        timeout: float | None = None,
+        progress: bool | Progress = False,
+        idempotency_key: str | None = None,
+        upload_paths: bool | None = None,
+        upload_base64: bool | None = None,
+        auto_reconnect: bool = True,
+        max_reconnects: int = 8,
+        reconnect_delay_ms: float = 250,
+        idle_timeout: float | None = None,
+    ) -> Task | AsyncTaskStream:
+        """Run an app: upload the files of `params['input']`, submit the task and wait for its end.
+
+        Returns the completed task; with `wait=False` the task as it was accepted; with `stream=True` a stream of its
+        states. `progress=True` shows them on stderr, a function is called with each. `timeout` bounds the waiting, in
+        seconds. The same `idempotency_key` and params are the same task; each call has its own by default. The other
+        arguments are those of `stream_task` and of the client. Raises TaskFailed, TaskCancelled, APIError,
+        RequirementsNotMetError, UploadError, StreamError, InferenceTimeout, InferenceConnectionError.
+        """
+        options = _programs.stream_options(
+            self._settings, auto_reconnect, max_reconnects, reconnect_delay_ms, idle_timeout, timeout
+        )
+        task = await self._run(
+            _programs.submit(
+                self._settings, params, idempotency_key=idempotency_key, upload_paths=upload_paths,
+                upload_base64=upload_base64,
+            )
+        )  # fmt: skip
+        if not wait and not stream:
+            return task
+        follower = _programs.follower(self._settings, task, options)
+        if stream:
+            return AsyncTaskStream(self, follower, reporter(progress))
+        return await self._run(follower.steps(), reporter(progress))
+
+    async def get_task(self, task_id: str) -> Task:
+        """A task, with everything that the server knows about it."""
+        return await self._run(_programs.simple(self._settings, _calls.get_task(self._settings, task_id)))
+
+    async def cancel(self, task_id: str) -> None:
+        """Cancel a task: at once while it is queued, within its grace period while it runs."""
+        await self._run(_programs.simple(self._settings, _calls.cancel(self._settings, task_id)))
+
+    async def wait_for_completion(
+        self,
+        task_id: str,
+        timeout: float | None = None,
+        *,
+        progress: bool | Progress = False,
+        auto_reconnect: bool = True,
+        max_reconnects: int = 8,
+        reconnect_delay_ms: float = 250,
+        idle_timeout: float | None = None,
+    ) -> Task:
+        """The completed task, once it is completed. Raises InferenceTimeout after `timeout` seconds, else as `run`."""
+        options = _programs.stream_options(
+            self._settings, auto_reconnect, max_reconnects, reconnect_delay_ms, idle_timeout, timeout
+        )
+        return await self._run(_programs.follower(self._settings, task_id, options).steps(), reporter(progress))
+
+    def stream_task(
+        self,
+        task_id: str,
+        *,
+        timeout: float | None = None,
+        progress: bool | Progress = False,
+        auto_reconnect: bool = True,
+        max_reconnects: int = 8,
+        reconnect_delay_ms: float = 250,
+        idle_timeout: float | None = None,
+    ) -> AsyncTaskStream:
+        """A task's states, from the present one on.
+
+        A broken connection is taken up again without loss or repeat: up to `max_reconnects` times in a row without
+        anything new, after pauses from `reconnect_delay_ms` on that double. `idle_timeout`: seconds without even a
+        heartbeat that count as broken. `timeout`: seconds for all of it.
+        """
+        options = _programs.stream_options(
+            self._settings, auto_reconnect, max_reconnects, reconnect_delay_ms, idle_timeout, timeout
+        )
+        return AsyncTaskStream(self, _programs.follower(self._settings, task_id, options), reporter(progress))
+
+    async def upload_file(self, data: Uploadable, options: UploadFileOptions | None = None) -> dict[str, Any]:
+        """Upload a path, bytes, a `data:` URI, a `File` or an open file; the server's record, with its `uri`."""
+        return await self._run(_programs.upload(self._settings, data, options))
+
+    # --- I/O
+
+    def _connections(self) -> AsyncConnections:
+        loop = asyncio.get_running_loop()
+        if self._http is None or self._loop is not loop:
+            self._http, self._loop = open_async(), loop
+        return self._http
+
+    async def _run(self, steps: Steps[T], progress: Progress | None = None) -> T:
+        drive = Drive(self, steps)
+        try:
+            while (update := await drive.advance()) is not None:
+                if progress is not None:
+                    progress(update)
+        finally:
+            await drive.close()
+        return drive.course.ended()
+
+
+class _Namespace:
+    def __init__(self, client: AsyncInference) -> None:
+        self._client = client
+
+    async def _call(self, call: Call[T]) -> T:
+        return await self._client._run(_programs.simple(self._client._settings, call))
+
+
+class AsyncTasks(_Namespace):
+    """`client.tasks`: the client's own methods under short names, and the rest of what can be done with tasks."""
+
+    def __init__(self, client: AsyncInference) -> None:
+        super().__init__(client)
+        self.run = client.run
+        self.get = client.get_task
+        self.cancel = client.cancel
+        self.wait = client.wait_for_completion
+        self.stream = client.stream_task
+
+    async def status(self, task_id: str) -> dict[str, Any]:
+        """A task's status and little else."""
+        return await self._call(_calls.task_part(self._client._settings, task_id, "status"))
+
+    async def logs(self, task_id: str) -> list[dict[str, Any]]:
+        """A task's whole log."""
+        return await self._client._run(_programs.whole_log(self._client._settings, task_id))
+
+    async def delete(self, task_id: str) -> None:
+        """Delete an ended task and its files."""
+        await self._call(_calls.delete(self._client._settings, "tasks", task_id))
+
+    async def list(self, **filters: Any) -> Page:
+        """Tasks, newest first; `filters` are the server's: `status`, `app`, `limit`, `cursor` and more."""
+        return await self._call(_calls.list_tasks(self._client._settings, filters))
+
+
+class AsyncFiles(_Namespace):
+    """`client.files`."""
+
+    def __init__(self, client: AsyncInference) -> None:
+        super().__init__(client)
+        self.upload = client.upload_file
+
+    async def get(self, file_id: str) -> dict[str, Any]:
+        """A file's record."""
+        return await self._call(_calls.record(self._client._settings, "files", file_id))
+
+    async def delete(self, file_id: str) -> None:
+        """Delete a file."""
+        await self._call(_calls.delete(self._client._settings, "files", file_id))
+
+    async def list(self, **filters: Any) -> Page:
+        """Records of files, newest first; `cursor` pages."""
+        return await self._call(_calls.records(self._client._settings, "files", filters))
+
+
+class AsyncApps(_Namespace):
+    """`client.apps`."""
+
+    async def list(self) -> Page:
+        """The apps that can be run."""
+        return await self._call(_calls.records(self._client._settings, "apps"))
+
+    async def get(self, reference: str) -> dict[str, Any]:
+        """One app, `namespace/name[@version]`: its functions, schemas and versions."""
+        return await self._call(_calls.app(self._client._settings, reference))
+
+
+class AsyncSessions(_Namespace):
+    """`client.sessions`: state that is kept in one worker. `run` makes one with `'session': 'new'` in its params."""
+
+    async def list(self) -> Page:
+        """The sessions that live."""
+        return await self._call(_calls.records(self._client._settings, "sessions"))
+
+    async def get(self, session_id: str) -> dict[str, Any]:
+        """One session."""
+        return await self._call(_calls.record(self._client._settings, "sessions", session_id))
+
+    async def keepalive(self, session_id: str) -> dict[str, Any]:
+        """Start its idle time anew."""
+        return await self._call(_calls.keepalive(self._client._settings, session_id))
+
+    async def end(self, session_id: str) -> None:
+        """End it and free its worker."""
+        await self._call(_calls.delete(self._client._settings, "sessions", session_id))

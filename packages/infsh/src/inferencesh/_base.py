@@ -1,0 +1,78 @@
+"""What both clients are apart from their I/O."""
+
+from collections.abc import Generator, Mapping
+from typing import Any, Generic, TypeVar
+
+from inferencesh._settings import Settings, settings_of
+from inferencesh._steps import Step, Steps
+from inferencesh.errors import InferenceError
+
+T = TypeVar("T")
+
+
+class BaseClient:
+    """A client's settings. Nothing is connected before the first call."""
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        timeout: float = 30.0,
+        idle_timeout: float = 60.0,
+        retries: int = 3,
+        upload_concurrency: int = 4,
+        upload_paths: bool = True,
+        upload_base64: bool = False,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Settings that hold for all calls. Raises ConfigurationError (a ValueError) that names the wrong one.
+
+        `api_key` and `base_url` fall back to INFERENCE_API_KEY and INFERENCE_BASE_URL, then to the local server, which
+        needs no key. `timeout`: seconds for one try of a request. `idle_timeout`: seconds of silence after which a
+        stream is taken up anew. `retries` follow failures that can pass; 0 for none. `upload_concurrency` files go up
+        side by side. `upload_paths=False` leaves texts in inputs alone that name files; `upload_base64=True` uploads
+        what looks like base64.
+        """
+        self._settings: Settings = settings_of(
+            api_key, base_url, timeout=timeout, idle_timeout=idle_timeout, retries=retries,
+            upload_concurrency=upload_concurrency, upload_paths=upload_paths, upload_base64=upload_base64,
+            headers=headers,
+        )  # fmt: skip
+        self._disconnected()
+
+    @property
+    def base_url(self) -> str:
+        """Address of the server, without a trailing slash."""
+        return self._settings.base_url
+
+    def _disconnected(self) -> None:
+        """Take the state in which nothing is connected."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r})"
+
+
+class Course(Generic[T]):
+    """A program on its way: takes the answer to one step and gives the next."""
+
+    def __init__(self, steps: Steps[T]) -> None:
+        self._steps: Generator[Step, Any, T] = steps
+        self._result: list[T] = []
+
+    def proceed(self, answer: Any) -> Step | None:
+        """The next step; None at the end. An InferenceError as answer is thrown. Raises what the program raises."""
+        try:
+            return self._steps.throw(answer) if isinstance(answer, InferenceError) else self._steps.send(answer)
+        except StopIteration as end:
+            self._result = [end.value]
+            return None
+
+    def ended(self) -> T:
+        """The result, once `proceed` has returned None."""
+        return self._result[0]
+
+    def close(self) -> None:
+        """Leave the program where it is."""
+        self._steps.close()

@@ -1,0 +1,100 @@
+"""Which server a client talks to, as whom, and how patiently."""
+
+import ipaddress
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from inferencesh.errors import ConfigurationError
+from infsh import __version__
+
+LOCAL = "http://127.0.0.1:8080"
+USER_AGENT = f"mien-inferencesh/{__version__}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a client was made with; never changes. Times in seconds."""
+
+    base_url: str
+    """`scheme://host:port`, and a path where the server lives under one; no trailing slash."""
+    headers: Mapping[str, str] = field(repr=False)
+    """Sent with every request to `base_url`, and to no other."""
+    timeout: float
+    """For one try of a plain request; for uploads, the longest silence."""
+    idle_timeout: float
+    """The longest silence of a stream, heartbeats included."""
+    retries: int
+    upload_concurrency: int
+    upload_paths: bool
+    upload_base64: bool
+
+    def url(self, path: str) -> str:
+        """The address of a route, or what is an address already."""
+        if urlsplit(path).scheme:
+            return path
+        return self.base_url + path
+
+
+def settings_of(
+    api_key: str | None,
+    base_url: str | None,
+    *,
+    timeout: float,
+    idle_timeout: float,
+    retries: int,
+    upload_concurrency: int,
+    upload_paths: bool,
+    upload_base64: bool,
+    headers: Mapping[str, str] | None,
+) -> Settings:
+    """Raises ConfigurationError that says what is missing or wrong."""
+    url = checked_url(base_url or os.environ.get("INFERENCE_BASE_URL") or LOCAL)
+    key = api_key or os.environ.get("INFERENCE_API_KEY")
+    if not key and not _is_local(url):
+        raise ConfigurationError(f"there is no API key for {url}: give api_key=… or set INFERENCE_API_KEY")
+    for name, value in {"timeout": timeout, "idle_timeout": idle_timeout}.items():
+        checked_seconds(name, value)
+    if retries < 0:
+        raise ConfigurationError(f"retries is {retries}; expected 0 or more")
+    if upload_concurrency < 1:
+        raise ConfigurationError(f"upload_concurrency is {upload_concurrency}; expected 1 or more")
+    sent = {"User-Agent": USER_AGENT, **({"Authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
+    for header, text in sent.items():
+        if not (header.isascii() and text.isascii() and header.isprintable() and text.isprintable()):
+            raise ConfigurationError(f"the value of header {header!r} (or api_key) holds what no header can")
+    return Settings(
+        base_url=url, headers=sent, timeout=timeout, idle_timeout=idle_timeout, retries=retries,
+        upload_concurrency=upload_concurrency, upload_paths=upload_paths, upload_base64=upload_base64,
+    )  # fmt: skip
+
+
+def checked_seconds(name: str, value: float) -> float:
+    """`value` itself, if it is a positive number; infinity is one."""
+    if math.isnan(value) or value <= 0:
+        raise ConfigurationError(f"{name} is {value}; expected seconds above 0")
+    return value
+
+
+def checked_url(url: str) -> str:
+    """The address without a trailing slash. Raises ConfigurationError."""
+    parts = urlsplit(url.strip())
+    try:
+        sound = parts.scheme.lower() in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound or parts.query or parts.fragment or parts.username:
+        raise ConfigurationError(
+            f"base_url is {url!r}; expected something like {LOCAL!r} or 'https://mien.example.com'"
+        )
+    return url.strip().rstrip("/")
+
+
+def _is_local(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,0 +1,1 @@
+"""The app SDK's models, under the module names that programs import them from."""

@@ -1,0 +1,5 @@
+"""What servers refuse with."""
+
+from inferencesh.errors import APIError, RequirementError, RequirementsNotMetError, SetupAction
+
+__all__ = ["APIError", "RequirementError", "RequirementsNotMetError", "SetupAction"]

@@ -1,0 +1,5 @@
+"""Files."""
+
+from infsh import File
+
+__all__ = ["File"]

@@ -1,0 +1,1 @@
+"""The app SDK's functions, under the module names that programs import them from."""

@@ -1,0 +1,5 @@
+"""Downloads."""
+
+from infsh import download
+
+__all__ = ["download"]

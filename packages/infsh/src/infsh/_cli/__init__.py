@@ -1,0 +1,1 @@
+"""The command `infsh`: apps on one machine, without a server."""

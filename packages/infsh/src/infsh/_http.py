@@ -1,0 +1,103 @@
+"""Downloading a URL into a file: bounded, retried, abortable. The only module that imports the HTTP client."""
+
+import random
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+
+from infsh._errors import FileUnavailable
+
+_ATTEMPTS = 3
+_WORTH_ANOTHER_TRY = {429, 502, 503, 504}
+_TIMEOUT = httpx2.Timeout(60.0, connect=10.0)
+_MAX_REDIRECTS = 5
+
+
+class Unreachable(FileUnavailable):
+    """The server could not be reached or was not able to answer: an older copy may do."""
+
+
+class Aborted(FileUnavailable):
+    """The caller no longer wants the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a download, whose body lies in the target file unless `unchanged`."""
+
+    unchanged: bool
+    headers: Mapping[str, str]
+    size: int
+
+
+def fetch(
+    url: str,
+    target: Path,
+    *,
+    limit: int,
+    headers: Mapping[str, str] | None = None,
+    abort: threading.Event | None = None,
+) -> Reply:
+    """Writes the body to `target`, which is removed again on any error.
+
+    `limit` is in bytes. Raises Unreachable, Aborted, or FileUnavailable for an answer that is final.
+    """
+    try:
+        return _attempts(url, target, limit, dict(headers or {}), abort or threading.Event())
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
+
+
+def _attempts(url: str, target: Path, limit: int, headers: dict[str, str], abort: threading.Event) -> Reply:
+    asked = {"User-Agent": "infsh", "Accept": "*/*", "Accept-Encoding": "identity", **headers}
+    with httpx2.Client(follow_redirects=True, max_redirects=_MAX_REDIRECTS, timeout=_TIMEOUT) as client:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return _once(client, url, target, limit, asked, abort)
+            except Unreachable:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                abort.wait(0.1 * 3**attempt * random.uniform(0.8, 1.2))  # noqa: S311  # jitter
+    raise AssertionError  # pragma: no cover  # the last attempt returns or raises
+
+
+def _once(
+    client: httpx2.Client, url: str, target: Path, limit: int, headers: dict[str, str], abort: threading.Event
+) -> Reply:
+    try:
+        with client.stream("GET", url, headers=headers) as response:
+            if response.status_code == 304 and {"If-None-Match", "If-Modified-Since"} & headers.keys():
+                return Reply(True, response.headers, 0)
+            if response.status_code in _WORTH_ANOTHER_TRY:
+                raise Unreachable(f"Error downloading URL {url}: the server answered {response.status_code}.")
+            if not response.is_success:
+                raise FileUnavailable(f"Error downloading URL {url}: the server answered {response.status_code}.")
+            size = _save(response, url, target, limit, abort)
+            return Reply(False, response.headers, size)
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects) as error:
+        raise FileUnavailable(f"Error downloading URL {url}: {error}.") from error
+    except httpx2.HTTPError as error:
+        raise Unreachable(f"Error downloading URL {url}: {error or type(error).__name__}.") from error
+
+
+def _save(response: httpx2.Response, url: str, target: Path, limit: int, abort: threading.Event) -> int:
+    announced = response.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise FileUnavailable(f"Error downloading URL {url}: it has {announced} bytes, more than the {limit} allowed.")
+    size = 0
+    try:
+        with target.open("wb") as file:
+            for chunk in response.iter_bytes(1 << 16):
+                size += len(chunk)
+                if abort.is_set():
+                    raise Aborted(f"Error downloading URL {url}: it was cancelled.")
+                if size > limit:
+                    raise FileUnavailable(f"Error downloading URL {url}: it has more than the {limit} bytes allowed.")
+                file.write(chunk)
+    except OSError as error:
+        raise FileUnavailable(f"Error downloading URL {url}: it cannot be written: {error.strerror}.") from error
+    return size

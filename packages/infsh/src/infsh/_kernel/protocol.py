@@ -1,0 +1,472 @@
+"""The messages between an app's process and its supervisor: docs/apps-protocol.md has the table.
+
+A frame is a big-endian length of 4 bytes and a JSON object with the key `type`. A message whose JSON is longer than
+`INLINE_BYTES` travels as a file in the spill directory, which both sides know; the frame then only names the file,
+and whoever reads it removes it. Unknown keys and unknown message types are skipped, so either side may be newer.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import re
+import secrets
+import socket
+import stat
+import struct
+import threading
+import types
+import typing
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+VERSION = 1
+MAX_FRAME_BYTES = 16 << 20
+INLINE_BYTES = 1 << 20
+MAX_SPILLED_BYTES = 1 << 30
+
+SOCKET_VARIABLE = "INFSH_KERNEL_SOCKET"
+TOKEN_VARIABLE = "INFSH_KERNEL_TOKEN"  # noqa: S105  # the variable's name
+SPILL_VARIABLE = "INFSH_KERNEL_SPILL"
+APP_VARIABLE = "INFSH_KERNEL_APP"
+
+LOCAL_FILE = "$file"
+"""An output value `{"$file": {"path", "content_type", "size", "filename"}}` is a file of the worker to be uploaded."""
+
+_LENGTH = struct.Struct(">I")
+_SPILLED = "spilled"
+_SPILL_NAME = re.compile(r"[0-9a-f]{32}\.json")
+_CHUNK = 1 << 16
+
+
+class ProtocolError(Exception):
+    """The peer sent bytes that are no message of this protocol, or a message cannot be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message; the subclasses are the protocol."""
+
+    type: ClassVar[str]
+
+
+# --- to the worker
+
+
+@dataclass(frozen=True, slots=True)
+class Setup(Message):
+    """Make the app ready. Answered by `Ready` or `Fatal`."""
+
+    type: ClassVar[str] = "setup"
+    setup: Any = None
+    """The app's setup parameters: an object, a JSON string, or None for the defaults."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run(Message):
+    """Call a function of the app. Ends with exactly one of `Done`, `Failed`, `Cancelled`, or with the process."""
+
+    type: ClassVar[str] = "run"
+    run_id: str
+    input: Any = None
+    function: str | None = None
+    """None: the app's default function."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel(Message):
+    """Stop a run. The app is asked first; when `grace` seconds have passed without an end, kill the process."""
+
+    type: ClassVar[str] = "cancel"
+    run_id: str
+    grace: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unload(Message):
+    """Call `unload()` and exit with status 0."""
+
+    type: ClassVar[str] = "unload"
+
+
+@dataclass(frozen=True, slots=True)
+class Ping(Message):
+    """Answered by `Pong` by any process that still runs Python code, even when the app blocks its event loop."""
+
+    type: ClassVar[str] = "ping"
+
+
+# --- from the worker
+
+
+@dataclass(frozen=True, slots=True)
+class Hello(Message):
+    """The first message."""
+
+    type: ClassVar[str] = "hello"
+    version: int
+    pid: int
+    """The process that runs the app; its parent, the process that was started, relays its messages and output."""
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded(Message):
+    """The app is imported and can be set up."""
+
+    type: ClassVar[str] = "loaded"
+    functions: list[str]
+    schemas: dict[str, Any]
+    """What `python -m infsh._kernel schemas` prints."""
+    default_function: str = "run"
+    concurrency: int = 1
+    """Runs that the app wants at the same time; more than that wait in the worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready(Message):
+    """`setup()` has returned."""
+
+    type: ClassVar[str] = "ready"
+    took: float
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log(Message):
+    """One line that the app printed (`stdout`, `stderr`) or logged (`log`)."""
+
+    type: ClassVar[str] = "log"
+    line: str
+    stream: str = "stdout"
+    run_id: str | None = None
+    """None when it is not known which of several runs printed it, or none was running."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress(Message):
+    """How far a run is."""
+
+    type: ClassVar[str] = "progress"
+    run_id: str
+    fraction: float
+    """0 to 1."""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Output(Message):
+    """A whole partial output of a run; it replaces the one before."""
+
+    type: ClassVar[str] = "output"
+    run_id: str
+    output: Any
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Message):
+    """The run has ended well."""
+
+    type: ClassVar[str] = "done"
+    run_id: str
+    output: Any
+
+
+FailedKind = Literal["function", "input", "app", "output", "out_of_memory", "worker"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Message):
+    """The run has ended with an error; the worker can go on with others."""
+
+    type: ClassVar[str] = "failed"
+    run_id: str
+    error: str
+    """One sentence for the user."""
+    traceback: str = ""
+    """The app's frames, for its developer."""
+    kind: str = "app"
+    """`function` (no such one), `input` (invalid), `app` (raised), `output` (invalid), `out_of_memory` or `worker`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled(Message):
+    """The run has really ended after a `Cancel`."""
+
+    type: ClassVar[str] = "cancelled"
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pong(Message):
+    """The answer to `Ping`."""
+
+    type: ClassVar[str] = "pong"
+
+
+@dataclass(frozen=True, slots=True)
+class Fatal(Message):
+    """The last message: the worker is gone or about to go, and so is every run it had."""
+
+    type: ClassVar[str] = "fatal"
+    error: str
+    kind: str
+    """`load` (import), `setup`, `unload`, `protocol`, `crashed` (the app's process died by itself)."""
+    traceback: str = ""
+    exit_code: int | None = None
+    """Of a crashed process: its status, or minus the signal."""
+    max_rss_bytes: int | None = None
+    """Of a crashed process: the most memory it held."""
+
+
+TO_WORKER: tuple[type[Message], ...] = (Setup, Run, Cancel, Unload, Ping)
+FROM_WORKER: tuple[type[Message], ...] = (
+    Hello, Loaded, Ready, Log, Progress, Output, Done, Failed, Cancelled, Pong, Fatal,
+)  # fmt: skip
+MESSAGES: dict[str, type[Message]] = {cls.type: cls for cls in TO_WORKER + FROM_WORKER}
+RUN_ENDS = (Done, Failed, Cancelled)
+
+
+# --- one message
+
+
+def encode(message: Message) -> bytes:
+    """The JSON of a message, without its frame."""
+    body = {"type": message.type}
+    body.update((f.name, getattr(message, f.name)) for f in dataclasses.fields(message))
+    try:
+        return json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ProtocolError(f"a {message.type} message cannot be sent as JSON: {error}") from error
+
+
+def decode(body: bytes) -> Message | None:
+    """The message in this JSON; None for a type that this version does not know. Raises ProtocolError."""
+    return _from_object(_json_object(body))
+
+
+def _json_object(body: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"a frame is not JSON: {error}") from error
+    if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+        raise ProtocolError("a frame must be a JSON object with a string under `type`")
+    return value
+
+
+def _from_object(value: dict[str, Any]) -> Message | None:
+    cls = MESSAGES.get(value["type"])
+    if cls is None:
+        return None
+    arguments = {}
+    for name, (kinds, required) in _FIELDS[cls].items():
+        if name not in value:
+            if required:
+                raise ProtocolError(f"a {cls.type} message lacks `{name}`")
+            continue
+        arguments[name] = _checked(value[name], kinds, f"{cls.type}.{name}")
+    return cls(**arguments)
+
+
+def _checked(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
+    if Any in kinds:
+        return value
+    if float in kinds and isinstance(value, int) and not isinstance(value, bool):
+        try:
+            value = float(value)
+        except OverflowError:
+            value = math.inf
+    if type(value) not in kinds or (isinstance(value, float) and not math.isfinite(value)):
+        expected = " or ".join("null" if kind is types.NoneType else kind.__name__ for kind in kinds)
+        raise ProtocolError(f"`{where}` must be {expected}, not {type(value).__name__}")
+    if list in kinds and not all(isinstance(item, str) for item in value):
+        raise ProtocolError(f"`{where}` must hold strings only")
+    return value
+
+
+def _kinds(hint: Any) -> tuple[Any, ...]:
+    if isinstance(hint, types.UnionType):
+        return tuple(kind for part in typing.get_args(hint) for kind in _kinds(part))
+    return (typing.get_origin(hint) or hint,)
+
+
+def _required(f: "dataclasses.Field[Any]") -> bool:
+    return f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+
+
+_FIELDS: dict[type[Message], dict[str, tuple[tuple[Any, ...], bool]]] = {
+    cls: {f.name: (_kinds(typing.get_type_hints(cls)[f.name]), _required(f)) for f in dataclasses.fields(cls)}
+    for cls in MESSAGES.values()
+}
+
+
+# --- a stream of messages
+
+
+class Codec:
+    """Turns messages into frames and received bytes into messages; does no socket I/O.
+
+    `spill` is the directory for long messages. Without it, a message over `MAX_FRAME_BYTES` cannot be sent.
+    """
+
+    def __init__(self, spill: Path | None = None) -> None:
+        self._spill = spill
+        self._buffer = bytearray()
+
+    def frame(self, message: Message) -> bytes:
+        """The bytes to send. Writes a file first when the message is long. Raises ProtocolError."""
+        body = encode(message)
+        if len(body) > INLINE_BYTES and self._spill is not None:
+            run_id = getattr(message, "run_id", None)
+            body = json.dumps(
+                {"type": _SPILLED, "of": message.type, "run_id": run_id, "name": self._write(body)}
+            ).encode()
+        if len(body) > MAX_FRAME_BYTES:
+            raise ProtocolError(f"a {message.type} message of {len(body)} bytes is over {MAX_FRAME_BYTES}")
+        return _LENGTH.pack(len(body)) + body
+
+    def feed(self, data: bytes) -> Iterator[Message]:
+        """The messages that these bytes complete. Raises ProtocolError; the stream is unusable after that."""
+        self._buffer += data
+        return self._complete()
+
+    def frames(self, data: bytes) -> Iterator[tuple[bytes, str, str | None]]:
+        """The frames that these bytes complete, whole and unread, for passing on: bytes, message type, run id."""
+        self._buffer += data
+        for frame in self._cut():
+            value = _json_object(frame[_LENGTH.size :])
+            kind = value.get("of") if value["type"] == _SPILLED else value["type"]
+            yield frame, str(kind), value.get("run_id")
+
+    @property
+    def empty(self) -> bool:
+        """Whether no part of a frame waits for its rest."""
+        return not self._buffer
+
+    def _complete(self) -> Iterator[Message]:
+        for frame in self._cut():
+            value = _json_object(frame[_LENGTH.size :])
+            if value["type"] == _SPILLED:
+                value = _json_object(self._read(value.get("name")))
+            message = _from_object(value)
+            if message is not None:
+                yield message
+
+    def _cut(self) -> Iterator[bytes]:
+        while len(self._buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(self._buffer)
+            if length > MAX_FRAME_BYTES:
+                raise ProtocolError(f"a frame of {length} bytes is over {MAX_FRAME_BYTES}")
+            end = _LENGTH.size + length
+            if len(self._buffer) < end:
+                return
+            frame = bytes(self._buffer[:end])
+            del self._buffer[:end]
+            yield frame
+
+    def _write(self, body: bytes) -> str:
+        assert self._spill is not None  # noqa: S101  # the caller looked
+        if len(body) > MAX_SPILLED_BYTES:
+            raise ProtocolError(f"a message of {len(body)} bytes is over {MAX_SPILLED_BYTES}")
+        name = f"{secrets.token_hex(16)}.json"
+        target = self._spill / name
+        try:
+            descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(body)
+        except OSError as error:
+            target.unlink(missing_ok=True)
+            raise ProtocolError(f"a long message cannot be written: {error.strerror}") from error
+        return name
+
+    def _read(self, name: Any) -> bytes:
+        if self._spill is None or not isinstance(name, str) or not _SPILL_NAME.fullmatch(name):
+            raise ProtocolError("a spilled message must name a file of the spill directory")
+        target = self._spill / name
+        try:
+            descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as file:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_SPILLED_BYTES:
+                    raise ProtocolError(f"a spilled message must be a file of at most {MAX_SPILLED_BYTES} bytes")
+                return file.read()
+        except (OSError, ValueError) as error:
+            raise ProtocolError(f"a spilled message cannot be read: {error}") from error
+        finally:
+            with contextlib.suppress(OSError):
+                target.unlink()
+
+
+class Channel:
+    """Messages over a connected, blocking socket. `send` may be called from any thread, `receive` from one."""
+
+    def __init__(self, sock: socket.socket, spill: Path | None = None) -> None:
+        self._socket = sock
+        self._codec = Codec(spill)
+        self._lock = threading.Lock()
+        self._received: deque[Message] = deque()
+
+    def send(self, message: Message) -> None:
+        """Raises OSError when the peer is gone, ProtocolError when the message cannot be sent."""
+        frame = self._codec.frame(message)
+        with self._lock:
+            self._socket.sendall(frame)
+
+    def receive(self) -> Message | None:
+        """The next message; None when the peer has closed. Raises ProtocolError, also for a stream cut in a frame."""
+        while not self._received:
+            data = self._socket.recv(_CHUNK)
+            if not data:
+                _must_be_whole(self._codec)
+                return None
+            self._received.extend(self._codec.feed(data))
+        return self._received.popleft()
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class AsyncChannel:
+    """Messages over an asyncio stream. `send` may be called from several tasks, `receive` from one."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, spill: Path | None = None) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._codec = Codec(spill)
+        self._received: deque[Message] = deque()
+
+    async def send(self, message: Message) -> None:
+        """Raises OSError when the peer is gone, ProtocolError when the message cannot be sent."""
+        self._writer.write(self._codec.frame(message))
+        await self._writer.drain()
+
+    async def receive(self) -> Message | None:
+        """The next message; None when the peer has closed. Raises ProtocolError, also for a stream cut in a frame."""
+        while not self._received:
+            data = await self._reader.read(_CHUNK)
+            if not data:
+                _must_be_whole(self._codec)
+                return None
+            self._received.extend(self._codec.feed(data))
+        return self._received.popleft()
+
+    async def close(self) -> None:
+        self._writer.close()
+        try:
+            await self._writer.wait_closed()
+        except OSError:
+            return
+
+
+def _must_be_whole(codec: Codec) -> None:
+    if not codec.empty:
+        raise ProtocolError("the connection was cut within a frame")

@@ -1,0 +1,66 @@
+"""What to say about an exception of an app: one sentence, and its frames without those that are not the app's."""
+
+import asyncio
+import sys
+import threading
+import traceback
+from pathlib import Path
+
+from pydantic import ValidationError
+
+import infsh
+
+_FOREIGN = (
+    str(Path(infsh.__file__).parent),
+    str(Path(asyncio.__file__).parent),
+    str(threading.__file__),
+    "<frozen importlib",
+    str(Path(sys.modules["importlib"].__file__ or "").parent),
+)
+_MAX_CHARACTERS = 20_000
+
+
+def sentence(error: BaseException, folder: Path | None = None) -> str:
+    """Type, message and, within the app's folder, the place."""
+    if isinstance(error, SystemExit):
+        said = f"the app called sys.exit({error.code!r})"
+    else:
+        said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    place = _place(error, folder)
+    return f"{said} ({place})" if place else said
+
+
+def frames(error: BaseException) -> str:
+    """The traceback as Python prints it, from the app's first frame on."""
+    captured = traceback.TracebackException.from_exception(error, compact=True)
+    _trim(captured)
+    text = "".join(captured.format())
+    return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}\n…\n"
+
+
+def invalid(what: str, error: ValidationError) -> str:
+    """A sentence for values that a model refuses, naming each key."""
+    parts = []
+    for item in error.errors(include_url=False, include_context=False, include_input=False)[:10]:
+        key = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        parts.append(f"`{key}`: {message}" if key else message)
+    return f"the {what} is invalid: {'; '.join(parts)}"
+
+
+def _trim(captured: traceback.TracebackException) -> None:
+    own = [frame for frame in captured.stack if not frame.filename.startswith(_FOREIGN)]
+    captured.stack = traceback.StackSummary.from_list(own)
+    for linked in (captured.__cause__, captured.__context__, *(captured.exceptions or ())):
+        if linked is not None:
+            _trim(linked)
+
+
+def _place(error: BaseException, folder: Path | None) -> str | None:
+    if folder is None:
+        return None
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        if path.is_relative_to(folder):
+            return f"{path.relative_to(folder)}, line {frame.lineno}"
+    return None

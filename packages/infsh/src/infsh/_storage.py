@@ -1,0 +1,58 @@
+"""`StorageDir` and `download`: where apps keep files, in and outside of containers."""
+
+import hashlib
+import os
+import secrets
+import shutil
+from enum import StrEnum
+from pathlib import Path
+
+from infsh._cache import FileCache, url_name
+from infsh._errors import FileUnavailable
+from infsh._places import cache_dir
+
+STORAGE_VARIABLE = "INFSH_STORAGE_DIR"
+
+
+class StorageDir(StrEnum):
+    """A place by its use. The values are the paths in a container; `path` is the one to use."""
+
+    DATA = "/app/data"
+    TEMP = "/app/tmp"
+    CACHE = "/app/cache"
+
+    @property
+    def path(self) -> Path:
+        """The directory, made if need be: in `$INFSH_STORAGE_DIR`, else below `/app` where that can be written, else
+        in the user's cache directory."""
+        given = os.environ.get(STORAGE_VARIABLE)
+        in_container = Path(self.value)
+        if given:
+            place = Path(given).expanduser().absolute() / in_container.name
+        elif os.access(in_container if in_container.exists() else in_container.parent, os.W_OK | os.X_OK):
+            place = in_container
+        else:
+            place = cache_dir() / "storage" / in_container.name
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+
+
+def download(url: str, directory: str | os.PathLike[str] | StorageDir) -> str:
+    """Downloads a URL into a directory and returns the path; a file that is already there is used as it is.
+
+    In `StorageDir.TEMP` it is always current. Raises FileUnavailable.
+    """
+    folder = directory.path if isinstance(directory, StorageDir) else Path(directory).absolute()
+    target = folder / hashlib.sha256(url.encode()).hexdigest()[:12] / (url_name(url) or "download")
+    if target.exists() and directory is not StorageDir.TEMP:
+        return str(target)
+    source, _ = FileCache().url(url)
+    temporary = target.with_name(f".{secrets.token_hex(8)}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, temporary)
+        temporary.replace(target)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise FileUnavailable(f"{target} cannot be written: {error.strerror}") from error
+    return str(target)

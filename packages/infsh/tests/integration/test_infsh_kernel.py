@@ -1,0 +1,540 @@
+"""A kernel in a process of its own, driven through every message as a supervisor drives it."""
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from infsh._kernel import protocol
+from infsh._kernel.protocol import (
+    Cancel,
+    Cancelled,
+    Done,
+    Failed,
+    Fatal,
+    Hello,
+    Loaded,
+    Log,
+    Output,
+    Ping,
+    Pong,
+    Progress,
+    Ready,
+    Run,
+    Setup,
+    Unload,
+)
+
+ECHO = """
+class App(BaseApp):
+    async def run(self, app_input: AppInput) -> AppOutput:
+        return AppOutput(text=app_input.text.upper())
+"""
+
+
+async def test_a_life_from_hello_to_unload(app_folder, start_worker):
+    folder = app_folder("""
+        class AppSetup(BaseAppSetup):
+            model: str = "small"
+
+        class App(BaseApp):
+            def __init__(self):
+                self.plain = 1
+
+            async def setup(self, config: AppSetup, metadata: Metadata):
+                self.model = config.model
+                print("setting up for", metadata.app_id)
+
+            async def run(self, app_input: AppInput, metadata: Metadata) -> AppOutput:
+                return AppOutput(text=f"{self.model} {app_input.text} {metadata.task_id} {metadata.app_id}")
+
+            async def unload(self):
+                print("unloaded", flush=True)
+    """)
+    worker = await start_worker(folder, ready=False)
+    hello = await worker.receive()
+    assert isinstance(hello, Hello)
+    assert (hello.version, hello.token) == (protocol.VERSION, "secret")
+    assert hello.pid != worker.process.pid
+    loaded = await worker.until(Loaded)
+    assert loaded.functions == ["run"]
+    assert loaded.schemas["setup_schema"]["properties"]["model"]["default"] == "small"
+    await worker.send(Setup(setup='{"model": "large"}', metadata={"app_id": "ns/app"}))
+    assert (await worker.until(Ready)).took >= 0
+    assert "setting up for ns/app" in worker.lines("stdout")
+    done = await worker.run({"text": "hi", "ignored": 1}, task_id="t1")
+    assert done == Done(run_id="r1", output={"text": "large hi t1 ns/app", "output_meta": None})
+    await worker.send(Ping())
+    await worker.until(Pong)
+    await worker.send(Unload())
+    got = await worker.rest()
+    assert "unloaded" in worker.lines("stdout")
+    assert not [m for m in got if isinstance(m, Fatal)]
+    assert await worker.process.wait() == 0
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        "async def run(self, app_input: AppInput) -> AppOutput:\n        return AppOutput(text='b')",
+        "def run(self, app_input: AppInput) -> AppOutput:\n        return AppOutput(text='b')",
+        "def run(self, app_input):\n        return {'text': 'b'}",
+        "async def run(self, app_input: AppInput):\n        yield {'text': 'a'}\n        yield AppOutput(text='b')",
+        "def run(self, app_input: AppInput):\n        yield AppOutput(text='a')\n        yield {'text': 'b'}",
+    ],
+)
+async def test_every_kind_of_run_ends_with_its_last_output(run, app_folder, start_worker):
+    worker = await start_worker(app_folder(f"class App(BaseApp):\n    {run}\n"))
+    assert (await worker.run()).output["text"] == "b"
+    partial = [m.output["text"] for m in worker.got if isinstance(m, Output)]
+    assert partial == (["a", "b"] if "yield" in run else [])
+
+
+async def test_a_partial_output_is_sent_while_the_run_goes_on(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder("""
+        class App(BaseApp):
+            async def run(self, app_input: AppInput):
+                yield AppOutput(text="first")
+                await asyncio.sleep(60)
+    """)
+    )
+    await worker.send(Run(run_id="r1"))
+    assert (await worker.until(Output)).output["text"] == "first"
+
+
+async def test_public_methods_are_functions(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder(
+            """
+        class App(BaseApp):
+            async def run(self, app_input: AppInput) -> AppOutput:
+                return AppOutput(text="run")
+            def shout(self, app_input: AppInput) -> AppOutput:
+                "Says it louder."
+                return AppOutput(text=app_input.text + "!")
+            def helper(self, x: int): ...
+            def _private(self, app_input: AppInput): ...
+    """,
+            manifest="name: a\ndefault_function: shout\n",
+        )
+    )
+    loaded = next(m for m in worker.got if isinstance(m, Loaded))
+    assert (loaded.functions, loaded.default_function) == (["run", "shout"], "shout")
+    assert loaded.schemas["functions"]["shout"]["description"] == "Says it louder."
+    assert (await worker.run({"text": "hey"})).output["text"] == "hey!"
+    assert (await worker.run(run_id="r2", function="run")).output["text"] == "run"
+    failed = await worker.run(run_id="r3", function="helper")
+    assert failed.kind == "function"
+    assert "it has run, shout" in failed.error
+
+
+async def test_logs_and_progress_reach_their_run(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder("""
+        import subprocess
+        class App(BaseApp):
+            async def run(self, app_input: AppInput, metadata: Metadata) -> AppOutput:
+                self.logger.info("one %d", 1)
+                metadata.log("two")
+                self.progress(0.5, "half")
+                print("three\\nfour")
+                print("bar 1\\rbar 2\\rbar 3", file=sys.stderr)
+                os.write(1, b"five without an end")
+                subprocess.run(["sh", "-c", "echo from a child >&2"], check=True)
+                return AppOutput(text="x")
+    """)
+    )
+    await worker.run()
+    assert worker.lines("log") == ["INFO: one 1", "two"]
+    assert worker.lines("stdout") == ["three", "four", "five without an end"]
+    assert worker.lines("stderr") == ["bar 3", "from a child"]
+    assert {m.run_id for m in worker.got if isinstance(m, Log)} == {"r1"}
+    assert [m for m in worker.got if isinstance(m, Progress)] == [Progress("r1", 0.5, "half")]
+    assert isinstance(worker.got[-1], Done)
+
+
+ERRORS = [
+    ("raise ValueError('no luck')", "app", "ValueError: no luck (inference.py, line "),
+    ("sys.exit(3)", "app", "sys.exit(3)"),
+    ("raise MemoryError", "out_of_memory", "MemoryError"),
+    ("raise StopIteration(1)", "app", "StopIteration"),
+    ("return 5", "output", "run returned int instead of AppOutput"),
+    ("return {'text': []}", "output", "`text`"),
+    ("return AppOutput.model_construct(text=object())", "output", "cannot be written as JSON"),
+]
+
+
+@pytest.mark.parametrize("prefix", ["", "async "])
+async def test_an_error_fails_its_run_only(prefix, app_folder, start_worker):
+    branches = "".join(f"        if app_input.text == '{i}':\n            {ERRORS[i][0]}\n" for i in range(len(ERRORS)))
+    worker = await start_worker(
+        app_folder(f"""
+class App(BaseApp):
+    {prefix}def run(self, app_input: AppInput) -> AppOutput:
+{branches}
+        return AppOutput(text="fine")
+""")
+    )
+    for i, (_, kind, said) in enumerate(ERRORS):
+        failed = await worker.run({"text": str(i)}, run_id=str(i))
+        assert isinstance(failed, Failed)
+        assert failed.kind == kind
+        assert said in failed.error
+        if kind == "app":
+            assert "inference.py" in failed.traceback
+            assert "runner.py" not in failed.traceback
+    assert isinstance(await worker.run(run_id="last"), Done)
+
+
+async def test_invalid_input_names_the_key(app_folder, start_worker):
+    worker = await start_worker(app_folder(ECHO))
+    failed = await worker.run({"text": 5})
+    assert failed.kind == "input"
+    assert "`text`" in failed.error
+    assert "the input is invalid" in failed.error
+
+
+async def test_a_generator_without_output_fails(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder("""
+        class App(BaseApp):
+            async def run(self, app_input: AppInput):
+                if False:
+                    yield
+    """)
+    )
+    assert "without yielding" in (await worker.run()).error
+
+
+async def test_files_come_in_and_local_ones_are_marked(app_folder, start_worker, tmp_path: Path):
+    worker = await start_worker(
+        app_folder("""
+        class FileInput(BaseAppInput):
+            image: File
+        class FileOutput(BaseAppOutput):
+            image: File
+            same: File
+            more: list[File]
+            lost: File
+        class App(BaseApp):
+            def run(self, app_input: FileInput) -> FileOutput:
+                made = os.path.abspath("made.png")
+                open(made, "wb").write(open(app_input.image.path, "rb").read())
+                return FileOutput(image=File(path=made), same=File("https://h/x.png"),
+                                  more=[File(path=made)], lost=File(path="/nowhere/a.png"))
+    """)
+    )
+    done = await worker.run({"image": {"uri": "data:image/png;base64,aGVsbG8=", "id": 1}})
+    marked = done.output["image"][protocol.LOCAL_FILE]
+    assert Path(marked["path"]).read_bytes() == b"hello"
+    assert (marked["content_type"], marked["size"], marked["filename"]) == ("image/png", 5, "made.png")
+    assert done.output["more"] == [{protocol.LOCAL_FILE: marked}]
+    assert done.output["same"]["uri"] == "https://h/x.png"
+    assert done.output["lost"]["path"] == "/nowhere/a.png"
+    assert any("/nowhere/a.png" in line for line in worker.lines("log"))
+
+
+async def test_a_long_output_travels_as_a_file(app_folder, start_worker, tmp_path: Path):
+    worker = await start_worker(
+        app_folder("""
+        class App(BaseApp):
+            def run(self, app_input: AppInput) -> AppOutput:
+                return AppOutput(text=app_input.text * 2)
+    """)
+    )
+    done = await worker.run({"text": "é" * 2_000_000})
+    assert done.output["text"] == "é" * 4_000_000
+    assert list((tmp_path / "spill").iterdir()) == []
+
+
+async def test_runs_go_side_by_side_as_the_app_declares(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder("""
+        class App(BaseApp):
+            concurrency = 2
+            async def setup(self):
+                self.here = asyncio.Barrier(2)
+            async def run(self, app_input: AppInput) -> AppOutput:
+                await self.here.wait()
+                return AppOutput(text="together")
+    """)
+    )
+    assert next(m for m in worker.got if isinstance(m, Loaded)).concurrency == 2
+    for run_id in ("a", "b"):
+        await worker.send(Run(run_id=run_id))
+    assert {(await worker.until(Done)).run_id for _ in range(2)} == {"a", "b"}
+
+
+async def test_a_run_that_waits_for_its_turn_is_cancelled_at_once(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder("""
+        class App(BaseApp):
+            def on_cancel(self):
+                print("asked", flush=True)
+            async def run(self, app_input: AppInput) -> AppOutput:
+                await asyncio.sleep(60)
+    """)
+    )
+    await worker.send(Run(run_id="first"))
+    await worker.send(Run(run_id="second"))
+    await worker.send(Cancel(run_id="second", grace=30))
+    assert (await worker.until(Cancelled)).run_id == "second"
+    assert worker.lines("stdout") == []
+
+
+# --- cancelling
+
+
+COROUTINE = """
+    async def run(self, app_input: AppInput):
+        print("in")
+        await asyncio.sleep(60)
+"""
+BUSY_LOOP = """
+    def run(self, app_input: AppInput):
+        print("in")
+        while True:
+            pass
+"""
+FLAG = """
+    def run(self, app_input: AppInput, metadata):
+        print("in")
+        while not metadata.cancelled:
+            time.sleep(0.01)
+        return AppOutput(text="x")
+"""
+GENERATOR = """
+    def run(self, app_input: AppInput):
+        print("in")
+        yield AppOutput(text="x")
+        while True:
+            time.sleep(0.01)
+"""
+STUBBORN = """
+    async def run(self, app_input: AppInput):
+        print("in")
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(60)
+"""
+
+
+@pytest.mark.parametrize(
+    ("run", "grace"), [(COROUTINE, 30), (BUSY_LOOP, 0.4), (FLAG, 30), (GENERATOR, 0.4), (STUBBORN, 5)]
+)
+async def test_cancel_ends_a_run_and_keeps_the_worker(run, grace, app_folder, start_worker):
+    worker = await start_worker(
+        app_folder(f"""
+class App(BaseApp):
+{run}
+    def other(self, app_input: AppInput) -> AppOutput:
+        return AppOutput(text="alive")
+""")
+    )
+    await worker.send(Run(run_id="r1"))
+    await worker.until(Log)
+    started = time.monotonic()
+    await worker.send(Cancel(run_id="r1", grace=grace))
+    assert await worker.until(*protocol.RUN_ENDS) == Cancelled("r1")
+    assert time.monotonic() - started < 3
+    assert (await worker.run(run_id="r2", function="other")).output["text"] == "alive"
+
+
+@pytest.mark.parametrize("prefix", ["", "async "])
+async def test_on_cancel_is_asked_first(prefix, app_folder, start_worker):
+    worker = await start_worker(
+        app_folder(f"""
+class App(BaseApp):
+    async def setup(self):
+        self.stop = asyncio.Event()
+    {prefix}def on_cancel(self):
+        print("asked", flush=True)
+        self.stop.set() if "{prefix}" else self.loop.call_soon_threadsafe(self.stop.set)
+    async def run(self, app_input: AppInput) -> AppOutput:
+        self.loop = asyncio.get_running_loop()
+        print("in")
+        await self.stop.wait()
+        print("ended by itself")
+        return AppOutput(text="x")
+""")
+    )
+    await worker.send(Run(run_id="r1"))
+    await worker.until(Log)
+    await worker.send(Cancel(run_id="r1", grace=30))
+    assert await worker.until(*protocol.RUN_ENDS) == Cancelled("r1")
+    assert worker.lines("stdout") == ["in", "asked", "ended by itself"]
+
+
+@pytest.mark.parametrize("prefix", ["", "async "])
+async def test_a_run_that_blocks_is_pinged_but_not_cancelled(prefix, app_folder, start_worker):
+    worker = await start_worker(
+        app_folder(f"""
+class App(BaseApp):
+    {prefix}def run(self, app_input: AppInput) -> AppOutput:
+        print("in")
+        time.sleep(60)
+""")
+    )
+    await worker.send(Run(run_id="r1"))
+    await worker.until(Log)
+    await worker.send(Cancel(run_id="r1", grace=0.1))
+    await asyncio.sleep(0.3)
+    await worker.send(Ping())
+    await worker.until(Pong)
+    assert not [m for m in worker.got if isinstance(m, protocol.RUN_ENDS)]
+    os.killpg(worker.process.pid, signal.SIGKILL)
+    assert await worker.process.wait() == -signal.SIGKILL
+
+
+async def test_cancel_of_an_unknown_run_does_nothing(app_folder, start_worker):
+    worker = await start_worker(app_folder(ECHO))
+    await worker.send(Cancel(run_id="other", grace=1))
+    assert isinstance(await worker.run(), Done)
+
+
+# --- ends
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "said"),
+    [
+        ("class App(BaseApp):\n    def run(self): ...", "load", "run must take the input"),
+        ("import missing_module", "load", "missing_module"),
+        ("def broken(:", "load", "SyntaxError"),
+        ("sys.exit(2)", "load", "sys.exit(2)"),
+        ("x = 1", "load", "derives from BaseApp"),
+    ],
+)
+async def test_an_app_that_cannot_be_imported_is_fatal(body, kind, said, app_folder, start_worker):
+    worker = await start_worker(app_folder(body), ready=False)
+    fatal = (await worker.rest())[-1]
+    assert isinstance(fatal, Fatal)
+    assert fatal.kind == kind
+    assert said in fatal.error
+    assert await worker.process.wait() == 1
+
+
+async def test_a_failed_setup_is_fatal(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder("""
+        class App(BaseApp):
+            def setup(self, metadata):
+                print("no weights")
+                raise OSError("disk on fire")
+            def run(self, app_input: AppInput): ...
+    """),
+        ready=False,
+    )
+    await worker.send(Setup())
+    fatal = (await worker.rest())[-1]
+    assert (fatal.kind, "disk on fire" in fatal.error) == ("setup", True)
+    assert "inference.py" in fatal.traceback
+    assert worker.lines("stdout") == ["no weights"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        ("os._exit(7)", 7, "status 7"),
+        ("os.kill(os.getpid(), 9)", -9, "SIGKILL"),
+        ("os.kill(os.getpid(), 11)", -11, "SIGSEGV"),
+        ("os._exit(0)", 0, "status 0"),
+    ],
+)
+async def test_a_crash_is_told_and_loses_no_line(body, status, said, app_folder, start_worker):
+    worker = await start_worker(
+        app_folder(f"""
+class App(BaseApp):
+    def run(self, app_input: AppInput):
+        for i in range(1000):
+            print("line", i)
+        os.write(1, b"the last words")
+        {body}
+""")
+    )
+    await worker.send(Run(run_id="r1"))
+    fatal = (await worker.rest())[-1]
+    assert isinstance(fatal, Fatal)
+    assert (fatal.kind, fatal.exit_code) == ("crashed", status)
+    assert said in fatal.error
+    assert fatal.max_rss_bytes is not None
+    assert fatal.max_rss_bytes > 1 << 20
+    assert worker.lines("stdout") == [*(f"line {i}" for i in range(1000)), "the last words"]
+    assert await worker.process.wait() == status
+
+
+async def test_a_flood_of_logs_is_complete_and_in_order(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder("""
+        class App(BaseApp):
+            def run(self, app_input: AppInput) -> AppOutput:
+                for i in range(20000):
+                    print(i, "x" * 80)
+                return AppOutput(text="done")
+    """)
+    )
+    await worker.send(Run(run_id="r1"))
+    await asyncio.sleep(0.3)  # nobody reads: the app is held back, not the memory filled
+    await worker.until(Done)
+    assert [int(line.split()[0]) for line in worker.lines("stdout")] == list(range(20000))
+
+
+@pytest.mark.parametrize("body", ["await asyncio.sleep(60)", "time.sleep(60)"])
+async def test_the_worker_leaves_when_its_supervisor_is_gone(body, app_folder, start_worker):
+    worker = await start_worker(
+        app_folder(f"""
+class App(BaseApp):
+    async def run(self, app_input: AppInput):
+        print("in")
+        {body}
+""")
+    )
+    await worker.send(Run(run_id="r1"))
+    await worker.until(Log)
+    app_pid = next(m for m in worker.got if isinstance(m, Hello)).pid
+    await worker.channel.close()
+    async with asyncio.timeout(10):
+        await worker.process.wait()
+    with pytest.raises(ProcessLookupError):
+        os.kill(app_pid, 0)
+
+
+async def test_the_app_dies_with_its_relay(app_folder, start_worker):
+    worker = await start_worker(app_folder(ECHO))
+    app_pid = next(m for m in worker.got if isinstance(m, Hello)).pid
+    worker.process.kill()
+    await worker.process.wait()
+    async with asyncio.timeout(5):
+        while _lives(app_pid):  # noqa: ASYNC110  # another process has no event
+            await asyncio.sleep(0.02)
+
+
+async def test_bytes_that_are_no_message_are_fatal(app_folder, start_worker):
+    worker = await start_worker(app_folder(ECHO))
+    worker.channel._writer.write(b"\xff\xff\xff\xffnonsense")
+    fatal = (await worker.rest())[-1]
+    assert (type(fatal), fatal.kind) == (Fatal, "protocol")
+
+
+async def test_the_token_is_hidden_from_the_app(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder("""
+        class App(BaseApp):
+            def run(self, app_input: AppInput) -> AppOutput:
+                return AppOutput(text=",".join(k for k in os.environ if k.startswith("INFSH_KERNEL")))
+    """)
+    )
+    assert (await worker.run()).output["text"] == ""
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

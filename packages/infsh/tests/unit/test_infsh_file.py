@@ -1,0 +1,220 @@
+"""`File` from paths, URIs, dicts and other files; its metadata; its place in models."""
+
+import base64
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from infsh import BaseAppInput, BaseAppOutput, File, FileUnavailable
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "picture.png"
+    path.write_bytes(PNG)
+    return path
+
+
+def test_a_path_is_made_absolute_and_described(picture, monkeypatch):
+    monkeypatch.chdir(picture.parent)
+    file = File(path="picture.png")
+    assert (file.path, file.content_type, file.size, file.filename) == (str(picture), "image/png", 28, "picture.png")
+    assert file.exists()
+    assert file.is_local
+    assert file.uri is None
+
+
+@pytest.mark.parametrize("make", [File, File.from_path, lambda p: File(uri=p), lambda p: File(f"file://{quote(p)}")])
+def test_a_path_may_be_given_as_uri(make, picture):
+    spaced = picture.with_name("a picture.png")
+    picture.rename(spaced)
+    assert make(str(spaced)).path == str(spaced)
+    assert make(str(spaced)).content_type == "image/png"
+
+
+def test_path_objects_files_and_dicts_are_taken(picture):
+    file = File(picture, filename="given.jpg")
+    assert File(file) == file
+    assert File(file).filename == "given.jpg"
+    assert File({"path": str(picture), "filename": "given.jpg", "id": 7}) == file
+    assert File(path=picture, upload_url="ignored").size == 28
+
+
+def test_what_is_given_stays_when_metadata_is_refreshed(picture):
+    file = File(path=picture, content_type="x/y", filename="n", size=1)
+    plain = File(path=picture)
+    picture.write_bytes(PNG * 2)
+    for each in (file, plain):
+        each.refresh_metadata()
+    assert (file.content_type, file.filename, file.size) == ("x/y", "n", 1)
+    assert (plain.content_type, plain.filename, plain.size) == ("image/png", "picture.png", 56)
+
+
+def test_metadata_can_be_set(picture):
+    file = File("nowhere.bin")
+    file.path = picture
+    assert file.size == 28
+    file.content_type, file.filename, file.size = "a/b", "c", 3
+    file.refresh_metadata()
+    assert (file.content_type, file.filename, file.size) == ("a/b", "c", 3)
+
+
+def test_a_file_that_is_not_there_has_no_metadata(tmp_path):
+    file = File(path=tmp_path / "absent.png")
+    assert not file.exists()
+    assert (file.content_type, file.size, file.filename) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type"),
+    [
+        (PNG, "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "image/webp"),
+        (b"RIFF\0\0\0\0WAVEfmt ", "audio/wav"),
+        (b"\0\0\0\x18ftypmp42", "video/mp4"),
+        (b"\0\0\0\x18ftypavif", "image/avif"),
+        (b"%PDF-1.7", "application/pdf"),
+        (b"PK\x03\x04", "application/zip"),
+        (b' {"a": 1}', "application/json"),
+        (b"<!doctype html>", "text/html"),
+        (b"<?xml version='1'?><svg/>", "image/svg+xml"),
+        ("grüße".encode() * 100, "text/plain"),
+        (b"\x00\x01\x02", None),
+        (b"", None),
+    ],
+)
+def test_the_type_is_told_by_the_content_where_the_name_tells_none(content, content_type, tmp_path):
+    path = tmp_path / "thing"
+    path.write_bytes(content)
+    assert File(path=path).content_type == content_type
+
+
+@pytest.mark.parametrize("value", [None, "", {}, {"filename": "a"}])
+def test_nothing_is_no_file(value):
+    with pytest.raises(ValueError, match="Either 'uri' or 'path' must be provided"):
+        File(value)
+
+
+@pytest.mark.parametrize("value", [123, 1.5, [], b"bytes"])
+def test_other_things_are_no_file(value):
+    with pytest.raises(ValueError, match="Invalid input for File"):
+        File(value)
+
+
+@pytest.mark.parametrize("fields", [{"uri": 1}, {"path": "a", "size": "big"}, {"path": "a", "size": True}])
+def test_a_field_of_a_wrong_type_is_named(fields):
+    with pytest.raises(ValueError, match=r"Invalid (uri|size) for File"):
+        File(**fields)
+
+
+# --- data: URIs
+
+
+@pytest.mark.parametrize(
+    ("uri", "content", "content_type", "filename"),
+    [
+        ("data:text/plain;base64,aGVsbG8=", b"hello", "text/plain", None),
+        ("data:text/plain;charset=utf-8;base64,aGVsbG8", b"hello", "text/plain", None),
+        ("data:image/png;name=a%20b.png;base64,-_-_", b"\xfb\xff\xbf", "image/png", "a b.png"),
+        ('data:image/png;filename="../../x.png";base64,AAAA', b"\0\0\0", "image/png", "../../x.png"),
+        ("data:,a%20b%E2%82%AC", "a b€".encode(), "text/plain", None),
+        ("data:;base64,aGVs%0AbG8%3D", b"hello", "text/plain", None),
+        ("DATA:application/json,{}", b"{}", "application/json", None),
+        ("data:text/html,<p>1, 2</p>", b"<p>1, 2</p>", "text/html", None),
+    ],
+)
+def test_data_uris_are_decoded(uri, content, content_type, filename, cache):
+    file = File(uri)
+    assert not file.is_local
+    assert file.content_type == content_type
+    assert file.filename == filename
+    assert Path(file.path).read_bytes() == content
+    assert Path(file.path).is_relative_to(cache)
+    assert (file.size, file.content_type) == (len(content), content_type)
+    assert file.exists()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40, deadline=None)
+@given(content=st.binary(max_size=50), safe=st.booleans(), padded=st.booleans())
+def test_any_bytes_survive_a_data_uri(content, safe, padded, cache):
+    text = (base64.urlsafe_b64encode if safe else base64.b64encode)(content).decode()
+    assert Path(File(f"data:a/b;base64,{text if padded else text.rstrip('=')}").path).read_bytes() == content
+    assert Path(File(f"data:a/b,{quote(content)}").path).read_bytes() == content
+
+
+@pytest.mark.parametrize(("uri", "said"), [("data:text/plain;base64", "comma"), ("data:a/b;base64,?", "base64")])
+def test_a_wrong_data_uri_says_so(uri, said):
+    file = File(uri)
+    assert not file.exists()
+    with pytest.raises(FileUnavailable, match=said):
+        _ = file.path
+
+
+def test_a_foreign_scheme_is_no_path():
+    file = File("inf://somewhere/x.png")
+    assert not file.exists()
+    with pytest.raises(FileUnavailable, match="inf: URI"):
+        _ = file.path
+
+
+# --- models
+
+
+class Pictures(BaseAppInput):
+    first: File
+    second: File | None = None
+    many: list[File] = []  # noqa: RUF012  # pydantic copies it
+
+
+def test_a_field_takes_whatever_makes_a_file(picture):
+    pictures = Pictures(first=str(picture), second={"uri": "https://h/b.png"}, many=[{"path": str(picture)}])
+    assert pictures.first.size == 28
+    assert (pictures.second.uri, pictures.second.filename, pictures.second.content_type) == (
+        "https://h/b.png", "b.png", "image/png",
+    )  # fmt: skip
+    assert pictures.many == [File(path=picture)]
+
+
+@pytest.mark.parametrize("absent", ["", {}, None])
+def test_an_optional_file_may_be_empty(absent, picture):
+    assert Pictures(first=str(picture), second=absent).second is None
+    with pytest.raises(ValidationError, match="Either 'uri' or 'path'"):
+        Pictures(first=absent)
+
+
+def test_a_file_is_written_without_nulls(picture):
+    class Output(BaseAppOutput):
+        image: File
+
+    expected = {"path": str(picture), "content_type": "image/png", "size": 28, "filename": "picture.png"}
+    assert Output(image=File(path=picture)).model_dump() == {"image": expected, "output_meta": None}
+    assert Output.model_validate_json(Output(image=File(path=picture)).model_dump_json()).image == File(path=picture)
+    assert File(path=picture).to_dict() == expected
+    assert File("https://h/x").to_dict() == {"uri": "https://h/x", "filename": "x"}
+
+
+def test_the_schema_takes_a_string_or_an_object():
+    class Input(BaseModel):
+        image: File
+
+    schema = Input.model_json_schema()["properties"]["image"]
+    assert [item["type"] for item in schema["oneOf"]] == ["string", "object"]
+    assert schema["oneOf"][0]["format"] == "file"
+
+
+def test_repr_is_short():
+    assert len(repr(File("data:text/plain," + "x" * 10_000))) < 300
+
+
+async def test_ensure_leaves_local_files_alone(picture):
+    file = File(picture)
+    assert await file.ensure() is file
+    picture.unlink()
+    assert await file.ensure() is file

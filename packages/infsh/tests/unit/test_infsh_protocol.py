@@ -1,0 +1,164 @@
+"""The codec: any message, cut anywhere, comes out as it went in; anything else is refused."""
+
+import asyncio
+import dataclasses
+import json
+import socket
+import struct
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from infsh._kernel import protocol
+from infsh._kernel.protocol import AsyncChannel, Channel, Codec, Done, Log, Ping, ProtocolError, Run
+
+LINK, ABSENT, FOLDER = (f"{digit * 32}.json" for digit in "abc")
+DOCUMENT = Path(__file__).parents[4] / "docs" / "apps-protocol.md"
+
+TEXT = st.text()
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=8,
+)
+BY_KIND = {
+    str: TEXT, int: st.integers(), bool: st.booleans(), float: st.floats(allow_nan=False, allow_infinity=False),
+    dict: st.dictionaries(TEXT, JSON, max_size=4), list: st.lists(TEXT, max_size=4), type(None): st.none(),
+}  # fmt: skip
+
+
+def fields_of(cls):
+    kinds = protocol._FIELDS[cls]
+    return {name: st.one_of([BY_KIND.get(kind, JSON) for kind in found]) for name, (found, _) in kinds.items()}
+
+
+MESSAGES = st.one_of([st.builds(cls, **fields_of(cls)) for cls in protocol.MESSAGES.values()])
+
+
+@given(st.lists(MESSAGES, max_size=5), st.data())
+def test_messages_survive_any_cut(messages, data):
+    codec = Codec()
+    stream = b"".join(codec.frame(message) for message in messages)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(stream)), max_size=6)))
+    found = []
+    for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
+        found += codec.feed(stream[start:end])
+    assert found == messages
+    assert codec.empty
+
+
+@given(MESSAGES, st.dictionaries(st.text(min_size=1).map("x-".__add__), JSON, max_size=3))
+def test_unknown_keys_are_skipped(message, extra):
+    assert protocol.decode(json.dumps(json.loads(protocol.encode(message)) | extra).encode()) == message
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_give_messages_or_a_protocol_error(data):
+    try:
+        list(Codec().feed(struct.pack(">I", len(data)) + data))
+    except ProtocolError:
+        return
+
+
+def test_an_unknown_type_is_skipped():
+    assert protocol.decode(b'{"type": "from the future", "x": 1}') is None
+    unknown = b'{"type":"new"}'
+    frames = struct.pack(">I", len(unknown)) + unknown + Codec().frame(Ping())
+    assert list(Codec().feed(frames)) == [Ping()]
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"nonsense", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "must be a JSON object"),
+        (b"{}", "`type`"),
+        (b'{"type": "run"}', "lacks `run_id`"),
+        (b'{"type": "run", "run_id": 5}', "`run.run_id` must be str, not int"),
+        (b'{"type": "run", "run_id": "a", "metadata": []}', "`run.metadata` must be dict"),
+        (b'{"type": "cancel", "run_id": "a", "grace": true}', "`cancel.grace` must be float"),
+        (b'{"type": "cancel", "run_id": "a", "grace": NaN}', "`cancel.grace` must be float"),
+        (b'{"type": "loaded", "functions": [1], "schemas": {}}', "strings only"),
+    ],
+)
+def test_a_wrong_message_says_what_is_wrong(body, said):
+    with pytest.raises(ProtocolError, match=said.replace("[", r"\[")):
+        protocol.decode(body)
+
+
+def test_a_whole_number_is_a_number_of_seconds():
+    assert protocol.decode(b'{"type": "cancel", "run_id": "a", "grace": 3}') == protocol.Cancel("a", 3.0)
+
+
+def test_what_is_not_json_cannot_be_sent():
+    with pytest.raises(ProtocolError, match="cannot be sent as JSON"):
+        protocol.encode(Done(run_id="a", output=float("nan")))
+    with pytest.raises(ProtocolError, match="cannot be sent as JSON"):
+        protocol.encode(Done(run_id="a", output=object()))
+
+
+def test_a_frame_over_the_limit_is_refused_before_it_is_read():
+    with pytest.raises(ProtocolError, match="is over"):
+        list(Codec().feed(struct.pack(">I", protocol.MAX_FRAME_BYTES + 1)))
+
+
+def test_long_messages_travel_as_files(tmp_path: Path):
+    message = Run(run_id="a", input="x" * (2 << 20))
+    frame = Codec(tmp_path).frame(message)
+    assert len(frame) < 300
+    assert next(Codec().frames(frame))[1:] == ("run", "a")
+    assert list(Codec(tmp_path).feed(frame)) == [message]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_a_spill_directory_long_messages_are_refused():
+    with pytest.raises(ProtocolError, match="is over"):
+        Codec().frame(Run(run_id="a", input="x" * (17 << 20)))
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "", ".", "..", "a\0b", 5, None, LINK, ABSENT, FOLDER])
+def test_a_spilled_message_is_read_from_its_directory_only(name, tmp_path: Path):
+    secret = tmp_path / "secret"
+    secret.write_text('{"type": "ping"}')
+    spill = tmp_path / "spill"
+    spill.mkdir()
+    (spill / LINK).symlink_to(secret)
+    (spill / FOLDER).mkdir()
+    body = json.dumps({"type": "spilled", "name": name}).encode()
+    with pytest.raises(ProtocolError):
+        list(Codec(spill).feed(struct.pack(">I", len(body)) + body))
+    assert secret.exists()
+
+
+def test_a_channel_speaks_both_ways():
+    ours, theirs = socket.socketpair()
+    left, right = Channel(ours), Channel(theirs)
+    left.send(Log(line="é\ud800"))
+    left.send(Ping())
+    assert [right.receive(), right.receive()] == [Log(line="é\ud800"), Ping()]
+    theirs.sendall(b"\0\0")
+    right.close()
+    with pytest.raises(ProtocolError, match="cut within a frame"):
+        left.receive()
+    left.close()
+
+
+async def test_an_async_channel_speaks_both_ways():
+    ours, theirs = socket.socketpair()
+    left = AsyncChannel(*await asyncio.open_unix_connection(sock=ours))
+    right = AsyncChannel(*await asyncio.open_unix_connection(sock=theirs))
+    await left.send(Ping())
+    assert await right.receive() == Ping()
+    await left.close()
+    assert await right.receive() is None
+    await right.close()
+
+
+@pytest.mark.parametrize("cls", protocol.MESSAGES.values(), ids=lambda cls: cls.type)
+def test_every_message_and_field_is_documented(cls):
+    row = next(line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| `{cls.type}` |"))
+    for field in dataclasses.fields(cls):
+        assert f"`{field.name}`" in row

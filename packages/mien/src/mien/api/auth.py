@@ -1,0 +1,75 @@
+"""Who may call what: API keys and their scopes, and the loopback rule while there are none."""
+
+import ipaddress
+from functools import lru_cache
+
+from starlette.requests import HTTPConnection
+
+from mien.errors import Forbidden, Unauthorized
+from mien.keys import Key, KeyStore, Scope
+from mien.settings import Settings
+
+
+class Auth:
+    """Checks the API key of a request. While no key exists, any caller is let in, with or without one."""
+
+    def __init__(self, settings: Settings, keys: KeyStore) -> None:
+        self._settings = settings
+        self._keys = keys
+
+    def require(self, request: HTTPConnection, scope: Scope) -> Key | None:
+        """The caller's key, None while there are none. Raise Unauthorized without a known key, Forbidden if the key
+        lacks `scope`.
+
+        The key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
+        """
+        if not self._keys.all():
+            self._require_local_host(request)
+            return None
+        secret = _presented(request)
+        if not secret:
+            raise Unauthorized(
+                "this server needs an API key: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+            )
+        key = self._keys.authenticate(secret)
+        if key is None:
+            raise Unauthorized("this API key is not known here")
+        if scope not in key.scopes:
+            raise Forbidden(f"this API key lacks the scope {scope!r}; it has: {', '.join(key.scopes)}")
+        return key
+
+    def _require_local_host(self, request: HTTPConnection) -> None:
+        """Without keys, a web page that re-points its own name to this machine (DNS rebinding) must not get in.
+
+        Nor may anybody else where the server can be reached from elsewhere: the last key was revoked since it started.
+        """
+        if not self._settings.auth:
+            return
+        if not is_loopback(self._settings.host):
+            raise Unauthorized("this server needs an API key and has none any more; see `mien keys create`")
+        host = _host(request)
+        if not host or host == self._settings.host or is_loopback(host):  # browsers always name one
+            return
+        raise Forbidden("without API keys this server answers only to loopback host names; see `mien keys create`")
+
+
+def _host(request: HTTPConnection) -> str:
+    """The Host header's name or address, without port and brackets."""
+    host = request.headers.get("host", "").lower()
+    return host[1 : host.find("]")] if host.startswith("[") else host.partition(":")[0]
+
+
+@lru_cache(maxsize=256)
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address can only mean this machine."""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _presented(request: HTTPConnection) -> str:
+    kind, _, value = request.headers.get("authorization", "").partition(" ")
+    return value.strip() if kind.lower() == "bearer" else request.headers.get("x-api-key", "").strip()

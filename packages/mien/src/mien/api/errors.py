@@ -1,0 +1,88 @@
+"""Errors on the wire: one body for all doors, made from the error's code, status and message."""
+
+import math
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mien.errors import InternalError, InvalidField, MethodNotAllowed, MienError, NotFound, RequestError
+
+log = structlog.get_logger()
+
+_BY_STATUS: dict[int, type[MienError]] = {404: NotFound, 405: MethodNotAllowed}
+
+
+def error_body(error: MienError, request_id: str) -> dict[str, Any]:
+    """`detail` is what FastAPI's users look at, `success`/`error` what the unified endpoint's users look at."""
+    detail: Any = list(error.fields) if isinstance(error, InvalidField) and error.fields else error.message
+    return {
+        "success": False,
+        "error": {"code": error.code, "message": error.message},
+        "message": error.message,
+        "detail": detail,
+        "request_id": request_id,
+    }
+
+
+def error_response(error: MienError, request_id: str) -> Response:
+    """The answer for `error`, with Retry-After where a new try makes sense."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.status in (408, 413):  # the rest of the body is not worth reading
+        headers["Connection"] = "close"
+    body = orjson.dumps(error_body(error, request_id))
+    return Response(body, error.status, headers, media_type="application/json")
+
+
+def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidField:
+    """One sentence that names every wrong field, and FastAPI's list of details without echoing inputs."""
+    details = tuple(
+        {"type": str(item["type"]), "loc": list(item["loc"]), "msg": str(item["msg"])} for item in error.errors()[:20]
+    )
+    sentences = [f"{'.'.join(str(part) for part in item['loc']) or 'body'}: {item['msg']}" for item in details]
+    return InvalidField("; ".join(sentences), details)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error of every route in the one form."""
+
+    async def mien_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, MienError)  # noqa: S101 - Starlette's signature is wider than its call
+        request.app.state.metrics.errors.labels(error.code).inc()
+        if error.status == 500:  # others are the world's doing: their sentence says all
+            log.error("request failed", code=error.code, exc_info=error)
+        return error_response(error, request.state.request_id)
+
+    async def http_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)  # noqa: S101
+        kind = _BY_STATUS.get(error.status_code, RequestError)
+        known = kind(f"{request.method} {request.url.path}: {error.detail}")
+        response = await mien_error(request, known)
+        response.status_code = error.status_code
+        response.headers.update(error.headers or {})
+        return response
+
+    async def validation_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError | ValidationError)  # noqa: S101
+        return await mien_error(request, invalid_fields(error))
+
+    async def bug(request: Request, error: Exception) -> Response:
+        log.error("unexpected error", exc_info=error)
+        return await mien_error(
+            request, InternalError("the server failed; its log has the details under this request id")
+        )
+
+    app.add_exception_handler(MienError, mien_error)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, validation_error)
+    app.state.on_bug = bug

@@ -1,0 +1,1 @@
+"""The InsightFace-REST door: `POST /extract` and what belongs to it."""

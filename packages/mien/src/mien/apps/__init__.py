@@ -1,0 +1,1 @@
+"""Apps as they are deployed: packages, environments, the registry of versions."""

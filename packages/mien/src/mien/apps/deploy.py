@@ -1,0 +1,95 @@
+"""Deploying: a folder becomes an immutable version, with its environment made and its schemas read."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from mien.apps.environment import Environment, Environments, EnvironmentSpec
+from mien.apps.package import AppPackage, PackageLimits, copy_package, read_package
+from mien.apps.process import GuardedProcess, ProcessLimits, clean_environment
+from mien.apps.record import AppVersion, Deployed, FunctionSchema
+from mien.apps.reference import AppRef, is_name, parse_ref
+from mien.apps.registry import CONTENT, AppRegistry
+from mien.errors import AppInvalid
+from mien.settings import Settings
+
+Log = Callable[[str], None]
+ERROR_CHARS = 4000
+
+
+class _Schemas(msgspec.Struct):
+    """What the kernel prints about an app."""
+
+    functions: dict[str, FunctionSchema]
+    default_function: str = "run"
+    concurrency: int = 1
+    setup_schema: dict[str, object] | None = None
+
+
+class Deployer:
+    """Deploys apps into one registry. Runs code of the app (its build and its import): an admin's right."""
+
+    def __init__(self, settings: Settings, registry: AppRegistry, environments: Environments) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._environments = environments
+
+    async def deploy(self, folder: Path, name: str | None = None, log: Log = lambda line: None) -> Deployed:
+        """Deploy the app in `folder`, as `name` (`namespace/name`) or as its inf.yml says.
+
+        The same files again are the same version, which becomes the latest. Raises AppInvalid, EnvironmentFailed.
+        """
+        limits = PackageLimits(self._settings.app_max_bytes, self._settings.app_max_files)
+        package = await asyncio.to_thread(read_package, folder, limits)
+        ref = self._name(package, name)
+        if package.packages:
+            log(f"packages.txt is not installed; the machine must have: {', '.join(package.packages)}")
+        with self._registry.staging() as staged:
+            version = await asyncio.to_thread(copy_package, package, staged / CONTENT)
+            spec = EnvironmentSpec(package.requirements, package.manifest.python, staged / CONTENT, version)
+            environment = await self._environments.ensure(spec, log)
+            schemas = await self._schemas(environment, staged)
+            record = AppVersion(
+                namespace=ref.namespace, name=ref.name, version=version, created=datetime.now(UTC),
+                manifest=package.manifest, functions=schemas.functions, default_function=schemas.default_function,
+                concurrency=schemas.concurrency, setup_schema=schemas.setup_schema, requirements=package.requirements,
+                packages=package.packages, files=len(package.files), size=package.size,
+            )  # fmt: skip
+            return await asyncio.to_thread(self._registry.publish, staged, record)
+
+    def _name(self, package: AppPackage, name: str | None) -> AppRef:
+        namespace = package.manifest.namespace or self._settings.app_namespace
+        given = name or package.manifest.name or package.folder.resolve().name.lower()
+        if "/" not in given and not is_name(given):
+            raise AppInvalid(f"{given!r} is no name for an app; give one with --name, or as `name` in inf.yml")
+        ref = parse_ref(given, namespace)
+        if ref.version or ref.function:
+            raise AppInvalid(f"an app is deployed by its name alone, namespace/name; got {given}")
+        return ref
+
+    async def _schemas(self, environment: Environment, staged: Path) -> _Schemas:
+        """Import the app in its own environment and ask for its schemas."""
+        home = staged / "home"
+        (home / "tmp").mkdir(parents=True)
+        process = await GuardedProcess.start(
+            [str(environment.python), "-m", "infsh._kernel", "schemas", str(staged / CONTENT)],
+            environment=clean_environment(home, environment.path, {}), folder=staged / CONTENT,
+            limits=ProcessLimits(self._settings.app_memory),
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(self._settings.app_start_seconds):
+                answer, said = await asyncio.gather(process.stdout.read(), process.stderr.read())
+                ended = await process.wait()
+        except TimeoutError:
+            seconds = self._settings.app_start_seconds
+            raise AppInvalid(f"the app did not finish its import within {seconds:g} s") from None
+        finally:
+            process.kill()
+            await process.wait()
+        if not ended.ok:
+            words = said.decode(errors="replace").replace(f"{staged / CONTENT}/", "").strip()[-ERROR_CHARS:]
+            raise AppInvalid(words or f"the app's import {ended.words()}")
+        return msgspec.json.decode(answer, type=_Schemas)

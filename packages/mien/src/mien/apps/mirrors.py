@@ -1,0 +1,62 @@
+"""Where uv gets packages from: as the user told uv or, failing that, as they told pip, whose settings uv ignores."""
+
+import configparser
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from platformdirs import site_config_path, user_config_path
+
+UV_SAYS = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_CONFIG_FILE",
+           "UV_NO_INDEX", "UV_OFFLINE")  # fmt: skip
+
+
+def uv_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Variables that make uv use pip's indexes, links and certificates; empty where uv is configured itself."""
+    if any(environ.get(name) for name in UV_SAYS) or any(path.is_file() for path in _uv_files(environ)):
+        return {}
+    pip = _pip_settings(environ)
+    found = {
+        "UV_DEFAULT_INDEX": pip.get("index-url", ""),
+        "UV_INDEX": " ".join(pip.get("extra-index-url", "").split()),
+        "UV_FIND_LINKS": ",".join(pip.get("find-links", "").split()),
+        "SSL_CERT_FILE": environ.get("SSL_CERT_FILE") or pip.get("cert", ""),
+        "UV_INSECURE_HOST": " ".join(pip.get("trusted-host", "").split()),
+    }
+    if found["UV_INDEX"]:
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # pip's: all indexes are equal
+    if pip.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+        found["UV_NO_INDEX"] = "1"
+    return {name: value for name, value in found.items() if value}
+
+
+def _pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
+    """pip's settings, the later winning: site, user, environment's, PIP_CONFIG_FILE, PIP_* variables."""
+    settings: dict[str, str] = {}
+    for path in _pip_files(environ):
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(path, encoding="utf-8")
+        except (configparser.Error, UnicodeDecodeError):
+            continue
+        for section in ("global", "install"):
+            if parser.has_section(section):
+                settings.update(parser.items(section))
+    for name, value in environ.items():
+        if name.startswith("PIP_") and value:
+            settings[name.removeprefix("PIP_").lower().replace("_", "-")] = value
+    return settings
+
+
+def _pip_files(environ: Mapping[str, str]) -> list[Path]:
+    given = environ.get("PIP_CONFIG_FILE")
+    if given == os.devnull:
+        return []
+    files = [Path("/etc/pip.conf"), site_config_path("pip") / "pip.conf", Path.home() / ".pip" / "pip.conf",
+             user_config_path("pip") / "pip.conf", Path(sys.prefix) / "pip.conf"]  # fmt: skip
+    return [*files, Path(given)] if given else files
+
+
+def _uv_files(environ: Mapping[str, str]) -> list[Path]:
+    return [Path("/etc/uv/uv.toml"), user_config_path("uv") / "uv.toml"]

@@ -1,0 +1,141 @@
+"""An app's folder as it is handed in: which files belong to it, what they hold, what it is called."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mien.apps.manifest import AppManifest, read_manifest
+from mien.errors import AppInvalid
+
+IGNORED = frozenset({
+    ".git", ".hg", ".svn", "__pycache__", ".venv", "venv", "node_modules", ".infsh", ".mypy_cache", ".ruff_cache",
+    ".pytest_cache", ".tox", ".idea", ".vscode", ".DS_Store",
+})  # fmt: skip
+IGNORED_SUFFIXES = (".pyc", ".pyo")
+CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PackageLimits:
+    """What a package may at most hold."""
+
+    bytes: int = 512 * CHUNK
+    files: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class AppPackage:
+    """A valid app folder."""
+
+    folder: Path
+    manifest: AppManifest
+    files: tuple[PurePosixPath, ...]
+    """Relative to the folder, sorted."""
+    size: int
+    """Bytes of all files."""
+    requirements: str
+    """The text of requirements.txt; empty without one."""
+    packages: tuple[str, ...]
+    """System packages that packages.txt names; they are not installed."""
+
+
+def read_package(folder: Path, limits: PackageLimits) -> AppPackage:
+    """Look at an app folder without running anything of it. Raises AppInvalid."""
+    if not folder.is_dir():
+        raise AppInvalid(f"{folder} is no folder; an app is a folder with inference.py and inf.yml")
+    files, size = _files(folder, limits)
+    if PurePosixPath("inference.py") not in files:
+        raise AppInvalid(
+            f"{folder.name} has no inference.py, which must hold the class App (or one subclass of BaseApp)"
+        )
+    return AppPackage(
+        folder, read_manifest(folder), files, size, _text(folder, "requirements.txt"),
+        tuple(_lines(_text(folder, "packages.txt"))),
+    )  # fmt: skip
+
+
+def copy_package(package: AppPackage, target: Path) -> str:
+    """Copy the files to the new folder `target` and return their version: the SHA-256 of names, modes and contents.
+
+    The version is that of the bytes that were copied, also while somebody edits the folder. Raises AppInvalid.
+    """
+    target.mkdir()
+    version = hashlib.sha256()
+    room = package.size + CHUNK
+    for name in package.files:
+        destination = target / name
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        source = package.folder / name
+        executable = bool(source.stat().st_mode & stat.S_IXUSR)
+        digest, size = _copy(source, destination, room)
+        room -= size
+        destination.chmod(0o755 if executable else 0o644)
+        version.update(f"{digest} {'x' if executable else '-'} {name}\n".encode())
+    return version.hexdigest()
+
+
+def _copy(source: Path, destination: Path, room: int) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with source.open("rb") as reader, destination.open("xb") as writer:
+        while chunk := reader.read(CHUNK):
+            size += len(chunk)
+            if size > room:
+                raise AppInvalid(f"{source.name} grows while it is copied; deploy again when the folder is at rest")
+            digest.update(chunk)
+            writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+    return digest.hexdigest(), size
+
+
+def _files(folder: Path, limits: PackageLimits) -> tuple[tuple[PurePosixPath, ...], int]:
+    root = folder.resolve()
+    files, size = [], 0
+    for path in _walk(folder):
+        resolved = path.resolve()
+        name = PurePosixPath(path.relative_to(folder).as_posix())
+        if not resolved.is_relative_to(root):
+            raise AppInvalid(f"{name} is a link that leaves the app's folder; copy its file into the folder")
+        if not resolved.is_file():
+            raise AppInvalid(f"{name} is neither a file nor a folder (or a link to a folder); apps hold plain files")
+        files.append(name)
+        size += resolved.stat().st_size
+        if len(files) > limits.files:
+            raise AppInvalid(f"the app has more than {limits.files} files; large data belongs outside of its folder")
+        if size > limits.bytes:
+            raise AppInvalid(
+                f"the app has more than {limits.bytes} bytes; fetch large data, such as weights, in setup()"
+            )
+    return tuple(sorted(files)), size
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Files and links; folders that are no links are walked through."""
+    with os.scandir(folder) as scan:
+        entries = list(scan)
+    for entry in entries:
+        if entry.name in IGNORED or entry.name.endswith(IGNORED_SUFFIXES):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(Path(entry.path))
+        else:
+            yield Path(entry.path)
+
+
+def _text(folder: Path, name: str) -> str:
+    try:
+        return (folder / name).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (UnicodeDecodeError, OSError) as error:
+        raise AppInvalid(f"{name} does not read as UTF-8 text: {error}") from error
+
+
+def _lines(text: str) -> Iterator[str]:
+    for line in text.splitlines():
+        content = line.partition("#")[0].strip()
+        if content:
+            yield content

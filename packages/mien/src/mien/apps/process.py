@@ -1,0 +1,176 @@
+"""Processes that run foreign code: watched, limited, and gone with their whole family when they must be."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+GUARDIAN = Path(__file__).with_name("guardian.py")
+WATCH_SECONDS = 0.1
+GIB = 1024**3
+SECRET_PREFIXES = ("MIEN_",)
+
+
+Reason = Literal["", "told", "orphaned", "memory", "processes"]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLimits:
+    """What a process and its descendants may hold together."""
+
+    memory: int
+    """Resident bytes."""
+    processes: int = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a process ended."""
+
+    status: int | None
+    """Exit code, or minus the signal; None when it is not known."""
+    reason: Reason = ""
+    """Why the family was killed, if it was."""
+    peak: int = 0
+    """Most resident bytes that were seen."""
+    limits: ProcessLimits | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the process ended by itself and without an error."""
+        return self.status == 0 and not self.reason
+
+    def words(self) -> str:
+        """The reason as the end of a sentence that starts with "the process"."""
+        if self.reason == "memory" and self.limits:
+            return f"ran out of memory: it held more than its limit of {self.limits.memory / GIB:.2f} GiB"
+        if self.reason == "processes" and self.limits:
+            return f"was killed: it started more than {self.limits.processes} processes"
+        if self.reason:
+            return "was stopped"
+        return status_words(self.status)
+
+
+class _Report(msgspec.Struct):
+    pid: int | None = None
+    status: int | None = None
+    reason: Reason = ""
+    peak: int = 0
+
+
+def status_words(status: int | None) -> str:
+    """An exit status (or minus a signal) in words."""
+    if status is None:
+        return "ended in an unknown way"
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    hints = {
+        "SIGKILL": " (often the machine's way to say that it is out of memory)",
+        "SIGSEGV": " (a crash in native code)", "SIGABRT": " (a crash in native code)",
+        "SIGBUS": " (a crash in native code)", "SIGILL": " (native code for another processor)",
+    }  # fmt: skip
+    return f"was killed by {name}{hints.get(name, '')}"
+
+
+class GuardedProcess:
+    """A process below a guardian: it ends with this server, within its limits, and never leaves children behind."""
+
+    def __init__(
+        self, guardian: asyncio.subprocess.Process, reports: asyncio.StreamReader, limits: ProcessLimits
+    ) -> None:
+        self._guardian = guardian
+        self._reports = reports
+        self._limits = limits
+        self._exit = asyncio.ensure_future(self._follow())
+        assert guardian.stdout is not None  # noqa: S101 - asked for below
+        assert guardian.stderr is not None  # noqa: S101
+        self.stdout = guardian.stdout
+        self.stderr = guardian.stderr
+        self.pid: int | None = None
+
+    @classmethod
+    async def start(
+        cls, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, limits: ProcessLimits,
+        merge: bool = False, hold: int | None = None,
+    ) -> "GuardedProcess":  # fmt: skip
+        """Start `command` (its first word a path) in `folder`, with exactly this environment.
+
+        `merge`: all output on stdout. `hold`: a descriptor that stays open until no process of the family is left.
+        """
+        read, write = os.pipe()
+        try:
+            reports = await _reader(read)
+            guardian = await asyncio.create_subprocess_exec(
+                sys.executable, "-I", "-S", str(GUARDIAN), str(write), stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                pass_fds=(write,) if hold is None else (write, hold),
+                env={"LC_ALL": "C.UTF-8"}, cwd="/", start_new_session=True, limit=1024 * 1024,
+            )  # fmt: skip
+        finally:
+            os.close(write)
+        config = {
+            "command": list(command), "environment": dict(environment), "folder": str(folder), "memory": limits.memory,
+            "processes": limits.processes, "interval": WATCH_SECONDS, "merge": merge,
+        }  # fmt: skip
+        process = cls(guardian, reports, limits)
+        assert guardian.stdin is not None  # noqa: S101 - asked for above
+        guardian.stdin.write(msgspec.json.encode(config) + b"\n")
+        return process
+
+    def kill(self) -> None:
+        """Kill the whole family, now; `wait` tells when it is done."""
+        stdin = self._guardian.stdin
+        if self._guardian.returncode is None and stdin is not None and not stdin.is_closing():
+            stdin.write(b"x")
+
+    async def wait(self) -> Exit:
+        """How it ended, once no process of the family is left."""
+        return await asyncio.shield(self._exit)
+
+    @property
+    def ended(self) -> bool:
+        """Whether `wait` would return at once."""
+        return self._exit.done()
+
+    async def _follow(self) -> Exit:
+        last = _Report()
+        while line := await self._reports.readline():
+            last = msgspec.json.decode(line, type=_Report)
+            self.pid = last.pid or self.pid
+        await self._guardian.wait()
+        if self._guardian.stdin is not None:
+            self._guardian.stdin.close()
+        status = None if last.status is None else os.waitstatus_to_exitcode(last.status)
+        return Exit(status, last.reason, last.peak, self._limits)
+
+
+def clean_environment(home: Path, path: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """What foreign code gets to see of this process's variables: locale, proxies, devices, and no secrets."""
+    kept = {name: value for name, value in os.environ.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
+    folders = {"HOME": str(home), "TMPDIR": str(home / "tmp"), "PATH": path}
+    given = {name: value for name, value in extra.items() if not name.startswith(SECRET_PREFIXES)}
+    return {**kept, **folders, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **given}
+
+
+_PASSED = frozenset({
+    "LANG", "TZ", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy",
+    "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "LD_LIBRARY_PATH",
+})  # fmt: skip
+_PASSED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "ROCM_", "HIP_", "OMP_", "MKL_", "OPENBLAS_")
+
+
+async def _reader(descriptor: int) -> asyncio.StreamReader:
+    reader = asyncio.StreamReader()
+    file = os.fdopen(descriptor, "rb", 0)
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
+    return reader

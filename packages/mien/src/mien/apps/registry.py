@@ -1,0 +1,202 @@
+"""The deployed versions of all apps: `<data_dir>/apps/<namespace>/<name>/`.
+
+`index.json` is replaced as a whole, `versions/<id>/` is complete or not there, and changes are made under a lock per
+app: two servers, or a server and a command, may work on one folder. Readers need no lock.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+from filelock import FileLock
+
+from mien.apps.record import AppVersion, Deployed, Index
+from mien.apps.reference import AppRef
+from mien.errors import AppUnknown, InternalError, RequestError
+
+INDEX = "index.json"
+RECORD = "record.json"
+CONTENT = "content"
+STAGING = "staging-"
+HISTORY = 100
+
+
+class AppRegistry:
+    """All deployed apps."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._records: dict[Path, AppVersion] = {}
+
+    def publish(self, staged: Path, version: AppVersion) -> Deployed:
+        """Make `staged` (from `staging`), whose `content` holds the files, that version, and the latest one.
+
+        The same content again is the same version: it only becomes the latest again.
+        """
+        folder = self._folder(version.namespace, version.name)
+        with self._locked(folder):
+            index = _read_index(folder)
+            target = folder / "versions" / version.version
+            if version.version not in index.versions or not (target / RECORD).exists():
+                (staged / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(version)))
+                _flush(staged / RECORD)
+                target.parent.mkdir(exist_ok=True)
+                if target.exists():
+                    shutil.rmtree(target)
+                staged.rename(target)
+                _flush(target.parent)
+            _write_index(folder, _with_latest(index, version.version))
+        return self._read(target)
+
+    @contextlib.contextmanager
+    def staging(self) -> Iterator[Path]:
+        """A new folder on the registry's file system, removed afterwards unless it was published."""
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder = Path(tempfile.mkdtemp(prefix=STAGING, dir=self._root))
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def resolve(self, ref: AppRef) -> Deployed:
+        """The version that `ref` means; without one, the latest. Raises AppUnknown, also for an unknown function."""
+        folder = self._folder(ref.namespace, ref.name)
+        index = _read_index(folder)
+        if not index.versions or index.latest is None:
+            raise AppUnknown(f"no app {ref.app} is deployed here; `mien apps list` shows those that are")
+        deployed = self._read(folder / "versions" / _version_of(index, ref))
+        if ref.function is not None and ref.function not in deployed.version.functions:
+            known = ", ".join(deployed.version.functions)
+            raise AppUnknown(f"{ref.app} has no function {ref.function}; it has {known}")
+        return deployed
+
+    def all(self) -> list[Deployed]:
+        """The latest version of every app, by name."""
+        found = []
+        for path in sorted(self._root.glob(f"*/*/{INDEX}")):
+            ref = AppRef(path.parent.parent.name, path.parent.name)
+            with contextlib.suppress(AppUnknown):  # removed meanwhile
+                found.append(self.resolve(ref))
+        return found
+
+    def versions(self, ref: AppRef) -> list[Deployed]:
+        """Every version of the app, the oldest first. Raises AppUnknown."""
+        self.resolve(AppRef(ref.namespace, ref.name))
+        folder = self._folder(ref.namespace, ref.name)
+        found = []
+        for version in _read_index(folder).versions:
+            with contextlib.suppress(AppUnknown):
+                found.append(self._read(folder / "versions" / version))
+        return found
+
+    def by_service(self, service: str) -> Deployed | None:
+        """The app whose latest version has that service name; the first by name if several do."""
+        return next((found for found in self.all() if found.version.manifest.service == service), None)
+
+    def rollback(self, ref: AppRef) -> Deployed:
+        """Make the version that `ref` names the latest; without one, that which was before. Raises AppUnknown."""
+        folder = self._existing(ref)
+        with self._locked(folder):
+            index = _read_index(folder)
+            if ref.version is not None:
+                index = _with_latest(index, _version_of(index, ref))
+            else:
+                if len(index.current) < 2:
+                    raise RequestError(f"{ref.app} has no earlier version to go back to")
+                index = msgspec.structs.replace(index, current=index.current[:-1])
+            _write_index(folder, index)
+        return self.resolve(AppRef(ref.namespace, ref.name))
+
+    def remove(self, ref: AppRef) -> int:
+        """Remove one version, or the app with all of them; returns how many. Workers that run it go on."""
+        folder = self._existing(ref)
+        with self._locked(folder):
+            index = _read_index(folder)
+            gone = index.versions if ref.version is None else (_version_of(index, ref),)
+            kept = tuple(version for version in index.versions if version not in gone)
+            current = tuple(version for version in index.current if version in kept) or kept[-1:]
+            _write_index(folder, Index(kept, _without_repeats(current)))
+            for version in gone:
+                self._discard(folder / "versions" / version)
+        return len(gone)
+
+    def _existing(self, ref: AppRef) -> Path:
+        self.resolve(AppRef(ref.namespace, ref.name, ref.version))
+        return self._folder(ref.namespace, ref.name)
+
+    def _discard(self, target: Path) -> None:
+        self._records.pop(target, None)
+        with self.staging() as trash, contextlib.suppress(FileNotFoundError):
+            target.rename(trash / "gone")
+
+    def _folder(self, namespace: str, name: str) -> Path:
+        return self._root / namespace / name
+
+    def _read(self, target: Path) -> Deployed:
+        record = self._records.get(target)
+        if record is None or not target.exists():
+            try:
+                record = msgspec.json.decode((target / RECORD).read_bytes(), type=AppVersion)
+            except FileNotFoundError:
+                raise AppUnknown(f"version {target.name[:10]} of {target.parents[1].name} was removed") from None
+            except msgspec.MsgspecError as error:
+                raise InternalError(f"the record of an app's version does not read: {target.name}") from error
+            self._records[target] = record
+        return Deployed(record, target / CONTENT)
+
+    @contextlib.contextmanager
+    def _locked(self, folder: Path) -> Iterator[None]:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(folder / "lock"):
+            yield
+
+
+def _version_of(index: Index, ref: AppRef) -> str:
+    if ref.version is None:
+        if index.latest is None:
+            raise AppUnknown(f"no app {ref.app} is deployed here")
+        return index.latest
+    found = [version for version in index.versions if version.startswith(ref.version)]
+    if len(found) != 1:
+        what = "several versions that start with" if found else "no version"
+        raise AppUnknown(f"{ref.app} has {what} {ref.version}; `mien apps show {ref.app}` lists them")
+    return found[0]
+
+
+def _with_latest(index: Index, version: str) -> Index:
+    versions = index.versions if version in index.versions else (*index.versions, version)
+    return Index(versions, _without_repeats((*index.current, version))[-HISTORY:])
+
+
+def _without_repeats(versions: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(version for place, version in enumerate(versions) if place == 0 or versions[place - 1] != version)
+
+
+def _read_index(folder: Path) -> Index:
+    try:
+        return msgspec.json.decode((folder / INDEX).read_bytes(), type=Index)
+    except FileNotFoundError:
+        return Index()
+    except msgspec.MsgspecError as error:
+        raise InternalError(f"the index of the app {folder.parent.name}/{folder.name} does not read") from error
+
+
+def _write_index(folder: Path, index: Index) -> None:
+    with tempfile.NamedTemporaryFile(dir=folder, prefix="index-", delete=False) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(index)))
+        file.flush()
+        os.fsync(file.fileno())
+    Path(file.name).replace(folder / INDEX)
+    _flush(folder)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

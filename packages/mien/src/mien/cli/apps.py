@@ -1,0 +1,139 @@
+"""`mien apps …`: the apps of the server whose data lies in MIEN_DATA_DIR or, with `--url`, of a running one."""
+
+import asyncio
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from mien.apps.deploy import Deployer
+from mien.apps.environment import Environments
+from mien.apps.record import AppVersion
+from mien.apps.reference import AppRef, parse_ref
+from mien.apps.registry import AppRegistry
+from mien.cli.options import ApiKey
+from mien.cli.output import err, out
+from mien.cli.remote_apps import RemoteApps
+from mien.settings import Settings
+
+apps = typer.Typer(no_args_is_help=True)
+Server = Annotated[str, typer.Option(metavar="URL", help="A running server; default: the data folder of this machine.")]
+Reference = Annotated[str, typer.Argument(help="namespace/name, with @version where one is meant.")]
+
+
+def _registry(settings: Settings) -> AppRegistry:
+    return AppRegistry(settings.apps_dir)
+
+
+def _ref(text: str, settings: Settings) -> AppRef:
+    return parse_ref(text, settings.app_namespace)
+
+
+@apps.command()
+def deploy(
+    path: Annotated[Path, typer.Argument(help="The app's folder: inf.yml, inference.py, requirements.txt.")],
+    name: Annotated[str | None, typer.Option(help="namespace/name; default: as inf.yml says.")] = None,
+    url: Server = "",
+    api_key: ApiKey = "",
+) -> None:
+    """Make the folder's content the latest version of an app. This runs code of the app."""
+    settings = Settings()
+
+    def log(line: str) -> None:
+        err.print(line, style="dim", markup=False, soft_wrap=True)
+
+    if url:
+        with closing(RemoteApps(url, api_key)) as remote:
+            found = remote.deploy(path, name, settings, log)
+        err.print(f"deployed {found['id']}: {', '.join(found['functions'])}")
+        out.print(found["ref"], soft_wrap=True)
+        return
+    environments = Environments(settings.environments_dir, constraints=settings.app_constraints)
+    deployer = Deployer(settings, _registry(settings), environments)
+    version = asyncio.run(deployer.deploy(path, name, log)).version
+    err.print(f"deployed {version.app}: {', '.join(version.functions)}")
+    out.print(f"{version.app}@{version.short_id}", soft_wrap=True)
+
+
+@apps.command("list")
+def list_apps(url: Server = "", api_key: ApiKey = "") -> None:
+    """Show all apps with their latest version."""
+    table = Table("app", "version", "deployed", "functions", "description")
+    if url:
+        with closing(RemoteApps(url, api_key)) as remote:
+            for app in remote.list():
+                day = str(app["created_at"] or "built in")[:16].replace("T", " ")
+                table.add_row(app["id"], app["version"], day, ", ".join(app["functions"]), app["description"])
+        out.print(table)
+        return
+    for found in _registry(Settings()).all():
+        version = found.version
+        table.add_row(
+            version.app, version.short_id, _day(version), ", ".join(version.functions), version.manifest.description
+        )
+    out.print(table)
+
+
+@apps.command()
+def show(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None:
+    """Show one app: its versions, functions, variants and what it needs."""
+    if url:
+        with closing(RemoteApps(url, api_key)) as remote:
+            _show_remote(remote.show(reference))
+        return
+    settings = Settings()
+    registry, ref = _registry(settings), _ref(reference, settings)
+    version = registry.resolve(ref).version
+    out.print(f"{version.app}@{version.short_id}  {version.manifest.description}", markup=False)
+    out.print(f"version    {version.version}", soft_wrap=True)
+    out.print(f"functions  {', '.join(version.functions)} (default: {version.default_function})")
+    out.print(f"variants   {', '.join(version.variants)}")
+    out.print(f"python     {version.manifest.python or 'as the server'}")
+    out.print(f"files      {version.files}, {version.size} bytes")
+    if version.packages:
+        out.print(f"packages   {', '.join(version.packages)} (not installed by Mien)")
+    latest = registry.resolve(AppRef(ref.namespace, ref.name)).version.version
+    for other in registry.versions(ref):
+        mark = "  latest" if other.version.version == latest else ""
+        out.print(f"{other.version.short_id}  {_day(other.version)}{mark}")
+
+
+@apps.command()
+def rollback(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None:
+    """Go back to the version before the latest, or to the one that is named."""
+    if url:
+        with closing(RemoteApps(url, api_key)) as remote:
+            out.print(remote.rollback(reference)["ref"], soft_wrap=True)
+        return
+    settings = Settings()
+    version = _registry(settings).rollback(_ref(reference, settings)).version
+    out.print(f"{version.app}@{version.short_id}", soft_wrap=True)
+
+
+@apps.command("rm")
+def remove(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None:
+    """Remove one version, or without one the whole app."""
+    settings = Settings()
+    ref = _ref(reference, settings)
+    if url:
+        with closing(RemoteApps(url, api_key)) as remote:
+            count = int(remote.remove(reference)["removed"])
+    else:
+        count = _registry(settings).remove(ref)
+    err.print(f"removed {count} version{'s' if count > 1 else ''} of {ref.app}")
+
+
+def _show_remote(app: dict[str, Any]) -> None:
+    out.print(f"{app['ref']}  {app['description']}", markup=False)
+    out.print(f"version    {app['version_id'] or 'built in'}", soft_wrap=True)
+    out.print(f"functions  {', '.join(app['functions'])} (default: {app['default_function']})")
+    out.print(f"variants   {', '.join(app['variants'])}")
+    for other in app["versions"]:
+        mark = "  latest" if other["latest"] else ""
+        out.print(f"{other['version']}  {other['created_at'][:16].replace('T', ' ')}{mark}")
+
+
+def _day(version: AppVersion) -> str:
+    return version.created.strftime("%Y-%m-%d %H:%M")

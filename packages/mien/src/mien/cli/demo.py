@@ -1,0 +1,119 @@
+"""`mien demo`: a real server in a process of its own, a real photo through its HTTP API, faces on the screen."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+from rich.table import Table
+
+from ifr_clients import IFRClient
+from mien.cli.faces import add_face, face_table
+from mien.cli.output import err, out
+from mien.cli.prepare import pull_needed
+from mien.errors import Unavailable
+from mien.settings import Settings
+
+START_SECONDS = 120.0
+STOP_SECONDS = 15.0
+
+
+def run_demo(settings: Settings, output: Path) -> None:
+    """Print the faces of the built-in photo and write it with the faces drawn in. Leaves nothing running."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the blocks below, which end the server
+    pull_needed(settings)
+    photo = resources.files("mien").joinpath("data/demo.jpg").read_bytes()
+    with _server() as port, IFRClient(host="http://127.0.0.1", port=port) as client:
+        started = time.perf_counter()
+        answer = client.extract(data=[photo], mode="data", extract_ga=True, detect_masks=True)
+        took = (time.perf_counter() - started) * 1e3
+        drawn = client.draw(photo, mode="data")
+    output.mkdir(parents=True, exist_ok=True)
+    target = output / "faces.jpg"
+    target.write_bytes(drawn)
+    faces = answer["data"][0]["faces"]
+    out.print(_faces_table(faces))
+    out.print(_similarity_table(faces))
+    out.print(f"{len(faces)} faces, each with {len(faces[0]['vec'])} numbers, in {took:.0f} ms through POST /extract")
+    out.print(f"Drawn in: {target}")
+    out.print("Now start a server of your own: [bold]make serve[/], or [bold].venv/bin/mien serve[/]")
+
+
+@contextmanager
+def _server() -> Iterator[int]:
+    """The port of a ready server, which ends with the block. Its log is shown if it fails."""
+    with tempfile.TemporaryDirectory(prefix="mien-demo-") as folder, tempfile.TemporaryFile() as log:
+        environment = {**os.environ, "MIEN_DATA_DIR": folder, "MIEN_LOG_FORMAT": "json"}
+        port = _free_port()
+        command = [sys.executable, "-m", "mien", "serve", "--host", "127.0.0.1", "--port", str(port)]
+        process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        try:
+            _wait_until_ready(f"http://127.0.0.1:{port}", process)
+            yield port
+        except BaseException:
+            log.seek(0)
+            err.print(log.read().decode(errors="replace")[-4000:], markup=False)
+            raise
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    with err.status("starting a server and loading the models"):
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise Unavailable("the demo's server ended while it started; its log is above")
+            try:
+                if httpx2.get(f"{url}/readyz", timeout=2).status_code == 200:
+                    return
+            except httpx2.TransportError:
+                pass
+            time.sleep(0.05)
+    raise Unavailable(f"the demo's server was not ready within {START_SECONDS:g} s")
+
+
+def _faces_table(faces: list[dict[str, Any]]) -> Table:
+    table = face_table("The faces in the photo")
+    for number, face in enumerate(faces, 1):
+        add_face(
+            table,
+            number,
+            box=face["bbox"],
+            score=face["prob"],
+            age=face["age"],
+            gender=face["gender"],
+            mask=face["mask"],
+        )
+    return table
+
+
+def _similarity_table(faces: list[dict[str, Any]]) -> Table:
+    vectors = np.array([face["vec"] for face in faces])
+    table = Table("", *(f"face {number}" for number in range(1, len(faces) + 1)), title="How alike they are (cosine)")
+    table.title_justify = "left"
+    for number, row in enumerate(vectors @ vectors.T, 1):
+        table.add_row(f"face {number}", *(f"{value:.2f}" for value in row))
+    return table

@@ -1,0 +1,72 @@
+"""`mien doctor`: what this machine has and what would stop the server."""
+
+import os
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import onnxruntime
+from rich.markup import escape
+
+from mien.cli.output import out
+from mien.engine.plan import provider_names, thread_budget
+from mien.errors import MienError
+from mien.keys import KeyStore
+from mien.runtime import needed_models
+from mien.server import DEFAULT_PORTS, require_safe_host
+from mien.settings import Settings
+from mien.zoo.zoo import Zoo
+
+
+def examine(settings: Settings) -> bool:
+    """Print one line per check; True if nothing would stop the server."""
+    good = True
+    for name, check in _checks(settings):
+        try:
+            out.print(f"[green]ok[/]    {name}: {escape(check())}", soft_wrap=True)
+        except (MienError, OSError) as error:
+            good = False
+            out.print(f"[red]fail[/]  {name}: {escape(str(error))}", soft_wrap=True)
+    return good
+
+
+def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
+    zoo = Zoo.from_settings(settings)
+    yield "runtime", lambda: f"onnxruntime {onnxruntime.__version__}, {_providers(settings)}"
+    yield "threads", lambda: f"{thread_budget(settings)} for all models together"
+    for name in needed_models(settings):
+        yield f"model {name}", partial(_model, zoo, name)
+    yield "data folder", lambda: _writable(settings.data_dir)
+    yield "cache folder", lambda: _writable(settings.cache_dir)
+    for port in DEFAULT_PORTS if settings.port is None else (settings.port,):
+        yield f"port {port}", partial(_free, settings.host, port)
+    yield "access", lambda: _access(settings)
+
+
+def _model(zoo: Zoo, name: str) -> str:
+    return f"{zoo.locate(name).stat().st_size / 1e6:.1f} MB, hash verified"
+
+
+def _providers(settings: Settings) -> str:
+    return ", ".join(provider_names(settings.providers, onnxruntime.get_available_providers()))
+
+
+def _writable(folder: Path) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    if not os.access(folder, os.W_OK):
+        raise PermissionError(f"{folder} cannot be written")
+    return str(folder)
+
+
+def _free(host: str, port: int) -> str:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+    return "free"
+
+
+def _access(settings: Settings) -> str:
+    require_safe_host(settings)
+    count = len(KeyStore(settings.data_dir).all())
+    return f"{count} API keys" if count else f"no API keys; {settings.host} only"

@@ -1,0 +1,199 @@
+"""`mien …`: one function per command; errors are one sentence and exit code 1."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from pydantic_settings import SettingsError
+from rich.markup import escape
+
+from mien import __version__
+from mien.cli.options import DEFAULT_URL, ApiKey, Output, Url
+from mien.cli.output import err, out
+from mien.errors import MienError
+from mien.settings import Settings
+
+GRPC_PORT = 50051  # where Lumen nodes are by convention
+
+
+class Commands(typer.core.TyperGroup):
+    """Turns Mien's errors into one sentence on stderr."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except MienError as error:
+            err.print(f"[bold red]error[/] ({error.code}): {escape(error.message)}", soft_wrap=True)
+            raise typer.Exit(1) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            err.print(f"[bold red]error[/] (files): {escape(str(error))}", soft_wrap=True)
+            raise typer.Exit(1) from None
+        except SettingsError as error:
+            err.print(f"[bold red]error[/] (settings): {escape(str(error))}; expected JSON", soft_wrap=True)
+            raise typer.Exit(1) from None
+        except ValidationError as error:
+            for item in error.errors():
+                name = "_".join(str(part) for part in item["loc"]).upper()
+                err.print(f"[bold red]error[/] (settings): MIEN_{name}: {escape(item['msg'])}", soft_wrap=True)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="A self-hosted inference server for faces, pictures and your own Python models.",
+)  # fmt: skip
+
+
+def _add_groups() -> None:
+    from mien.cli.apps import apps
+    from mien.cli.keys import keys
+    from mien.cli.models import models
+    from mien.cli.nodes import nodes, status
+    from mien.cli.run import run as run_app
+    from mien.cli.tasks import tasks
+
+    app.add_typer(apps, name="apps", help="Deploy, list, show, roll back, remove apps.")
+    app.add_typer(models, name="models", help="List, pull, verify models.")
+    app.add_typer(keys, name="keys", help="Make, list, revoke API keys.")
+    app.add_typer(nodes, name="nodes", help="List, show, ping, watch the nodes of a running server.")
+    app.add_typer(tasks, name="tasks", help="List, show, cancel, watch tasks of a running server.")
+    app.command("run")(run_app)
+    app.command()(status)
+
+
+_add_groups()
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    out.print(__version__)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="The one port. Default: 8080 and 18081.")] = None,
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Listen beyond loopback without API keys.")] = False,
+    images_root: Annotated[Path | None, typer.Option(help="Folder whose pictures requests may name by path.")] = None,
+    detector: Annotated[str | None, typer.Option(help="Face detector.")] = None,
+    recogniser: Annotated[str | None, typer.Option(help="Face recogniser.")] = None,
+    grpc: Annotated[bool, typer.Option("--grpc", help="Be a Lumen node, too: answer gRPC on port 50051.")] = False,
+    grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Be a node on this port.")] = None,
+) -> None:
+    """Run the server until SIGTERM or Ctrl-C. Settings come from MIEN_* variables; options win."""
+    given: dict[str, Any] = {
+        "host": host, "port": port, "images_root": images_root, "detector": detector, "recogniser": recogniser,
+        "grpc_port": grpc_port,
+    }  # fmt: skip
+    _serve(given, no_auth=no_auth, grpc=grpc, doors=True)
+
+
+@app.command()
+def node(
+    host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
+    grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="The node's port. Default: 50051.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of /livez and /readyz.")] = None,
+    no_auth: Annotated[bool, typer.Option("--no-auth", help="Listen beyond loopback without API keys.")] = False,
+) -> None:
+    """Run a Lumen gRPC node without the HTTP doors: only /livez, /readyz and /metrics answer over HTTP."""
+    _serve({"host": host, "port": port, "grpc_port": grpc_port}, no_auth=no_auth, grpc=True, doors=False)
+
+
+def _serve(given: dict[str, Any], *, no_auth: bool, grpc: bool, doors: bool) -> None:
+    from mien.cli.prepare import pull_needed
+    from mien.logs import configure_logs
+    from mien.server import serve as run
+
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})
+    if grpc and settings.grpc_port is None:
+        settings = settings.model_copy(update={"grpc_port": GRPC_PORT})
+    if no_auth:
+        settings = settings.model_copy(update={"auth": False})
+    configure_logs(settings)
+    pull_needed(settings)
+    run(settings, doors=doors)
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="Folder for the drawn photo.")] = Path("demo-output"),
+) -> None:
+    """Start a server, send it a real photo, show the faces, draw them, stop the server."""
+    from mien.cli.demo import run_demo
+
+    run_demo(Settings(), output)
+
+
+@app.command()
+def faces(
+    paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object per picture and line, vectors included.")
+    ] = False,
+    draw: Annotated[
+        Path | None, typer.Option(help="Write the picture with its faces drawn in (one picture only).")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least detection score.")] = None,
+    attributes: Annotated[bool, typer.Option(help="Age, gender and mask as well.")] = False,
+) -> None:
+    """Find the faces in pictures on this machine, without a server."""
+    from mien.cli.faces import find_faces
+
+    failed = find_faces(Settings(), paths, as_json=as_json, draw=draw, threshold=threshold, attributes=attributes)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def infer(
+    files: Annotated[list[Path] | None, typer.Argument(help="Files, one payload each; `-` is stdin.")] = None,
+    service: Annotated[str, typer.Option(help="The service, e.g. face_detection.")] = "",
+    text: Annotated[str | None, typer.Option(help="A text to send instead of, or after, the files.")] = None,
+    task: Annotated[str, typer.Option(help="Task or model; the service's default if it is not given.")] = "",
+    meta: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Metadata; may be repeated.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Show parts of the answer as they come.")] = False,
+    output: Output = "table",
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+) -> None:
+    """Send files to a service of a running server and show its answer."""
+    from mien.cli.infer import infer_files
+    from mien.cli.nodes import server
+
+    with server(url, api_key) as client:
+        infer_files(client, service, files or [], text=text, task=task, metadata=meta or [], stream=stream,
+                    output=output)  # fmt: skip
+
+
+@app.command()
+def tune(
+    names: Annotated[list[str] | None, typer.Argument(help="Models. Default: those that the server loads.")] = None,
+) -> None:
+    """Measure which lanes, threads and batch size are best for each model here, and remember it."""
+    from mien.cli.tune import tune_models
+
+    tune_models(Settings(), names)
+
+
+@app.command()
+def doctor() -> None:
+    """Check that this machine can run Mien: packages, models, ports, folders."""
+    from mien.cli.doctor import examine
+
+    if not examine(Settings()):
+        raise typer.Exit(1)
+
+
+def run() -> None:
+    """Entry point; a pipe that closes early (`| head`) is no error."""
+    try:
+        app()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

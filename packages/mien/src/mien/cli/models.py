@@ -1,0 +1,166 @@
+"""`mien models …`: see, get and check model files."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.filesize import decimal
+from rich.markup import escape
+from rich.table import Table
+
+from mien.cli.output import err, out
+from mien.cli.progress import RichProgress
+from mien.errors import ModelError
+from mien.settings import Settings
+from mien.zoo.manifest import Manifest, Source
+from mien.zoo.zoo import Zoo
+
+models = typer.Typer(no_args_is_help=True)
+
+Names = Annotated[list[str], typer.Argument(metavar="NAME|SET…", help="Models or sets of models.")]
+
+
+@models.command("list")
+def list_models() -> None:
+    """List all models and sets, and which of them are on this machine."""
+    zoo = _zoo()
+    table = Table(box=None)
+    table.add_column("model", no_wrap=True)
+    for title in ("task", "dim", "licence", "from", "sets", "here"):
+        table.add_column(title, no_wrap=title != "sets")
+    for manifest in zoo.manifests.values():
+        table.add_row(
+            manifest.name,
+            manifest.task.replace("_", " "),
+            str(manifest.embedding_dim or ""),
+            "[yellow]research[/]" if manifest.non_commercial else escape(manifest.licence),
+            manifest.source.kind,
+            " ".join(manifest.sets),
+            _state(zoo, manifest),
+        )
+    out.print(table)
+
+
+@models.command()
+def pull(
+    names: Names,
+    accept_non_commercial: Annotated[
+        bool, typer.Option("--accept-non-commercial", help="Accept licences that forbid commercial use.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Get models again that are already here.")] = False,
+) -> None:
+    """Get models: download, verify, convert, keep. What is here already is only verified."""
+    zoo = _zoo()
+    wanted = dict.fromkeys(manifest.name for name in names for manifest in zoo.members(name))
+    failed = False
+    with RichProgress() as progress:
+        pulled = zoo.pull_all(wanted, consent=accept_non_commercial, force=force, progress=progress)
+        for manifest, outcome in pulled:
+            failed |= _report(manifest.name, outcome)
+    if failed:
+        raise typer.Exit(1)
+
+
+@models.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME|SET…]", help="Default: all here.")] = None,
+) -> None:
+    """Check the hashes of models that are on this machine."""
+    zoo = _zoo()
+    named = [manifest.name for name in names or [] for manifest in zoo.members(name)]
+    failed = False
+    for name in dict.fromkeys(named or [name for name in zoo.manifests if _is_here(zoo, name)]):
+        failed |= _report(name, _located(zoo, name))
+    if failed:
+        raise typer.Exit(1)
+
+
+@models.command()
+def path(name: Annotated[str, typer.Argument(help="A model.")]) -> None:
+    """Print where the verified file of a model is."""
+    out.print(str(_zoo().locate(name)), soft_wrap=True, markup=False)
+
+
+@models.command()
+def info(name: Annotated[str, typer.Argument(help="A model.")]) -> None:
+    """Show all that is known of a model."""
+    zoo = _zoo()
+    manifest = zoo.manifest(name)
+    table = Table(show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in (*_facts(manifest), *_cached_facts(zoo, name)):
+        table.add_row(f"[bold]{label}[/]", escape(value))
+    out.print(table)
+
+
+def _zoo() -> Zoo:
+    return Zoo.from_settings(Settings())
+
+
+def _report(name: str, outcome: Path | ModelError) -> bool:
+    """One line for one model; True for a failure."""
+    if isinstance(outcome, ModelError):
+        err.print(f"[bold red]error[/] {name} ({outcome.code}): {escape(outcome.message)}", soft_wrap=True)
+        return True
+    out.print(f"{name}  ready  {decimal(outcome.stat().st_size)}")
+    return False
+
+
+def _located(zoo: Zoo, name: str) -> Path | ModelError:
+    try:
+        return zoo.locate(name)
+    except ModelError as error:
+        return error
+
+
+def _is_here(zoo: Zoo, name: str) -> bool:
+    try:
+        return zoo.record(name) is not None
+    except ModelError:
+        return True
+
+
+def _state(zoo: Zoo, manifest: Manifest) -> str:
+    try:
+        record = zoo.record(manifest.name)
+    except ModelError:
+        return "[red]damaged[/]"
+    return f"[green]{decimal(record.size)}[/]" if record else ""
+
+
+def _origin(source: Source) -> str:
+    where = {"pypi": "PyPI", "npm": "npm", "https": "web", "file": "this machine"}[source.kind]
+    return f"{where} {source.package}" if source.package else where
+
+
+def _facts(manifest: Manifest) -> list[tuple[str, str]]:
+    facts = [
+        ("name", manifest.name),
+        ("title", manifest.title),
+        ("task", manifest.task),
+        ("licence", manifest.licence),
+        ("commercial use", "no" if manifest.non_commercial else "yes"),
+        ("made by", manifest.credit),
+        ("from", manifest.source.url or _origin(manifest.source)),
+        ("file", manifest.source.path or ""),
+        ("source sha256", manifest.source.sha256 or "pinned on the first pull"),
+        ("conversion", f"{manifest.convert}, revision {manifest.convert_revision}" if manifest.convert else "none"),
+        ("sets", ", ".join(manifest.sets)),
+    ]
+    numbers = [
+        ("numbers per item", manifest.embedding_dim),
+        ("score threshold", manifest.score_threshold),
+        ("same from cosine", manifest.same_threshold),
+    ]
+    return facts + [(label, f"{value}") for label, value in numbers if value is not None]
+
+
+def _cached_facts(zoo: Zoo, name: str) -> list[tuple[str, str]]:
+    record = zoo.record(name)
+    if record is None:
+        return [("here", f"no: mien models pull {name}")]
+    return [
+        ("here", f"{decimal(record.size)} since {record.pulled_at:%Y-%m-%d %H:%M} UTC"),
+        ("converted sha256", record.sha256),
+    ]

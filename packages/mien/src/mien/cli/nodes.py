@@ -1,0 +1,156 @@
+"""`mien nodes …` and `mien status`: what a running server says about itself and the nodes behind it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import orjson
+import typer
+from rich.table import Table
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.sync.client import connect
+
+from mien.cli.client import InferClient
+from mien.cli.infer import write_json, write_yaml
+from mien.cli.options import DEFAULT_URL, ApiKey, Output, Url
+from mien.cli.output import out
+from mien.errors import NotFound, RequestError, Unavailable
+
+nodes = typer.Typer(no_args_is_help=True)
+NANOSECONDS = 1e9
+
+
+@contextmanager
+def server(url: str, api_key: str) -> Iterator[InferClient]:
+    """A client that is closed at the end of the block."""
+    client = InferClient(url, api_key)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def show(value: Any, output: str, table: Callable[[Any], Table]) -> None:
+    """Print in the wanted form."""
+    if output == "json":
+        write_json(value)
+    elif output == "yaml":
+        write_yaml(value)
+    else:
+        out.print(table(value))
+
+
+@nodes.command("list")
+def list_nodes(url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
+    """List this server and the nodes behind it."""
+    with server(url, api_key) as client:
+        show(client.get("/v1/nodes")["nodes"], output, nodes_table)
+
+
+@nodes.command()
+def info(node: str, url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
+    """Show one node, by id or name: its tasks, what they take and return."""
+    with server(url, api_key) as client:
+        show(find(client.get("/v1/nodes")["nodes"], node), output, tasks_table)
+
+
+@nodes.command()
+def ping(node: str, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
+    """Say whether a node takes requests, and how long the server took to say so. Exit code 1 if it does not."""
+    with server(url, api_key) as client:
+        started = time.perf_counter()
+        found = find(client.get("/v1/nodes")["nodes"], node)
+        milliseconds = (time.perf_counter() - started) * 1e3
+    out.print(f"{found['id']}: {found['status']} ({milliseconds:.1f} ms)")
+    if found["status"] != "active":
+        raise typer.Exit(1)
+
+
+@nodes.command()
+def watch(
+    url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table",
+    count: Annotated[int, typer.Option(min=0, help="End after so many snapshots; 0: never.")] = 0,
+) -> None:  # fmt: skip
+    """Print the nodes now and at each change, until Ctrl-C."""
+    address = url.rstrip("/").replace("http", "ws", 1) + "/v1/nodes/watch"
+    headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    try:
+        with connect(address, additional_headers=headers) as socket:
+            for number, message in enumerate(socket, 1):
+                show(orjson.loads(message)["nodes"], output, watched_table)
+                if number == count:
+                    return
+    except KeyboardInterrupt:
+        return
+    except ConnectionClosed as error:
+        raise Unavailable(f"{url} closed the connection: {error}") from None
+    except (InvalidHandshake, InvalidURI) as error:
+        raise RequestError(f"{url} refuses to be watched: {error}") from None
+    except OSError:
+        raise Unavailable(f"nothing answers at {url}: is `mien serve` running there?") from None
+
+
+def status(url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
+    """Show whether a server is healthy, what it has answered, and its nodes."""
+    with server(url, api_key) as client:
+        found = {
+            "health": client.get("/v1/health"),
+            "metrics": client.get("/v1/metrics"),
+            "nodes": client.get("/v1/nodes")["nodes"],
+        }
+    show(found, output, status_table)
+
+
+def find(known: list[dict[str, Any]], wanted: str) -> dict[str, Any]:
+    """The node of that id or name. Raises NotFound that lists them."""
+    for node in known:
+        if wanted in (node["id"], node["name"]):
+            return node
+    raise NotFound(f"no node is called {wanted!r}; there are: {', '.join(node['id'] for node in known)}")
+
+
+def nodes_table(known: list[dict[str, Any]]) -> Table:
+    table = Table("id", "address", "status", "version", "tasks")
+    for node in known:
+        table.add_row(
+            node["id"],
+            node["address"] or "-",
+            node["status"],
+            node.get("version") or "-",
+            ", ".join(node.get("tasks") or ()),
+        )
+    return table
+
+
+def tasks_table(node: dict[str, Any]) -> Table:
+    table = Table("service", "task", "models", "takes", "returns", title=f"{node['id']} ({node['status']})")
+    for offered in node.get("capabilities") or ():
+        for task in offered["tasks"]:
+            table.add_row(
+                offered["service_name"],
+                task["name"],
+                ", ".join(offered["model_ids"]),
+                ", ".join(task["input_mimes"]),
+                ", ".join(task["output_mimes"]),
+            )
+    return table
+
+
+def watched_table(known: list[dict[str, Any]]) -> Table:
+    table = Table("node", "address", title=time.strftime("%H:%M:%S"))
+    for node in known:
+        table.add_row(node["node_id"], node["address"])
+    return table
+
+
+def status_table(found: dict[str, Any]) -> Table:
+    metrics = found["metrics"]
+    table = Table("", "", show_header=False)
+    table.add_row("server", found["health"]["status"])
+    table.add_row("requests", f"{metrics['total_requests']} ({metrics['failed_requests']} failed)")
+    table.add_row("average latency", f"{metrics['average_latency'] / NANOSECONDS * 1e3:.1f} ms")
+    table.add_row("nodes", f"{metrics['active_nodes']} of {metrics['total_nodes']} active")
+    for node in found["nodes"]:
+        table.add_row(f"  {node['id']}", f"{node['status']}: {', '.join(node.get('tasks') or ())}")
+    return table

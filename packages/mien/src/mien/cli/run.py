@@ -1,0 +1,86 @@
+"""`mien run`: one task of a running server, from its input to its output."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from mien.cli.nodes import show
+from mien.cli.options import DEFAULT_URL, ApiKey, Output, Url
+from mien.cli.output import out
+from mien.cli.tasks import show_output, task_client, task_table
+from mien.errors import RequestError
+
+
+def run(
+    app: Annotated[str, typer.Argument(help="The app: [namespace/]name[@version].")],
+    given: Annotated[list[str] | None, typer.Option(
+        "--input", metavar="KEY=VALUE", help="A field of the input: JSON, or text. May be repeated.")] = None,
+    file: Annotated[list[str] | None, typer.Option(
+        metavar="KEY=PATH", help="A field that is a file of this machine. May be repeated.")] = None,
+    setup: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A field of the setup.")] = None,
+    function: Annotated[str | None, typer.Option(help="Which function of the app.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Which variant of the app.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the output each time that it changes.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the task's id and end.")] = False,
+    url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table",
+) -> None:  # fmt: skip
+    """Run an app on a running server: progress on stderr, the output on stdout. Exit code 1 if it fails."""
+    params: dict[str, Any] = {"app": app, "input": fields("--input", given or []) | files(file or [])}
+    if setup:
+        params["setup"] = fields("--setup", setup)
+    params |= {name: value for name, value in {"function": function, "variant": variant}.items() if value is not None}
+    with task_client(url, api_key) as client:
+        if no_wait:
+            task = client.run(params, wait=False, upload_paths=False)
+            show(task, output, task_table) if output != "table" else out.print(task["id"])
+        elif stream:
+            last = None
+            for update in client.run(params, stream=True, progress=True, upload_paths=False):
+                if update.get("output") not in (None, last):
+                    show_output(update, output)
+                last = update.get("output", last)
+        else:
+            show_output(client.run(params, progress=True, upload_paths=False), output)
+
+
+def fields(option: str, pairs: list[str]) -> dict[str, Any]:
+    """The fields of `key=value` arguments; `a.b=1` is a field of a field, values that are no JSON are text."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, value = _split(option, pair)
+        try:
+            _put(found, key, json.loads(value), option)
+        except ValueError:
+            _put(found, key, value, option)
+    return found
+
+
+def files(pairs: list[str]) -> dict[str, Any]:
+    """The fields of `key=path` arguments; a key that comes more than once is a list."""
+    found: dict[str, Any] = {}
+    for pair in pairs:
+        key, value = _split("--file", pair)
+        path = Path(value).expanduser()
+        if not path.is_file():
+            raise RequestError(f"--file {pair}: there is no such file")
+        known = found.get(key)
+        found[key] = path if known is None else [*(known if isinstance(known, list) else [known]), path]
+    return found
+
+
+def _split(option: str, pair: str) -> tuple[str, str]:
+    key, equals, value = pair.partition("=")
+    if not equals or not key:
+        raise RequestError(f"{option} {pair!r}: expected KEY=VALUE")
+    return key, value
+
+
+def _put(found: dict[str, Any], key: str, value: Any, option: str) -> None:
+    *outer, last = key.split(".")
+    for name in outer:
+        found = found.setdefault(name, {})
+        if not isinstance(found, dict):
+            raise RequestError(f"{option} {key}: {name} has a value of its own")
+    found[last] = value

@@ -1,0 +1,131 @@
+"""`mien tasks …`: tasks of a running server, through the task client."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from inferencesh import (
+    APIError,
+    Inference,
+    InferenceConnectionError,
+    InferenceError,
+    InferenceTimeout,
+    TaskCancelled,
+    TaskFailed,
+    TaskStatus,
+)
+from mien.cli.client import error_of
+from mien.cli.infer import table_of, write_json, write_yaml
+from mien.cli.nodes import show
+from mien.cli.options import DEFAULT_URL, ApiKey, Output, Url
+from mien.cli.output import err, out
+from mien.errors import DeadlineExceeded, RequestError, Unavailable
+
+tasks = typer.Typer(no_args_is_help=True)
+TaskId = Annotated[str, typer.Argument(help="The task's id.")]
+SHOWN = ("id", "app", "function", "variant", "created_at", "finished_at", "attempt", "worker_id", "error")
+
+
+@contextmanager
+def task_client(url: str, api_key: str) -> Iterator[Inference]:
+    """A client whose errors are Mien's, with the server's own code and sentence. Failed tasks end with exit code 1."""
+    try:
+        with Inference(api_key=api_key or "none", base_url=url) as client:
+            yield client
+    except (TaskFailed, TaskCancelled) as error:
+        err.print(f"task {error.task_id} {error.how}" + (f": {error.error}" if error.error else ""), markup=False,
+                  style="bold red", soft_wrap=True)  # fmt: skip
+        raise typer.Exit(1) from None
+    except APIError as error:
+        raise error_of({"code": error.code, "message": error.message}) from None
+    except InferenceTimeout as error:
+        raise DeadlineExceeded(str(error)) from None
+    except InferenceConnectionError:
+        raise Unavailable(f"nothing answers at {url}: is `mien serve` running there?") from None
+    except (InferenceError, ValueError, TypeError) as error:
+        raise RequestError(str(error)) from None
+
+
+@tasks.command("list")
+def list_tasks(
+    status: Annotated[str | None, typer.Option(help="Only these, e.g. running or failed; several by commas.")] = None,
+    app: Annotated[str | None, typer.Option(help="Only of this app.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many.")] = 20,
+    url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table",
+) -> None:  # fmt: skip
+    """List tasks, newest first."""
+    with task_client(url, api_key) as client:
+        show(list(client.tasks.list(status=status, app=app, limit=limit)), output, tasks_table)
+
+
+@tasks.command("show")
+def show_task(task_id: TaskId, url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
+    """Show one task: how it stands, what it was given and has given."""
+    with task_client(url, api_key) as client:
+        show(client.get_task(task_id), output, task_table)
+
+
+@tasks.command()
+def logs(task_id: TaskId, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
+    """Print a task's log."""
+    with task_client(url, api_key) as client:
+        for line in client.tasks.logs(task_id):
+            out.print(str(line.get("content", "")).rstrip("\n"), markup=False, soft_wrap=True)
+
+
+@tasks.command()
+def cancel(task_id: TaskId, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
+    """Cancel a task: at once while it is queued, within its grace period while it runs."""
+    with task_client(url, api_key) as client:
+        client.cancel(task_id)
+        status = TaskStatus(client.get_task(task_id)["status"])
+    out.print("cancelled" if status is TaskStatus.CANCELLED else f"asked to end; now {_words(status)}")
+
+
+@tasks.command()
+def watch(task_id: TaskId, url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
+    """Follow a task to its end: status, progress and log on stderr, the output on stdout. Exit code 1 if it fails."""
+    with task_client(url, api_key) as client:
+        show_output(client.wait_for_completion(task_id, progress=True), output)
+
+
+def show_output(task: dict[str, Any], output: str) -> None:
+    """What a completed task has given."""
+    value = task.get("output")
+    if output == "json":
+        write_json(value)
+    elif output == "yaml":
+        write_yaml(value)
+    elif isinstance(value, dict):
+        out.print(table_of({key: item for key, item in value.items() if item is not None}))
+    else:
+        out.print(str(value), markup=False, soft_wrap=True)
+
+
+def tasks_table(found: list[dict[str, Any]]) -> Table:
+    table = Table("id", "app", "status", "created", "error")
+    for task in found:
+        error = str(task.get("error") or "").partition("\n")[0]
+        table.add_row(task["id"], str(task.get("app")), _words(task["status"]), str(task.get("created_at")), error)
+    return table
+
+
+def task_table(task: dict[str, Any]) -> Table:
+    table = Table("", "", show_header=False)
+    table.add_row("status", _words(task["status"]))
+    for name in SHOWN:
+        if task.get(name) is not None:
+            table.add_row(name, str(task[name]))
+    for name in ("setup", "input", "output"):
+        if task.get(name) is not None:
+            table.add_row(name, str(task[name]))
+    for event in task.get("events") or ():
+        table.add_row(_words(event["status"]), str(event.get("event_time")))
+    return table
+
+
+def _words(status: int) -> str:
+    return TaskStatus(status).name.lower().replace("_", " ")

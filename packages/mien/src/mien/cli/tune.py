@@ -1,0 +1,50 @@
+"""`mien tune`: measure each model on this machine and remember the best plan."""
+
+from rich.table import Table
+
+from mien.cli.output import err, out
+from mien.cli.prepare import pull_needed
+from mien.engine.plan import thread_budget
+from mien.engine.tune import measure, record_path, remember
+from mien.errors import ModelError
+from mien.runtime import TEXT_SHAPE, detection_shape, input_shape, needed_models
+from mien.services.text_model import feed
+from mien.settings import Settings
+from mien.zoo.manifest import Manifest
+from mien.zoo.zoo import Zoo
+
+
+def tune_models(settings: Settings, names: list[str] | None) -> None:
+    """Measure the models one after the other and print what was found."""
+    pull_needed(settings)
+    zoo = Zoo.from_settings(settings)
+    threads = thread_budget(settings)
+    table = Table("model", "lanes", "threads", "batch", "items/s", "one wide session, items/s")
+    for name in names or [name for name in needed_models(settings) if zoo.manifest(name).family != "data"]:
+        manifest, path = zoo.manifest(name), zoo.locate(name)
+        err.print(f"measuring {name} …")
+        batches = (1, 2, 4, 8) if settings.providers[0] == "cpu" else (1, 4, 16, 32, 64)
+        tuning = measure(
+            path, _shape(manifest, settings), threads=threads, providers=settings.providers, batches=batches,
+            feed=feed if manifest.family == "minilm" else None,
+        )  # fmt: skip
+        remember(record_path(settings.cache_dir, path, settings.providers, threads), tuning)
+        best = next(m for m in tuning.measurements if m.plan == tuning.plan)
+        wide = max(m.items_per_second for m in tuning.measurements if m.lanes == 1)
+        table.add_row(
+            name,
+            str(best.lanes),
+            str(best.lane_threads),
+            str(best.batch),
+            f"{best.items_per_second:.0f}",
+            f"{wide:.0f}",
+        )
+    out.print(table)
+
+
+def _shape(manifest: Manifest, settings: Settings) -> tuple[int, ...]:
+    if manifest.family == "minilm":
+        return TEXT_SHAPE
+    if manifest.input is None:
+        raise ModelError(f"{manifest.name}: only models that take pictures or texts can be measured")
+    return detection_shape(settings.detection_size) if manifest.task == "face_detection" else input_shape(manifest, 224)

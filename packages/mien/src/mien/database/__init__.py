@@ -1,0 +1,1 @@
+"""The SQL database: tables, migrations, group commit. No other room opens it."""

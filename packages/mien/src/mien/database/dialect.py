@@ -1,0 +1,41 @@
+"""All that differs between databases: how SQLite is opened. PostgreSQL goes here when it comes.
+
+The statements elsewhere are the same for both. Rows are locked by `SELECT … FOR UPDATE SKIP LOCKED`, which SQLAlchemy
+leaves out for SQLite: there the one writer and `BEGIN IMMEDIATE` give the same guarantee.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+_BUSY_SECONDS = 10
+
+
+def writer_engine(path: Path) -> sa.Engine:
+    """The only connection that writes. WAL with a full sync: a commit that returned survives a power cut."""
+    engine = _engine(path, ["journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"])
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def reader_engine(path: Path) -> sa.Engine:
+    """Connections that only read, each time from the newest committed state."""
+    engine = _engine(path, ["query_only=ON"])
+    sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
+    return engine
+
+
+def _engine(path: Path, pragmas: list[str]) -> sa.Engine:
+    engine = sa.create_engine(
+        sa.URL.create("sqlite", database=str(path)),
+        connect_args={"check_same_thread": False, "timeout": _BUSY_SECONDS, "cached_statements": 256},
+    )
+
+    def connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None  # the driver shall not begin transactions of its own
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}")
+
+    sa.event.listen(engine, "connect", connected)
+    return engine

@@ -1,0 +1,1 @@
+"""Running ONNX models well: sessions, one thread budget, dynamic batches, admission, tuning."""

@@ -1,0 +1,65 @@
+"""How a model runs on this machine: how many lanes, of how many threads, with batches of which size."""
+
+import os
+from dataclasses import dataclass
+
+from mien.errors import ModelError
+from mien.settings import Settings
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+}
+GPU_BATCH = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One model's lanes (parallel sessions), threads per lane and largest useful batch."""
+
+    lanes: int
+    lane_threads: int
+    max_batch: int
+
+
+def usable_cores() -> int:
+    """Cores this process may run on (its affinity, not the machine's size)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def thread_budget(settings: Settings) -> int:
+    """Threads that all models of this process may keep busy together."""
+    return settings.threads or usable_cores()
+
+
+def default_plan(settings: Settings) -> Plan:
+    """What is right without a measurement: one-thread lanes on a CPU, few lanes with large batches on a GPU."""
+    if settings.providers[0] == "cpu":
+        return Plan(lanes=thread_budget(settings), lane_threads=1, max_batch=1)
+    return Plan(lanes=2, lane_threads=1, max_batch=GPU_BATCH)
+
+
+def choose_plan(settings: Settings, tuned: Plan | None) -> Plan:
+    """The plan for a model: each setting wins over the measurement, which wins over the default."""
+    base = tuned or default_plan(settings)
+    budget = thread_budget(settings)
+    lane_threads = min(settings.lane_threads or base.lane_threads, budget)
+    lanes = settings.lanes or min(base.lanes, max(1, budget // lane_threads))
+    return Plan(lanes=lanes, lane_threads=lane_threads, max_batch=settings.max_batch or base.max_batch)
+
+
+def provider_names(names: tuple[str, ...], available: list[str]) -> list[str]:
+    """ONNX Runtime's names for the providers in a setting. Raises ModelError for one that is not in this build."""
+    unknown = [name for name in names if name not in PROVIDERS]
+    if unknown or not names:
+        raise ModelError(f"MIEN_PROVIDERS: {', '.join(unknown) or 'empty'}; there are: {', '.join(PROVIDERS)}")
+    missing = [name for name in names if PROVIDERS[name] not in available]
+    if missing:
+        raise ModelError(
+            f"MIEN_PROVIDERS: {', '.join(missing)} is not in the installed ONNX Runtime, which has "
+            f"{', '.join(available)}; install the onnxruntime build for it"
+        )
+    return [PROVIDERS[name] for name in names]

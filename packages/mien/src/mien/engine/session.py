@@ -1,0 +1,51 @@
+"""One ONNX Runtime session: arrays in, named arrays out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from mien.engine.plan import provider_names
+from mien.errors import ModelError
+
+Feed: TypeAlias = Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
+"""Takes a batch apart into a model's inputs by name, where it has several."""
+
+ort.set_default_logger_severity(3)  # errors only: its warnings about unused initializers help nobody here
+
+
+class Session:
+    """A loaded model with its own threads. `run` may be called from several threads at once."""
+
+    def __init__(
+        self, path: Path, *, threads: int, providers: tuple[str, ...] = ("cpu",), feed: Feed | None = None
+    ) -> None:
+        """`feed`: None for a model with one input. Raises ModelError for a file that this runtime cannot load."""
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # A lane that spins while it waits steals the core from the other lanes of the budget.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        names = provider_names(providers, ort.get_available_providers())
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=names)
+        except Exception as error:
+            raise ModelError(f"{path.name}: ONNX Runtime cannot load this file: {error}") from error
+        self._feed = feed
+        inputs = self._session.get_inputs()
+        self.input_names = tuple(node.name for node in inputs)
+        self.input_shapes = tuple(tuple(node.shape) for node in inputs)
+        self.output_names = tuple(node.name for node in self._session.get_outputs())
+
+    @property
+    def batchable(self) -> bool:
+        """Whether the first input's first axis, the batch, is free."""
+        return not isinstance(self.input_shapes[0][0], int)
+
+    def run(self, batch: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
+        """Outputs of the model for `batch`, in the model's order."""
+        inputs = {self.input_names[0]: batch} if self._feed is None else self._feed(batch)
+        return tuple(self._session.run(None, inputs))

@@ -1,0 +1,1 @@
+"""Blobs with records, and signed URLs."""

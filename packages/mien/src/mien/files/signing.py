@@ -1,0 +1,75 @@
+"""URLs that are a capability: one method, one file, until a time."""
+
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlencode
+
+from mien.errors import Forbidden, InternalError
+
+Method = Literal["GET", "PUT"]
+_KEY_BYTES = 32
+
+
+class UrlSigner:
+    """Signs and checks the query of file URLs with the server's own key."""
+
+    def __init__(self, key: bytes, clock: Callable[[], float]) -> None:
+        self._key = key
+        self._clock = clock
+
+    def sign(self, method: Method, file_id: str, seconds: float) -> str:
+        """The query string that lets its bearer use `method` on the file for so long."""
+        expires = str(int(self._clock() + seconds))
+        return urlencode({"expires": expires, "signature": self._signature(method, file_id, expires)})
+
+    def check(self, method: str, file_id: str, query: Mapping[str, str]) -> None:
+        """Raises Forbidden unless the query was signed for this method and file and is still valid. HEAD counts as
+        GET."""
+        expires = query.get("expires", "")
+        wanted = self._signature("GET" if method == "HEAD" else method, file_id, expires)
+        if not hmac.compare_digest(wanted.encode(), query.get("signature", "").encode("utf-8", "replace")):
+            raise Forbidden("the URL's signature is not valid for this file and method")
+        if not expires.isdecimal() or int(expires) <= self._clock():
+            raise Forbidden("the URL has expired; ask for the file's record to get a new one")
+
+    def _signature(self, method: str, file_id: str, expires: str) -> str:
+        message = "\n".join((method, file_id, expires)).encode("utf-8", "replace")
+        return hmac.new(self._key, message, hashlib.sha256).hexdigest()
+
+
+def load_key(path: Path) -> bytes:
+    """The key in that file, made on first use; readable by its owner only. Raises InternalError for a damaged one."""
+    try:
+        key = path.read_bytes()
+    except FileNotFoundError:
+        return _make_key(path)
+    except OSError as error:
+        raise InternalError(f"the key file {path.name} in MIEN_DATA_DIR cannot be read: {error.strerror}") from error
+    if len(key) != _KEY_BYTES:
+        raise InternalError(f"the key file {path.name} in MIEN_DATA_DIR is damaged; remove it to have a new one made")
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+    return key
+
+
+def _make_key(path: Path) -> bytes:
+    """Written whole before it has its name, so two that start at once agree on one key."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # somebody else was first
+            path.hardlink_to(draft)
+    finally:
+        draft.unlink(missing_ok=True)
+    return path.read_bytes()

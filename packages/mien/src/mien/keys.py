@@ -1,0 +1,98 @@
+"""API keys: made once, shown once, kept only as hashes, checked in constant time."""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, get_args
+
+import msgspec
+from filelock import FileLock
+
+from mien.errors import InternalError, NotFound, RequestError
+
+Scope = Literal["infer", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)
+PREFIX = "mien_"
+
+
+class Key(msgspec.Struct, frozen=True):
+    """One API key as stored. The secret has 256 random bits, so a plain hash is safe at rest."""
+
+    id: str
+    name: str
+    sha256: str
+    scopes: tuple[Scope, ...]
+    created: str
+
+
+class KeyStore:
+    """The keys in one JSON file, readable by its owner only. Changes are seen without a restart."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._path = data_dir / "keys.json"
+        self._content: bytes | None = None
+        self._keys: tuple[Key, ...] = ()
+
+    def all(self) -> tuple[Key, ...]:
+        """Every key, oldest first. Raises InternalError if the file does not read: never fails open."""
+        try:
+            content = self._path.read_bytes()
+            if content != self._content:  # compared whole: times of files are too coarse for a key revoked just now
+                self._keys = msgspec.json.decode(content, type=tuple[Key, ...])
+                self._content = content
+        except FileNotFoundError:
+            return ()
+        except (msgspec.DecodeError, OSError) as error:
+            raise InternalError("the file of API keys does not read; see keys.json in MIEN_DATA_DIR") from error
+        return self._keys
+
+    def create(self, name: str, scopes: Iterable[Scope]) -> tuple[Key, str]:
+        """A new key and its secret, which is not stored and cannot be shown again."""
+        wanted = tuple(dict.fromkeys(scopes))
+        if not wanted or any(scope not in SCOPES for scope in wanted):
+            raise RequestError(f"a key needs scopes among {', '.join(SCOPES)}; got {', '.join(wanted) or 'none'}")
+        secret = PREFIX + secrets.token_urlsafe(32)
+        key = Key(
+            id=secrets.token_hex(4), name=name, sha256=_digest(secret), scopes=wanted,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )  # fmt: skip
+        with self._locked():
+            self._write((*self.all(), key))
+        return key, secret
+
+    def revoke(self, key_id: str) -> Key:
+        """Remove the key with that id. Raises NotFound."""
+        with self._locked():
+            keys = self.all()
+            found = [key for key in keys if key.id == key_id]
+            if not found:
+                raise NotFound(f"no API key has the id {key_id!r}")
+            self._write(tuple(key for key in keys if key.id != key_id))
+        return found[0]
+
+    def authenticate(self, secret: str) -> Key | None:
+        """The key with that secret. Looks at every key, so that time tells nothing."""
+        digest = _digest(secret)
+        matches = [key for key in self.all() if hmac.compare_digest(key.sha256, digest)]
+        return matches[0] if matches else None
+
+    def _locked(self) -> FileLock:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self._path.with_suffix(".lock"))
+
+    def _write(self, keys: tuple[Key, ...]) -> None:
+        draft = self._path.with_suffix(".draft")
+        draft.unlink(missing_ok=True)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(msgspec.to_builtins(keys), file, indent=2)
+        draft.replace(self._path)
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,63 @@
+"""What the server counts about itself, for Prometheus. docs/operations.md lists every metric."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """The metrics of one server; a registry of its own keeps servers in one process (tests) apart."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        self.requests = Counter("mien_requests", "Requests answered", ["route", "method", "status"], registry=registry)
+        self.latency = Histogram(
+            "mien_request_seconds", "Time to answer", ["route"], buckets=SECONDS, registry=registry
+        )
+        self.images = Counter("mien_images", "Images worked on", ["outcome"], registry=registry)
+        self.faces = Counter("mien_faces", "Faces returned", registry=registry)
+        self.errors = Counter(
+            "mien_errors", "Errors by code, of requests and of single images", ["code"], registry=registry
+        )
+        self.queued_images = Gauge("mien_queued_images", "Images queued or running", registry=registry)
+        self.queued_items = Gauge("mien_queued_items", "Model inputs that wait for a session", registry=registry)
+        self.batch_size = Histogram(
+            "mien_batch_size", "Items per model run", ["model"], buckets=SIZES, registry=registry
+        )
+        self.run_seconds = Histogram(
+            "mien_model_run_seconds", "Time of one model run", ["model"], buckets=SECONDS, registry=registry
+        )
+        self.wait_seconds = Histogram(
+            "mien_model_wait_seconds", "Time that a batch's first item waited", ["model"], buckets=SECONDS,
+            registry=registry,
+        )  # fmt: skip
+        self.tasks = Counter("mien_tasks", "Tasks that ended", ["status"], registry=registry)
+        self.tasks_queued = Gauge("mien_tasks_queued", "Tasks that wait", registry=registry)
+        self.tasks_running = Gauge("mien_tasks_running", "Tasks that workers have", registry=registry)
+        self.task_wait_seconds = Histogram(
+            "mien_task_wait_seconds", "Time that a task was queued", buckets=SECONDS, registry=registry
+        )
+        self.task_streams = Gauge("mien_task_streams", "Streams of tasks that are open", registry=registry)
+        self.file_bytes = Counter("mien_file_bytes", "Bytes of files", ["direction"], registry=registry)
+        self.webhooks = Counter("mien_webhooks", "Tries to deliver webhooks", ["outcome"], registry=registry)
+
+        self.grpc_requests = Counter(
+            "mien_grpc_requests", "Requests answered as a node", ["outcome"], registry=registry
+        )
+        self.node_requests = Counter(
+            "mien_node_requests", "Requests sent to nodes", ["node", "outcome"], registry=registry
+        )
+        self.node_seconds = Histogram(
+            "mien_node_seconds", "Time until a node had answered", ["node"], buckets=SECONDS, registry=registry
+        )
+
+    def ran(self, model: str, size: int, seconds: float, waited: float) -> None:
+        """Implements the batcher's Observer."""
+        self.batch_size.labels(model).observe(size)
+        self.run_seconds.labels(model).observe(seconds)
+        self.wait_seconds.labels(model).observe(waited)
+
+    def render(self) -> bytes:
+        """The metrics in Prometheus' text format."""
+        return generate_latest(self.registry)

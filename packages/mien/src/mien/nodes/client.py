@@ -1,0 +1,290 @@
+"""One node on another machine: what it can do, whether it is well, and asking it."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import grpc
+import grpc.aio
+from google.protobuf.empty_pb2 import Empty
+from grpc_health.v1 import health_pb2
+
+from mien.engine.call import Call
+from mien.errors import MienError, NodeFailed, NodeIncompatible, RequestError, Unavailable
+from mien.nodes.catalog import SERVICE_KEY, SOURCE_KEY, STREAM_SUFFIX
+from mien.nodes.chunks import BadAnswer, ResultJoiner, assemble, split
+from mien.nodes.contract import GET_CAPABILITIES, HEALTH, INFER, STREAM_CAPABILITIES, client_options
+from mien.nodes.items import pack
+from mien.nodes.mapping import CODE_KEY, from_in_band, from_status
+from mien.nodes.proto.inference_pb2 import Capability, InferRequest, InferResponse
+from mien.services.inference import InferRequest as Asked
+from mien.services.inference import InferResult
+
+GRPC_HEALTH = "/grpc.health.v1.Health/Check"
+FAREWELL_SECONDS = 0.25  # for a node to end its stream after its final message
+MAX_MESSAGES = 10_000  # of one answer that is collected
+
+Rpc: TypeAlias = "grpc.aio.StreamStreamCall[Any, InferResponse]"
+
+
+@dataclass(frozen=True, slots=True)
+class Chunking:
+    """How payloads leave: cut into pieces of `max_bytes` when larger than `threshold`, or, not `auto`, never."""
+
+    auto: bool = True
+    threshold: int = 1024 * 1024
+    max_bytes: int = 256 * 1024
+
+
+class NodeClient:
+    """A connection to one node. Used on one event loop."""
+
+    def __init__(
+        self, address: str, *, key: str | None = None, chunking: Chunking | None = None,
+        max_bytes: int = 256 * 1024 * 1024,
+    ) -> None:  # fmt: skip
+        """`address`: host:port. `key`: an API key that the node asks for. `max_bytes`: largest result."""
+        self.address = address
+        self._chunking = chunking or Chunking()
+        self._max_bytes = max_bytes
+        self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
+        self.capabilities: tuple[Capability, ...] = ()
+        self._partings: set[asyncio.Task[None]] = set()
+        self._open(pings=False)
+
+    def _open(self, *, pings: bool) -> None:
+        self._pings = pings
+        self._channel = grpc.aio.insecure_channel(self.address, client_options(self._max_bytes, pings=pings))
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the node is a Mien server, too."""
+        return any(SOURCE_KEY in capability.extra for capability in self.capabilities)
+
+    async def connect(self, seconds: float) -> tuple[Capability, ...]:
+        """What the node can do, freshly read. Raises NodeIncompatible for another protocol, else Unavailable & co."""
+        try:
+            capabilities = await self._read_capabilities(seconds)
+        except grpc.aio.AioRpcError as error:
+            raise self._failure(error) from None
+        self.capabilities = tuple(capabilities)
+        if not capabilities:
+            raise Unavailable(f"node {self.address} offers no service")
+        for capability in capabilities:
+            if capability.protocol_version.lstrip("vV").partition(".")[0] != "1":
+                raise NodeIncompatible(
+                    f"node {self.address}: service {capability.service_name!r} speaks protocol "
+                    f"{capability.protocol_version or 'without a version'!r}; this server speaks 1.x"
+                )
+        if self.is_ours and not self._pings:  # it is known to bear pings now
+            old = self._channel
+            self._open(pings=True)
+            await old.close()
+        return self.capabilities
+
+    async def _read_capabilities(self, seconds: float) -> list[Capability]:
+        stream = self._channel.unary_stream(
+            STREAM_CAPABILITIES, Empty.SerializeToString, Capability.FromString
+        )  # fmt: skip
+        try:
+            return [one async for one in stream(Empty(), timeout=seconds, metadata=self._metadata)]
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+        try:
+            return [await self._unary(GET_CAPABILITIES, Capability, seconds)]
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+            raise NodeIncompatible(f"node {self.address} does not say what it can do") from None
+
+    async def check(self, seconds: float) -> None:
+        """Raise MienError unless the node answers and says that it takes requests."""
+        try:
+            try:
+                answer = await self._unary(
+                    GRPC_HEALTH, health_pb2.HealthCheckResponse, seconds, health_pb2.HealthCheckRequest()
+                )
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
+                    raise
+                await self._unary(HEALTH, Empty, seconds)
+                return
+        except grpc.aio.AioRpcError as error:
+            raise self._failure(error) from None
+        if answer.status != health_pb2.HealthCheckResponse.SERVING:
+            raise Unavailable(f"node {self.address} is starting or stopping")
+
+    async def _unary(self, path: str, kind: Any, seconds: float, request: Any = None) -> Any:
+        asked = Empty() if request is None else request
+        method: Any = self._channel.unary_unary(path, lambda message: message.SerializeToString(), kind.FromString)
+        return await method(asked, timeout=seconds, metadata=self._metadata)
+
+    async def infer(
+        self, request: Asked, call: Call, *, service: str = "", stream: bool
+    ) -> AsyncGenerator[InferResult, None]:
+        """The node's answer, message by message; without `stream`, its whole result only.
+
+        `service`: which of the node's services is meant, where several have the task. Raises the error that the node
+        reports, or Unavailable when it is gone; deadline and cancel of `call` reach the node.
+        """
+        call.check()
+        rpc: Rpc = self._channel.stream_stream(
+            INFER, InferRequest.SerializeToString, InferResponse.FromString
+        )(self._messages(request, service, stream), timeout=call.remaining(), metadata=self._metadata)  # fmt: skip
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            loop.call_soon_threadsafe(rpc.cancel)
+
+        call.subscribe(wake)
+        complete = False
+        try:
+            async with aclosing(self._answers(rpc, call)) as answers:
+                if not stream:
+                    whole = await self._collected(answers)
+                    complete = True
+                    yield whole
+                    return
+                async with aclosing(self._joined(answers)) as results:
+                    async for result in results:
+                        complete = result.is_final
+                        yield result
+        except (GeneratorExit, asyncio.CancelledError):
+            if not complete:
+                call.cancel()
+            raise
+        finally:
+            call.unsubscribe(wake)
+            if complete:
+                self._part(rpc)
+            else:
+                rpc.cancel()
+
+    def _messages(self, request: Asked, service: str, stream: bool) -> Iterator[InferRequest]:
+        if len(request.items) > 1 and not self.is_ours:
+            raise RequestError(f"node {self.address} takes one payload per request; {len(request.items)} were sent")
+        item = request.items[0] if len(request.items) == 1 else pack(request.items)
+        chunking = self._chunking
+        threshold = chunking.threshold if chunking.auto else len(item.data)
+        meta = {**request.metadata, SERVICE_KEY: service} if service else dict(request.metadata)
+        task = self._task(request.task, stream)
+        return (
+            InferRequest(
+                correlation_id=request.correlation_id, task=task, payload=piece.data, meta=meta,
+                payload_mime=item.mime, seq=piece.seq, total=piece.total, offset=piece.offset,
+            )
+            for piece in split(item.data, threshold=threshold, max_chunk=chunking.max_bytes)
+        )  # fmt: skip
+
+    def _task(self, task: str, stream: bool) -> str:
+        """The name that asks for parts, where the node has one for the task."""
+        parts = f"{task}{STREAM_SUFFIX}"
+        known = stream and any(parts == one.name for capability in self.capabilities for one in capability.tasks)
+        return parts if known else task
+
+    async def _answers(self, rpc: Rpc, call: Call) -> AsyncGenerator[InferResult, None]:
+        """Messages up to the final one."""
+        while True:
+            try:
+                message = await rpc.read()
+            except grpc.aio.AioRpcError as error:
+                raise self._ended(error, call) from None
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling() or not call.cancelled:
+                    raise
+                call.check()
+                raise
+            if not isinstance(message, InferResponse):  # the end of the stream
+                status = await rpc.code()
+                if status is not grpc.StatusCode.OK:
+                    raise self._ended_with(status, await rpc.details(), await rpc.trailing_metadata(), call)
+                return
+            if message.HasField("error"):
+                raise from_in_band(message, self.address)
+            yield InferResult(
+                message.result, message.result_mime, message.result_schema, dict(message.meta), message.is_final,
+                message.seq, message.total, message.offset,
+            )  # fmt: skip
+            if message.is_final:
+                return
+
+    async def _collected(self, answers: AsyncIterator[InferResult]) -> InferResult:
+        messages: list[InferResult] = []
+        size = 0
+        async for message in answers:
+            messages.append(message)
+            size += len(message.data)
+            if size > self._max_bytes or len(messages) > MAX_MESSAGES:
+                raise NodeFailed(f"node {self.address}: its answer is over the limit of {self._max_bytes} bytes")
+        try:
+            return assemble(messages)
+        except BadAnswer as error:
+            raise NodeFailed(f"node {self.address}: its answer makes no whole: {error}") from None
+
+    async def _joined(self, answers: AsyncIterator[InferResult]) -> AsyncGenerator[InferResult, None]:
+        joiner = ResultJoiner(self._max_bytes)
+        final = False
+        try:
+            async for message in answers:
+                if (result := joiner.add(message)) is not None:
+                    final = result.is_final
+                    yield result
+        except BadAnswer as error:
+            raise NodeFailed(f"node {self.address}: its answer makes no whole: {error}") from None
+        if not final:
+            raise NodeFailed(f"node {self.address} ended its answer without a final message")
+
+    def _part(self, rpc: Rpc) -> None:
+        """Let the node end the stream, so that it does not take the end for a cancel; nobody waits for that."""
+        parting = asyncio.get_running_loop().create_task(_farewell(rpc))
+        self._partings.add(parting)
+        parting.add_done_callback(self._partings.discard)
+
+    def _ended(self, error: grpc.aio.AioRpcError, call: Call) -> MienError:
+        return self._ended_with(error.code(), error.details(), error.trailing_metadata(), call)
+
+    def _ended_with(
+        self, status: grpc.StatusCode, details: str | None, trailing: Iterable[tuple[str, str | bytes]] | None,
+        call: Call,
+    ) -> MienError:  # fmt: skip
+        if call.over():
+            try:
+                call.check()
+            except MienError as error:
+                return error
+        return self._error(status, details, trailing)
+
+    def _failure(self, error: grpc.aio.AioRpcError) -> MienError:
+        """The error of a call that nobody limits but us: a node that does not answer in time is not available."""
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return Unavailable(f"node {self.address} did not answer in time")
+        return self._error(error.code(), error.details(), error.trailing_metadata())
+
+    def _error(
+        self, status: grpc.StatusCode, details: str | None, trailing: Iterable[tuple[str, str | bytes]] | None
+    ) -> MienError:
+        extra: Mapping[str, str] = {key: value for key, value in trailing or () if isinstance(value, str)}
+        if status is grpc.StatusCode.CANCELLED and CODE_KEY not in extra:
+            status = grpc.StatusCode.UNAVAILABLE  # not by us: the node or the connection went away
+        return from_status(status, details or "", extra, self.address)
+
+    async def close(self) -> None:
+        """Drop the connection; what runs on it fails with Unavailable."""
+        for parting in self._partings:
+            parting.cancel()
+        await asyncio.gather(*self._partings, return_exceptions=True)
+        await self._channel.close()
+
+
+async def _farewell(rpc: Rpc) -> None:
+    try:
+        async with asyncio.timeout(FAREWELL_SECONDS):
+            await rpc.code()
+    except TimeoutError:
+        pass
+    finally:
+        rpc.cancel()

@@ -1,0 +1,41 @@
+"""The names of the protocol's calls, and what both ends agree on about transport."""
+
+PACKAGE = "home_native.v1"
+SERVICE = f"{PACKAGE}.Inference"
+INFER = f"/{SERVICE}/Infer"
+GET_CAPABILITIES = f"/{SERVICE}/GetCapabilities"
+STREAM_CAPABILITIES = f"/{SERVICE}/StreamCapabilities"
+HEALTH = f"/{SERVICE}/Health"
+
+ENVELOPE_BYTES = 1024 * 1024
+"""Room for everything in a message beside its payload."""
+RESULT_CHUNK_BYTES = 1024 * 1024
+"""Largest `result` of one message: Go clients refuse messages over 4 MiB."""
+
+Options = list[tuple[str, int | str]]
+
+
+def server_options(max_bytes: int) -> Options:
+    """A client that pings every 10 s through a silent request must not be sent away (`too_many_pings`)."""
+    return [
+        ("grpc.max_receive_message_length", max_bytes + ENVELOPE_BYTES),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_metadata_size", 64 * 1024),
+        ("grpc.max_concurrent_streams", 1024),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5000),
+        ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.so_reuseport", 0),  # two servers on one port would share its callers at random
+    ]
+
+
+def client_options(max_bytes: int, *, pings: bool) -> Options:
+    """`pings`: find out about a dead machine within seconds. Only for nodes that are known to bear it."""
+    return [
+        ("grpc.max_receive_message_length", max_bytes + ENVELOPE_BYTES),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.initial_reconnect_backoff_ms", 500),
+        ("grpc.max_reconnect_backoff_ms", 4000),
+        ("grpc.use_local_subchannel_pool", 1),
+        *([("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 5_000)] if pings else []),
+    ]

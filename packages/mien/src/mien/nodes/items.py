@@ -1,0 +1,29 @@
+"""A request's payload: one picture or text, or, between our own nodes, a batch of them."""
+
+import msgspec
+
+from mien.errors import RequestError
+from mien.services.inference import Item
+from mien.services.sniff import media_type
+
+BATCH_MIME = "application/x-mien-items"
+"""A MessagePack array of [media type, bytes] pairs."""
+
+
+def pack(items: tuple[Item, ...]) -> Item:
+    """One payload that holds all the items."""
+    return Item(msgspec.msgpack.encode([(item.mime, item.data) for item in items]), BATCH_MIME)
+
+
+def unpack(payload: bytes, declared: str) -> tuple[Item, ...]:
+    """The items of a payload. Raises RequestError, InvalidField."""
+    mime = media_type(payload, declared)
+    if mime != BATCH_MIME:
+        return (Item(payload, mime),)
+    try:
+        pairs = msgspec.msgpack.decode(payload, type=list[tuple[str, bytes]])
+    except msgspec.DecodeError as error:
+        raise RequestError(f"the payload is no batch of items: {error}") from None
+    if not pairs:
+        raise RequestError("the batch is empty")
+    return tuple(Item(data, media_type(data, kind)) for kind, data in pairs)

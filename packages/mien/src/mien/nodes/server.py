@@ -1,0 +1,173 @@
+"""This server as a node: the Lumen contract and gRPC's own health service over a list of services."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.empty_pb2 import Empty
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from mien.errors import CannotListen, InternalError, MienError, Unavailable
+from mien.nodes.answering import Answering, Context, Counter, Limits, discard
+from mien.nodes.authorise import Authorise
+from mien.nodes.catalog import capability, combined
+from mien.nodes.contract import RESULT_CHUNK_BYTES, SERVICE, server_options
+from mien.nodes.mapping import metadata_of, status_of
+from mien.nodes.proto.inference_pb2 import Capability, InferRequest, InferResponse
+from mien.services.inference import Service
+
+log = structlog.get_logger()
+T = TypeVar("T")
+AnyContext = grpc.aio.ServicerContext[Any, Any]
+
+RUNTIME = "onnxruntime"
+IDLE_SECONDS = 60.0
+
+
+async def _at_once() -> None:
+    pass
+
+
+class NodeServer:
+    """Serves what `services()` returns, once it is ready. Refuses with UNAVAILABLE before, and while it drains."""
+
+    def __init__(
+        self, services: Callable[[], Sequence[Service]], *, authorise: Authorise = lambda _: None,
+        max_requests: int = 64, max_bytes: int = 64 * 1024 * 1024, max_held: int = 512 * 1024 * 1024,
+        timeout: float = 120.0, idle: float = IDLE_SECONDS, count: Counter = lambda outcome: None,
+    ) -> None:  # fmt: skip
+        """`timeout`: seconds for requests without a deadline. `idle`: seconds until a quiet stream ends."""
+        self._services = services
+        self._authorise = authorise
+        self._max_bytes = max_bytes
+        self._count = count
+        self.limits = Limits(max_requests, max_bytes, max_held, RESULT_CHUNK_BYTES, timeout, idle)
+        self._ready = False
+        self._health = health.aio.HealthServicer()
+        self._server: grpc.aio.Server | None = None
+
+    async def start(self, host: str, port: int) -> int:
+        """Listen; returns the port, which is chosen if `port` is 0. Raises CannotListen."""
+        self._server = grpc.aio.server(options=server_options(self._max_bytes))
+        await self._tell_health(ready=False)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        self._server.add_generic_rpc_handlers((self._handlers(),))
+        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            bound = self._server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise CannotListen(
+                f"cannot listen for gRPC on {address}: it is in use or not ours; choose another with --grpc-port"
+            ) from error
+        await self._server.start()
+        log.info("listening", grpc=f"{host}:{bound}")
+        return bound
+
+    async def set_ready(self, ready: bool = True) -> None:
+        """Begin or stop taking requests; gRPC's health service tells."""
+        self._ready = ready
+        await self._tell_health(ready)
+
+    async def stop(self, grace: float) -> None:
+        """Take nothing new, let running requests end for `grace` seconds, then cancel them."""
+        if self._server is None:
+            return
+        await self.set_ready(ready=False)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace):
+                await self.limits.quiet.wait()
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(0.2 if grace else None)
+        self._server = None
+
+    async def _tell_health(self, ready: bool) -> None:
+        kinds = health_pb2.HealthCheckResponse
+        for name in ("", SERVICE):
+            await self._health.set(name, kinds.SERVING if ready else kinds.NOT_SERVING)
+
+    def _handlers(self) -> grpc.GenericRpcHandler:
+        empty, send = Empty.FromString, Capability.SerializeToString
+        return grpc.method_handlers_generic_handler(
+            SERVICE,
+            {
+                "Infer": grpc.stream_stream_rpc_method_handler(
+                    self._infer, InferRequest.FromString, InferResponse.SerializeToString
+                ),
+                "GetCapabilities": grpc.unary_unary_rpc_method_handler(self._get_capabilities, empty, send),
+                "StreamCapabilities": grpc.unary_stream_rpc_method_handler(self._stream_capabilities, empty, send),
+                "Health": grpc.unary_unary_rpc_method_handler(self._alive, empty, Empty.SerializeToString),
+            },
+        )
+
+    async def _infer(self, messages: AsyncIterator[InferRequest], context: Context) -> None:
+        async def answer() -> None:
+            await Answering(self._services, self.limits, context, self._count).run(messages)
+
+        async def refuse() -> None:
+            await discard(messages)
+
+        await self._guarded(context, answer, refuse)
+
+    async def _get_capabilities(self, _: Empty, context: AnyContext) -> Capability:
+        async def answer() -> Capability:
+            return combined(self._capabilities())
+
+        return await self._guarded(context, answer)
+
+    async def _stream_capabilities(self, _: Empty, context: AnyContext) -> None:
+        async def answer() -> None:
+            for one in self._capabilities():
+                await context.write(one)
+
+        await self._guarded(context, answer)
+
+    async def _alive(self, request: Empty, _: AnyContext) -> Empty:
+        return request
+
+    def _capabilities(self) -> list[Capability]:
+        services = self._services()
+        if not services:
+            raise Unavailable("this node has no services yet", retry_after=2.0)
+        return [
+            capability(
+                service, runtime=RUNTIME, max_concurrency=self.limits.max_requests, max_bytes=self._max_bytes
+            )
+            for service in services
+        ]  # fmt: skip
+
+    def _require(self, context: AnyContext) -> None:
+        self._authorise(_bearer(context))
+        if not self._ready:
+            raise Unavailable("this node is not ready: it is starting or stopping", retry_after=2.0)
+
+    async def _guarded(
+        self, context: AnyContext, answer: Callable[[], Awaitable[T]],
+        refuse: Callable[[], Awaitable[None]] = _at_once,
+    ) -> T:  # fmt: skip
+        """Run a call for a caller who may; what it raises becomes its status. `refuse` comes before any other end."""
+        try:
+            try:
+                self._require(context)
+            except MienError:
+                await refuse()
+                raise
+            return await answer()
+        except MienError as error:
+            failure = error
+        except Exception as error:
+            log.error("gRPC call failed", exc_info=error)
+            failure = InternalError("the node failed on this request; its log has the details")
+        await context.abort(status_of(failure), failure.message, metadata_of(failure))
+        raise failure  # unreachable: abort raises
+
+
+def _bearer(context: AnyContext) -> str:
+    for name, value in context.invocation_metadata() or ():
+        kind, _, secret = (value if isinstance(value, str) else value.decode("latin-1")).partition(" ")
+        if name == "authorization" and kind.lower() == "bearer":
+            return secret.strip()
+    return ""

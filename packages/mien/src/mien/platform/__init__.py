@@ -1,0 +1,1 @@
+"""Tasks, apps, workers and files of one server, put together."""

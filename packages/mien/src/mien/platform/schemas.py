@@ -1,0 +1,65 @@
+"""Inputs of tasks against the schemas of their apps, before a task exists."""
+
+from typing import Any
+
+import jsonschema
+from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.protocols import Validator
+
+from mien.errors import InvalidField
+
+KNOWN = 512
+MOST_ERRORS = 10
+LONGEST_TEXT = 200
+
+
+class InputChecks:
+    """Validators by app version and function, made once."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str, str], Validator | None] = {}
+
+    def check(self, key: tuple[str, str, str], schema: dict[str, Any] | None, value: Any, name: str) -> None:
+        """Raise InvalidField that names each field of `value` that is not as `schema` says.
+
+        `key` names the schema; `name` is what the value is called: `input`, `setup`.
+        """
+        if not schema:
+            return
+        if key not in self._known:
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known[key] = _validator(schema)
+        validator = self._known[key]
+        if validator is None:
+            return
+        errors = []
+        for error in validator.iter_errors(value):
+            errors.append(error)
+            if len(errors) == MOST_ERRORS:
+                break
+        if errors:
+            details = tuple(_detail(error, name) for error in errors)
+            raise InvalidField("; ".join(f"{_path(item['loc'])}: {item['msg']}" for item in details), details)
+
+
+def _validator(schema: dict[str, Any]) -> Validator | None:
+    """None for a schema that is none: the app itself checks its input again."""
+    try:
+        jsonschema.Draft202012Validator.check_schema(schema)
+    except SchemaError:
+        return None
+    return jsonschema.Draft202012Validator(schema)
+
+
+def _detail(error: ValidationError, name: str) -> dict[str, Any]:
+    place: list[str | int] = [name, *error.absolute_path]
+    if error.validator == "required" and isinstance(error.instance, dict):
+        fields: Any = error.validator_value
+        wanted = [field for field in fields if field not in error.instance]
+        return {"type": "missing", "loc": [*place, wanted[0]], "msg": "this field is required"}
+    return {"type": str(error.validator), "loc": place, "msg": error.message[:LONGEST_TEXT]}
+
+
+def _path(place: list[Any]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")

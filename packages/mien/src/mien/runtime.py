@@ -1,0 +1,300 @@
+"""What a running server consists of, below the web: models loaded and warmed, services on top of them."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from mien import __version__
+from mien.engine.admission import Admission
+from mien.engine.call import Call
+from mien.engine.engine import Engine, Model
+from mien.engine.plan import Plan, choose_plan, thread_budget
+from mien.engine.pool import WorkerPool
+from mien.engine.session import Feed
+from mien.engine.tune import recall, record_path
+from mien.errors import ModelError
+from mien.metrics import Metrics
+from mien.net.fetch import Fetcher
+from mien.nodes.pool import NodePool
+from mien.services.builtin import builtin_services
+from mien.services.classification import read_labels
+from mien.services.face_service import FaceService, ImageFailed
+from mien.services.faces import FaceOptions, FacePipeline, Trait
+from mien.services.image_model import ImageModel
+from mien.services.items import ItemWorkers
+from mien.services.registry import ServiceRegistry
+from mien.services.sources import RawBytes, SourceReader
+from mien.services.text_model import STEP, TextModel, WordPieces, feed
+from mien.settings import Settings
+from mien.vision.attributes import build_attribute_reader
+from mien.vision.detectors import build_detector
+from mien.vision.imagenet import SIDE
+from mien.vision.refine import CROP_SIDE
+from mien.vision.text_lines import RapidOcr, is_installed
+from mien.zoo.manifest import Family, Manifest
+from mien.zoo.zoo import Zoo
+
+SELF_CHECK_SECONDS = 10.0
+TEXT_SHAPE = (3, 2 * STEP)  # a usual sentence: what models of texts are warmed and measured with
+SELF_CHECK_FRESH = 1.0
+OCR_READERS = 4  # at most: each has a copy of its models
+IMAGE_LABELS = "imagenet_labels"
+PORTRAIT = (4, 5)  # the width : height that detectors are warmed with
+
+
+def needed_models(settings: Settings) -> list[str]:
+    """Names of the models that a server with these settings loads."""
+    optional = [settings.age_model, settings.gender_model, settings.mask_model]
+    if settings.image_model:
+        optional += [settings.image_model, IMAGE_LABELS]
+    if settings.text_model:
+        optional += [settings.text_model, tokenizer_of(settings.text_model)]
+    return list(dict.fromkeys([settings.detector, settings.recogniser, *(name for name in optional if name)]))
+
+
+def tokenizer_of(text_model: str) -> str:
+    """The name of the manifest of a text model's tokenizer."""
+    return f"{text_model}_tokenizer"
+
+
+@dataclass
+class Runtime:
+    """The parts of a server that its doors call."""
+
+    settings: Settings
+    metrics: Metrics
+    engine: Engine
+    pool: WorkerPool
+    """Threads for pictures."""
+    parsers: WorkerPool
+    """Threads for large bodies, apart from the pictures' so that neither waits for the other."""
+    admission: Admission
+    fetcher: Fetcher
+    faces: FaceService
+    registry: ServiceRegistry
+    """What `/v1/infer` and nodes can be asked for by name."""
+    manifests: dict[str, Manifest]
+    nodes: NodePool | None = None
+    """Nodes on other machines."""
+    _checking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _checked: float = float("-inf")
+
+    @property
+    def same_threshold(self) -> float:
+        """Cosine from which two faces count as the same person, by the recogniser's manifest."""
+        threshold = self.manifests[self.settings.recogniser].same_threshold
+        if threshold is None:
+            raise ModelError(f"{self.settings.recogniser}: its manifest has no same_threshold to compare with")
+        return threshold
+
+    async def self_check(self) -> None:
+        """Find the face in the built-in photo. Raises MienError when a stage does not work.
+
+        A check that succeeded within the last second counts, so that asking often costs nothing.
+        """
+        async with self._checking:
+            if time.monotonic() - self._checked < SELF_CHECK_FRESH:
+                return
+            await self._find_portrait()
+            self._checked = time.monotonic()
+
+    async def _find_portrait(self) -> None:
+        options = FaceOptions(threshold=self.settings.default_threshold)
+        (result,) = await self.faces.analyse([RawBytes(self._portrait)], options, Call(SELF_CHECK_SECONDS))
+        if isinstance(result, ImageFailed):
+            raise result.error
+        if not result.analysis.faces:
+            raise ModelError("the self check found no face in the built-in photo")
+
+    @cached_property
+    def _portrait(self) -> bytes:
+        return resources.files("mien").joinpath("data/portrait.jpg").read_bytes()
+
+    def info(self) -> dict[str, Any]:
+        """Models and defaults, under the keys that clients of the original server print. Holds no secrets."""
+        settings = self.settings
+        recognition, detection = (
+            self.engine.models[settings.recogniser],
+            self.engine.models[settings.detector],
+        )
+        return {
+            "version": __version__,
+            "tensorrt_version": None,
+            "log_level": settings.log_level.upper(),
+            "models": {
+                "inference_backend": "onnx",
+                "providers": list(settings.providers),
+                "det_name": settings.detector,
+                "rec_name": settings.recogniser,
+                "max_size": [settings.detection_size, settings.detection_size],
+                "ga_name": ", ".join(name for name in (settings.age_model, settings.gender_model) if name) or None,
+                "mask_detector": settings.mask_model,
+                "rec_batch_size": recognition.plan.max_batch,
+                "det_batch_size": detection.plan.max_batch,
+                "embedding_dim": self.manifests[settings.recogniser].embedding_dim,
+                "same_threshold": self.manifests[settings.recogniser].same_threshold,
+                "force_fp16": False,
+                "triton_uri": None,
+            },
+            "defaults": {
+                "return_face_data": False,
+                "return_landmarks": False,
+                "extract_embedding": True,
+                "extract_ga": False,
+                "detect_masks": False,
+                "det_thresh": settings.default_threshold,
+                "img_req_headers": sorted(settings.fetch_headers),
+                "sslv3_hack": False,
+            },
+            "limits": {
+                "max_images": settings.max_images,
+                "max_body_bytes": settings.max_body_bytes,
+                "max_image_bytes": settings.max_image_bytes,
+                "max_pixels": settings.max_pixels,
+            },
+        }
+
+    async def close(self) -> None:
+        """Refuse new work, finish the running and end all threads."""
+        self.admission.drain()
+        await self.fetcher.aclose()
+        await asyncio.to_thread(self._close_threads)
+
+    def _close_threads(self) -> None:
+        self.pool.close()
+        self.parsers.close()
+        self.engine.close()
+
+
+def build_runtime(settings: Settings, metrics: Metrics) -> Runtime:
+    """Load and warm every model; blocks for as long as that takes. Raises ModelError."""
+    zoo = Zoo.from_settings(settings)
+    paths = zoo.ensure_all(needed_models(settings))
+    engine = Engine(
+        threads=thread_budget(settings), providers=settings.providers, batch_wait=settings.batch_wait_ms / 1e3,
+        observer=metrics,
+    )  # fmt: skip
+    loader = _Loader(settings, engine, zoo.manifests, paths)
+    pipeline = _face_pipeline(settings, loader)
+    image, text = _image_model(settings, loader), _text_model(settings, loader)
+    threads = settings.workers or _worker_threads(engine)
+    fetcher = Fetcher(
+        allow_private=settings.fetch_private, timeout=settings.fetch_timeout, tries=settings.fetch_tries,
+        concurrency=settings.fetch_concurrency, max_bytes=settings.max_image_bytes, headers=settings.fetch_headers,
+    )  # fmt: skip
+    pool = WorkerPool(threads)
+    admission = Admission(max_images=settings.queue_images, max_bytes=settings.queue_bytes)
+    faces = FaceService(
+        pipeline, reader=SourceReader(settings, fetcher), pool=pool, admission=admission, settings=settings,
+        metrics=metrics, parallel=threads,
+    )  # fmt: skip
+    workers = ItemWorkers(pool=pool, admission=admission, settings=settings, metrics=metrics, parallel=threads)
+    registry = builtin_services(
+        workers, metrics, pipeline=pipeline, image=image, labels=read_labels(paths[IMAGE_LABELS]) if image else (),
+        text=text, reader=RapidOcr(min(engine.threads, OCR_READERS)) if is_installed() else None,
+    )  # fmt: skip
+    metrics.queued_items.set_function(engine.queued)
+    metrics.queued_images.set_function(lambda: admission.images)
+    return Runtime(settings, metrics, engine, pool, WorkerPool(2), admission, fetcher, faces, registry, zoo.manifests)
+
+
+def _worker_threads(engine: Engine) -> int:
+    """One per thread of the budget, which keeps a CPU busy without switching; where batches pay, enough to fill two."""
+    largest = max(model.plan.max_batch for model in engine.models.values())
+    return engine.threads if largest == 1 else engine.threads + 2 * largest
+
+
+@dataclass(frozen=True)
+class _Loader:
+    settings: Settings
+    engine: Engine
+    manifests: dict[str, Manifest]
+    paths: dict[str, Path]
+
+    def load(
+        self, name: str, shape: tuple[int, ...], *, stage: int, alias: str | None = None,
+        dtype: DTypeLike = np.float32, feed: Feed | None = None,
+    ) -> Model:  # fmt: skip
+        """Load a model; `shape` is that of one item, which its tuning was measured with, too."""
+        manifest, path = self.manifests[name], self.paths[name]
+        return self.engine.load(
+            alias or name, path, self._plan(path), warm_up=shape, stage=stage, output_names=manifest.outputs,
+            dtype=dtype, feed=feed,
+        )  # fmt: skip
+
+    def require(self, name: str, family: Family, setting: str) -> Manifest:
+        """The manifest of `name`. Raises ModelError that names the setting where it is of another family."""
+        manifest = self.manifests[name]
+        if manifest.family != family:
+            raise ModelError(f"{setting}: {name} is of the family {manifest.family}; this needs one of {family}")
+        return manifest
+
+    def _plan(self, path: Path) -> Plan:
+        record = record_path(self.settings.cache_dir, path, self.settings.providers, thread_budget(self.settings))
+        return choose_plan(self.settings, recall(record))
+
+
+def _face_pipeline(settings: Settings, loader: _Loader) -> FacePipeline:
+    detector_manifest = loader.manifests[settings.detector]
+    recogniser_manifest = loader.manifests[settings.recogniser]
+    detector = build_detector(detector_manifest)
+    second_look = settings.refine and detector_manifest.family == "yunet"
+    age_gender = [name for name in dict.fromkeys((settings.age_model, settings.gender_model)) if name]
+    return FacePipeline(
+        detector=detector,
+        nms=0.4 if detector_manifest.nms_threshold is None else detector_manifest.nms_threshold,
+        detection=loader.load(settings.detector, detection_shape(settings.detection_size), stage=0),
+        refinement=loader.load(
+            settings.detector, (3, CROP_SIDE, CROP_SIDE), stage=1, alias=f"{settings.detector}-refine"
+        )
+        if second_look
+        else None,
+        age_gender=[_trait(loader, name) for name in age_gender],
+        masks=[_trait(loader, name) for name in (settings.mask_model,) if name],
+        recogniser=recogniser_manifest,
+        recognition=loader.load(settings.recogniser, input_shape(recogniser_manifest, 112), stage=3),
+        first_side=settings.detection_size,
+        max_faces=settings.max_faces,
+    )
+
+
+def _trait(loader: _Loader, name: str) -> Trait:
+    manifest = loader.manifests[name]
+    return Trait(build_attribute_reader(manifest), loader.load(name, input_shape(manifest, 224), stage=2))
+
+
+def _image_model(settings: Settings, loader: _Loader) -> ImageModel | None:
+    if not settings.image_model:
+        return None
+    manifest = loader.require(settings.image_model, "imagenet", "MIEN_IMAGE_MODEL")
+    if manifest.input is None:
+        raise ModelError(f"{manifest.name}: an image model's manifest needs an [input]")
+    return ImageModel(manifest.name, manifest.input, loader.load(manifest.name, input_shape(manifest, SIDE), stage=3))
+
+
+def _text_model(settings: Settings, loader: _Loader) -> TextModel | None:
+    if not settings.text_model:
+        return None
+    name = loader.require(settings.text_model, "minilm", "MIEN_TEXT_MODEL").name
+    pieces = WordPieces(loader.paths[tokenizer_of(name)])
+    return TextModel(name, pieces, loader.load(name, TEXT_SHAPE, stage=3, dtype=np.int64, feed=feed))
+
+
+def detection_shape(side: int) -> tuple[int, int, int]:
+    """One item of a portrait at the first size of the ladder."""
+    width, height = PORTRAIT
+    return (3, side + -side % 32, side * width // height + -(side * width // height) % 32)
+
+
+def input_shape(manifest: Manifest, default: int) -> tuple[int, int, int]:
+    """One item of a model with a fixed input size."""
+    spec = manifest.input
+    height, width = (spec.height or default, spec.width or default) if spec else (default, default)
+    return (height, width, 3) if spec and spec.layout == "nhwc" else (3, height, width)

@@ -1,0 +1,317 @@
+"""Every setting of the server: typed, documented, read from `MIEN_*` variables once at start."""
+
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal
+
+from platformdirs import user_cache_path, user_data_path
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _split_commas(value: Any) -> Any:
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _addresses(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) <= 65535:
+            raise ValueError(f"expected host:port; got {value!r}")
+    return values
+
+
+def _none_word(value: Any) -> Any:
+    return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
+
+
+PRESETS = MappingProxyType(
+    {
+        "minimal": {
+            "mdns_scan_seconds": 60.0, "node_forget_seconds": 600.0, "node_limit": 5, "node_health_seconds": 0.0,
+            "chunk_threshold": 256 * 1024, "chunk_max_bytes": 64 * 1024,
+            "log_level": "warning", "log_format": "console",
+        },
+        "lightweight": {
+            "mdns_scan_seconds": 45.0, "node_forget_seconds": 300.0, "node_limit": 10, "node_health_seconds": 30.0,
+            "chunk_threshold": 512 * 1024, "chunk_max_bytes": 128 * 1024, "log_level": "info", "log_format": "json",
+        },
+        "basic": {
+            "mdns_scan_seconds": 30.0, "node_forget_seconds": 300.0, "node_limit": 20, "node_health_seconds": 10.0,
+            "chunk_threshold": MIB, "chunk_max_bytes": 256 * 1024, "log_level": "info", "log_format": "json",
+        },
+        "brave": {
+            "mdns_scan_seconds": 15.0, "node_forget_seconds": 120.0, "node_limit": 50, "node_health_seconds": 5.0,
+            "chunk_threshold": 4 * MIB, "chunk_max_bytes": MIB, "log_level": "info", "log_format": "json",
+        },
+    }
+)  # fmt: skip
+"""Settings by the name of their preset; docs/nodes.md has them as a table."""
+
+
+class PresetSource(PydanticBaseSettingsSource):
+    """What the chosen preset says of settings that nothing else says anything of."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        preset = self.current_state.get("preset")
+        return dict(PRESETS.get(preset, {})) if isinstance(preset, str) else {}
+
+
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+OptionalName = Annotated[str | None, BeforeValidator(_none_word)]
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+class Settings(BaseSettings):
+    """Settings of one server process. Each field is `MIEN_<NAME>` in the environment; docs/operations.md lists all."""
+
+    model_config = SettingsConfigDict(env_prefix="MIEN_", extra="forbid", frozen=True, env_ignore_empty=True)
+
+    preset: Literal["minimal", "lightweight", "basic", "brave"] | None = Field(
+        default=None, description="A profile of other settings, which variables of their own override."
+    )
+
+    # where things are
+    data_dir: AbsolutePath = Field(
+        default_factory=lambda: user_data_path("mien"), description="All server state: keys, tasks, files."
+    )
+    cache_dir: AbsolutePath = Field(
+        default_factory=lambda: user_cache_path("mien"),
+        description="What can be made again: models, environments, measurements. Honours XDG_CACHE_HOME.",
+    )
+    manifests_dir: AbsolutePath | None = Field(
+        default=None, description="Your own model manifests, one TOML file per model."
+    )
+    images_root: AbsolutePath | None = Field(
+        default=None,
+        description="Folder under which requests may name pictures by path. None: no path is read.",
+    )
+
+    # listening
+    host: str = Field(default="127.0.0.1", description="Address to listen on. Beyond loopback needs API keys.")
+    port: int | None = Field(
+        default=None, ge=0, le=65535, description="The one port to listen on. None: 8080 and 18081."
+    )
+    auth: bool = Field(
+        default=True, description="False (`--no-auth`) lets a server without API keys listen beyond loopback."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
+        default=(), description="Origins whose web pages may call this server, e.g. `https://a.example`. `*`: any."
+    )
+    drain_seconds: float = Field(default=30.0, ge=0, description="Time for running requests after SIGTERM.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`auto`: console on a terminal, JSON lines elsewhere."
+    )
+
+    # limits, all enforced before the bytes are materialised
+    max_body_bytes: int = Field(default=64 * MIB, gt=0, description="Largest request body in bytes; over it 413.")
+    max_images: int = Field(default=256, gt=0, description="Most images in one request; over it 413.")
+    max_image_bytes: int = Field(default=32 * MIB, gt=0, description="Largest encoded picture in bytes.")
+    max_pixels: int = Field(default=64_000_000, gt=0, description="Most pixels of a picture, checked in its header.")
+    max_faces: int = Field(default=1024, gt=0, description="Most faces handled in one image; the best-scored are kept.")
+    request_timeout: float = Field(default=120.0, gt=0, description="Seconds until a request's deadline; then 504.")
+    queue_images: int = Field(default=512, gt=0, description="Images waiting or running; over it 429.")
+    queue_bytes: int = Field(default=512 * MIB, gt=0, description="Request bytes waiting or running; over it 429.")
+
+    # reading URLs
+    fetch_private: bool = Field(default=False, description="True lets requests name URLs on private addresses.")
+    fetch_timeout: float = Field(default=20.0, gt=0, description="Seconds for one URL, all tries together.")
+    fetch_tries: int = Field(default=3, ge=1, le=10, description="Tries for failures that can pass.")
+    fetch_concurrency: int = Field(default=16, ge=1, description="URLs fetched at once.")
+    fetch_headers: dict[str, str] = Field(
+        default_factory=dict,
+        description="Headers (JSON object) for every fetched URL; never shown by the API.",
+    )
+
+    # models
+    detector: str = Field(default="yunet", description="Face detector: a manifest's name.")
+    recogniser: str = Field(default="fr_feature", description="Face recogniser: a manifest's name.")
+    age_model: OptionalName = Field(default="age", description="Age model, for `extract_ga`. `none` turns it off.")
+    gender_model: OptionalName = Field(default="gender", description="Gender model, for `extract_ga`. `none`: off.")
+    mask_model: OptionalName = Field(default="mask", description="Mask model, for `detect_masks`. `none`: off.")
+    image_model: OptionalName = Field(
+        default="efficientnet_lite0",
+        description="Model of pictures, for `embedding` and `classification`. `none`: off.",
+    )
+    text_model: OptionalName = Field(default="minilm", description="Model of texts, for `embedding`. `none`: off.")
+    detection_size: int = Field(
+        default=640, ge=64, le=4096, description="Longest side, in pixels, of what the detector sees first."
+    )
+    refine: bool = Field(default=True, description="Second landmark pass on each face: better embeddings.")
+    offline: bool = Field(default=False, description="True: never acquire models, only use the cache.")
+
+    # running models
+    providers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
+        default=("cpu",), description="Execution providers in order: cpu, cuda, tensorrt, openvino, coreml."
+    )
+    threads: int | None = Field(
+        default=None, ge=1, description="Thread budget of all models together. None: the usable cores."
+    )
+    lanes: int | None = Field(default=None, ge=1, description="Sessions per model. None: as tuned, else the budget.")
+    lane_threads: int | None = Field(default=None, ge=1, description="Threads per session. None: as tuned, else 1.")
+    workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Threads that decode and prepare pictures. None: as many as the budget, more where batches pay.",
+    )
+    max_batch: int | None = Field(
+        default=None,
+        ge=1,
+        description="Largest batch in one model call. None: as tuned, else 1 on a CPU, 32 on a GPU.",
+    )
+    batch_wait_ms: float = Field(default=0.0, ge=0, le=1000, description="Time a batch waits for company.")
+
+    # the /v1/infer door
+    strict_metadata: bool = Field(
+        default=False, description="True: built-in services refuse metadata keys that they do not know."
+    )
+
+    # apps and their workers
+    app_namespace: str = Field(
+        default="local", pattern="^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$",
+        description="Namespace of apps that are named, or deployed, without one.",
+    )  # fmt: skip
+    app_max_bytes: int = Field(default=512 * MIB, gt=0, description="Most bytes of a deployed app's files.")
+    app_max_files: int = Field(default=10_000, gt=0, description="Most files of a deployed app.")
+    app_constraints: AbsolutePath | None = Field(
+        default=None, description="A constraints file, as pip reads it, for the environments of all apps."
+    )
+    app_secrets: dict[str, SecretStr] = Field(
+        default_factory=dict,
+        description="Secrets (JSON object) that an app gets as variables when its inf.yml names them.",
+    )
+    app_memory: int = Field(
+        default=2048 * MIB, gt=0, description="Memory limit, in bytes, of a worker whose app names no `ram`."
+    )
+    workers_memory: int | None = Field(
+        default=None, gt=0, description="Bytes that all workers may hold together. None: 80 % of the machine's."
+    )
+    app_workers: int = Field(default=8, ge=1, description="Most worker processes of apps at once.")
+    app_gpus: int | None = Field(
+        default=None, ge=0, description="GPUs that are handed to apps. None: as many as the machine shows."
+    )
+    app_idle_seconds: float = Field(
+        default=300.0, ge=0, description="A worker that was idle for so long is ended, unless `min_warm` keeps it."
+    )
+    app_min_warm: int = Field(default=0, ge=0, description="Workers of each app version that idleness does not end.")
+    app_start_seconds: float = Field(default=120.0, gt=0, description="Time for a worker to start and import its app.")
+    app_setup_seconds: float = Field(default=1800.0, gt=0, description="Time for an app's `setup`.")
+    app_crashes: int = Field(
+        default=3, ge=1, description="Crashes in a row from which on an app's workers are only started after a pause."
+    )
+
+    # tasks
+    task_queue: int = Field(default=10_000, ge=1, description="Queued tasks; over it 429.")
+    task_input_bytes: int = Field(default=4 * MIB, gt=0, description="Largest input and setup of a task as JSON.")
+    task_output_bytes: int = Field(default=16 * MIB, gt=0, description="Largest output of a task as JSON.")
+    task_log_bytes: int = Field(default=1 * MIB, gt=0, description="Log text kept of one attempt.")
+    task_concurrency: int | None = Field(
+        default=None, ge=1, description="Tasks of one app at once, where the app does not say. None: no limit."
+    )
+    task_patience: float = Field(
+        default=30.0, ge=0, description="Seconds after which a queued task goes before tasks with a warm worker."
+    )
+    task_lease: float = Field(default=30.0, ge=1, description="Seconds a claim lasts unless it is renewed.")
+    task_grace: float = Field(default=10.0, ge=0, description="Seconds a cancelled task gets to end by itself.")
+    task_timeout: float | None = Field(
+        default=None, gt=0, description="Longest run in seconds of tasks that do not say. None: no limit."
+    )
+    task_retries: int = Field(default=2, ge=0, description="New attempts after lost workers or a killed server.")
+    task_keep_days: float | None = Field(
+        default=7.0, gt=0, description="Ended tasks are removed after so many days. None: never."
+    )
+    webhook_tries: int = Field(default=8, ge=1, description="Tries for one webhook, over about two hours.")
+
+    # files
+    file_max_bytes: int = Field(default=1024 * MIB, gt=0, description="Largest uploaded file in bytes; over it 413.")
+    file_keep_days: float | None = Field(
+        default=None, gt=0, description="Files are removed so many days after their upload. None: never."
+    )
+    file_url_seconds: float = Field(default=86400.0, gt=0, description="How long a signed URL of a file is valid.")
+
+    public_url: str | None = Field(
+        default=None, pattern=r"^https?://[^\s?#]+$",
+        description="Base of file URLs where clients reach this server through a proxy. None: as each request says.",
+    )  # fmt: skip
+    status_table: Literal["A", "B"] = Field(
+        default="B",
+        description="Task status numbers of clients that cannot be told apart: `A` up to client 0.6.0, `B` from 0.6.1.",
+    )
+
+    # the /extract door
+    status_words: Literal["success", "ok"] = Field(
+        default="success",
+        description="`success`: images answer success/error; `ok`: ok/failed, as the original server does.",
+    )
+    default_threshold: float = Field(default=0.6, ge=0, le=1, description="Detection threshold when none is sent.")
+
+    # nodes: this server as one, and others behind it
+    grpc_port: int | None = Field(
+        default=None, ge=0, le=65535, description="Port to be a node on, over gRPC. None: off. `--grpc` means 50051."
+    )
+    grpc_host: str | None = Field(
+        default=None, description="Address to be a node on. None: as MIEN_HOST. Beyond loopback needs API keys."
+    )
+    grpc_requests: int = Field(default=64, ge=1, description="gRPC requests running at once; over it they are refused.")
+    nodes: Annotated[CommaList, AfterValidator(_addresses)] = Field(
+        default=(), description="Nodes to send requests to: `host:port`, separated by commas."
+    )
+    node_key: SecretStr | None = Field(
+        default=None, description="API key sent to every node of MIEN_NODES; never shown, never sent to found ones."
+    )
+    node_limit: int = Field(default=20, ge=1, description="Most nodes known at once; further ones are not added.")
+    node_connect_seconds: float = Field(default=5.0, gt=0, description="Seconds for a node to say what it can do.")
+    node_health_seconds: float = Field(default=30.0, ge=0, description="Seconds between health checks. 0: none.")
+    node_cooldown_min: float = Field(
+        default=10.0, gt=0, description="Seconds without requests for a node that failed; doubles with each failure."
+    )
+    node_cooldown_max: float = Field(default=120.0, gt=0, description="Most seconds that a node cools down.")
+    prefer_remote: bool = Field(
+        default=False, description="True: where this server and a node have the same service or task, the node answers."
+    )
+    chunk_auto: bool = Field(default=True, description="Send large payloads to nodes in pieces.")
+    chunk_threshold: int = Field(default=MIB, ge=0, description="Largest payload, in bytes, sent in one piece.")
+    chunk_max_bytes: int = Field(default=256 * 1024, gt=0, le=100 * MIB, description="Size of a piece in bytes.")
+    mdns_browse: bool = Field(default=False, description="Look for nodes on the local network by mDNS.")
+    mdns_announce: bool = Field(default=False, description="Tell the local network of this node by mDNS, once ready.")
+    mdns_interfaces: CommaList = Field(
+        default=(), description="Addresses of the network interfaces used for mDNS. Empty: all."
+    )
+    mdns_scan_seconds: float = Field(default=30.0, gt=0, description="Seconds between looks for nodes that went away.")
+    node_forget_seconds: float = Field(
+        default=300.0, gt=0, description="Seconds after which a found node that cannot be reached is forgotten."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
+        return init_settings, env_settings, PresetSource(settings_cls)
+
+    @property
+    def models_dir(self) -> Path:
+        """Converted, verified model files."""
+        return self.cache_dir / "models"
+
+    @property
+    def apps_dir(self) -> Path:
+        """Deployed apps."""
+        return self.data_dir / "apps"
+
+    @property
+    def environments_dir(self) -> Path:
+        """Environments of apps."""
+        return self.cache_dir / "environments"

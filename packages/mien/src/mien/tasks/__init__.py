@@ -1,0 +1,1 @@
+"""Durable tasks: records, state machine, store, events, scheduler, webhooks."""

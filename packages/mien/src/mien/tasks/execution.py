@@ -1,0 +1,115 @@
+"""The seam between the scheduler and whatever runs tasks: what an executor is told, and what it may answer."""
+
+from enum import IntEnum
+from typing import Any, Literal, Protocol
+
+from mien.tasks.records import Attempt, Candidate, LogKind
+from mien.tasks.status import Status
+
+StopReason = Literal["cancelled", "deadline", "superseded", "shutdown"]
+"""Why a running attempt shall end: somebody asked, its time is up, the claim was lost, the server stops."""
+
+
+class Fit(IntEnum):
+    """How well a task would be placed right now; more is better."""
+
+    BLOCKED = -1
+    """It waits for something of its own (the worker of its session, its app's own limit): others may overtake it."""
+    NO_ROOM = 0
+    """It waits for room that other tasks have; it would fit on an idle machine. When it has waited too long, tasks
+    that came later are held back until it fits. A task that never fits: say COLD, and fail it in `execute`."""
+    COLD = 1
+    """There is room, but a process has to be started."""
+    SAME_APP = 2
+    """As COLD, and the environment is already there."""
+    SAME_VERSION = 3
+    """A worker of the version is up, with another setup."""
+    WARM = 4
+    """A worker with the same version, function host and setup is idle: it starts at once."""
+
+
+class AppFailed(Exception):
+    """The app failed, and would fail again: the task ends FAILED with this message. Never retried.
+
+    `code` is stored as the task's `error_code`.
+    """
+
+    def __init__(self, message: str, code: str = "app_failed") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+
+class WorkerLost(Exception):
+    """The worker is gone through no fault that the app reported (signal, out of memory, connection): the task is
+    tried again while it has retries left, else it ends FAILED with this reason. Only raise it once the worker's
+    process is known to be dead."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Reporter(Protocol):
+    """Takes what an attempt has to say. Call from the event loop only. Nothing here blocks or raises: reports are
+    collected and written together, in order, at most some milliseconds later, and are all written before the
+    terminal status. Reports after `execute` has ended are dropped."""
+
+    def status(self, status: Status, reason: str | None = None) -> None:
+        """The attempt is now PREPARING … UPLOADING. Going back or repeating is ignored, skipping is fine."""
+
+    def worker(self, name: str) -> None:
+        """Which worker has the task, e.g. `"worker-3"`."""
+
+    def log(self, kind: LogKind, text: str) -> None:
+        """One line, or several. Over `MIEN_TASK_LOG_BYTES` a task's further lines are dropped, with a note."""
+
+    def progress(self, fraction: float | None, message: str | None = None) -> None:
+        """How far the work is, 0..1. The newest wins."""
+
+    def output(self, value: Any) -> None:
+        """A partial output: replaces the one before. The newest wins; it may be skipped by later ones."""
+
+
+class Executor(Protocol):
+    """Runs attempts. One per scheduler; all methods are called from its event loop.
+
+    The order of calls for one task: `fit` says yes → `reserve` (in the same turn of the event loop) → `execute`, or
+    `release` when the claim failed. During `execute`, `stop` may come, more than once.
+
+    Call the scheduler's `wake()` whenever there may be more room than before: a worker became idle or was evicted.
+    After an `execute` has ended the scheduler looks by itself.
+    """
+
+    def fit(self, candidate: Candidate) -> Fit:
+        """How well the task would be placed now. Counts what is reserved. Fast (microseconds), no side effects."""
+
+    def reserve(self, candidate: Candidate) -> None:
+        """Take the place that `fit` just spoke of, under `candidate.id`."""
+
+    def release(self, task_id: str) -> None:
+        """Give the reserved place back: there will be no `execute`."""
+
+    async def execute(self, attempt: Attempt, report: Reporter) -> Any:
+        """Run the attempt to its end and return its output, a JSON value.
+
+        Start with the place that was reserved under `attempt.id`, and free it before ending. Raises AppFailed,
+        WorkerLost, or any MienError (its code and message become the task's); anything else is a bug and fails
+        the task as `internal`. A setup that fails is AppFailed, too.
+
+        However this ends, the worker has let go of the task by then: it is idle again, or its process is dead and
+        reaped. The terminal status is written by the scheduler after this returned, never by the executor.
+
+        Asyncio cancellation of this coroutine is the last resort (a `stop` that was not obeyed in time, shutdown):
+        SIGKILL the worker's process group, wait for it, then let CancelledError through.
+        """
+
+    def stop(self, task_id: str, reason: StopReason, grace: float) -> None:
+        """End the attempt: flag and `on_cancel` at once, SIGTERM and SIGKILL when `grace` seconds are over (0: kill
+        now). `execute` then ends in any way; what it returns or raises no longer matters. Half a second after the
+        grace it is cancelled.
+        Repeated calls may shorten the grace. Unknown ids are ignored."""
+
+    async def reap(self) -> None:
+        """Called once, before anything is dispatched: end whatever workers a server that was killed has left behind
+        on this machine, and return when they are dead. Without this a task could run twice at once."""

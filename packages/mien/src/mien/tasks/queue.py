@@ -1,0 +1,112 @@
+"""The queued tasks in memory, in the order in which they shall run."""
+
+import heapq
+from collections.abc import Callable, Collection
+from typing import Any
+
+from mien.tasks.execution import Fit
+from mien.tasks.records import Candidate
+
+Place = Callable[[Candidate], Fit]
+
+
+class Queue:
+    """Queued tasks, grouped by what is the same to a worker; so choosing looks at groups, not at tasks.
+
+    Order: priority; then those that have waited longer than `patience` seconds, by age; then the best fit; then age.
+    One that has waited twice as long and finds no room holds back what came after it.
+    """
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._known: dict[str, Candidate] = {}
+        self._groups: dict[tuple[Any, ...], list[tuple[int, int, str]]] = {}
+        self._later: list[tuple[float, str]] = []
+        self._deadlines: list[tuple[float, str]] = []
+        self._stale = 0
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._known
+
+    def add(self, candidate: Candidate, now: float) -> None:
+        """Queue it; again is fine."""
+        if self._known.get(candidate.id) == candidate:
+            return
+        self._known[candidate.id] = candidate
+        if candidate.deadline is not None:
+            heapq.heappush(self._deadlines, (candidate.deadline, candidate.id))
+        if candidate.run_at is not None and candidate.run_at > now:
+            heapq.heappush(self._later, (candidate.run_at, candidate.id))
+        else:
+            self._enter(candidate)
+
+    def discard(self, task_id: str) -> None:
+        """Forget the task, if it is here. Its entries are skipped when they come up."""
+        if self._known.pop(task_id, None) is not None:
+            self._stale += 1
+            if self._stale > max(1000, 2 * len(self._known)):
+                self._rebuild()
+
+    def next_time(self) -> float | None:
+        """When a task comes due or its deadline passes."""
+        times = [heap[0][0] for heap in (self._later, self._deadlines) if self._trimmed(heap)]
+        return min(times, default=None)
+
+    def deadline_passed(self, now: float) -> bool:
+        """Whether a queued task is too late."""
+        return bool(self._trimmed(self._deadlines)) and self._deadlines[0][0] <= now
+
+    def choose(self, now: float, place: Place, full: Collection[str]) -> Candidate | None:
+        """Take the task out that shall run next; None when none of them can be placed now. `full`: apps that are at
+        their limit."""
+        while self._trimmed(self._later) and self._later[0][0] <= now:
+            self._enter(self._known[heapq.heappop(self._later)[1]])
+        ranked = []
+        held_back: tuple[int, int] | None = None
+        for group in list(self._groups):
+            if (head := self._head(group)) is None or head.app in full:
+                continue
+            fit = place(head)
+            waited = now - max(head.created_at, head.run_at or 0.0)
+            if fit > Fit.NO_ROOM:
+                overdue = waited > self._patience
+                ranked.append(((-head.priority, not overdue, 0 if overdue else -fit, head.seq), head))
+            elif fit is Fit.NO_ROOM and waited > 2 * self._patience:
+                held_back = min(held_back or (-head.priority, head.seq), (-head.priority, head.seq))
+        if held_back is not None:
+            ranked = [(rank, head) for rank, head in ranked if (-head.priority, head.seq) < held_back]
+        if not ranked:
+            return None
+        chosen = min(ranked, key=lambda entry: entry[0])[1]
+        self.discard(chosen.id)
+        return chosen
+
+    def _enter(self, candidate: Candidate) -> None:
+        entry = (-candidate.priority, candidate.seq, candidate.id)
+        heapq.heappush(self._groups.setdefault(candidate.affinity, []), entry)
+
+    def _rebuild(self) -> None:
+        """Drop entries of tasks that are gone, so that memory is bounded by the queue."""
+        known, later = self._known, {task_id for _, task_id in self._later}
+        self._stale = 0
+        self._known, self._groups, self._later, self._deadlines = {}, {}, [], []
+        for candidate in known.values():
+            self.add(candidate, float("-inf") if candidate.id in later else float("inf"))
+
+    def _head(self, group: tuple[Any, ...]) -> Candidate | None:
+        heap = self._groups[group]
+        while heap:
+            candidate = self._known.get(heap[0][2])
+            if candidate is not None and candidate.affinity == group:
+                return candidate
+            heapq.heappop(heap)
+        del self._groups[group]
+        return None
+
+    def _trimmed(self, heap: list[tuple[float, str]]) -> list[tuple[float, str]]:
+        while heap and heap[0][1] not in self._known:
+            heapq.heappop(heap)
+        return heap

@@ -1,0 +1,227 @@
+"""What is known about a task: frozen records, times in seconds since 1970 (UTC)."""
+
+import hashlib
+import secrets
+import time
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+import orjson
+
+from mien.errors import RequestError
+from mien.tasks.status import TERMINAL, Status
+
+_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+class LogKind(IntEnum):
+    """Which stage wrote a line; the numbers are those of the wire."""
+
+    BUILD = 0
+    RUN = 1
+    SERVE = 2
+    SETUP = 3
+    TASK = 4
+
+
+class Event(msgspec.Struct, frozen=True):
+    """The task took a status."""
+
+    status: Status
+    at: float
+    attempt: int
+    reason: str | None = None
+    """Why, where it is not the ordinary course: a retry, a failure, a cancel."""
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """One piece of log text. `number` counts from 1 within the task, over all attempts."""
+
+    number: int
+    attempt: int
+    at: float
+    kind: LogKind
+    text: str
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """What a caller asks for. Raises RequestError when it is not JSON."""
+
+    app: str
+    """Full name, `namespace/name`."""
+    app_version: str = ""
+    """The immutable version that the reference was resolved to, "" for built-in apps."""
+    variant: str = "default"
+    function: str = "run"
+    infra: str = "cloud"
+    workers: tuple[str, ...] = ()
+    """Restricts the task to these workers; empty: any."""
+    input: Any = None
+    setup: Any = None
+    webhook: str | None = None
+    """http(s) URL that gets the task when it has ended."""
+    session_id: str | None = None
+    session_timeout: float | None = None
+    """Seconds of idleness after which the session ends."""
+    priority: int = 0
+    """Higher runs first."""
+    idempotency_key: str | None = None
+    """The same key and body by the same owner is the same task."""
+    owner: str = ""
+    """Id of the API key that submits; "" while none are configured."""
+    deadline: float | None = None
+    """The task must have ended by then, queued or running; else FAILED with `deadline_exceeded`."""
+    timeout: float | None = None
+    """Seconds that one attempt may take from its claim on; else FAILED with `deadline_exceeded`."""
+    run_at: float | None = None
+    """Not dispatched before."""
+    retries: int | None = None
+    """New attempts after lost workers; None: the server's setting."""
+    metadata: dict[str, Any] = {}
+    dialect: str = ""
+    """Which of the wire's dialects the caller spoke; the door's business, kept for it."""
+
+    def fingerprint(self) -> str:
+        """Digest of everything that makes it this work and no other; for idempotency."""
+        fields = msgspec.structs.asdict(self)
+        for name in ("idempotency_key", "owner", "dialect"):
+            del fields[name]
+        return hashlib.sha256(canonical(fields)).hexdigest()
+
+
+class Task(msgspec.Struct, frozen=True, kw_only=True):
+    """A task as it was at `revision`. Any two reads with the same revision are equal."""
+
+    id: str
+    """`created_at` in milliseconds and 80 random bits, 26 characters (ULID): sorts by age, cannot be guessed."""
+    short_id: str
+    """The last eight characters of `id`, for people."""
+    seq: int
+    """Position in the order of acceptance."""
+    revision: int
+    """Counts every change of this task, logs included, from 1."""
+    created_at: float
+    updated_at: float
+    status: Status
+    app: str
+    app_version: str
+    variant: str
+    function: str
+    infra: str
+    workers: tuple[str, ...]
+    setup: Any
+    setup_key: str
+    """Digest of the canonical `setup`: equal setups have equal keys whatever the order of their fields."""
+    input: Any
+    output: Any
+    """While RUNNING the newest partial output, once COMPLETED the result; None on FAILED and CANCELLED unless a
+    partial output was there."""
+    error: str | None
+    error_code: str | None
+    """`app_failed`, `worker_lost`, `deadline_exceeded`, `cancelled`, `output_too_large`, or a code of the server."""
+    progress: float | None
+    """0..1 as the app reports it."""
+    progress_message: str | None
+    worker: str | None
+    """Which worker has, or had, the task: as the executor names it."""
+    webhook: str | None
+    session_id: str | None
+    session_timeout: float | None
+    priority: int
+    idempotency_key: str | None
+    owner: str
+    attempt: int
+    """1 at first; each time the task goes back to the queue it is one more. Fences writes."""
+    losses: int
+    """Attempts whose worker or server was lost."""
+    retries: int
+    """Losses that lead to a new attempt; one more fails the task."""
+    deadline: float | None
+    timeout: float | None
+    run_at: float | None
+    cancel_requested_at: float | None
+    finished_at: float | None
+    log_count: int
+    """Number of the newest log line."""
+    events: tuple[Event, ...]
+    metadata: dict[str, Any]
+    dialect: str
+
+    @property
+    def terminal(self) -> bool:
+        return self.status in TERMINAL
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """What choosing a worker needs to know about a queued task; small, as many are kept in memory."""
+
+    id: str
+    seq: int
+    attempt: int
+    app: str
+    app_version: str
+    variant: str
+    function: str
+    infra: str
+    workers: tuple[str, ...]
+    setup_key: str
+    session_id: str | None
+    priority: int
+    created_at: float
+    run_at: float | None
+    deadline: float | None
+
+    @property
+    def affinity(self) -> tuple[Any, ...]:
+        """Tasks with equal affinity are interchangeable to a worker."""
+        return (
+            self.app, self.app_version, self.variant, self.function, self.setup_key, self.session_id, self.infra,
+            self.workers,
+        )  # fmt: skip
+
+
+def candidate_of(task: Task) -> Candidate:
+    """What the scheduler keeps of a queued task."""
+    return Candidate(**{name: getattr(task, name) for name in Candidate.__struct_fields__})
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """The right to run a task once. `task` is the newest snapshot that this attempt has written."""
+
+    task: Task
+    holder: str
+    """The server that has the claim."""
+    lease_until: float
+
+    @property
+    def id(self) -> str:
+        return self.task.id
+
+    @property
+    def number(self) -> int:
+        return self.task.attempt
+
+
+def canonical(value: Any) -> bytes:
+    """JSON with sorted keys. Raises RequestError for what JSON cannot hold."""
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError as error:
+        raise RequestError(f"this cannot be written as JSON: {error}") from None
+
+
+def clean(text: str) -> str:
+    """Without what databases do not store: lone surrogates and NUL."""
+    return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
+
+
+def setup_key(setup: Any) -> str:
+    """The key of a setup in `Task.setup_key`; "" when there is none."""
+    return "" if setup is None else hashlib.sha256(canonical(setup)).hexdigest()[:32]
+
+
+def new_id(now: float | None = None) -> str:
+    """A fresh ULID, lower case."""
+    number = (int((time.time() if now is None else now) * 1000) << 80) | secrets.randbits(80)
+    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))

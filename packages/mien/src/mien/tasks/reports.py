@@ -1,0 +1,149 @@
+"""What attempts report, collected and written a few times a second in one statement each."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import structlog
+from msgspec import UNSET
+
+from mien.errors import MienError, StaleAttempt
+from mien.tasks.machine import Changes, LogText
+from mien.tasks.records import Attempt, LogKind
+from mien.tasks.status import Status
+from mien.tasks.store import TaskStore
+
+log = structlog.get_logger()
+
+FIRST_FLUSH = 0.005
+"""Seconds that the first report waits for company; a task that ends by then is written once."""
+NEXT_FLUSH = 0.05
+_AGAIN = 1.0
+_LONGEST_LINE = 16 * 1024
+
+
+class AttemptReporter:
+    """Implements `mien.tasks.execution.Reporter` for one attempt, and owns the attempt's newest snapshot."""
+
+    def __init__(
+        self,
+        store: TaskStore,
+        attempt: Attempt,
+        *,
+        log_bytes: int,
+        output_bytes: int,
+        clock: Callable[[], float],
+        lost: Callable[[], None],
+    ) -> None:
+        """`lost` is called when the attempt turns out not to hold the task any more."""
+        self.attempt = attempt
+        self._store = store
+        self._room = log_bytes
+        self._output_bytes = output_bytes
+        self._clock = clock
+        self._lost = lost
+        self._closed = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self._pause = FIRST_FLUSH
+        self._clear()
+
+    def _clear(self) -> None:
+        self._statuses: list[tuple[Status, float, str | None]] = []
+        self._logs: list[LogText] = []
+        self._newest: dict[str, Any] = {}
+
+    # --- what executors call
+
+    def status(self, status: Status, reason: str | None = None) -> None:
+        self._note(lambda: self._statuses.append((status, self._clock(), reason)))
+
+    def worker(self, name: str) -> None:
+        self._note(lambda: self._newest.update(worker=name))
+
+    def progress(self, fraction: float | None, message: str | None = None) -> None:
+        bounded = None if fraction is None or fraction != fraction else min(1.0, max(0.0, fraction))
+        self._note(lambda: self._newest.update(progress=bounded, progress_message=message))
+
+    def output(self, value: Any) -> None:
+        try:
+            size = len(orjson.dumps(value))
+        except TypeError as error:
+            self.log(LogKind.TASK, f"a partial output is not JSON and was left out: {error}")
+            return
+        if size > self._output_bytes:
+            self.log(LogKind.TASK, f"a partial output of {size} bytes was left out: {self._output_bytes} are kept")
+            return
+        self._note(lambda: self._newest.update(output=value))
+
+    def log(self, kind: LogKind, text: str) -> None:
+        self._note(lambda: self._log(kind, text))
+
+    def _log(self, kind: LogKind, text: str) -> None:
+        now = self._clock()
+        for line in text.splitlines():
+            if self._room <= 0:
+                return
+            shown = line[:_LONGEST_LINE]
+            self._room -= len(shown.encode("utf-8", "replace")) + 1
+            if self._room <= 0:
+                shown = "[the log is full: the lines after this one were not kept]"
+            self._logs.append(LogText(now, kind, shown))
+
+    def _note(self, note: Callable[[], None]) -> None:
+        if self._closed:
+            return
+        note()
+        if self._timer is None and self._flushing is None:
+            self._timer = asyncio.get_running_loop().call_later(self._pause, self._flush)
+
+    # --- writing
+
+    async def close(self) -> Changes | None:
+        """Take no more reports; what is not written yet, for the terminal write."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._flushing is not None:
+            await self._flushing
+        return self._taken()
+
+    def _taken(self) -> Changes | None:
+        if not (self._statuses or self._logs or self._newest):
+            return None
+        changes = Changes(statuses=tuple(self._statuses), logs=tuple(self._logs), **self._newest)
+        self._clear()
+        return changes
+
+    def _flush(self) -> None:
+        self._timer = None
+        self._flushing = asyncio.create_task(self._write())
+
+    async def _write(self) -> None:
+        changes = self._taken()
+        self._pause = NEXT_FLUSH
+        try:
+            if changes is not None:
+                self.attempt = await self._store.update(self.attempt, changes)
+        except StaleAttempt:
+            self._closed = True
+            self._lost()
+        except MienError as error:
+            log.warning("reports of a task are not written yet", task=self.attempt.id, error=error.message)
+            self._restore(changes)
+            self._pause = _AGAIN
+        finally:
+            self._flushing = None
+            if not self._closed and (self._statuses or self._logs or self._newest):
+                self._timer = asyncio.get_running_loop().call_later(self._pause, self._flush)
+
+    def _restore(self, changes: Changes | None) -> None:
+        """Put changes that could not be written before those that came since."""
+        if changes is not None:
+            self._statuses[:0] = changes.statuses
+            self._logs[:0] = changes.logs
+            for name in ("worker", "progress", "progress_message", "output"):
+                if (value := getattr(changes, name)) is not UNSET:
+                    self._newest.setdefault(name, value)

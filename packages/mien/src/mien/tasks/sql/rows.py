@@ -1,0 +1,70 @@
+"""Tasks to rows and back."""
+
+from typing import Any
+
+import msgspec
+import orjson
+
+from mien.database.schema import tasks
+from mien.tasks.records import Candidate, Event, LogKind, LogLine, Task, canonical, clean
+from mien.tasks.status import Status
+
+_JSON = frozenset({"workers", "setup", "input", "output", "metadata"})
+_FIELDS = tuple(name for name in Task.__struct_fields__ if name != "short_id")
+TASK_COLUMNS = tuple(tasks.c[name] for name in _FIELDS)
+CANDIDATE_COLUMNS = tuple(tasks.c[name] for name in Candidate.__struct_fields__)
+_events = msgspec.json.Decoder(tuple[Event, ...])
+
+
+def encode(name: str, value: Any) -> Any:
+    """A field as its column holds it."""
+    if name == "events":
+        return msgspec.json.encode(value).decode()
+    if name in _JSON:
+        return None if value is None else canonical_order(value)
+    return clean(value) if isinstance(value, str) else value
+
+
+def canonical_order(value: Any) -> str:
+    """JSON text that keeps the order of fields. Raises RequestError for what is not JSON."""
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        canonical(value)  # raises with a sentence
+        raise
+
+
+def full_row(task: Task, fingerprint: str) -> dict[str, Any]:
+    """All columns of a new task but `seq`."""
+    row = {name: encode(name, getattr(task, name)) for name in _FIELDS if name != "seq"}
+    return row | {"fingerprint": fingerprint}
+
+
+def changed_row(before: Task, after: Task) -> dict[str, Any]:
+    """The columns that differ."""
+    return {
+        name: encode(name, new)
+        for name in _FIELDS
+        if (new := getattr(after, name)) is not (old := getattr(before, name)) and (new != old or name == "output")
+    }
+
+
+def task_of(row: Any) -> Task:
+    fields = dict(row._mapping)
+    for name in _JSON:
+        if fields[name] is not None:
+            fields[name] = orjson.loads(fields[name])
+    fields["workers"] = tuple(fields["workers"])
+    fields["status"] = Status(fields["status"])
+    fields["events"] = _events.decode(fields["events"])
+    return Task(short_id=fields["id"][-8:], **{name: fields[name] for name in _FIELDS})
+
+
+def candidate_of(row: Any) -> Candidate:
+    fields = dict(row._mapping)
+    fields["workers"] = tuple(orjson.loads(fields["workers"]))
+    return Candidate(**fields)
+
+
+def log_line_of(row: Any) -> LogLine:
+    return LogLine(row.number, row.attempt, row.at, LogKind(row.kind), row.text)

@@ -1,0 +1,128 @@
+"""Where tasks are kept: the interface and what it promises. One conformance suite runs on every implementation."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+import msgspec
+
+from mien.tasks.machine import Changes, Outcome
+from mien.tasks.records import Attempt, Candidate, LogLine, Submission, Task
+from mien.tasks.status import Status
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A committed change: the task as it is now and the log lines that came with it."""
+
+    task: Task
+    logs: tuple[LogLine, ...] = ()
+    created: bool = False
+    deleted: bool = False
+
+
+Listener = Callable[[Change], None]
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which tasks to list; what is None does not matter."""
+
+    statuses: tuple[Status, ...] | None = None
+    app: str | None = None
+    app_version: str | None = None
+    function: str | None = None
+    session_id: str | None = None
+    owner: str | None = None
+    created_after: float | None = None
+    created_before: float | None = None
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Tasks, newest first; `cursor` gets the next page, None: this was the last."""
+
+    tasks: tuple[Task, ...]
+    cursor: str | None
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A webhook that is due."""
+
+    task_id: str
+    url: str
+    tries: int
+
+
+class TaskStore(Protocol):
+    """What was returned from a method that changes something is on disk.
+
+    Every change goes to the listeners once, after its commit, in the order of the commits, on the event loop; also
+    when whoever asked for it has gone away meanwhile. Unknown ids raise NotFound.
+    """
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` for every change from now on."""
+
+    # --- callers
+
+    async def submit(self, submission: Submission) -> tuple[Task, bool]:
+        """The queued task and True; or, with an idempotency key that this owner has used for the same body, the task
+        of then and False. Raises IdempotencyConflict for another body."""
+
+    async def replayed(self, submission: Submission) -> Task | None:
+        """The task that `submit` would return without making one. Raises IdempotencyConflict as `submit` does."""
+
+    async def get(self, task_id: str) -> Task:
+        """The newest committed state."""
+
+    async def logs(self, task_id: str, after: int = 0, limit: int = 1000) -> tuple[LogLine, ...]:
+        """Log lines with numbers greater than `after`, in order."""
+
+    async def find(self, which: Filter, *, cursor: str | None = None, limit: int = 50) -> Page:
+        """Tasks newest first. Paging by cursor skips and repeats nothing while tasks come and go."""
+
+    async def cancel(self, task_id: str) -> Task:
+        """CANCELLED at once if queued, flagged if running, unchanged if it has ended."""
+
+    async def delete(self, task_id: str) -> None:
+        """Remove an ended task with its logs. Raises Conflict for one that has not ended."""
+
+    # --- the scheduler
+
+    async def waiting(self, after: int = 0, limit: int = 1000) -> tuple[Candidate, ...]:
+        """Queued tasks with a `seq` greater than `after`, by `seq`."""
+
+    async def claim(self, task_id: str, holder: str, lease_until: float) -> Attempt | None:
+        """The task, SCHEDULED, for `holder` alone; None when it is not queued any more, early or past its deadline."""
+
+    async def update(self, attempt: Attempt, changes: Changes) -> Attempt:
+        """Write an attempt's reports. Raises StaleAttempt, changing nothing, when it does not hold the task."""
+
+    async def finish(self, attempt: Attempt, outcome: Outcome, changes: Changes | None = None) -> Task:
+        """Write the last reports and the terminal status. CANCELLED if a cancel was accepted before. Raises
+        StaleAttempt."""
+
+    async def give_back(self, attempt: Attempt, reason: str, *, lost: bool, changes: Changes | None = None) -> Task:
+        """End an attempt without a result: queued again as the next attempt, or ended with a reason. Raises
+        StaleAttempt."""
+
+    async def renew(self, holder: str, task_ids: Collection[str], lease_until: float) -> frozenset[str]:
+        """Extend the leases; returns the ids that `holder` still holds."""
+
+    async def expire(self, now: float) -> Sequence[Task]:
+        """FAIL queued tasks whose deadline has passed; returns them."""
+
+    async def recover(self, now: float, *, reason: str, sparing: str | None, leases: bool) -> Sequence[Task]:
+        """Give back, as lost, every task that a holder other than `sparing` holds: those whose lease is over or,
+        without `leases`, all of them (only right when no other server can be alive)."""
+
+    async def purge(self, finished_before: float, limit: int = 500) -> int:
+        """Remove ended tasks that finished before then, oldest first; returns how many."""
+
+    # --- webhooks: queued in the transaction that ended the task
+
+    async def due_webhooks(self, now: float, limit: int = 100) -> tuple[Delivery, ...]:
+        """Deliveries whose time has come, the longest due first."""
+
+    async def next_webhook(self) -> float | None:
+        """When the next delivery is due; None: there is none."""
+
+    async def webhook_tried(self, task_id: str, *, at: float, error: str | None, next_at: float | None) -> None:
+        """Record a try. `error` None: delivered. `next_at` None with an error: given up."""

@@ -1,0 +1,174 @@
+"""Tells the URL of a task's `webhook` that it has ended: signed, tried again with growing pauses, across restarts.
+
+Signatures are those of Standard Webhooks (standardwebhooks.com): HMAC-SHA256 over `id.timestamp.body`.
+"""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol
+
+import orjson
+import structlog
+from msgspec import to_builtins
+
+from mien.errors import MienError, NotFound, SourceFailed, SourceRefused
+from mien.metrics import Metrics
+from mien.tasks.machine import wall_clock
+from mien.tasks.records import Task
+from mien.tasks.store import Change, Delivery, TaskStore
+
+log = structlog.get_logger()
+
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the standard's mark, no secret
+_FIRST_PAUSE = 5.0
+_LONGEST_PAUSE = 3600.0
+_CONCURRENCY = 16
+_LONGEST_SLEEP = 60.0
+
+
+class Post(Protocol):
+    """`mien.net.post.Poster.post`."""
+
+    async def __call__(self, url: str, body: bytes, headers: dict[str, str]) -> int: ...
+
+
+class WebhookSender:
+    """Delivers at least once: receivers know repeats by `webhook-id`, which is the same for every try."""
+
+    def __init__(
+        self,
+        store: TaskStore,
+        post: Post,
+        key: bytes,
+        *,
+        tries: int = 8,
+        render: Callable[[Task], bytes] | None = None,
+        metrics: Metrics | None = None,
+        clock: Callable[[], float] = wall_clock,
+    ) -> None:
+        """`render` makes the body of a task, by default `payload`."""
+        self._store = store
+        self._post = post
+        self._key = key
+        self._tries = tries
+        self._render = render or payload
+        self._metrics = metrics
+        self._clock = clock
+        self._kick = asyncio.Event()
+        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._loop: asyncio.Task[None] | None = None
+        store.listen(self._changed)
+
+    async def start(self) -> None:
+        """Deliver what is due, also what an earlier server left."""
+        self._loop = asyncio.create_task(self._deliver())
+
+    async def close(self) -> None:
+        """Stop; what is under way is tried again after the next start."""
+        running = [*self._under_way.values(), *([self._loop] if self._loop else [])]
+        for task in running:
+            task.cancel()
+        for task in running:
+            with suppress(asyncio.CancelledError):
+                await task
+        self._loop = None
+
+    def _changed(self, change: Change) -> None:
+        if change.task.terminal and change.task.webhook is not None:
+            self._kick.set()
+
+    async def _deliver(self) -> None:
+        while True:
+            self._kick.clear()
+            try:
+                sleep = await self._begin_due()
+            except MienError as error:
+                log.error("webhooks cannot be read", error=error.message)
+                sleep = 5.0
+            with suppress(TimeoutError):
+                async with asyncio.timeout(sleep):
+                    await self._kick.wait()
+
+    async def _begin_due(self) -> float:
+        """Start deliveries that are due; seconds until there may be more."""
+        for delivery in await self._store.due_webhooks(self._clock(), 2 * _CONCURRENCY):
+            if len(self._under_way) >= _CONCURRENCY:
+                return _LONGEST_SLEEP  # whoever ends first wakes us
+            if delivery.task_id not in self._under_way:
+                task = asyncio.create_task(self._try(delivery))
+                self._under_way[delivery.task_id] = task
+                task.add_done_callback(partial(self._ended, delivery.task_id))
+        if self._under_way:
+            return 1.0
+        next_at = await self._store.next_webhook()
+        return _LONGEST_SLEEP if next_at is None else min(_LONGEST_SLEEP, max(0.0, next_at - self._clock()))
+
+    def _ended(self, task_id: str, _task: asyncio.Task[None]) -> None:
+        del self._under_way[task_id]
+        self._kick.set()
+
+    async def _try(self, delivery: Delivery) -> None:
+        try:
+            task = await self._store.get(delivery.task_id)
+            failure, hopeless = await self._send(delivery, task)
+            await self._record(delivery, failure, hopeless)
+        except NotFound:
+            return  # deleted meanwhile, and the delivery with it
+        except MienError as error:
+            log.error("the outcome of a webhook could not be kept; it is sent again", error=error.message)
+            await asyncio.sleep(5.0)
+
+    async def _send(self, delivery: Delivery, task: Task) -> tuple[str | None, bool]:
+        """Why it failed (None: it did not), and whether another try is pointless."""
+        body = self._render(task)
+        headers = signed_headers(self._key, f"{task.id}.{int(task.status)}", body, self._clock())
+        try:
+            status = await self._post(delivery.url, body, headers)
+        except SourceRefused as error:
+            return error.message, True
+        except SourceFailed as error:
+            return error.message, False
+        return (None, False) if 200 <= status < 300 else (f"answered HTTP {status}", status == 410)
+
+    async def _record(self, delivery: Delivery, failure: str | None, hopeless: bool) -> None:
+        now = self._clock()
+        last = hopeless or delivery.tries + 1 >= self._tries
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 3**delivery.tries) * random.uniform(0.8, 1.2)  # noqa: S311
+        await self._store.webhook_tried(
+            delivery.task_id, at=now, error=failure, next_at=None if failure is None or last else now + pause
+        )
+        outcome = "delivered" if failure is None else "given_up" if last else "failed"
+        if failure is not None:
+            log.warning("a webhook was not delivered", task=delivery.task_id, outcome=outcome, error=failure)
+        if self._metrics is not None:
+            self._metrics.webhooks.labels(outcome).inc()
+
+
+def signed_headers(key: bytes, message_id: str, body: bytes, now: float) -> dict[str, str]:
+    """The headers of one try."""
+    timestamp = str(int(now))
+    digest = hmac.new(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return {
+        "content-type": "application/json",
+        "webhook-id": message_id,
+        "webhook-timestamp": timestamp,
+        "webhook-signature": "v1," + base64.b64encode(digest).decode(),
+    }
+
+
+def secret_of(key: bytes) -> str:
+    """The key as receivers' libraries want it."""
+    return SECRET_PREFIX + base64.b64encode(key).decode()
+
+
+def payload(task: Task) -> bytes:
+    """`{"type": "task.completed", "timestamp": …, "data": {…the task…}}`."""
+    data: dict[str, Any] = to_builtins(task)
+    message = {"type": f"task.{task.status.name.lower()}", "timestamp": task.finished_at, "data": data}
+    return orjson.dumps(message)

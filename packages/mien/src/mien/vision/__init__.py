@@ -1,0 +1,1 @@
+"""Pictures in, numbers out: decode, detect, align, embed, draw. Pure, synchronous, no web."""

@@ -1,0 +1,34 @@
+"""Face recognisers: aligned crop in, unit vector out."""
+
+import numpy as np
+
+from mien.errors import ImageError
+from mien.vision.align import ARCFACE_SIZE
+from mien.vision.tensor import to_tensor
+from mien.vision.types import Array, Picture
+from mien.zoo.manifest import Input
+
+
+def recogniser_tensor(crop: Picture, spec: Input, out: Array | None = None) -> Array:
+    """An aligned crop as the recogniser's input, without a batch axis; `out` as in `to_tensor`.
+
+    Raises ImageError for a crop of another size than the model takes (112 × 112 where the manifest does not
+    say).
+    """
+    height, width = spec.height or ARCFACE_SIZE, spec.width or ARCFACE_SIZE
+    rows, columns = crop.shape[:2]
+    if (rows, columns) != (height, width):
+        raise ImageError(f"an aligned crop is {width}x{height} pixels; this picture is {columns}x{rows}")
+    return to_tensor(crop, spec, height, width, out)
+
+
+def normalise(raw: Array) -> tuple[Array, Array]:
+    """Raw embeddings [N, D] as unit vectors [N, D] and their lengths before that [N], both float32.
+
+    A vector without length stays zero. Raises ValueError for values that are no finite numbers.
+    """
+    if not np.isfinite(raw).all():
+        raise ValueError("the recogniser answered with values that are not finite numbers")
+    norms = np.linalg.norm(raw, axis=1).astype(np.float32)
+    unit = raw / np.where(norms > 0, norms, np.float32(1))[:, None]
+    return unit.astype(np.float32, copy=False), norms

@@ -1,0 +1,54 @@
+"""The second look at a face: landmarks from a close-up are much better than those from the whole picture."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from mien.vision.types import Array, Detections, Picture
+
+CROP_SIDE = 256
+FACE_SIDE = 128
+"""A face's longer side in the crop, in pixels."""
+THRESHOLD = 0.5
+"""Detection threshold of the second look."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """A square close-up of one face. Back: source = (crop - CROP_SIDE / 2) / factor + centre."""
+
+    picture: Picture
+    """[256, 256, 3]; black beyond the source's edges."""
+    factor: float
+    """Crop pixels per source pixel."""
+    centre_x: float
+    """Centre of the face's box in the source, pixels."""
+    centre_y: float
+
+    def to_source(self, points: Array) -> Array:
+        """`points` [..., 2] of the crop in pixels of the source picture, float32."""
+        centre = np.array([self.centre_x, self.centre_y])
+        moved: Array = ((points - CROP_SIDE / 2) / self.factor + centre).astype(np.float32)
+        return moved
+
+
+def refine_crop(picture: Picture, box: Array) -> Crop:
+    """The close-up for the face in `box` (x1, y1, x2, y2, picture pixels)."""
+    x1, y1, x2, y2 = (float(value) for value in box)
+    factor = FACE_SIDE / max(x2 - x1, y2 - y1, 1.0)
+    x, y = (x1 + x2) / 2, (y1 + y2) / 2
+    matrix = np.array([[factor, 0, CROP_SIDE / 2 - x * factor], [0, factor, CROP_SIDE / 2 - y * factor]])
+    crop: Picture = cv2.warpAffine(picture, matrix, (CROP_SIDE, CROP_SIDE), flags=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    return Crop(crop, factor, x, y)
+
+
+def refined_landmarks(found: Detections, crop: Crop, fallback: Array) -> Array:
+    """Landmarks [5, 2] in source pixels: those of the face in the crop that is nearest its centre.
+
+    `found` is what the detector saw in the crop, in crop pixels; where it saw nothing, `fallback` stays.
+    """
+    if not len(found):
+        return fallback
+    centres = (found.boxes[:, :2] + found.boxes[:, 2:]) / 2 - CROP_SIDE / 2
+    return crop.to_source(found.landmarks[int(np.argmin((centres * centres).sum(1)))])

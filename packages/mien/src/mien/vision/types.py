@@ -1,0 +1,43 @@
+"""The values that the vision pipeline passes along."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Picture: TypeAlias = NDArray[np.uint8]
+"""[height, width, 3] uint8, **BGR**, upright (EXIF orientation applied), C-contiguous."""
+
+Array: TypeAlias = NDArray[np.float32]
+
+Outputs: TypeAlias = dict[str, Array]
+"""A model's outputs by name, without the batch axis: what it said of one item."""
+
+
+@dataclass(frozen=True, slots=True)
+class Detections:
+    """Faces of one picture, best score first. Pixels of the picture that was handed in."""
+
+    boxes: Array
+    """[N, 4] float32: x1, y1, x2, y2; not clipped to the picture."""
+    scores: Array
+    """[N] float32 in 0..1."""
+    landmarks: Array
+    """[N, 5, 2] float32 x, y: image-left eye, image-right eye, nose, image-left and image-right mouth corner.
+    """
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> "Detections":
+        """The detections at `index` (integers or a mask), in that order."""
+        return Detections(self.boxes[index], self.scores[index], self.landmarks[index])
+
+    def scaled(self, factor: float) -> "Detections":
+        """The same faces in a picture whose sides are `factor` times as long."""
+        f = np.float32(factor)
+        return Detections(self.boxes * f, self.scores, self.landmarks * f)
+
+
+EMPTY = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))

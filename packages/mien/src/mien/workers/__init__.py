@@ -1,0 +1,1 @@
+"""Running apps: supervised worker processes, the warm pool, placement."""

@@ -1,0 +1,50 @@
+"""The crash-loop breaker: a version whose workers die again and again is started less and less often."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mien.errors import AppBroken
+
+FIRST_PAUSE = 10.0
+LONGEST_PAUSE = 300.0
+
+
+@dataclass(slots=True)
+class _History:
+    crashes: int = 0
+    until: float = 0.0
+    reason: str = ""
+
+
+class CrashBreaker:
+    """Counts crashes in a row by version. After a pause one more may start; if it crashes, the pause doubles."""
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._histories: dict[str, _History] = {}
+
+    def check(self, version: str, app: str) -> None:
+        """Raises AppBroken while the version's workers must not be started."""
+        history = self._histories.get(version)
+        if history is None or (left := history.until - self._clock()) <= 0:
+            return
+        raise AppBroken(
+            f"{app} has crashed {history.crashes} times in a row and is not started for another {left:.0f} s: "
+            f"{history.reason}",
+            retry_after=left,
+        )
+
+    def crashed(self, version: str, reason: str) -> None:
+        """A worker died by itself."""
+        history = self._histories.setdefault(version, _History())
+        history.crashes += 1
+        history.reason = reason
+        over = history.crashes - self._limit
+        if over >= 0:
+            history.until = self._clock() + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(over, 10))
+
+    def worked(self, version: str) -> None:
+        """A worker finished a run: the row is over."""
+        self._histories.pop(version, None)

@@ -1,0 +1,121 @@
+"""Where workers live and whether there is room: the seam for more machines than this one."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from mien.apps.process import GIB
+from mien.settings import Settings
+from mien.workers.listener import Listener
+from mien.workers.supervisor import Worker, WorkerSpec
+
+SHARE_OF_MEMORY = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one worker holds while it is up."""
+
+    memory: int
+    """Bytes; also its limit."""
+    gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A place that was taken for one worker."""
+
+    need: Need
+    gpu_ids: tuple[int, ...] = ()
+
+
+class Placement(Protocol):
+    """Counts what is taken and starts workers where they belong. All but `start` are fast and never wait."""
+
+    def lacks(self, need: Need) -> str | None:
+        """Why there can never be room for that, even if all workers ended; None if there can."""
+
+    def fits(self, need: Need, freed: Iterable[Grant] = ()) -> bool:
+        """Whether there is room now, or would be without the grants in `freed`."""
+
+    def claim(self, need: Need) -> Grant:
+        """Take the room that `fits` has just spoken of."""
+
+    def release(self, grant: Grant) -> None:
+        """Give it back."""
+
+    async def start(self, spec: WorkerSpec, grant: Grant, listener: Listener) -> Worker:
+        """Start a worker in its place. Raises as Worker.start."""
+
+
+class LocalPlacement:
+    """This machine: a number of processes, their memory limits added up, GPUs one worker each."""
+
+    def __init__(self, *, workers: int, memory: int, gpus: int) -> None:
+        self._workers = workers
+        self._memory = memory
+        self._gpus = gpus
+        self._grants: list[Grant] = []
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "LocalPlacement":
+        memory = settings.workers_memory or int(machine_memory() * SHARE_OF_MEMORY)
+        gpus = visible_gpus() if settings.app_gpus is None else settings.app_gpus
+        return cls(workers=settings.app_workers, memory=memory, gpus=gpus)
+
+    def lacks(self, need: Need) -> str | None:
+        if need.memory > self._memory:
+            return f"the app asks for {need.memory / GIB:.1f} GiB; workers may hold {self._memory / GIB:.1f} GiB here"
+        if need.gpus > self._gpus:
+            return f"the app asks for {need.gpus} GPUs; there are {self._gpus} here"
+        return None
+
+    def fits(self, need: Need, freed: Iterable[Grant] = ()) -> bool:
+        gone = list(freed)
+        workers = len(self._grants) - len(gone)
+        memory = sum(grant.need.memory for grant in self._grants) - sum(grant.need.memory for grant in gone)
+        gpus = sum(grant.need.gpus for grant in self._grants) - sum(grant.need.gpus for grant in gone)
+        return (
+            workers < self._workers and memory + need.memory <= self._memory and gpus + need.gpus <= self._gpus
+        )  # fmt: skip
+
+    def claim(self, need: Need) -> Grant:
+        taken = {gpu for grant in self._grants for gpu in grant.gpu_ids}
+        free = [gpu for gpu in range(self._gpus) if gpu not in taken]
+        grant = Grant(need, tuple(free[: need.gpus]))
+        self._grants.append(grant)
+        return grant
+
+    def release(self, grant: Grant) -> None:
+        place = next(place for place, taken in enumerate(self._grants) if taken is grant)
+        del self._grants[place]
+
+    async def start(self, spec: WorkerSpec, grant: Grant, listener: Listener) -> Worker:
+        return await Worker.start(spec, listener)
+
+
+def machine_memory() -> int:
+    """Bytes of this machine, or of the container that it is."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit
+        return total
+
+
+def visible_gpus() -> int:
+    """How many GPUs processes of this machine may use: CUDA_VISIBLE_DEVICES, else NVIDIA's device files."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return len([part for part in given.split(",") if part.strip() not in ("", "-1")])
+    return len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdigit()])
+
+
+def gpu_variables(grant: Grant) -> dict[str, str]:
+    """Variables that show a worker its GPUs and hide the others."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [part.strip() for part in given.split(",")] if given else None
+    chosen = [names[gpu] if names and gpu < len(names) else str(gpu) for gpu in grant.gpu_ids]
+    return {"CUDA_VISIBLE_DEVICES": ",".join(chosen) or "-1"}

@@ -1,0 +1,1 @@
+"""Model manifests (data, not code) and how their files are acquired, converted, verified and cached."""

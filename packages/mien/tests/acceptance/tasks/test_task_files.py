@@ -1,0 +1,168 @@
+"""Files through HTTP: both ways of uploading, signed URLs, ranges, limits, and files of tasks."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+import pytest
+
+
+def upload(door: Any, content: bytes, **wanted: Any) -> dict[str, Any]:
+    """The JSON flow, as clients do it: only the PUT's Content-Type, no key."""
+    answer = door.client.post("/files", json={"files": [{"uri": "", "size": len(content), **wanted}]})
+    record: dict[str, Any] = answer.json()["data"][0]
+    kind = wanted.get("content_type", "application/octet-stream")
+    put = httpx2.put(record["upload_url"], content=content, headers={"Content-Type": kind}, trust_env=False)
+    assert put.status_code == 200, put.text
+    return record
+
+
+def test_a_file_goes_up_and_comes_down(door: Any) -> None:
+    content = os.urandom(300_000)
+    record = upload(door, content, filename="dä ta.bin", content_type="application/octet-stream")
+    assert "d%C3%A4%20ta.bin" in record["uri"]
+    answer = httpx2.get(record["uri"], trust_env=False)
+    assert answer.content == content
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-disposition"].startswith("attachment")
+    shown = door.client.get(f"/files/{record['id']}").json()["data"]
+    assert (shown["size"], shown["ready"], shown["filename"]) == (300_000, True, "dä ta.bin")
+    assert door.client.delete(f"/files/{record['id']}").status_code == 200
+    assert httpx2.get(record["uri"], trust_env=False).status_code == 404
+
+
+@pytest.mark.parametrize(("asked", "status", "part"), [
+    ("bytes=0-9", 206, slice(0, 10)),
+    ("bytes=990-", 206, slice(990, 1000)),
+    ("bytes=-5", 206, slice(995, 1000)),
+    ("bytes=5-100000", 206, slice(5, 1000)),
+    ("bytes=0-1,5-6", 200, slice(0, 1000)),
+    ("pages=1", 200, slice(0, 1000)),
+    ("bytes=1000-", 416, None),
+])  # fmt: skip
+def test_ranges(door: Any, asked: str, status: int, part: slice | None) -> None:
+    content = bytes(number % 251 for number in range(1000))
+    record = upload(door, content)
+    answer = door.client.get(record["uri"], headers={"Range": asked})
+    assert answer.status_code == status
+    if part is not None:
+        assert answer.content == content[part]
+    if status == 206:
+        assert answer.headers["content-range"] == f"bytes {part.start}-{part.stop - 1}/1000"  # type: ignore[union-attr]
+    head = door.client.head(record["uri"])
+    assert (head.status_code, head.headers["content-length"], head.content) == (200, "1000", b"")
+    same = door.client.get(record["uri"], headers={"If-None-Match": head.headers["etag"]})
+    assert same.status_code == 304
+
+
+def test_multipart_makes_one_record(door: Any) -> None:
+    form = {"filename": "b.txt", "public": "true"}
+    answer = door.client.post("/files", data=form, files={"file": ("a.txt", b"words", "text/plain")})
+    record = answer.json()["data"]
+    assert (record["filename"], record["size"], record["public"]) == ("b.txt", 5, True)
+    shown = httpx2.get(record["uri"], trust_env=False)
+    assert shown.text == "words"
+    assert shown.headers["content-disposition"].startswith("inline")
+    assert "signature" not in record["uri"]
+    assert door.client.post("/files", files={"other": ("a", b"x")}).status_code == 422
+
+
+def test_signatures_are_for_one_method_file_and_time(door: Any) -> None:
+    record = upload(door, b"secret")
+    other = door.client.post("/files", json={"files": [{"filename": "o"}]}).json()["data"][0]
+    get = record["uri"]
+    tampered = [
+        re.sub("signature=.", lambda match: "signature=" + ("0" if match[0][-1] != "0" else "1"), get),
+        re.sub(r"expires=\d", "expires=9", get),
+        get.replace(record["id"], other["id"]),
+        get.partition("?")[0],
+        get.partition("?")[0] + "?expires=99999999999",
+        record["upload_url"],
+    ]
+    assert [httpx2.get(url, trust_env=False).status_code for url in tampered] == [403] * 6
+    assert httpx2.put(get, content=b"x", trust_env=False).status_code == 403
+    assert httpx2.put(other["upload_url"].partition("?")[0], content=b"x", trust_env=False).status_code == 403
+    assert door.client.get(f"/files/{other['id']}").json()["data"]["ready"] is False
+
+
+def test_content_is_written_once_and_as_announced(door: Any) -> None:
+    record = upload(door, b"first")
+    again = httpx2.put(record["upload_url"], content=b"first", trust_env=False)
+    other = httpx2.put(record["upload_url"], content=b"other", trust_env=False)
+    assert (again.status_code, other.status_code) == (200, 409)
+    short = door.client.post("/files", json={"files": [{"size": 10}]}).json()["data"][0]
+    assert httpx2.put(short["upload_url"], content=b"12345", trust_env=False).status_code == 400
+    assert httpx2.put(short["upload_url"], content=b"1234567890", trust_env=False).status_code == 200
+
+
+def test_a_file_over_the_limit_is_refused_before_it_is_read(serve: Any, light: dict[str, str]) -> None:
+    server = serve(file_max_bytes=100_000, ready=False, **light)
+    client = server.client
+    _wait(client)
+    assert client.post("/files", json={"files": [{"size": 100_001}]}).status_code == 413
+    record = client.post("/files", json={"files": [{}]}).json()["data"][0]
+
+    def endless() -> Iterator[bytes]:
+        for _ in range(200):
+            yield bytes(10_000)
+
+    for content in (bytes(100_001), endless()):
+        with contextlib.suppress(httpx2.TransportError):  # the server may close the connection on the rest
+            assert client.put(record["upload_url"], content=content).status_code == 413
+    assert client.post("/files", files={"file": ("a", bytes(200_000))}).status_code == 413
+    assert client.put(record["upload_url"], content=bytes(100_000)).status_code == 200
+    assert list((server.data_dir / "files" / "uploads").iterdir()) == []
+
+
+def _wait(client: httpx2.Client) -> None:
+    import time
+
+    for _ in range(200):
+        try:
+            if client.get("/tasks").status_code == 200:
+                return
+        except httpx2.TransportError:
+            pass
+        time.sleep(0.05)
+    pytest.fail("the door did not open")
+
+
+@pytest.mark.parametrize("body", [{"files": []}, {"files": 5}, {"files": [7]}, {"files": [{"size": -1}]}, {}])
+def test_bad_requests_for_files(door: Any, body: dict[str, Any]) -> None:
+    assert door.client.post("/files", json=body).status_code == 422
+
+
+def test_markup_is_never_shown_in_place(door: Any) -> None:
+    for name, kind in (("a.html", "text/html"), ("a.svg", "image/svg+xml")):
+        content = b"<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>"
+        record = upload(door, content, filename=name, content_type=kind)
+        answer = door.client.get(record["uri"])
+        assert answer.headers["content-disposition"].startswith("attachment")
+        assert "sandbox" in answer.headers["content-security-policy"]
+
+
+def test_an_app_reads_and_writes_files_of_the_server(door: Any) -> None:
+    content = os.urandom(5000)
+    record = upload(door, content, filename="in put.dat")
+    ended = door.ended(door.run("test/kit", {"do": "file", "file": record["uri"]})["id"])
+    assert ended["status"] == 9, ended["error"]
+    assert ended["output"]["count"] == 5000
+    assert ended["output"]["text"] == "in put.dat"
+    assert httpx2.get(ended["output"]["file"], trust_env=False).content == content[::-1]
+    made = door.client.get(f"/tasks/{ended['id']}/files").json()["data"]
+    assert [file["filename"] for file in made] == ["out.bin"]
+    chained = door.ended(door.run("test/kit", {"do": "file", "file": ended["output"]["file"]})["id"])
+    assert httpx2.get(chained["output"]["file"], trust_env=False).content == content
+    assert door.client.delete(f"/tasks/{ended['id']}").status_code == 200
+    assert httpx2.get(ended["output"]["file"], trust_env=False).status_code == 404
+
+
+def test_a_file_that_is_not_there_is_said_before_the_task(door: Any) -> None:
+    record = door.client.post("/files", json={"files": [{"filename": "a"}]}).json()["data"][0]
+    for uri in (record["uri"], record["uri"].replace(record["id"], "a" * 26)):
+        answer = door.client.post("/run", json={"app": "test/kit", "input": {"file": uri}})
+        assert answer.status_code == 422
+        assert "input.file" in answer.json()["error"]["message"]

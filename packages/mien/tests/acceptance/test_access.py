@@ -1,0 +1,174 @@
+"""Who gets in: API keys, scopes, and the loopback rule."""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from mien.keys import KeyStore
+
+Serve = Callable[..., Any]
+BARE = {"age_model": "none", "gender_model": "none", "mask_model": "none"}
+GUARDED = [
+    ("POST", "/extract"), ("POST", "/compare"), ("POST", "/draw_detections"), ("POST", "/multipart/extract"),
+    ("POST", "/multipart/draw_detections"), ("GET", "/info"), ("GET", "/metrics"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys")
+
+
+@pytest.fixture(scope="module")
+def secrets(data_dir: Path) -> dict[str, str]:
+    store = KeyStore(data_dir)
+    return {"infer": store.create("alice", ["infer"])[1], "admin": store.create("root", ["admin"])[1]}
+
+
+@pytest.fixture(scope="module")
+def keyed(serve_module: Serve, data_dir: Path, secrets: dict[str, str]) -> httpx2.Client:
+    """A client, without a key, of a server that has keys."""
+    client: httpx2.Client = serve_module(data_dir=data_dir, **BARE).client
+    return client
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"}
+
+
+@pytest.mark.parametrize(("method", "route"), GUARDED)
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        bearer("mien_wrong"),
+        {"X-API-Key": "x"},
+        {"Authorization": "Basic bWllbjp4"},
+        {"Authorization": "Bearer"},
+    ],
+)
+def test_without_a_known_key_every_route_is_401(
+    keyed: httpx2.Client, method: str, route: str, headers: dict[str, str]
+) -> None:
+    response = keyed.request(method, route, headers=headers)
+    assert (response.status_code, response.json()["error"]["code"]) == (401, "unauthorized")
+    assert response.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(("method", "route"), GUARDED)
+def test_a_key_without_the_scope_is_403(keyed: httpx2.Client, secrets: dict[str, str], method: str, route: str) -> None:
+    response = keyed.request(method, route, headers=bearer(secrets["admin"]))
+    assert (response.status_code, response.json()["error"]["code"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(("method", "route"), GUARDED)
+@pytest.mark.parametrize("way", ["Authorization: Bearer", "Authorization: bearer", "X-API-Key:"])
+def test_a_good_key_gets_in_either_way(
+    keyed: httpx2.Client, secrets: dict[str, str], method: str, route: str, way: str
+) -> None:
+    name, _, kind = way.partition(":")
+    response = keyed.request(method, route, headers={name: f"{kind} {secrets['infer']}".strip()})
+    assert response.status_code in (200, 415, 422)
+
+
+@pytest.mark.parametrize("route", ["/livez", "/readyz", "/health", "/docs", "/openapi.json"])
+def test_what_tells_nothing_needs_no_key(keyed: httpx2.Client, route: str) -> None:
+    assert keyed.get(route).status_code == 200
+
+
+def test_a_stranger_s_body_is_not_read(keyed: httpx2.Client) -> None:
+    response = keyed.post("/extract", content=b"\xc1" * 1000, headers={"Content-Type": "application/msgpack"})
+    assert response.status_code == 401
+
+
+def test_with_keys_any_host_name_is_fine(keyed: httpx2.Client, secrets: dict[str, str]) -> None:
+    response = keyed.get("/info", headers={"Host": "faces.example.org", **bearer(secrets["infer"])})
+    assert response.status_code == 200
+
+
+def test_a_revoked_key_is_out_without_a_restart(keyed: httpx2.Client, data_dir: Path) -> None:
+    store = KeyStore(data_dir)
+    key, secret = store.create("short-lived", ["infer"])
+    assert keyed.get("/info", headers=bearer(secret)).status_code == 200
+    store.revoke(key.id)
+    assert keyed.get("/info", headers=bearer(secret)).status_code == 401
+
+
+def test_a_damaged_key_file_lets_nobody_in(keyed: httpx2.Client, data_dir: Path, secrets: dict[str, str]) -> None:
+    file = data_dir / "keys.json"
+    good = file.read_bytes()
+    file.write_bytes(good[:-5])
+    try:
+        for headers in ({}, bearer(secrets["infer"])):
+            response = keyed.get("/info", headers=headers)
+            assert (response.status_code, response.json()["error"]["code"]) == (500, "internal")
+            assert str(data_dir) not in response.text
+    finally:
+        file.write_bytes(good)
+    assert keyed.get("/info", headers=bearer(secrets["infer"])).status_code == 200
+
+
+def test_no_secret_is_ever_logged(serve: Serve, tmp_path: Path, photo: bytes) -> None:
+    _, secret = KeyStore(tmp_path / "data").create("alice", ["infer"])
+    server = serve(**BARE)
+    server.client.get("/info", headers=bearer(secret))
+    server.client.get("/info", headers={"X-API-Key": secret + "x"})
+    body = {"images": {"data": [base64.b64encode(photo).decode()]}}
+    assert server.client.post("/extract", json=body, headers=bearer(secret)).status_code == 200
+    server.stop()
+    assert secret not in server.log
+
+
+# --- without keys
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.1:80", "[::1]", "[::1]:99", "faces.localhost"])
+def test_without_keys_loopback_names_are_let_in(client: httpx2.Client, host: str) -> None:
+    assert client.get("/info", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8080", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1", "0.0.0.0"],  # noqa: S104
+)
+@pytest.mark.parametrize(("method", "route"), GUARDED)
+def test_without_keys_other_host_names_are_forbidden(client: httpx2.Client, host: str, method: str, route: str) -> None:
+    response = client.request(method, route, headers={"Host": host})
+    assert (response.status_code, response.json()["error"]["code"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "]", "a b", "user@localhost", "localhost/x", ":80", "[localhost]x", ""])
+def test_a_malformed_host_is_refused_not_failed_on(client: httpx2.Client, host: str) -> None:
+    response = client.get("/info", headers={"Host": host})
+    assert response.status_code in (200, 400, 403), response.text
+
+
+def test_beyond_loopback_a_server_without_keys_does_not_start(mien: Callable[..., Any]) -> None:
+    for host in ("0.0.0.0", "::"):  # noqa: S104
+        result = mien("serve", "--host", host, "--port", "0")
+        assert result.returncode == 1
+        assert "mien keys create" in result.stderr
+        assert "--no-auth" in result.stderr
+        assert "Traceback" not in result.stderr
+
+
+def test_no_auth_opens_it_on_purpose(serve: Serve) -> None:
+    server = serve("--host", "0.0.0.0", "--no-auth", **BARE)  # noqa: S104
+    assert server.client.get("/info", headers={"Host": "faces.example.org"}).status_code == 200
+
+
+def test_beyond_loopback_losing_the_last_key_lets_nobody_in(serve: Serve, tmp_path: Path) -> None:
+    """A remote caller chooses its own Host header: that proves nothing on an address that others can reach."""
+    store = KeyStore(tmp_path / "data")
+    key, secret = store.create("alice", ["infer"])
+    server = serve("--host", "0.0.0.0", **BARE)  # noqa: S104
+    assert server.client.get("/info", headers=bearer(secret)).status_code == 200
+    store.revoke(key.id)
+    for host in ("localhost", "127.0.0.1", "0.0.0.0"):  # noqa: S104
+        assert server.client.get("/info", headers={"Host": host}).status_code == 401
+    (tmp_path / "data" / "keys.json").unlink()
+    assert server.client.get("/info", headers={"Host": "localhost"}).status_code == 401

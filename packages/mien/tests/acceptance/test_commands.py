@@ -1,0 +1,213 @@
+"""The command line, as its users see it: what is printed where, and the exit status."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+import mien as package
+
+Mien = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def album(tmp_path: Path, photos: dict[str, bytes]) -> Path:
+    """A folder with two photos, one of them in a folder below, and a file that is no picture."""
+    folder = tmp_path / "album"
+    (folder / "more").mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(photos["person_a_1"])
+    (folder / "more" / "b.JPG").write_bytes(photos["person_b_1"])
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+def ok(result: "subprocess.CompletedProcess[str]") -> str:
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def refused(result: "subprocess.CompletedProcess[str]") -> str:
+    assert result.returncode == 1, result.stdout
+    assert "Traceback" not in result.stderr
+    return result.stderr
+
+
+def test_version(mien: Mien) -> None:
+    assert ok(mien("version")).strip() == package.__version__
+
+
+def test_faces_as_a_table(mien: Mien, album: Path) -> None:
+    printed = ok(mien("faces", str(album / "a.jpg"), "--attributes"))
+    assert re.search(r"score.*age.*gender.*mask", printed)
+    assert "72 px" in printed or "73 px" in printed
+    assert " no " in printed
+
+
+def test_faces_of_a_folder_as_json_lines(mien: Mien, album: Path) -> None:
+    lines = [json.loads(line) for line in ok(mien("faces", str(album), "--json")).splitlines()]
+    assert [Path(line["path"]).name for line in lines] == ["a.jpg", "b.JPG"]
+    for line in lines:
+        (face,) = line["faces"]
+        assert len(face["vector"]) == 512
+        assert len(face["box"]) == 4
+        assert len(face["landmarks"]) == 5
+
+
+@pytest.mark.parametrize("name", ["[red]a[/].jpg", "a[/b].jpg", ":cat:.jpg", "ünï ☃.jpg", "-a.jpg"])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_odd_file_names_are_printed_as_they_are(
+    mien: Mien, tmp_path: Path, photo: bytes, name: str, options: list[str]
+) -> None:
+    for file, content in ((tmp_path / name, photo), (tmp_path / f"bad{name}", b"bad")):
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(content)
+    result = mien("faces", *options, "--", f"./{name}", f"./bad{name}")
+    assert "Traceback" not in result.stderr
+    assert result.returncode == 1
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    assert sum(name in line for line in lines) == 2
+
+
+def test_a_bad_picture_fails_alone(mien: Mien, album: Path) -> None:
+    (album / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
+    result = mien("faces", str(album), "--json")
+    assert result.returncode == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert ["error" in line for line in lines] == [False, True, False]
+
+
+def test_drawing_faces_into_a_file(mien: Mien, album: Path, tmp_path: Path) -> None:
+    ok(mien("faces", str(album / "a.jpg"), "--draw", "drawn.jpg"))
+    assert Image.open(BytesIO((tmp_path / "drawn.jpg").read_bytes())).format == "JPEG"
+
+
+def test_drawing_takes_one_picture(mien: Mien, album: Path) -> None:
+    assert "exactly one picture; 2 were given" in refused(mien("faces", str(album), "--draw", "x.jpg"))
+
+
+def test_drawing_into_a_folder_that_is_not_there_says_so(mien: Mien, album: Path) -> None:
+    assert "nowhere" in refused(mien("faces", str(album / "a.jpg"), "--draw", "nowhere/x.jpg"))
+
+
+def test_a_missing_path_is_one_sentence(mien: Mien) -> None:
+    assert "missing.jpg: there is no such file or folder" in refused(mien("faces", "missing.jpg")).replace("\n", " ")
+
+
+def test_a_threshold_out_of_range_is_refused(mien: Mien, album: Path) -> None:
+    result = mien("faces", str(album), "--threshold", "1.5")
+    assert result.returncode == 2
+    assert "--threshold" in result.stderr
+
+
+def test_a_key_s_life(mien: Mien, tmp_path: Path) -> None:
+    created = mien("keys", "create", "alice", "--scope", "infer", "--scope", "admin")
+    secret = ok(created).strip()
+    assert re.fullmatch(r"mien_[A-Za-z0-9_-]{43}", secret)
+    assert secret not in created.stderr
+    assert secret not in (tmp_path / "data" / "keys.json").read_text()
+    listed = ok(mien("keys", "list"))
+    assert "alice" in listed
+    assert "infer, admin" in listed
+    assert secret not in listed
+    key_id = re.search(r"key (\w{8}) for alice", created.stderr)
+    assert key_id
+    ok(mien("keys", "revoke", key_id[1]))
+    assert "alice" not in ok(mien("keys", "list"))
+    assert "no API key has the id" in refused(mien("keys", "revoke", key_id[1]))
+
+
+def test_a_key_with_an_odd_name_is_not_lost(mien: Mien) -> None:
+    created = mien("keys", "create", "[/bob] :cat:")
+    assert ok(created).startswith("mien_")
+    assert "[/bob] :cat:" in ok(mien("keys", "list"))
+
+
+def test_an_unknown_scope_is_refused(mien: Mien) -> None:
+    assert "a key needs scopes among infer, admin" in refused(mien("keys", "create", "alice", "--scope", "root"))
+
+
+def test_doctor_finds_nothing_wrong_here(mien: Mien) -> None:
+    printed = ok(mien("doctor", port=0))
+    assert "fail" not in printed
+    for checked in ("onnxruntime", "model yunet", "model fr_feature", "hash verified", "data folder", "no API keys"):
+        assert checked in printed
+
+
+def test_doctor_names_what_would_stop_the_server(mien: Mien, tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = mien("doctor", port=port)
+    assert result.returncode == 1
+    assert re.search(rf"fail\s+port {port}", result.stdout)
+    open_to_all = mien("doctor", port=0, host="0.0.0.0")  # noqa: S104
+    assert open_to_all.returncode == 1
+    assert "mien keys create" in open_to_all.stdout
+    no_cache = mien("doctor", port=0, cache_dir=tmp_path / "empty", offline=True)
+    assert no_cache.returncode == 1
+    assert re.search(r"fail\s+model yunet", no_cache.stdout)
+    assert "Traceback" not in result.stderr + open_to_all.stderr + no_cache.stderr
+
+
+def test_the_demo_shows_faces_and_leaves_nothing_running(mien: Mien, tmp_path: Path) -> None:
+    def servers() -> set[int]:
+        found = set()
+        for process in psutil.process_iter(["cmdline", "environ"]):
+            environment = process.info["environ"] or {}
+            if "serve" in (process.info["cmdline"] or []) and "mien-demo-" in environment.get("MIEN_DATA_DIR", ""):
+                found.add(process.pid)
+        return found
+
+    before = servers()
+    ok(mien("demo", "--output", "out"))
+    started = time.monotonic()
+    printed = ok(mien("demo", "--output", "out"))
+    assert time.monotonic() - started < 15
+    assert re.search(r"[2-9]\d* faces, each with 512 numbers", printed)
+    assert Image.open(BytesIO((tmp_path / "out" / "faces.jpg").read_bytes())).format == "JPEG"
+    assert servers() <= before
+
+
+def test_no_command_shows_the_help(mien: Mien) -> None:
+    result = mien()
+    for command in ("serve", "demo", "faces", "models", "keys", "doctor", "tune"):
+        assert command in result.stdout + result.stderr
+
+
+@pytest.mark.soak
+def test_tune_measures_and_remembers(mien: Mien, tmp_path: Path) -> None:
+    """In a cache of its own whose models are those of this machine."""
+    from mien.settings import Settings
+
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    (cache / "models").symlink_to(Settings().models_dir)
+    printed = ok(mien("tune", "yunet", seconds=300, cache_dir=cache, threads=1))
+    assert "yunet" in printed
+    (record,) = (cache / "tuning").rglob("*.json")
+    assert json.loads(record.read_text())["plan"]["lanes"] == 1
+
+
+def test_a_demo_that_is_told_to_stop_leaves_no_server_running(tmp_path: Path) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "mien", "demo", "--output", str(tmp_path)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while not (servers := psutil.Process(demo.pid).children(recursive=True)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert servers, "the demo started no server"
+    demo.terminate()
+    assert demo.wait(30) == 143
+    assert not any(server.is_running() for server in servers)

@@ -1,0 +1,224 @@
+"""What tests share: real photos, and real server processes on free ports of this machine."""
+
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import httpx2
+import psutil
+import pytest
+
+PHOTOS = Path(__file__).parent / "photos"
+START_SECONDS = 60.0
+
+
+@dataclass
+class ServerProcess:
+    """One `mien serve` on 127.0.0.1 and a client for it."""
+
+    url: str
+    port: int
+    process: subprocess.Popen[bytes]
+    log_path: Path
+    data_dir: Path
+    client: httpx2.Client
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text()
+
+    def rss_mb(self) -> float:
+        """Resident memory of the server in MB."""
+        return float(psutil.Process(self.process.pid).memory_info().rss) / 1e6
+
+    def peak_mb(self) -> float:
+        """The most resident memory that the server ever had, in MB (Linux; elsewhere what it has now)."""
+        status = Path(f"/proc/{self.process.pid}/status")
+        if not status.exists():
+            return self.rss_mb()
+        peak = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) * 1024 / 1e6
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a metric's samples that have these labels; 0 if there is none."""
+        total = 0.0
+        for line in self.client.get("/metrics").text.splitlines():
+            key, _, value = line.rpartition(" ")
+            if key.partition("{")[0] == name and all(f'{label}="{given}"' in key for label, given in labels.items()):
+                total += float(value)
+        return total
+
+    def stop(self, kind: signal.Signals = signal.SIGTERM, *, seconds: float = 20.0) -> int:
+        """Send the signal and return the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(kind)
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def mien_environment(data_dir: Path, settings: dict[str, Any]) -> dict[str, str]:
+    """This process's environment without its MIEN_* variables, with the given settings; the cache stays shared."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
+    if "MIEN_CACHE_DIR" in os.environ:
+        inherited["MIEN_CACHE_DIR"] = os.environ["MIEN_CACHE_DIR"]
+    given = {f"MIEN_{name.upper()}": str(value) for name, value in settings.items()}
+    return {**inherited, "MIEN_DATA_DIR": str(data_dir), "MIEN_LOG_FORMAT": "json", **given}
+
+
+def wait_until_ready(server: ServerProcess) -> None:
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            pytest.fail(f"the server ended with {server.process.returncode}:\n{server.log[-4000:]}")
+        try:
+            if server.client.get("/readyz", timeout=2).status_code == 200:
+                return
+        except httpx2.TransportError:
+            pass
+        time.sleep(0.05)
+    pytest.fail(f"the server was not ready within {START_SECONDS:g} s:\n{server.log[-4000:]}")
+
+
+def launch(stack: ExitStack, folder: Path, options: list[str], settings: dict[str, Any], ready: bool) -> ServerProcess:
+    """Start a server that ends with the stack."""
+    data_dir = Path(settings.pop("data_dir", folder / "data"))
+    port = free_port()
+    log_path = folder / f"server-{port}.log"
+    log = stack.enter_context(log_path.open("wb"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "mien", "serve", "--port", str(port), *options],
+        env=mien_environment(data_dir, settings), stdout=log, stderr=log,
+    )  # fmt: skip
+    url = f"http://127.0.0.1:{port}"
+    client = stack.enter_context(httpx2.Client(base_url=url, timeout=60, trust_env=False))
+    server = ServerProcess(url, port, process, log_path, data_dir, client)
+    stack.callback(server.stop, signal.SIGKILL)
+    if ready:
+        wait_until_ready(server)
+    return server
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
+    """Starts servers: `serve("--option", …, setting=value, …)`. `ready=False` does not wait for the models."""
+    with ExitStack() as stack:
+
+        def start(*options: str, ready: bool = True, **settings: Any) -> ServerProcess:
+            return launch(stack, tmp_path, list(options), settings, ready)
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def serve_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ServerProcess]]:
+    """As `serve`, for servers that a whole module of tests shares."""
+    with ExitStack() as stack:
+
+        def start(*options: str, ready: bool = True, **settings: Any) -> ServerProcess:
+            return launch(stack, tmp_path_factory.mktemp("server"), list(options), settings, ready)
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def images_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The images root of the shared server: the photos under `people/`, and links that lead out of it."""
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "secret.jpg").write_bytes((PHOTOS / "person_a_1.jpg").read_bytes())
+    root = tmp_path_factory.mktemp("images")
+    (root / "people").mkdir()
+    for photo in PHOTOS.glob("*.jpg"):
+        (root / "people" / photo.name).write_bytes(photo.read_bytes())
+    (root / "link.jpg").symlink_to(outside / "secret.jpg")
+    (root / "links").symlink_to(outside)
+    return root
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, images_root: Path) -> Iterator[ServerProcess]:
+    """A server with default settings, an images root, and leave to fetch from this machine."""
+    with ExitStack() as stack:
+        settings = {"fetch_private": True, "fetch_tries": 1, "fetch_headers": '{"X-Secret": "s3cr3t-value"}'}
+        folder = tmp_path_factory.mktemp("server")
+        yield launch(stack, folder, ["--images-root", str(images_root)], settings, ready=True)
+
+
+@pytest.fixture(scope="session")
+def client(server: ServerProcess) -> httpx2.Client:
+    return server.client
+
+
+@pytest.fixture(scope="session")
+def photos() -> dict[str, bytes]:
+    """The test photos by name; each shows one face."""
+    return {path.stem: path.read_bytes() for path in sorted(PHOTOS.glob("*.jpg"))}
+
+
+@pytest.fixture(scope="session")
+def photo(photos: dict[str, bytes]) -> bytes:
+    return photos["person_a_1"]
+
+
+@pytest.fixture(scope="session")
+def collage(photos: dict[str, bytes]) -> bytes:
+    """A JPEG of 1152×768 with six faces."""
+    import cv2
+    import numpy as np
+
+    tiles = []
+    for data in photos.values():
+        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        height, width = picture.shape[:2]
+        factor = 384 / max(height, width)
+        shrunk = cv2.resize(picture, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
+        tile = np.zeros((384, 384, 3), np.uint8)
+        tile[: shrunk.shape[0], : shrunk.shape[1]] = shrunk
+        tiles.append(tile)
+    picture = np.vstack([np.hstack(tiles[:3]), np.hstack(tiles[3:])])
+    return bytes(cv2.imencode(".jpg", picture)[1])
+
+
+@pytest.fixture
+def mien(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command to its end: `mien("faces", "photo.jpg", setting=value, …)`; the working folder is tmp_path."""
+
+    def run(*arguments: str, seconds: float = 90, **settings: Any) -> subprocess.CompletedProcess[str]:
+        data_dir = Path(settings.pop("data_dir", tmp_path / "data"))
+        return subprocess.run(
+            [sys.executable, "-m", "mien", *arguments], env=mien_environment(data_dir, settings),
+            capture_output=True, text=True, timeout=seconds, cwd=tmp_path, check=False,
+        )  # fmt: skip
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def synthetic() -> ModuleType:
+    """The functions of synthetic_onnx.py: `scrfd`, `arcface`, `genderage` write ONNX files with known answers."""
+    spec = importlib.util.spec_from_file_location("synthetic_onnx", Path(__file__).parent / "synthetic_onnx.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,245 @@
+"""Nodes that are none of ours: older protocols, in-band errors, other ways of streaming; and keys on our own."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from google.protobuf.empty_pb2 import Empty
+
+from mien.engine.call import Call
+from mien.errors import MienError, NodeFailed, NodeIncompatible, RequestError, Unavailable
+from mien.keys import KeyStore
+from mien.nodes.authorise import by_keys
+from mien.nodes.client import NodeClient
+from mien.nodes.contract import INFER, SERVICE
+from mien.nodes.proto.inference_pb2 import Capability, Error, InferRequest, InferResponse, IOTask
+from mien.nodes.server import NodeServer
+from mien.services.inference import InferRequest as Asked
+from mien.services.inference import InferResult, Item, TaskInfo
+
+TASKS = [IOTask(name="t"), IOTask(name="t_stream")]
+
+
+@asynccontextmanager
+async def foreign_node(
+    *answers: InferResponse, version: str = "1.0", streams: bool = True, ends: bool = True
+) -> AsyncIterator[tuple[NodeClient, list[InferRequest]]]:
+    """A client of a node that answers every request with `answers`, and what the node received."""
+    received: list[InferRequest] = []
+    capability = Capability(service_name="s", protocol_version=version, tasks=TASKS)
+
+    async def infer(messages: AsyncIterator[InferRequest], context: Any) -> AsyncGenerator[InferResponse, None]:
+        async for message in messages:
+            received.append(message)
+        for answer in answers:
+            yield answer
+        if not ends:
+            await asyncio.sleep(30)
+
+    async def get(request: Empty, context: Any) -> Capability:
+        return capability
+
+    async def stream(request: Empty, context: Any) -> AsyncGenerator[Capability, None]:
+        yield capability
+
+    read, write = Empty.FromString, Capability.SerializeToString
+    handlers = {
+        "Infer": grpc.stream_stream_rpc_method_handler(
+            infer, InferRequest.FromString, InferResponse.SerializeToString
+        ),
+        "GetCapabilities": grpc.unary_unary_rpc_method_handler(get, read, write),
+    }  # fmt: skip
+    if streams:
+        handlers["StreamCapabilities"] = grpc.unary_stream_rpc_method_handler(stream, read, write)
+    handlers["Health"] = grpc.unary_unary_rpc_method_handler(_alive, read, Empty.SerializeToString)
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    client = NodeClient(f"127.0.0.1:{port}")
+    try:
+        yield client, received
+    finally:
+        await client.close()
+        await server.stop(None)
+
+
+async def _alive(request: Empty, context: Any) -> Empty:
+    return request
+
+
+async def ask(client: NodeClient, *, stream: bool = False, items: int = 1) -> list[InferResult]:
+    await client.connect(5)
+    request = Asked((Item(b"x", "text/plain"),) * items, "t")
+    return [result async for result in client.infer(request, Call(5), service="s", stream=stream)]
+
+
+@pytest.mark.parametrize("version", ["", "2.0", "0.9", "one"])
+async def test_another_major_version_is_incompatible(version: str) -> None:
+    async with foreign_node(version=version) as (client, _):
+        with pytest.raises(NodeIncompatible, match="this server speaks 1"):
+            await client.connect(5)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.0.0", "v1.2-rc", "1"])
+async def test_any_minor_version_is_compatible_also_without_streamed_capabilities(version: str) -> None:
+    async with foreign_node(version=version, streams=False) as (client, _):
+        (capability,) = await client.connect(5)
+        assert capability.service_name == "s"
+        await client.check(5)  # it has no grpc.health.v1
+        assert not client.is_ours
+
+
+async def test_in_band_errors_are_errors() -> None:
+    answer = InferResponse(is_final=True, error=Error(code=1, message="no such label", detail="d"))  # type: ignore[arg-type]
+    async with foreign_node(answer) as (client, _):
+        with pytest.raises(RequestError, match="no such label"):
+            await ask(client)
+
+
+async def test_streaming_asks_for_the_streaming_task_and_names_the_service() -> None:
+    parts = [InferResponse(result=b"part%d" % i, seq=i, total=3, is_final=i == 2) for i in range(3)]
+    async with foreign_node(*parts) as (client, received):
+        results = await ask(client, stream=True)
+        assert [(r.data, r.seq, r.total, r.is_final) for r in results] == [
+            (b"part0", 0, 3, False), (b"part1", 1, 3, False), (b"part2", 2, 3, True),
+        ]  # fmt: skip
+        assert [(m.task, m.seq, m.total, m.offset, dict(m.meta)) for m in received] == [
+            ("t_stream", 0, 0, 0, {"service": "s"})
+        ]
+
+
+async def test_pieces_of_a_foreign_result_are_joined() -> None:
+    pieces = [
+        InferResponse(result=b"abc"[i : i + 1], seq=i, total=3, offset=i, is_final=i == 2, result_schema="s")
+        for i in range(3)
+    ]
+    async with foreign_node(*pieces) as (client, _):
+        (result,) = await ask(client)
+        assert (result.data, result.schema, result.is_final) == (b"abc", "s", True)
+
+
+async def test_pieces_that_make_no_whole_are_the_nodes_failure() -> None:
+    pieces = [InferResponse(result=b"a", seq=0, total=3), InferResponse(result=b"c", seq=2, total=3, is_final=True)]
+    async with foreign_node(*pieces) as (client, _):
+        with pytest.raises(NodeFailed, match="expected 3 pieces, got 2"):
+            await ask(client)
+
+
+async def test_the_last_message_counts_where_none_is_final() -> None:
+    async with foreign_node(InferResponse(result=b"a"), InferResponse(result=b"b")) as (client, _):
+        (result,) = await ask(client)
+        assert (result.data, result.is_final) == (b"b", True)
+        with pytest.raises(NodeFailed, match="without a final message"):
+            await ask(client, stream=True)
+
+
+async def test_a_node_that_does_not_end_its_stream_is_not_waited_for() -> None:
+    async with foreign_node(InferResponse(result=b"a", is_final=True), ends=False) as (client, _):
+        await client.connect(5)
+        started = time.monotonic()
+        assert (await ask(client))[0].data == b"a"
+        assert time.monotonic() - started < 0.2
+
+
+async def test_several_payloads_are_refused_for_a_node_that_takes_one() -> None:
+    async with foreign_node(InferResponse(is_final=True)) as (client, _):
+        with pytest.raises(RequestError, match="one payload per request"):
+            await ask(client, items=2)
+
+
+class Echo:
+    name = "s"
+
+    def tasks(self) -> Sequence[TaskInfo]:
+        return [TaskInfo("t", (), ())]
+
+    async def infer(self, request: Asked, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+        yield InferResult(request.items[0].data, is_final=True)
+
+
+@asynccontextmanager
+async def own_node(**options: Any) -> AsyncIterator[tuple[NodeServer, str]]:
+    server = NodeServer(lambda: [Echo()], **options)
+    port = await server.start("127.0.0.1", 0)
+    try:
+        yield server, f"127.0.0.1:{port}"
+    finally:
+        await server.stop(1)
+
+
+async def test_a_node_with_keys_asks_for_one(tmp_path: Path) -> None:
+    keys = KeyStore(tmp_path)
+    _, secret = keys.create("gateway", ["infer"])
+    _, admin = keys.create("other", ["admin"])
+    async with own_node(authorise=by_keys(keys, open_without=True)) as (server, address):
+        await server.set_ready()
+        for key, words in ((None, "needs an API key"), ("mien_wrong", "not known"), (admin, "lacks the scope")):
+            client = NodeClient(address, key=key)
+            with pytest.raises(NodeFailed, match=words):
+                await client.connect(5)
+            await client.close()
+        client = NodeClient(address, key=secret)
+        assert (await ask(client))[0].data == b"x"
+        await client.close()
+
+
+def test_beyond_loopback_nobody_is_let_in_without_keys(tmp_path: Path) -> None:
+    with pytest.raises(MienError, match="has none any more"):
+        by_keys(KeyStore(tmp_path), open_without=False)("")
+    by_keys(KeyStore(tmp_path), open_without=True)("")
+
+
+async def test_a_node_that_is_not_ready_says_so_whatever_the_size() -> None:
+    async with own_node() as (server, address):
+        client = NodeClient(address)
+        with pytest.raises(Unavailable, match="not ready"):
+            await client.connect(5)
+        with pytest.raises(Unavailable, match="starting or stopping"):
+            await client.check(5)
+        request = Asked((Item(b"x" * 8_000_000, "text/plain"),), "t")
+        with pytest.raises(Unavailable, match="not ready"):
+            _ = [result async for result in client.infer(request, Call(5), stream=False)]
+        await server.set_ready()
+        assert (await ask(client))[0].data == b"x"
+        await client.close()
+
+
+async def test_nothing_is_held_after_any_sequence_of_messages() -> None:
+    chance = random.Random(7)
+    async with own_node(max_held=2000, max_bytes=1000, idle=0.3) as (server, address):
+        await server.set_ready()
+        async with grpc.aio.insecure_channel(address) as channel:
+            method: Callable[..., Any] = channel.stream_stream(
+                INFER, InferRequest.SerializeToString, InferResponse.FromString
+            )
+            for _ in range(60):
+                stream = method(timeout=5)
+                try:
+                    for _ in range(chance.randint(1, 6)):
+                        await stream.write(
+                            InferRequest(
+                                task=chance.choice(["t", "nope"]), payload=b"x" * chance.choice([0, 10, 400, 1200]),
+                                correlation_id=chance.choice("ab"), seq=chance.choice([0, 1]),
+                                total=chance.choice([0, 1, 2]), offset=chance.choice([0, 10]),
+                            )
+                        )  # fmt: skip
+                    match chance.choice(["close", "cancel", "stay"]):
+                        case "close":
+                            await stream.done_writing()
+                        case "cancel":
+                            stream.cancel()
+                    async for _ in stream:
+                        pass
+                except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
+                    pass  # refused, or cancelled by us
+                await stream.code()
+        await server.limits.quiet.wait()
+        assert (server.limits.held, server.limits.running) == (0, 0)

@@ -1,0 +1,47 @@
+"""A server for the test that kills it: one app that runs, and a child of it that left its session."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from mien.apps.deploy import Deployer
+from mien.apps.environment import Environments
+from mien.apps.registry import AppRegistry
+from mien.settings import Settings
+from mien.workers.household import Household
+from mien.workers.placement import LocalPlacement
+from mien.workers.pool import Job, Stage, WorkerKey, WorkerPool, need_of
+
+
+class Listener:
+    def stage(self, stage: Stage) -> None: ...
+
+    def log(self, line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    def progress(self, fraction: float, message: str) -> None: ...
+
+    def output(self, value: object) -> None: ...
+
+
+async def main(folder: Path) -> None:
+    settings = Settings()
+    registry = AppRegistry(settings.apps_dir)
+    environments = Environments(settings.environments_dir)
+    app = await Deployer(settings, registry, environments).deploy(folder)
+    pool = WorkerPool(
+        settings, LocalPlacement.from_settings(settings), environments, Household(settings.data_dir / "workers")
+    )
+    key, need = WorkerKey(app.version.app, app.version.version), need_of(app, "default", settings)
+
+    async def prepare(worker: object) -> dict[str, str]:
+        return {}
+
+    async def finish(worker: object, output: object) -> object:
+        return output
+
+    await pool.run(pool.reserve(key, need), Job("run", app, "default", None, None, {}), Listener(), prepare, finish)
+
+
+asyncio.run(main(Path(sys.argv[1])))

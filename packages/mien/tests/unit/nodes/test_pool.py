@@ -1,0 +1,306 @@
+"""Routing, failures and cooldown, with nodes that are plain objects and a clock that is turned by hand."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+
+from mien.engine.call import Call
+from mien.errors import MienError, NodeIncompatible, NotFound, Overloaded, RequestError, Unavailable
+from mien.nodes.network import Network
+from mien.nodes.node import Cooldown, State
+from mien.nodes.pool import NodePool, PoolOptions, RemoteService
+from mien.nodes.proto.inference_pb2 import Capability, IOTask
+from mien.services.inference import InferRequest, InferResult, Item, TaskInfo
+from mien.services.registry import ServiceRegistry
+
+REQUEST = InferRequest((Item(b"x", "text/plain"),), "t")
+
+
+def capability(service: str = "s", *tasks: str) -> Capability:
+    return Capability(
+        service_name=service, protocol_version="1.0", tasks=[IOTask(name=name) for name in tasks or ("t",)]
+    )
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Client:
+    """A node that does what the test says."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.capabilities: tuple[Capability, ...] = (capability(),)
+        self.unwell: MienError | None = None
+        self.failure: MienError | None = None
+        self.late = False
+        self.asked = 0
+        self.release = asyncio.Event()
+        self.release.set()
+        self.closed = False
+
+    async def connect(self, seconds: float) -> tuple[Capability, ...]:
+        if self.unwell:
+            raise self.unwell
+        return self.capabilities
+
+    async def check(self, seconds: float) -> None:
+        pass
+
+    async def infer(
+        self, request: InferRequest, call: Call, *, service: str = "", stream: bool
+    ) -> AsyncGenerator[InferResult, None]:
+        self.asked += 1
+        await self.release.wait()
+        if self.late:
+            yield InferResult(b"part")
+        if self.failure:
+            raise self.failure
+        yield InferResult(self.address.encode(), is_final=True)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class World:
+    """A pool, its clock and its clients by address."""
+
+    def __init__(self, **options: Any) -> None:
+        self.clock = Clock()
+        self.clients: dict[str, Client] = {}
+        self.prepared: dict[str, Client] = {}
+        self.pool = NodePool(PoolOptions(**{"health": 0.0, **options}), self.connect, clock=self.clock)
+
+    def connect(self, address: str, source: str) -> Client:
+        client = self.clients[address] = self.prepared.get(address) or Client(address)
+        return client
+
+    async def add(self, *addresses: str, source: str = "static") -> None:
+        for address in addresses:
+            self.pool.add(address, source=source)
+        await self.settle()
+
+    async def settle(self) -> None:
+        for _ in range(10):
+            await asyncio.sleep(0)
+
+    def state(self, address: str) -> State:
+        return next(node.state for node in self.pool.nodes if node.address == address)
+
+    async def ask(self, request: InferRequest = REQUEST) -> str:
+        results = [result async for result in self.pool.infer("s", request, Call(5), stream=False)]
+        return results[-1].data.decode()
+
+
+@pytest.fixture
+async def world() -> Any:
+    made: list[World] = []
+
+    def make(**options: Any) -> World:
+        made.append(World(**options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        await one.pool.close()
+
+
+MakeWorld = Callable[..., World]
+
+
+async def test_the_node_with_the_fewest_outstanding_requests_is_asked(world: MakeWorld) -> None:
+    w = world()
+    await w.add("a:1", "b:1", "c:1")
+    w.clients["a:1"].release.clear()
+    waiting = asyncio.create_task(w.ask())
+    await w.settle()
+    assert sorted([await w.ask() for _ in range(4)]) == ["b:1", "b:1", "c:1", "c:1"]
+    w.clients["a:1"].release.set()
+    assert await waiting == "a:1"
+    assert await w.ask() == "a:1"  # all idle: the longest unused
+
+
+async def test_a_failed_node_cools_down_and_its_request_goes_to_another(world: MakeWorld) -> None:
+    w = world()
+    await w.add("a:1", "b:1")
+    w.clients["a:1"].failure = Unavailable("gone")
+    assert [await w.ask() for _ in range(3)] == ["b:1"] * 3
+    assert w.clients["a:1"].asked == 1
+    w.clients["a:1"].failure = None
+    w.clock.now += 9.9
+    assert await w.ask() == "b:1"
+    w.clock.now += 0.2
+    assert await w.ask() == "a:1"
+    failed, fine = (node.stats for node in w.pool.nodes)
+    assert (failed.requests, failed.failures, failed.successes, fine.successes) == (2, 1, 1, 4)
+
+
+def test_the_cooldown_doubles_to_its_most_and_success_clears_it() -> None:
+    cooldown, now, seen = Cooldown(10, 120), 0.0, []
+    for _ in range(6):
+        cooldown.failed(now)
+        cooldown.failed(now)  # a request that ran beside the first
+        seen.append(cooldown.left(now))
+        now = cooldown.until
+    assert seen == [10, 20, 40, 80, 120, 120]
+    cooldown.cleared()
+    cooldown.failed(now)
+    assert cooldown.left(now) == 10
+
+
+async def test_nothing_is_retried_once_something_was_streamed(world: MakeWorld) -> None:
+    w = world()
+    await w.add("a:1", "b:1")
+    w.clients["a:1"].late = True
+    w.clients["a:1"].failure = Unavailable("gone")
+    with pytest.raises(Unavailable, match="gone"):
+        await w.ask()
+    assert w.clients["b:1"].asked == 0
+
+
+async def test_wrong_requests_and_other_failures_are_not_retried_and_cool_nothing(world: MakeWorld) -> None:
+    w = world()
+    await w.add("a:1", "b:1")
+    w.clients["a:1"].failure = RequestError("wrong")
+    with pytest.raises(RequestError, match="wrong"):
+        await w.ask()
+    assert w.clients["b:1"].asked == 0
+    assert w.pool.nodes[0].usable(w.clock())
+
+
+async def test_an_overloaded_node_is_passed_over_without_a_cooldown(world: MakeWorld) -> None:
+    w = world()
+    await w.add("a:1", "b:1")
+    w.clients["a:1"].failure = Overloaded("busy", retry_after=3)
+    assert await w.ask() == "b:1"
+    assert w.pool.nodes[0].usable(w.clock())
+    w.clients["b:1"].failure = Overloaded("busy", retry_after=4)
+    with pytest.raises(Overloaded):
+        await w.ask()
+
+
+async def test_while_all_cool_down_the_answer_says_when_to_come_back(world: MakeWorld) -> None:
+    w = world()
+    await w.add("a:1")
+    w.clients["a:1"].failure = Unavailable("gone")
+    with pytest.raises(Unavailable, match="gone"):
+        await w.ask()
+    w.clock.now += 4
+    with pytest.raises(Unavailable, match="no node takes requests") as refused:
+        await w.ask()
+    assert refused.value.retry_after == pytest.approx(6)
+
+
+async def test_requests_go_by_task_to_nodes_that_have_it(world: MakeWorld) -> None:
+    w = world()
+    other = w.prepared["b:1"] = Client("b:1")
+    other.capabilities = (capability("s", "u"),)
+    await w.add("a:1", "b:1")
+    asked = InferRequest((Item(b"x", "text/plain"),), " U ")
+    assert [await w.ask(asked) for _ in range(3)] == ["b:1"] * 3
+    with pytest.raises(NotFound):
+        await w.ask(InferRequest((Item(b"x", "text/plain"),), "v"))
+    assert [task.name for task in RemoteService(w.pool, "s").tasks()] == ["u", "t"]
+
+
+async def test_another_protocol_is_never_routed_and_says_why(world: MakeWorld) -> None:
+    w = world()
+    old = w.prepared["a:1"] = Client("a:1")
+    old.unwell = NodeIncompatible("speaks 2.0")
+    await w.add("a:1")
+    assert w.state("a:1") is State.INCOMPATIBLE
+    (shown,) = w.pool.snapshot()
+    assert (shown["status"], shown["compatibility"], shown["incompatible_reason"]) == (
+        "error", "incompatible", "speaks 2.0",
+    )  # fmt: skip
+    with pytest.raises(NotFound):
+        await w.ask()
+
+
+async def test_an_unreachable_node_is_unavailable_and_keeps_its_services(world: MakeWorld) -> None:
+    w = world()
+    await w.add("a:1")
+    w.clients["a:1"].unwell = w.clients["a:1"].failure = Unavailable("gone")
+    with pytest.raises(Unavailable):
+        await w.ask()
+    await w.settle()
+    assert w.state("a:1") is State.UNAVAILABLE
+    assert [service.name for service in w.pool.services()] == ["s"]
+    assert not w.pool.is_ready("s")
+
+
+async def test_found_nodes_are_limited_and_known_once(world: MakeWorld) -> None:
+    w = world(limit=2)
+    await w.add("a:1")
+    await w.add("a:1", "b:1", "c:1", source="mdns")
+    assert [node.id for node in w.pool.nodes] == ["static@a:1", "mdns@b:1"]
+
+
+async def test_a_removed_node_is_closed(world: MakeWorld) -> None:
+    w = world()
+    await w.add("a:1")
+    await w.pool.remove("static@a:1")
+    assert w.clients["a:1"].closed
+    assert w.pool.snapshot() == []
+
+
+async def test_a_node_is_shown_with_what_it_did(world: MakeWorld) -> None:
+    w = world()
+    await w.add("a:1")
+    await w.ask()
+    (shown,) = w.pool.snapshot()
+    assert (shown["id"], shown["name"], shown["address"], shown["status"], shown["availability"]) == (
+        "static@a:1", "static", "a:1", "active", "ready",
+    )  # fmt: skip
+    assert shown["tasks"] == ["t"]
+    stats = shown["stats"]
+    assert (stats["total_requests"], stats["successful_requests"], stats["failed_requests"]) == (1, 1, 0)
+    assert stats["average_latency"] > 0
+    assert stats["last_request"].endswith("Z")
+
+
+class Local:
+    name = "s"
+
+    def tasks(self) -> list[TaskInfo]:
+        return [TaskInfo("t", (), ())]
+
+    async def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+        yield InferResult(b"local", is_final=True)
+
+
+@pytest.mark.parametrize("prefer_remote", [False, True])
+async def test_local_services_win_unless_remote_ones_are_preferred_and_there(
+    world: MakeWorld, prefer_remote: bool, tmp_path: Any
+) -> None:
+    from mien.metrics import Metrics
+    from mien.settings import Settings
+
+    w = world()
+    network = Network(Settings(data_dir=tmp_path, prefer_remote=prefer_remote), Metrics(), lambda key: None)
+    network.pool = w.pool
+    w.pool.on_change = network._join
+    registry = ServiceRegistry()
+    registry.add(Local())
+    await network.ready(registry)
+    client = w.prepared["a:1"] = Client("a:1")
+    client.capabilities = (capability("s"), capability("only_there", "o"))
+    await w.add("a:1")
+    assert isinstance(registry.resolve("s"), RemoteService) is prefer_remote
+    assert isinstance(registry.resolve("only_there"), RemoteService)
+    assert registry.for_task("o")[0].name == "only_there"
+    w.clients["a:1"].unwell = w.clients["a:1"].failure = Unavailable("gone")
+    with pytest.raises(Unavailable):
+        await w.ask()
+    await w.settle()
+    assert isinstance(registry.resolve("s"), Local)
+    assert isinstance(registry.resolve("only_there"), RemoteService)
+    await w.pool.remove("static@a:1")
+    with pytest.raises(NotFound):
+        registry.resolve("only_there")

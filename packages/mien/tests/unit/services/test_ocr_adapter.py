@@ -1,0 +1,101 @@
+"""The `ocr` service and its adapter, with a stand-in for RapidOCR; with the real one where it is installed."""
+
+import json
+import sys
+from collections.abc import Iterator
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from mien.engine.admission import Admission
+from mien.engine.call import Call
+from mien.engine.pool import WorkerPool
+from mien.errors import InvalidField
+from mien.metrics import Metrics
+from mien.services.inference import InferRequest, InferResult, Item
+from mien.services.items import ItemWorkers
+from mien.services.ocr import OcrService
+from mien.settings import Settings
+from mien.vision.text_lines import RapidOcr, ReadOptions, is_installed
+from mien.vision.types import Picture
+
+
+class StandIn:
+    """Answers like RapidOCR: one line on pictures with a dark pixel, none on white ones; notes its options."""
+
+    options: dict[str, Any]
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        self.params = params
+
+    def __call__(self, picture: Picture, **options: Any) -> SimpleNamespace:
+        type(self).options = options
+        if picture.min() > 250:
+            return SimpleNamespace(boxes=None, txts=None, scores=None)
+        boxes = np.array([[[-1.2, 2], [900, 2.6], [900, 9], [0, 9]]], np.float32)
+        return SimpleNamespace(boxes=boxes, txts=("Grüße",), scores=(1.0001,))
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
+    module = ModuleType("rapidocr")
+    module.RapidOCR = StandIn  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "rapidocr", module)
+    return StandIn
+
+
+@pytest.fixture
+def workers() -> Iterator[ItemWorkers]:
+    pool = WorkerPool(1)
+    yield ItemWorkers(
+        pool=pool, admission=Admission(max_images=9, max_bytes=1), settings=Settings(strict_metadata=True),
+        metrics=Metrics(), parallel=1,
+    )  # fmt: skip
+    pool.close()
+
+
+def written(text: str) -> bytes:
+    picture = np.full((200, 600, 3), 255, np.uint8)
+    cv2.putText(picture, text, (40, 110), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (0, 0, 0), 2)
+    return bytes(cv2.imencode(".png", picture)[1])
+
+
+async def read(service: OcrService, picture: bytes, **metadata: str) -> InferResult:
+    request = InferRequest((Item(picture, "image/png"),), "", metadata)
+    (message,) = [m async for m in service.infer(request, Call(60), stream=False)]
+    return message
+
+
+async def test_lines_become_ocr_v1(stand_in: type[StandIn], workers: ItemWorkers) -> None:
+    service = OcrService(workers, RapidOcr(2))
+    message = await read(service, written("x"), recognition_threshold="0.3", use_angle_cls="false")
+    assert json.loads(message.data) == {
+        "items": [{"box": [[0, 2], [600, 3], [600, 9], [0, 9]], "text": "Grüße", "confidence": 1.0}],
+        "count": 1,
+        "model_id": "pp-ocrv6-small",
+    }
+    assert (message.mime, message.schema) == ("application/json;schema=ocr_v1", "ocr_v1")
+    assert message.meta["count"] == "1"
+    assert stand_in.options == {"use_cls": False, "text_score": 0.3, "box_thresh": 0.5, "unclip_ratio": 1.6}
+
+
+async def test_a_blank_picture_has_no_lines(stand_in: type[StandIn], workers: ItemWorkers) -> None:
+    message = await read(OcrService(workers, RapidOcr(1)), written(""))
+    assert json.loads(message.data) == {"items": [], "count": 0, "model_id": "pp-ocrv6-small"}
+
+
+async def test_strict_mode_knows_the_services_own_keys_only(stand_in: type[StandIn], workers: ItemWorkers) -> None:
+    with pytest.raises(InvalidField, match="top_k"):
+        await read(OcrService(workers, RapidOcr(1)), written("x"), top_k="3")
+
+
+@pytest.mark.skipif(not is_installed(), reason="the extra mien[ocr] is not installed")
+def test_the_real_rapidocr_reads_a_line() -> None:
+    picture = cv2.imdecode(np.frombuffer(written("INVOICE 2026"), np.uint8), cv2.IMREAD_COLOR)
+    (line,) = RapidOcr(1).read(picture, ReadOptions())  # type: ignore[arg-type]
+    assert line.text.replace(" ", "") == "INVOICE2026"
+    assert line.box[0, 0] < line.box[1, 0]
+    assert line.confidence > 0.8

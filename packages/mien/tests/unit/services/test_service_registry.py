@@ -1,0 +1,112 @@
+"""Services are found by name and by task; the local one of two wins unless it is configured otherwise."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+
+from mien.engine.call import Call
+from mien.errors import NotFound
+from mien.services.inference import InferRequest, InferResult, TaskInfo
+from mien.services.registry import ServiceRegistry, task_of
+
+
+def task(name: str, *aliases: str) -> TaskInfo:
+    return TaskInfo(name, ("text/plain",), ("text/plain",), aliases=aliases)
+
+
+@dataclass
+class Named:
+    """A service that only has a name and tasks."""
+
+    name: str
+    offered: Sequence[TaskInfo] = field(default_factory=list)
+
+    def tasks(self) -> Sequence[TaskInfo]:
+        return self.offered
+
+    def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncIterator[InferResult]:
+        raise NotImplementedError
+
+
+FACES = Named("face_detection", [task("face_detect", "face_detector_v1"), task("face_blur")])
+WORDS = Named("embedding", [task("embed", "lumen_clip_embed")])
+
+
+@pytest.fixture
+def registry() -> ServiceRegistry:
+    registry = ServiceRegistry()
+    registry.add(FACES)
+    registry.add(WORDS)
+    return registry
+
+
+@pytest.mark.parametrize("name", ["face_detection", "  FACE_Detection\n"])
+def test_case_and_blanks_do_not_matter(registry: ServiceRegistry, name: str) -> None:
+    assert registry.resolve(name) is FACES
+
+
+def test_an_unknown_service_is_refused_with_the_list(registry: ServiceRegistry) -> None:
+    with pytest.raises(NotFound, match=r"'nope'; there are: embedding, face_detection"):
+        registry.resolve("nope")
+
+
+@pytest.mark.parametrize("name", ["face_detect", "Face_Detector_V1", " face_blur "])
+def test_a_task_finds_its_service(registry: ServiceRegistry, name: str) -> None:
+    service, info = registry.for_task(name)
+    assert service is FACES
+    assert info == task_of(FACES, name) == registry.task_of(FACES, name)
+
+
+def test_an_unknown_task_is_refused_with_the_list(registry: ServiceRegistry) -> None:
+    with pytest.raises(NotFound, match="embed, face_detect, face_blur"):
+        registry.for_task("nope")
+    with pytest.raises(NotFound, match="face_detect = face_detector_v1; face_blur"):
+        task_of(FACES, "nope")
+
+
+@pytest.mark.parametrize("name", ["", "  "])
+def test_no_task_is_the_first_one(name: str) -> None:
+    assert task_of(FACES, name).name == "face_detect"
+
+
+def test_a_service_without_tasks_says_so() -> None:
+    with pytest.raises(NotFound, match="no task at the moment"):
+        task_of(Named("empty"), "")
+
+
+def test_an_empty_registry_says_so() -> None:
+    with pytest.raises(NotFound, match="there are: none"):
+        ServiceRegistry().resolve("x")
+    with pytest.raises(NotFound, match="there are: none"):
+        ServiceRegistry().for_task("")
+
+
+@pytest.mark.parametrize("prefer_remote", [False, True])
+def test_one_of_two_with_the_same_name_and_task_answers(prefer_remote: bool) -> None:
+    local, remote = Named("Embedding", [task("a", "b")]), Named("embedding", [task("b", "a")])
+    registry = ServiceRegistry(prefer_remote=prefer_remote)
+    registry.add(remote, remote=True)
+    registry.add(local)
+    wins = remote if prefer_remote else local
+    assert registry.resolve("EMBEDDING") is wins
+    assert registry.for_task("a")[0] is wins
+    assert registry.for_task("b")[0] is wins
+    assert registry.services() == [wins]
+    registry.remove("embedding", remote=prefer_remote)
+    assert registry.resolve("embedding") is (local if prefer_remote else remote)
+    registry.remove("embedding", remote=not prefer_remote)
+    registry.remove("embedding")
+    assert registry.services() == []
+
+
+def test_a_tasks_own_name_wins_over_an_alias(registry: ServiceRegistry) -> None:
+    registry.add(Named("aaa", [task("first", "face_detect")]))
+    assert registry.for_task("face_detect")[0] is FACES
+
+
+def test_adding_again_replaces(registry: ServiceRegistry) -> None:
+    newer = Named("embedding", [task("embed")])
+    registry.add(newer)
+    assert registry.resolve("embedding") is newer
+    assert len(registry.services()) == 2

@@ -1,0 +1,215 @@
+"""The scheduler with a real store and an executor without processes."""
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from mien.errors import BodyTooLarge, IdempotencyConflict, Overloaded, Unavailable
+from mien.tasks.records import Submission
+from mien.tasks.status import Status
+
+
+def names(task: Any) -> list[str]:
+    return [event.status.name for event in task.events]
+
+
+async def test_a_task_runs_to_completed_with_its_events_in_order(bench: Any) -> None:
+    b = await bench()
+    first = await b.submit({"x": 1})
+    assert first.status is Status.QUEUED
+    task = await b.ended(first)
+    assert (task.status, task.output, task.worker) == (Status.COMPLETED, {"x": 1}, "in-process")
+    assert names(task) == ["RECEIVED", "QUEUED", "SCHEDULED", "SETTING_UP", "RUNNING", "COMPLETED"]
+    assert task == await b.store.get(task.id)
+    again = await b.ended(await b.submit({"x": 1}))
+    assert "SETTING_UP" not in names(again)
+
+
+async def test_failures_are_told_apart(bench: Any) -> None:
+    b = await bench(output_bytes=100)
+    for given, code in [
+        ({"do": "fail"}, "app_failed"), ({"do": "crash"}, "internal"), ({"do": "nonsense"}, "app_failed"),
+        ({"do": "echo", "x": "x" * 200}, "output_too_large"), ({"do": "lose"}, "worker_lost"),
+    ]:  # fmt: skip
+        task = await b.ended(await b.submit(given))
+        assert (task.status, task.error_code) == (Status.FAILED, code)
+        assert task.error
+
+
+@pytest.mark.parametrize(("times", "status", "attempt"), [(2, Status.COMPLETED, 3), (3, Status.FAILED, 3)])
+async def test_only_lost_workers_are_retried_and_not_for_ever(
+    bench: Any, times: int, status: Status, attempt: int
+) -> None:
+    b = await bench(retries=2)
+    task = await b.ended(await b.submit({"do": "lose", "times": times}))
+    assert (task.status, task.attempt, task.losses) == (status, attempt, times)
+    failed = await b.ended(await b.submit({"do": "fail"}))
+    assert failed.attempt == 1
+
+
+async def test_a_queued_task_is_cancelled_at_once(bench: Any) -> None:
+    b = await bench(slots=1)
+    blocker = await b.submit({"do": "sleep", "seconds": 30})
+    queued = await b.submit()
+    task = await b.scheduler.cancel(queued.id)
+    assert task.status is Status.CANCELLED
+    assert b.scheduler.queued == 0
+    await b.scheduler.cancel(blocker.id)
+    assert (await b.ended(blocker)).status is Status.CANCELLED
+    assert [task_id for task_id, _ in b.executor.started] == [blocker.id]
+
+
+@pytest.mark.parametrize("kind", ["sleep", "stubborn"])
+async def test_a_running_task_is_cancelled_within_grace_and_frees_its_slot(bench: Any, kind: str) -> None:
+    b = await bench(slots=1, grace=0.2)
+    blocker = await b.submit({"do": kind, "seconds": 30})
+    await b.until(blocker, lambda task: task.status is Status.RUNNING)
+    other = await b.submit()
+    began = time.monotonic()
+    await b.scheduler.cancel(blocker.id)
+    task = await b.ended(blocker)
+    assert (task.status, task.output, task.error_code) == (Status.CANCELLED, None, "cancelled")
+    assert time.monotonic() - began < 1.2
+    assert (await b.ended(other)).status is Status.COMPLETED
+    assert await b.scheduler.cancel(blocker.id) == task
+
+
+async def test_deadlines_fire_while_queued_and_while_running(bench: Any) -> None:
+    b = await bench(slots=1, grace=0.1)
+    now = time.time()
+    runs = await b.submit({"do": "stubborn"}, deadline=now + 0.3)
+    waits = await b.submit(deadline=now + 0.2)
+    timed = await b.submit({"do": "sleep", "seconds": 30}, timeout=0.2)
+    for task in (waits, runs, timed):
+        ended = await b.ended(task)
+        assert (ended.status, ended.error_code) == (Status.FAILED, "deadline_exceeded")
+    assert waits.id not in {task_id for task_id, _ in b.executor.started}
+
+
+async def test_a_task_is_not_started_before_its_time(bench: Any) -> None:
+    b = await bench()
+    at = time.time() + 0.3
+    task = await b.ended(await b.submit(run_at=at))
+    assert task.status is Status.COMPLETED
+    assert next(event.at for event in task.events if event.status is Status.SCHEDULED) >= at
+
+
+async def test_a_full_queue_refuses_with_a_time_but_knows_earlier_keys(bench: Any) -> None:
+    b = await bench(slots=0, queue=2)
+    first = await b.submit(idempotency_key="a")
+    results = await asyncio.gather(*[b.submit() for _ in range(10)], return_exceptions=True)
+    refused = [result for result in results if isinstance(result, Overloaded)]
+    assert len(refused) == 9
+    assert all(error.retry_after >= 1 for error in refused)
+    assert (await b.submit(idempotency_key="a")).id == first.id
+    with pytest.raises(IdempotencyConflict):
+        await b.submit({"other": 1}, idempotency_key="a")
+
+
+async def test_inputs_have_a_limit(bench: Any) -> None:
+    b = await bench(input_bytes=100)
+    with pytest.raises(BodyTooLarge):
+        await b.submit("x" * 100)
+
+
+async def test_apps_have_their_own_limits(bench: Any) -> None:
+    b = await bench(slots=8, app_limit=lambda app: 1 if app == "test/one" else None)
+    ones = [await b.submit({"do": "sleep", "seconds": 0.05}, app="test/one") for _ in range(3)]
+    many = [await b.submit({"do": "sleep", "seconds": 0.05}, app="test/many") for _ in range(4)]
+    for task in [*ones, *many]:
+        await b.ended(task)
+    spans = []
+    for task in ones:
+        task = await b.store.get(task.id)
+        start = next(event.at for event in task.events if event.status is Status.SCHEDULED)
+        spans.append((start, task.finished_at))
+    assert all(end <= start for (_, end), (start, _) in zip(sorted(spans), sorted(spans)[1:], strict=False))
+    assert b.executor.most_at_once == 5
+
+
+async def test_logs_and_progress_arrive_and_are_bounded(bench: Any) -> None:
+    b = await bench(log_bytes=200)
+    task = await b.ended(await b.submit({"do": "chatter", "lines": 100}))
+    lines = await b.store.logs(task.id)
+    assert [line.number for line in lines] == list(range(1, len(lines) + 1))
+    assert lines[0].text == "line 0"
+    assert "log is full" in lines[-1].text
+    assert sum(len(line.text) for line in lines[:-1]) <= 200
+    assert task.log_count == len(lines)
+    assert (task.progress, task.progress_message) == (1.0, "at 90")
+
+
+async def test_drain_hands_back_what_does_not_end(bench: Any) -> None:
+    b = await bench(slots=3)
+    quick = await b.submit({"do": "sleep", "seconds": 0.1})
+    slow = await b.submit({"do": "sleep", "seconds": 30})
+    stubborn = await b.submit({"do": "stubborn"})
+    queued = await b.submit()
+    await b.until(stubborn, lambda task: task.status is Status.RUNNING)
+    await b.scheduler.drain(0.3)
+    assert (await b.store.get(quick.id)).status is Status.COMPLETED
+    for task in (slow, stubborn):
+        back = await b.store.get(task.id)
+        assert (back.status, back.attempt, back.losses) == (Status.QUEUED, 2, 0)
+    assert (await b.store.get(queued.id)).status is Status.QUEUED
+    with pytest.raises(Unavailable):
+        await b.submit()
+
+
+async def test_a_submission_whose_caller_goes_away_still_runs(bench: Any) -> None:
+    b = await bench()
+    submitting = asyncio.create_task(b.scheduler.submit(Submission(app="test/app", idempotency_key="k")))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    submitting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await submitting
+    for _ in range(100):
+        if tasks := await b.all():
+            break
+        await asyncio.sleep(0.01)
+    assert (await b.ended(tasks[0])).status is Status.COMPLETED
+
+
+async def test_leases_are_renewed_and_never_expire_under_a_living_worker(bench: Any) -> None:
+    b = await bench(lease=0.3)
+    task = await b.submit({"do": "sleep", "seconds": 0.8})
+    await asyncio.sleep(0.6)
+    assert await b.store.recover(time.time(), reason="lease over", sparing=None, leases=True) == []
+    assert (await b.ended(task)).status is Status.COMPLETED
+    assert b.executor.started == [(task.id, 1)]
+
+
+async def test_a_claim_that_was_taken_away_stops_the_attempt(bench: Any) -> None:
+    b = await bench(lease=0.3, slots=1)
+    task = await b.submit({"do": "sleep", "seconds": 1})
+    await b.until(task, lambda task: task.status is Status.RUNNING)
+    await b.store.recover(time.time(), reason="taken away", sparing=None, leases=False)
+    ended = await b.ended(task)
+    assert (ended.status, ended.attempt) == (Status.COMPLETED, 2)
+    assert (task.id, "superseded") in b.executor.stops
+    assert b.executor.twice == []
+
+
+async def test_many_tasks_at_once_each_end_once(bench: Any) -> None:
+    b = await bench(slots=16)
+    tasks = await asyncio.gather(*[b.submit({"n": n}) for n in range(200)])
+    ended = await asyncio.gather(*[b.ended(task) for task in tasks])
+    assert all(task.status is Status.COMPLETED for task in ended)
+    assert sorted(b.executor.started) == sorted((task.id, 1) for task in tasks)
+    assert b.executor.most_at_once <= 16
+    assert b.scheduler.running == b.scheduler.queued == 0
+
+
+async def test_a_bug_in_placing_stops_the_scheduler_only_for_a_moment(bench: Any) -> None:
+    b = await bench()
+    fit = b.executor.fit
+
+    def broken(candidate: Any) -> Any:
+        b.executor.fit = b.scheduler._executor.fit = fit
+        raise RuntimeError("a bug")
+
+    b.executor.fit = broken
+    assert (await b.ended(await b.submit())).status is Status.COMPLETED

@@ -1,0 +1,74 @@
+"""Every setting, command, error code, metric and route is in the documentation."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+
+import mien.errors
+from mien.cli.main import app as commands
+from mien.errors import MienError
+from mien.metrics import Metrics
+from mien.server import create_app
+from mien.settings import Settings
+
+DOCS = Path(__file__).parents[4] / "docs"
+
+
+@pytest.fixture(scope="module")
+def words() -> set[str]:
+    """Everything in the documentation that looks like a name, a command or a route."""
+    text = "\n".join(path.read_text() for path in sorted(DOCS.glob("*.md")))
+    return {text} | set(re.findall(r"[A-Za-z0-9_]+", text))
+
+
+@pytest.fixture(scope="module")
+def text(words: set[str]) -> str:
+    return max(words, key=len)
+
+
+def missing(names: list[str], where: set[str]) -> list[str]:
+    return sorted(name for name in names if name not in where)
+
+
+def test_every_setting_is_documented(words: set[str]) -> None:
+    names = [f"MIEN_{name.upper()}" for name in Settings.model_fields]
+    assert missing(names, words) == []
+
+
+def test_every_error_code_is_documented(words: set[str]) -> None:
+    codes = {kind.code for kind in vars(mien.errors).values() if isinstance(kind, type) and issubclass(kind, MienError)}
+    assert missing(list(codes), words) == []
+
+
+def test_every_metric_is_documented(words: set[str]) -> None:
+    names = []
+    for family in Metrics().registry.collect():
+        names.append(f"{family.name}_total" if family.type == "counter" else family.name)
+    assert missing(names, words) == []
+
+
+def test_every_command_is_documented(text: str) -> None:
+    root = typer.main.get_command(commands)
+    names = []
+    for name, command in root.commands.items():  # type: ignore[attr-defined]
+        names += [f"mien {name} {sub}" for sub in getattr(command, "commands", {})] or [f"mien {name}"]
+    assert sorted(name for name in names if name not in text) == []
+
+
+def test_every_route_is_documented(text: str, tmp_path: Path) -> None:
+    paths = create_app(Settings(data_dir=tmp_path)).openapi()["paths"]
+    assert sorted(path for path in paths if path not in text) == []
+
+
+@pytest.mark.parametrize("page", ["architecture.md", "insightface.md", "models.md", "operations.md"])
+def test_the_documented_pages_exist(page: str) -> None:
+    assert (DOCS / page).exists()
+
+
+def test_the_documentation_names_no_setting_that_does_not_exist(words: set[str]) -> None:
+    known = {f"MIEN_{name.upper()}" for name in Settings.model_fields}
+    known |= {"MIEN_URL", "MIEN_API_KEY"}  # of commands that talk to a server
+    named = {word for word in words if re.fullmatch(r"MIEN_[A-Z_]+[A-Z]", word)}
+    assert sorted(named - known) == []

@@ -1,0 +1,128 @@
+"""API keys: only hashes at rest, changes seen at once, damage never opens the door."""
+
+import hmac
+import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mien.errors import InternalError, NotFound, RequestError
+from mien.keys import KeyStore
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> KeyStore:
+    return KeyStore(tmp_path)
+
+
+def test_a_store_without_a_file_has_no_keys(store: KeyStore) -> None:
+    assert store.all() == ()
+    assert store.authenticate("mien_anything") is None
+
+
+def test_the_secret_is_not_in_the_file_and_only_the_owner_reads_it(store: KeyStore, tmp_path: Path) -> None:
+    key, secret = store.create("alice", ["infer"])
+    file = tmp_path / "keys.json"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    content = file.read_text()
+    assert secret not in content
+    assert secret.removeprefix("mien_") not in content
+    assert key.sha256 in content
+
+
+def test_a_loose_umask_does_not_loosen_the_file(store: KeyStore, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store.create("alice", ["infer"])
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "keys.json").stat().st_mode) == 0o600
+
+
+def test_a_key_is_found_by_its_secret_alone(store: KeyStore) -> None:
+    alice, secret = store.create("alice", ["infer"])
+    bob, other = store.create("bob", ["infer", "admin"])
+    assert store.authenticate(secret) == alice
+    assert store.authenticate(other) == bob
+    for wrong in ("", alice.sha256, alice.id, secret[:-1], secret + "x", secret.upper(), "\udcff"):
+        assert store.authenticate(wrong) is None
+
+
+def test_every_key_is_compared_in_constant_time(store: KeyStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, secret = store.create("first", ["infer"])
+    store.create("second", ["infer"])
+    store.create("third", ["infer"])
+    compared = []
+
+    def spy(a: str, b: str) -> bool:
+        compared.append(a)
+        return compare(a, b)
+
+    compare = hmac.compare_digest
+    monkeypatch.setattr("mien.keys.hmac.compare_digest", spy)
+    assert store.authenticate(secret) is not None
+    assert len(compared) == 3
+
+
+def test_secrets_are_long_and_never_alike(store: KeyStore) -> None:
+    secrets = {store.create(f"key {n}", ["infer"])[1] for n in range(20)}
+    assert len(secrets) == 20
+    assert all(secret.startswith("mien_") and len(secret) >= 48 for secret in secrets)
+
+
+def test_another_process_sees_creations_and_revocations_at_once(store: KeyStore, tmp_path: Path) -> None:
+    running = KeyStore(tmp_path)
+    key, secret = store.create("alice", ["infer"])
+    assert running.authenticate(secret) == key
+    store.revoke(key.id)
+    assert running.authenticate(secret) is None
+
+
+def test_a_swap_within_one_tick_of_the_clock_is_seen(store: KeyStore, tmp_path: Path) -> None:
+    running = KeyStore(tmp_path)
+    key, secret = store.create("alice", ["infer"])
+    assert running.authenticate(secret) == key
+    before = (tmp_path / "keys.json").stat()
+    store.revoke(key.id)
+    store.create("alicf", ["infer"])  # a file of the same size
+    os.utime(tmp_path / "keys.json", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert running.authenticate(secret) is None
+
+
+def test_revoking_an_unknown_key_says_so(store: KeyStore) -> None:
+    with pytest.raises(NotFound, match="'nope'"):
+        store.revoke("nope")
+
+
+@pytest.mark.parametrize("scopes", [[], ["root"], ["infer", "everything"]])
+def test_only_known_scopes_are_given(store: KeyStore, scopes: list[str]) -> None:
+    with pytest.raises(RequestError, match="a key needs scopes among infer, admin"):
+        store.create("alice", scopes)  # type: ignore[arg-type]
+    assert store.all() == ()
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b"null", b"[{]", b'[{"id": 1}]', b"\xff\xff", b'[{"name": "x"}]'])
+def test_a_damaged_file_never_fails_open(store: KeyStore, tmp_path: Path, damage: bytes) -> None:
+    _, secret = store.create("alice", ["infer"])
+    assert store.all()
+    (tmp_path / "keys.json").write_bytes(damage)
+    for _ in range(2):
+        with pytest.raises(InternalError, match=r"keys\.json"):
+            store.all()
+        with pytest.raises(InternalError):
+            store.authenticate(secret)
+
+
+def test_a_damaged_file_is_not_overwritten(store: KeyStore, tmp_path: Path) -> None:
+    (tmp_path / "keys.json").write_bytes(b"precious")
+    with pytest.raises(InternalError):
+        store.create("alice", ["infer"])
+    assert (tmp_path / "keys.json").read_bytes() == b"precious"
+
+
+def test_keys_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: KeyStore(tmp_path).create(f"key {n}", ["infer"]), range(16)))
+    assert len(KeyStore(tmp_path).all()) == 16

@@ -1,0 +1,52 @@
+"""Recogniser inputs, unit vectors and their similarity; the size ladder."""
+
+import numpy as np
+import pytest
+
+from mien.errors import ImageError
+from mien.vision.recognisers import normalise, recogniser_tensor
+from mien.vision.search import ladder
+from mien.vision.similarity import cosine_similarity
+from mien.zoo.manifest import Input
+
+SPEC = Input(name="x", width=112, height=112, channels="bgr", mean=(127.5,) * 3, std=(128.0,) * 3)
+
+
+def test_an_aligned_crop_becomes_the_recognisers_input() -> None:
+    tensor = recogniser_tensor(np.full((112, 112, 3), 255, np.uint8), SPEC)
+    assert tensor.shape == (3, 112, 112)
+    assert np.allclose(tensor, 127.5 / 128)
+
+
+def test_a_crop_of_another_size_is_refused_with_both_sizes() -> None:
+    with pytest.raises(ImageError, match="112x112 pixels; this picture is 100x112"):
+        recogniser_tensor(np.zeros((112, 100, 3), np.uint8), SPEC)
+
+
+def test_vectors_get_length_one_and_their_length_is_told() -> None:
+    unit, norms = normalise(np.array([[3, 4], [0, 0]], np.float32))
+    np.testing.assert_allclose(unit, [[0.6, 0.8], [0, 0]], rtol=1e-6)
+    np.testing.assert_allclose(norms, [5, 0])
+    assert unit.dtype == norms.dtype == np.float32
+
+
+def test_values_that_are_no_numbers_are_an_error() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        normalise(np.array([[np.nan, 1]], np.float32))
+
+
+def test_similarity_is_a_matrix_of_cosines() -> None:
+    a = np.eye(3, dtype=np.float32)[:2]
+    np.testing.assert_array_equal(cosine_similarity(a, -a), -np.eye(2))
+    assert cosine_similarity(a, a[:0]).shape == (2, 0)
+    with pytest.raises(ValueError, match="3 and 2 numbers"):
+        cosine_similarity(a, a[:, :2])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "first", "sides"),
+    [(900, 700, 640, (640, 320, 1280)), (2000, 1, 640, (640, 320, 1280)), (500, 400, 640, (640, 320)),
+     (1, 1, 640, (640,)), (300, 200, 640, (640,)), (900, 700, 320, (320, 1280)), (3000, 9, 1280, (1280, 320))],
+)  # fmt: skip
+def test_the_ladder_has_no_size_twice(height: int, width: int, first: int, sides: tuple[int, ...]) -> None:
+    assert ladder(height, width, first) == sides

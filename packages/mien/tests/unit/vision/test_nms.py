@@ -1,0 +1,45 @@
+"""Non-maximum suppression."""
+
+import time
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from mien.vision.nms import MAX_CANDIDATES, nms
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    sides = np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2])
+    overlap = float(np.prod(np.maximum(sides, 0)))
+    union = float(np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2])) - overlap
+    return overlap / union if union else 0.0
+
+
+@given(st.integers(0, 30).flatmap(lambda n: arrays(np.float32, (n, 5), elements=st.integers(0, 20))))
+def test_what_stays_does_not_overlap_and_what_goes_overlaps_something_better(numbers: np.ndarray) -> None:
+    boxes = np.concatenate((numbers[:, :2], numbers[:, :2] + numbers[:, 2:4] + 1), axis=1)
+    scores = numbers[:, 4] / np.float32(20)
+    kept = nms(boxes, scores, 0.3)
+    assert (np.diff(scores[kept]) <= 0).all()
+    for index in range(len(boxes)):
+        better = [k for k in kept if k != index and scores[k] >= scores[index]]
+        overlaps = any(iou(boxes[k], boxes[index]) > 0.3 - 1e-6 for k in better)
+        assert index in kept or overlaps
+        if index in kept:
+            assert all(iou(boxes[k], boxes[index]) <= 0.3 + 1e-6 for k in kept if k != index)
+
+
+def test_a_hundred_thousand_candidates_take_no_seconds() -> None:
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 5000, (100_000, 2)).astype(np.float32)
+    boxes = np.concatenate((corners, corners + 10), axis=1)
+    started = time.perf_counter()
+    kept = nms(boxes, rng.uniform(0, 1, 100_000).astype(np.float32), 0.3, 1024)
+    assert time.perf_counter() - started < 1
+    assert len(kept) == 1024 <= MAX_CANDIDATES
+
+
+def test_nothing_in_nothing_out() -> None:
+    assert len(nms(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 0.3)) == 0

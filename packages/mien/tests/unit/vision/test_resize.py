@@ -1,0 +1,54 @@
+"""Pictures made smaller."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mien.vision.resize import fit, pad_to_multiple
+
+
+def smooth(height: int, width: int) -> np.ndarray:
+    small = np.random.default_rng(0).integers(0, 255, (6, 5, 3), np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(32, 400))
+def test_the_longest_side_fits_and_nothing_is_enlarged(height: int, width: int, side: int) -> None:
+    resized, scale = fit(np.zeros((height, width, 3), np.uint8), side)
+    assert min(resized.shape[:2]) >= 1
+    assert max(resized.shape[:2]) == min(side, max(height, width))
+    assert scale == min(1.0, side / max(height, width))
+
+
+def test_a_picture_that_fits_is_not_copied() -> None:
+    picture = smooth(50, 40)
+    assert fit(picture, 50)[0] is picture
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 2000), (2000, 1), (3, 1000)])
+def test_thin_pictures_keep_at_least_one_pixel(height: int, width: int) -> None:
+    assert sorted(fit(np.zeros((height, width, 3), np.uint8), 320)[0].shape[:2])[0] == 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(900, 716), (1281, 961), (3001, 2003)])
+def test_the_fast_way_gives_what_area_interpolation_gives(height: int, width: int) -> None:
+    picture = smooth(height, width)
+    fast, _ = fit(picture, 640)
+    exact = cv2.resize(picture, fast.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(fast.astype(int) - exact).mean() < 1
+
+
+def test_fine_patterns_become_gray_and_no_false_pattern() -> None:
+    stripes = np.zeros((2400, 2400, 3), np.uint8)
+    stripes[:, ::2] = 255
+    assert fit(stripes, 600)[0].std() < 2
+
+
+def test_padding_is_black_right_and_below() -> None:
+    padded = pad_to_multiple(np.full((33, 64, 3), 9, np.uint8), 32)
+    assert padded.shape == (64, 64, 3)
+    assert (padded[:33] == 9).all()
+    assert not padded[33:].any()
+    assert pad_to_multiple(padded, 32) is padded
