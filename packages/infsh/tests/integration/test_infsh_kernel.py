@@ -468,6 +468,22 @@ class App(BaseApp):
     assert await worker.process.wait() == status
 
 
+async def test_a_line_without_its_newline_is_kept_when_the_output_is_closed(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder("""
+        class App(BaseApp):
+            def run(self, app_input: AppInput):
+                os.write(1, b"the last words")
+                os.close(1)
+                time.sleep(0.3)
+                os._exit(7)
+    """)
+    )
+    await worker.send(Run(run_id="r1"))
+    await worker.rest()
+    assert worker.lines("stdout") == ["the last words"]
+
+
 async def test_a_flood_of_logs_is_complete_and_in_order(app_folder, start_worker):
     worker = await start_worker(
         app_folder("""

@@ -163,6 +163,7 @@ class _Relay:
         except BlockingIOError:
             return False
         if not data:
+            self._log(name, self._lines[name].rest())
             self._forget(descriptor)
             del self._outputs[name]
             os.close(descriptor)
