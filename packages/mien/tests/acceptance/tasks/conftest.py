@@ -116,13 +116,15 @@ class Door:
         self.url = str(client.base_url).rstrip("/")
 
     def deploy(self, name: str, code: str, **more: str) -> dict[str, Any]:
-        body = pack(
-            {"inf.yml": f"name: {name}\nnamespace: test\n" + more.pop("manifest", ""), "inference.py": code, **more}
-        )
-        answer = self.client.post("/apps", content=body, timeout=120)
+        answer = self.client.post("/apps", content=self.packed(name, code, **more), timeout=120)
         assert answer.status_code == 200, answer.text
         data: dict[str, Any] = answer.json()["data"]
         return data
+
+    def packed(self, name: str, code: str, **more: str) -> bytes:
+        """The zip file of an app's folder; `manifest` adds lines to its inf.yml, other names are files."""
+        manifest = f"name: {name}\nnamespace: test\n" + more.pop("manifest", "")
+        return pack({"inf.yml": manifest, "inference.py": code, **more})
 
     def run(self, app: str, given: Any = None, **params: Any) -> dict[str, Any]:
         answer = self.client.post("/run", json={"app": app, "input": given, **params})
