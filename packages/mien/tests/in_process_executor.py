@@ -1,8 +1,8 @@
 """A real executor without processes: coroutines in slots, warm by affinity, scripted by the task's input.
 
 `{"do": "echo"}` returns the input; `sleep` takes `seconds`, obeying `stop`; `stubborn` ignores `stop`, so only
-cancellation ends it; `fail`, `lose` and `crash` raise AppFailed, WorkerLost, RuntimeError; `chatter` logs `lines`;
-`stream` reports `outputs` one by one.
+cancellation ends it; `fail`, `lose` and `crash` raise AppFailed, WorkerLost, RuntimeError (`lose` in the first `times`
+attempts, then it is `sleep`); `chatter` logs `lines`; `stream` reports `outputs` one by one.
 """
 
 import asyncio
@@ -65,12 +65,7 @@ class InProcessExecutor:
             case "echo":
                 return given
             case "sleep":
-                try:
-                    async with asyncio.timeout(given["seconds"]):
-                        await stop.wait()
-                    raise AppFailed("stopped")
-                except TimeoutError:
-                    return "slept"
+                return await self._sleep(given["seconds"], stop)
             case "stubborn":
                 await asyncio.sleep(3600)
             case "fail":
@@ -78,7 +73,7 @@ class InProcessExecutor:
             case "lose":
                 if attempt.number <= given.get("times", 99):
                     raise WorkerLost("signal 9")
-                return attempt.number
+                return await self._sleep(given.get("seconds", 0), stop)
             case "crash":
                 raise RuntimeError("a bug")
             case "chatter":
@@ -96,6 +91,14 @@ class InProcessExecutor:
             case "nonsense":
                 return object()
         return None
+
+    async def _sleep(self, seconds: float, stop: asyncio.Event) -> str:
+        try:
+            async with asyncio.timeout(seconds):
+                await stop.wait()
+        except TimeoutError:
+            return "slept"
+        raise AppFailed("stopped")
 
     def stop(self, task_id: str, reason: StopReason, grace: float) -> None:
         self.stops.append((task_id, reason))

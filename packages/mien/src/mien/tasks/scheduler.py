@@ -62,6 +62,8 @@ class _Running:
         self.stop_reason: StopReason | None = None
         self.execution: asyncio.Task[Any] | None = None
         self.timers: list[asyncio.TimerHandle] = []
+        self.next: Candidate | None = None
+        """The task as it is queued again: its next attempt begins when this one has let go of it."""
         self.started_at = 0.0
 
 
@@ -188,17 +190,23 @@ class Scheduler:
 
     def _changed(self, change: Change) -> None:
         task = change.task
-        if task.status in WAITING and not change.deleted:
-            self._queue.add(candidate_of(task), self._clock())
-            self.wake()
+        waiting = candidate_of(task) if task.status in WAITING and not change.deleted else None
+        running = self._running.get(task.id)
+        if running is not None:
+            running.next = waiting
+        elif waiting is not None:
+            self._enqueue(waiting)
         else:
             self._queue.discard(task.id)
-        running = self._running.get(task.id)
         if running is not None and task.cancel_requested_at is not None and not task.terminal:
             self._stop(running, "cancelled", self._policy.grace)
         if task.status in TERMINAL and not change.deleted and self._metrics is not None:
             self._metrics.tasks.labels(task.status.name.lower()).inc()
         self._gauge()
+
+    def _enqueue(self, candidate: Candidate) -> None:
+        self._queue.add(candidate, self._clock())
+        self.wake()
 
     def _gauge(self) -> None:
         if self._metrics is not None:
@@ -252,6 +260,8 @@ class Scheduler:
                 await self._run(running, attempt)
         finally:
             del self._running[task_id]
+            if running.next is not None:
+                self._enqueue(running.next)
             self._gauge()
             self.wake()
 
@@ -263,24 +273,23 @@ class Scheduler:
             self._executor.release(candidate.id)
             if not isinstance(error, NotFound):
                 log.warning("a task could not be claimed; it stays queued", task=candidate.id, error=error.message)
-                asyncio.get_running_loop().call_later(1.0, self._requeue, candidate)
+                asyncio.get_running_loop().call_later(1.0, self._enqueue, candidate)
             return None
         if attempt is None:
             self._executor.release(candidate.id)
-            await self._survive("looking at a task", self._look_again(candidate.id))
+            await self._survive("looking at a task", self._look_again(running))
         return attempt
 
-    def _requeue(self, candidate: Candidate) -> None:
-        self._queue.add(candidate, self._clock())
-        self.wake()
-
-    async def _look_again(self, task_id: str) -> None:
-        """Of a task that could not be claimed: it ended meanwhile, or is too late, or too early by this clock."""
-        with suppress(NotFound):
-            task = await self._store.get(task_id)
-            if task.status in WAITING:
-                await self._store.expire(self._clock())
-                self._queue.add(candidate_of(task), self._clock())
+    async def _look_again(self, running: _Running) -> None:
+        """At a task that could not be claimed: it ended meanwhile, or is too late, or too early by this clock."""
+        running.next = running.candidate  # if the store fails now, it is tried again
+        await self._store.expire(self._clock())
+        try:
+            task = await self._store.get(running.candidate.id)
+        except NotFound:
+            running.next = None
+        else:
+            running.next = candidate_of(task) if task.status in WAITING else None
 
     async def _run(self, running: _Running, attempt: Attempt) -> None:
         task, now = attempt.task, self._clock()
@@ -407,12 +416,12 @@ class Scheduler:
                 await self._survive("removing old tasks", self._purge(last_purge - self._policy.keep))
 
     async def _renew(self) -> None:
-        claimed = {task_id for task_id, running in self._running.items() if running.execution is not None}
-        kept = await self._store.renew(self.holder, claimed, self._clock() + self._policy.lease) if claimed else set()
-        for task_id in claimed - kept:
-            running = self._running.get(task_id)
-            if running is not None and running.execution is not None and not running.execution.done():
-                self._stop(running, "superseded", 0.0)
+        claimed = {task_id: running for task_id, running in self._running.items() if running.execution is not None}
+        if not claimed:
+            return
+        kept = await self._store.renew(self.holder, claimed.keys(), self._clock() + self._policy.lease)
+        for task_id in claimed.keys() - kept:
+            self._stop(claimed[task_id], "superseded", 0.0)  # this very attempt: a next one may have begun meanwhile
 
     async def _purge(self, before: float) -> None:
         while await self._store.purge(before):

@@ -49,6 +49,28 @@ async def test_only_lost_workers_are_retried_and_not_for_ever(
     assert failed.attempt == 1
 
 
+async def test_a_next_attempt_is_known_as_running_and_can_be_cancelled(bench: Any) -> None:
+    b = await bench(slots=8, grace=5)
+    task = await b.submit({"do": "lose", "times": 2, "seconds": 30})
+    await b.until(task, lambda task: task.attempt == 3 and task.status is Status.RUNNING)
+    assert b.scheduler.running == 1
+    began = time.monotonic()
+    await b.scheduler.cancel(task.id)
+    assert (await b.ended(task)).status is Status.CANCELLED
+    assert time.monotonic() - began < 2
+    assert b.executor.twice == []
+
+
+async def test_a_task_that_is_taken_away_waits_until_its_attempt_has_let_go(bench: Any) -> None:
+    b = await bench(lease=0.6, slots=4)
+    task = await b.submit({"do": "sleep", "seconds": 2})
+    await b.until(task, lambda task: task.status is Status.RUNNING)
+    await b.store.recover(time.time(), reason="taken away", sparing=None, leases=False)
+    ended = await b.ended(task)
+    assert (ended.status, ended.attempt) == (Status.COMPLETED, 2)
+    assert b.executor.twice == []
+
+
 async def test_a_queued_task_is_cancelled_at_once(bench: Any) -> None:
     b = await bench(slots=1)
     blocker = await b.submit({"do": "sleep", "seconds": 30})
