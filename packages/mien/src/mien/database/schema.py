@@ -72,6 +72,15 @@ task_logs = sa.Table(
     sqlite_with_rowid=False,
 )  # fmt: skip
 
+task_inputs = sa.Table(
+    "task_inputs", metadata,
+    sa.Column("task_seq", _Big, sa.ForeignKey("tasks.seq", ondelete="CASCADE"), primary_key=True),
+    sa.Column("file_id", sa.Text, primary_key=True),
+    sa.Index("ix_task_inputs_file", "file_id"),
+    sqlite_with_rowid=False,
+)  # fmt: skip
+"""Which files a task was given, in its input or setup."""
+
 webhooks = sa.Table(
     "webhooks", metadata,
     sa.Column("task_seq", _Big, sa.ForeignKey("tasks.seq", ondelete="CASCADE"), primary_key=True),

@@ -142,7 +142,7 @@ class LocalFileStore:
             await asyncio.to_thread(self._place, upload, sha256)
 
             def fill(connection: sa.Connection) -> FileRecord:
-                record = _get(connection, file_id)
+                record = self._get(connection, file_id)
                 if record.sha256 == sha256:
                     return record  # the same upload again: its answer was lost
                 filled = replace(record, sha256=sha256, size=size, content_type=kind, updated_at=self._clock())
@@ -177,7 +177,18 @@ class LocalFileStore:
     # --- reading
 
     async def get(self, file_id: str) -> FileRecord:
-        return await self._database.read(lambda connection: _get(connection, file_id))
+        return await self._database.read(lambda connection: self._get(connection, file_id))
+
+    def _get(self, connection: sa.Connection, file_id: str) -> FileRecord:
+        wanted = sa.select(*_COLUMNS).where(files.c.id == file_id, self._there())
+        row = connection.execute(wanted).first()
+        if row is None:
+            raise _unknown(file_id)
+        return _record(row)
+
+    def _there(self) -> sa.ColumnElement[bool]:
+        """What has expired is gone for everybody, whenever its bytes go."""
+        return sa.or_(files.c.expires_at.is_(None), files.c.expires_at > self._clock())
 
     async def open(self, file_id: str, start: int = 0, stop: int | None = None) -> "LocalContent":
         record = await self.get(file_id)
@@ -197,7 +208,7 @@ class LocalFileStore:
     async def find(
         self, *, owner: str | None = None, task_id: str | None = None, cursor: str | None = None, limit: int = 50
     ) -> FilePage:
-        wanted: list[sa.ColumnElement[bool]] = []
+        wanted = [self._there()]
         if owner is not None:
             wanted.append(files.c.owner == owner)
         if task_id is not None:
@@ -237,15 +248,18 @@ class LocalFileStore:
                 await asyncio.to_thread(self._blob(orphan).unlink, missing_ok=True)
             return found
 
-    async def purge(self, now: float) -> int:
+    async def expire(self, now: float, limit: int = 500) -> int:
         late = sa.or_(
             files.c.expires_at <= now, sa.and_(files.c.sha256.is_(None), files.c.created_at < now - _ABANDONED)
         )
-        statement = sa.select(files.c.id).where(late).limit(500)
+        statement = sa.select(files.c.id).where(late).limit(limit)
+        ids = await self._database.read(lambda connection: connection.execute(statement).scalars().all())
+        return sum([await self._forget(file_id) for file_id in ids])
+
+    async def purge(self, now: float) -> int:
         count = 0
-        while ids := await self._database.read(lambda connection: connection.execute(statement).scalars().all()):
-            for file_id in ids:
-                count += await self._forget(file_id)
+        while gone := await self.expire(now):
+            count += gone
         await self._sweep(now)
         return count
 
@@ -378,13 +392,6 @@ async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
 
 def _first(connection: sa.Connection, statement: sa.Select[Any]) -> Any:
     return connection.execute(statement).first()
-
-
-def _get(connection: sa.Connection, file_id: str) -> FileRecord:
-    row = connection.execute(sa.select(*_COLUMNS).where(files.c.id == file_id)).first()
-    if row is None:
-        raise _unknown(file_id)
-    return _record(row)
 
 
 def _record(row: Any) -> FileRecord:

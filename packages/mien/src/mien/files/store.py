@@ -32,7 +32,7 @@ class Content(Protocol):
 class FileStore(Protocol):
     """A file's content is there whole or not at all, is on disk before `write` returns, and never changes.
 
-    Unknown ids raise NotFound.
+    Unknown ids raise NotFound, and so do those of files that have expired.
     """
 
     async def create(self, new: NewFile) -> FileRecord:
@@ -67,6 +67,8 @@ class FileStore(Protocol):
     async def delete(self, file_id: str) -> None:
         """Remove the record, and the content unless another record has the same."""
 
+    async def expire(self, now: float, limit: int = 500) -> int:
+        """Remove files that have expired and uploads that never came, at most `limit`; returns how many went."""
+
     async def purge(self, now: float) -> int:
-        """Remove what has expired, uploads that never came, and content that no record names; returns how many
-        records went."""
+        """Remove all of those, and content that no record names; returns how many records went."""

@@ -12,9 +12,10 @@ import msgspec
 
 from mien.engine.call import Call
 from mien.errors import InvalidField, MienError, NotFound
+from mien.files.names import SCHEME
 from mien.files.store import FileStore
 from mien.net.fetch import Fetcher
-from mien.platform.links import SCHEME, file_id
+from mien.platform.links import file_id
 from mien.services.inference import InferRequest, Item
 from mien.services.registry import ServiceRegistry
 from mien.services.sniff import media_type

@@ -1,7 +1,6 @@
 """Files as they are named inside tasks, and the URLs that stand for them outside.
 
-Inside, a file is `mien-file://ID/NAME`, which is true for ever and on every host name. Outside it is an http(s) URL
-with a signature that expires; it is made anew each time a task is shown.
+Outside, a file is an http(s) URL with a signature that expires; it is made anew each time a task is shown.
 """
 
 import re
@@ -9,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from mien.files.names import SCHEME
 from mien.files.records import FileRecord, safe_name
 from mien.files.signing import UrlSigner
 
-SCHEME = "mien-file://"
 _INSIDE = re.compile(r"mien-file://([a-z0-9]{26})/([^/?#]+)")
 _PATH = re.compile(r"/files/([a-z0-9]{26})/([^/]+)")
 MAX_DEPTH = 200

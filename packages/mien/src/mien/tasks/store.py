@@ -82,7 +82,8 @@ class TaskStore(Protocol):
         """CANCELLED at once if queued, flagged if running, unchanged if it has ended."""
 
     async def delete(self, task_id: str) -> None:
-        """Remove an ended task with its logs. Raises Conflict for one that has not ended."""
+        """Remove an ended task with its logs, and let the files that only it has expire. Raises Conflict for one that
+        has not ended."""
 
     # --- the scheduler
 
@@ -114,7 +115,7 @@ class TaskStore(Protocol):
         without `leases`, all of them (only right when no other server can be alive)."""
 
     async def purge(self, finished_before: float, limit: int = 500) -> int:
-        """Remove ended tasks that finished before then, oldest first; returns how many."""
+        """Remove ended tasks that finished before then, as `delete` does, oldest first; returns how many."""
 
     # --- webhooks: queued in the transaction that ended the task
 

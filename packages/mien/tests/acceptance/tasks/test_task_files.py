@@ -157,7 +157,11 @@ def test_an_app_reads_and_writes_files_of_the_server(door: Any) -> None:
     chained = door.ended(door.run("test/kit", {"do": "file", "file": ended["output"]["file"]})["id"])
     assert httpx2.get(chained["output"]["file"], trust_env=False).content == content
     assert door.client.delete(f"/tasks/{ended['id']}").status_code == 200
-    assert httpx2.get(ended["output"]["file"], trust_env=False).status_code == 404
+    assert httpx2.get(ended["output"]["file"], trust_env=False).content == content[::-1]  # the other task's input
+    assert door.client.delete(f"/tasks/{chained['id']}").status_code == 200
+    for task in (ended, chained):
+        assert httpx2.get(task["output"]["file"], trust_env=False).status_code == 404
+    assert httpx2.get(record["uri"], trust_env=False).content == content  # what was uploaded is its owner's
 
 
 def test_a_file_that_is_not_there_is_said_before_the_task(door: Any) -> None:

@@ -12,6 +12,7 @@ from mien.errors import Conflict, IdempotencyConflict, NotFound, RequestError
 from mien.tasks import machine
 from mien.tasks.machine import Changes, LogText, Outcome
 from mien.tasks.records import Attempt, Candidate, LogLine, Submission, Task, clean
+from mien.tasks.sql.files import record_inputs, release_files
 from mien.tasks.sql.rows import (
     CANDIDATE_COLUMNS,
     TASK_COLUMNS,
@@ -70,6 +71,7 @@ class SqlTaskStore:
             if (known := _known(connection, submission, fingerprint)) is not None:
                 return Change(known)
             seq = connection.execute(sa.insert(tasks).returning(tasks.c.seq), row).scalar_one()
+            record_inputs(connection, seq, row)
             return Change(replace(draft, seq=seq), created=True)
 
         change = await self._database.write(insert, lambda change: self._tell(change if change.created else None))
@@ -127,6 +129,7 @@ class SqlTaskStore:
             task = _get(connection, _locked_by_id, task_id)
             if not task.terminal:
                 raise Conflict(f"task {task_id} is {task.status.name}; cancel it before it is deleted")
+            release_files(connection, [task.seq], self._clock())
             connection.execute(sa.delete(tasks).where(tasks.c.seq == task.seq))
             return Change(task, deleted=True)
 
@@ -229,8 +232,11 @@ class SqlTaskStore:
         pending = sa.select(webhooks.c.task_seq).where(webhooks.c.next_at.is_not(None))
 
         def purge(connection: sa.Connection) -> int:
-            chosen = old.where(tasks.c.seq.not_in(pending))
-            return connection.execute(sa.delete(tasks).where(tasks.c.seq.in_(chosen))).rowcount
+            chosen = connection.execute(old.where(tasks.c.seq.not_in(pending))).scalars().all()
+            if chosen:
+                release_files(connection, chosen, self._clock())
+                connection.execute(sa.delete(tasks).where(tasks.c.seq.in_(chosen)))
+            return len(chosen)
 
         return await self._database.write(purge)
 
