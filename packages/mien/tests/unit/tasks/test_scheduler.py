@@ -138,8 +138,8 @@ async def test_inputs_have_a_limit(bench: Any) -> None:
 
 async def test_apps_have_their_own_limits(bench: Any) -> None:
     b = await bench(slots=8, app_limit=lambda app: 1 if app == "test/one" else None)
-    ones = [await b.submit({"do": "sleep", "seconds": 0.05}, app="test/one") for _ in range(3)]
-    many = [await b.submit({"do": "sleep", "seconds": 0.05}, app="test/many") for _ in range(4)]
+    many = await asyncio.gather(*[b.submit({"do": "sleep", "seconds": 1.5}, app="test/many") for _ in range(4)])
+    ones = await asyncio.gather(*[b.submit({"do": "sleep", "seconds": 0.3}, app="test/one") for _ in range(3)])
     for task in [*ones, *many]:
         await b.ended(task)
     spans = []
