@@ -38,6 +38,9 @@ class InProcessExecutor:
     def release(self, task_id: str) -> None:
         del self.reserved[task_id]
 
+    def grace(self, candidate: Candidate) -> float | None:
+        return None
+
     async def execute(self, attempt: Attempt, report: Reporter) -> Any:
         candidate = self.reserved.pop(attempt.id)
         if attempt.id in self.running:

@@ -94,8 +94,8 @@ class Manifest(_Part):
     """The name under which `/v1/infer` reaches the app; none: it is not reachable there."""
     concurrency: int | None = Field(default=None, ge=1, le=1024)
     """Runs at the same time in one worker; none: what the class says, by default 1."""
-    grace: float = Field(default=30.0, ge=0, le=3600)
-    """Seconds that a cancelled run has to end before its worker is killed."""
+    grace: float | None = Field(default=None, ge=0, le=3600)
+    """Seconds that a cancelled run has to end before its worker is killed; none: what the server gives."""
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -223,7 +223,12 @@ class Settings(BaseSettings):
         default=30.0, ge=0, description="Seconds after which a queued task goes before tasks with a warm worker."
     )
     task_lease: float = Field(default=30.0, ge=1, description="Seconds a claim lasts unless it is renewed.")
-    task_grace: float = Field(default=10.0, ge=0, description="Seconds a cancelled task gets to end by itself.")
+    task_grace: float = Field(
+        default=10.0, ge=0, description="Seconds a cancelled task gets to end by itself, where its app does not say."
+    )
+    task_grace_max: float = Field(
+        default=60.0, ge=0, description="Most seconds that an app may ask for as its own `grace`."
+    )
     task_timeout: float | None = Field(
         default=None, gt=0, description="Longest run in seconds of tasks that do not say. None: no limit."
     )

@@ -58,8 +58,8 @@ class AppManifest(msgspec.Struct, frozen=True):
     variants: dict[str, Variant] = {}
     service: str = ""
     """The name under which /v1/infer reaches the app; empty: none."""
-    grace: float = 30.0
-    """Seconds that a cancelled run has before its worker is killed."""
+    grace: float | None = None
+    """Seconds that a cancelled run has before its worker is killed; None: what the server gives."""
 
     def variant(self, key: str) -> Variant | None:
         """The variant of that name; `default` exists in every app. What a variant leaves out is the app's."""

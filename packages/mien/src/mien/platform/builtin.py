@@ -105,6 +105,9 @@ class BuiltinExecutor:
     def release(self, task_id: str) -> None:
         self._taken.discard(task_id)
 
+    def grace(self, candidate: Candidate) -> float | None:
+        return None
+
     async def execute(self, attempt: Attempt, report: Reporter) -> Any:
         call = self._calls[attempt.id] = Call()
         report.worker("engine")

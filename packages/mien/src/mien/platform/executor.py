@@ -29,6 +29,9 @@ class AppExecutor:
         if (executor := self._mine.pop(task_id, None)) is not None:
             executor.release(task_id)
 
+    def grace(self, candidate: Candidate) -> float | None:
+        return self._of(candidate).grace(candidate)
+
     async def execute(self, attempt: Attempt, report: Reporter) -> Any:
         executor = self._mine[attempt.id]
         try:

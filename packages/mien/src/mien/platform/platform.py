@@ -188,7 +188,8 @@ def policy_of(settings: Settings) -> Policy:
     return Policy(
         queue=settings.task_queue, input_bytes=settings.task_input_bytes, output_bytes=settings.task_output_bytes,
         log_bytes=settings.task_log_bytes, app_concurrency=settings.task_concurrency, patience=settings.task_patience,
-        lease=settings.task_lease, grace=settings.task_grace, timeout=settings.task_timeout,
+        lease=settings.task_lease, grace=settings.task_grace, longest_grace=settings.task_grace_max,
+        timeout=settings.task_timeout,
         keep=None if settings.task_keep_days is None else settings.task_keep_days * DAY,
     )  # fmt: skip
 

@@ -90,6 +90,9 @@ class Executor(Protocol):
     def release(self, task_id: str) -> None:
         """Give the reserved place back: there will be no `execute`."""
 
+    def grace(self, candidate: Candidate) -> float | None:
+        """Seconds that the task's app asks for to end by itself when it is stopped; None: it does not say."""
+
     async def execute(self, attempt: Attempt, report: Reporter) -> Any:
         """Run the attempt to its end and return its output, a JSON value.
 

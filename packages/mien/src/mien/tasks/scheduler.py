@@ -47,7 +47,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """A task that has waited longer goes before better-fitting ones."""
     lease: float = 30.0
     grace: float = 10.0
-    """Time for a running task to end by itself when it is cancelled."""
+    """Time for a running task to end by itself when it is cancelled, where its app does not say."""
+    longest_grace: float = 60.0
+    """The most that an app may ask for."""
     timeout: float | None = None
     """Longest attempt of tasks that do not say."""
     keep: float | None = 7 * 86400.0
@@ -57,8 +59,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 class _Running:
     """One attempt from its claim to its terminal status."""
 
-    def __init__(self, candidate: Candidate) -> None:
+    def __init__(self, candidate: Candidate, grace: float) -> None:
         self.candidate = candidate
+        self.grace = grace
         self.stop_reason: StopReason | None = None
         self.execution: asyncio.Task[Any] | None = None
         self.timers: list[asyncio.TimerHandle] = []
@@ -199,7 +202,7 @@ class Scheduler:
         else:
             self._queue.discard(task.id)
         if running is not None and task.cancel_requested_at is not None and not task.terminal:
-            self._stop(running, "cancelled", self._policy.grace)
+            self._stop(running, "cancelled", running.grace)
         if task.status in TERMINAL and not change.deleted and self._metrics is not None:
             self._metrics.tasks.labels(task.status.name.lower()).inc()
         self._gauge()
@@ -245,10 +248,14 @@ class Scheduler:
         return float("inf") if limit is None else limit
 
     def _begin(self, candidate: Candidate) -> None:
-        running = self._running[candidate.id] = _Running(candidate)
+        running = self._running[candidate.id] = _Running(candidate, self._grace_of(candidate))
         attempt = asyncio.create_task(self._attempt(running))
         self._attempts.add(attempt)
         attempt.add_done_callback(self._attempts.discard)
+
+    def _grace_of(self, candidate: Candidate) -> float:
+        own = self._executor.grace(candidate)
+        return self._policy.grace if own is None else min(own, self._policy.longest_grace)
 
     # --- one attempt
 
@@ -321,7 +328,7 @@ class Scheduler:
         if ends:
             delay = max(0.0, min(ends) - now)
             loop = asyncio.get_running_loop()
-            running.timers.append(loop.call_later(delay, self._stop, running, "deadline", self._policy.grace))
+            running.timers.append(loop.call_later(delay, self._stop, running, "deadline", running.grace))
 
     def _stop(self, running: _Running, reason: StopReason, grace: float) -> None:
         """Ask the executor to end it; if it does not within the grace period, end the executor's coroutine."""

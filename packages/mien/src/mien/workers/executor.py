@@ -22,7 +22,7 @@ from mien.workers.pool import Job, Place, PoolListener, Stage, WorkerKey, Worker
 from mien.workers.supervisor import Worker
 
 DEFAULT_FUNCTION = "run"
-KNOWN_NEEDS = 4096
+KNOWN_PROFILES = 4096
 STATUSES = {
     Stage.PREPARING: Status.PREPARING, Stage.STARTING: Status.SERVING, Stage.SETTING_UP: Status.SETTING_UP,
     Stage.RUNNING: Status.RUNNING,
@@ -44,19 +44,19 @@ class PoolExecutor:
         self._registry = registry
         self._settings = settings
         self._files: FileGate = files or NoFiles()
-        self._needs: dict[tuple[str, str, str], Need] = {}
+        self._profiles: dict[tuple[str, str, str], _Profile] = {}
         self._reserved: dict[str, Place | MienError] = {}
         self._running: dict[str, _Running] = {}
 
     def fit(self, candidate: Candidate) -> Fit:
         try:
-            return Fit(self._pool.warmth(_key(candidate), self._need(candidate)))
+            return Fit(self._pool.warmth(_key(candidate), self._profile(candidate).need))
         except MienError:
             return Fit.COLD  # `execute` fails with words
 
     def reserve(self, candidate: Candidate) -> None:
         try:
-            self._reserved[candidate.id] = self._pool.reserve(_key(candidate), self._need(candidate))
+            self._reserved[candidate.id] = self._pool.reserve(_key(candidate), self._profile(candidate).need)
         except MienError as error:
             self._reserved[candidate.id] = error
 
@@ -64,6 +64,12 @@ class PoolExecutor:
         place = self._reserved.pop(task_id, None)
         if isinstance(place, Place):
             self._pool.release(place)
+
+    def grace(self, candidate: Candidate) -> float | None:
+        try:
+            return self._profile(candidate).grace
+        except MienError:
+            return None  # `execute` fails with words
 
     async def execute(self, attempt: Attempt, report: Reporter) -> Any:
         place = self._reserved.pop(attempt.id)
@@ -144,16 +150,25 @@ class PoolExecutor:
 
         return store
 
-    def _need(self, candidate: Candidate) -> Need:
-        """What the version needs; read once, as versions do not change."""
+    def _profile(self, candidate: Candidate) -> "_Profile":
+        """What the version asks for; read once, as versions do not change."""
         key = (candidate.app, candidate.app_version, candidate.variant)
-        need = self._needs.get(key)
-        if need is None:
+        profile = self._profiles.get(key)
+        if profile is None:
             deployed = self._registry.resolve(_ref(candidate.app, candidate.app_version))
-            if len(self._needs) >= KNOWN_NEEDS:
-                self._needs.clear()
-            need = self._needs[key] = need_of(deployed, candidate.variant, self._settings)
-        return need
+            if len(self._profiles) >= KNOWN_PROFILES:
+                self._profiles.clear()
+            need = need_of(deployed, candidate.variant, self._settings)
+            profile = self._profiles[key] = _Profile(need, deployed.version.manifest.grace)
+        return profile
+
+
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    """What scheduling has to know about a version's variant."""
+
+    need: Need
+    grace: float | None
 
 
 @dataclass(eq=False, slots=True)
