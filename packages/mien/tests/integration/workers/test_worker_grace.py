@@ -17,7 +17,7 @@ from mien.tasks.sql.store import SqlTaskStore
 from mien.tasks.status import Status
 
 STUBBORN = "for _ in range(300):\n    try:\n        await asyncio.sleep(0.1)\n    except asyncio.CancelledError: pass"
-SLOW_TO_END = "try:\n    await asyncio.sleep(30)\nexcept asyncio.CancelledError:\n    await asyncio.sleep(0.4)\n    raise"
+SLOW = "try:\n    await asyncio.sleep(30)\nexcept asyncio.CancelledError:\n    await asyncio.sleep(0.4)\n    raise"
 SLACK = 4.0
 """Seconds that a busy machine may need on top."""
 
@@ -88,7 +88,7 @@ async def test_a_run_whose_time_is_up_has_the_same_grace(tasks_of: Start) -> Non
 
 
 async def test_an_app_that_needs_longer_than_others_keeps_its_worker(tasks_of: Start) -> None:
-    tasks = await tasks_of(SLOW_TO_END, inf="grace: 30\n", grace=0.1)
+    tasks = await tasks_of(SLOW, inf="grace: 30\n", grace=0.1)
     task = await tasks.started()
     await asyncio.sleep(0.2)
     await tasks.scheduler.cancel(task.id)
