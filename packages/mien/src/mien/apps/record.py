@@ -59,6 +59,8 @@ class Deployed(msgspec.Struct, frozen=True):
 
     version: AppVersion
     content: Path
+    chosen: float = 0.0
+    """When somebody last made it the latest one, by deploying it (again) or rolling back to it; seconds since 1970."""
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -68,6 +70,8 @@ class Index(msgspec.Struct, frozen=True):
     """In the order of their first deployment."""
     current: tuple[str, ...] = ()
     """What was the latest, one after the other; the last one is."""
+    chosen: dict[str, float] = {}
+    """When each version was last made the latest; seconds since 1970."""
 
     @property
     def latest(self) -> str | None:

@@ -8,6 +8,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class AppRegistry:
     def publish(self, staged: Path, version: AppVersion) -> Deployed:
         """Make `staged` (from `staging`), whose `content` holds the files, that version, and the latest one.
 
-        The same content again is the same version: it only becomes the latest again.
+        The same content again is the same version: it only becomes the latest again, and `chosen` says when.
         """
         folder = self._folder(version.namespace, version.name)
         with self._locked(folder):
@@ -50,7 +51,7 @@ class AppRegistry:
                 staged.rename(target)
                 _flush(target.parent)
             _write_index(folder, _with_latest(index, version.version))
-        return self._read(target)
+            return self._read(target, _read_index(folder))
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
@@ -68,7 +69,7 @@ class AppRegistry:
         index = _read_index(folder)
         if not index.versions or index.latest is None:
             raise AppUnknown(f"no app {ref.app} is deployed here; `mien apps list` shows those that are")
-        deployed = self._read(folder / "versions" / _version_of(index, ref))
+        deployed = self._read(folder / "versions" / _version_of(index, ref), index)
         if ref.function is not None and ref.function not in deployed.version.functions:
             known = ", ".join(deployed.version.functions)
             raise AppUnknown(f"{ref.app} has no function {ref.function}; it has {known}")
@@ -88,9 +89,10 @@ class AppRegistry:
         self.resolve(AppRef(ref.namespace, ref.name))
         folder = self._folder(ref.namespace, ref.name)
         found = []
-        for version in _read_index(folder).versions:
+        index = _read_index(folder)
+        for version in index.versions:
             with contextlib.suppress(AppUnknown):
-                found.append(self._read(folder / "versions" / version))
+                found.append(self._read(folder / "versions" / version, index))
         return found
 
     def by_service(self, service: str) -> Deployed | None:
@@ -107,7 +109,7 @@ class AppRegistry:
             else:
                 if len(index.current) < 2:
                     raise RequestError(f"{ref.app} has no earlier version to go back to")
-                index = msgspec.structs.replace(index, current=index.current[:-1])
+                index = _with_latest(msgspec.structs.replace(index, current=index.current[:-1]), index.current[-2])
             _write_index(folder, index)
         return self.resolve(AppRef(ref.namespace, ref.name))
 
@@ -119,7 +121,8 @@ class AppRegistry:
             gone = index.versions if ref.version is None else (_version_of(index, ref),)
             kept = tuple(version for version in index.versions if version not in gone)
             current = tuple(version for version in index.current if version in kept) or kept[-1:]
-            _write_index(folder, Index(kept, _without_repeats(current)))
+            chosen = {version: at for version, at in index.chosen.items() if version in kept}
+            _write_index(folder, Index(kept, _without_repeats(current), chosen))
             for version in gone:
                 self._discard(folder / "versions" / version)
         return len(gone)
@@ -136,7 +139,7 @@ class AppRegistry:
     def _folder(self, namespace: str, name: str) -> Path:
         return self._root / namespace / name
 
-    def _read(self, target: Path) -> Deployed:
+    def _read(self, target: Path, index: Index) -> Deployed:
         record = self._records.get(target)
         if record is None or not target.exists():
             try:
@@ -146,7 +149,7 @@ class AppRegistry:
             except msgspec.MsgspecError as error:
                 raise InternalError(f"the record of an app's version does not read: {target.name}") from error
             self._records[target] = record
-        return Deployed(record, target / CONTENT)
+        return Deployed(record, target / CONTENT, index.chosen.get(target.name, 0.0))
 
     @contextlib.contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
@@ -169,7 +172,8 @@ def _version_of(index: Index, ref: AppRef) -> str:
 
 def _with_latest(index: Index, version: str) -> Index:
     versions = index.versions if version in index.versions else (*index.versions, version)
-    return Index(versions, _without_repeats((*index.current, version))[-HISTORY:])
+    current = _without_repeats((*index.current, version))[-HISTORY:]
+    return Index(versions, current, {**index.chosen, version: time.time()})
 
 
 def _without_repeats(versions: tuple[str, ...]) -> tuple[str, ...]:

@@ -1,9 +1,13 @@
-"""The crash-loop breaker: a version whose workers die again and again is started less and less often."""
+"""The crash-loop breaker: a version whose workers die again and again is started less and less often.
+
+Whoever deploys the version again, or rolls back to it, asks for another try: that begins a clean record.
+"""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from mien.apps.record import Deployed
 from mien.errors import AppBroken
 
 FIRST_PAUSE = 10.0
@@ -18,33 +22,39 @@ class _History:
 
 
 class CrashBreaker:
-    """Counts crashes in a row by version. After a pause one more may start; if it crashes, the pause doubles."""
+    """Counts crashes in a row by deployed version. After a pause one more may start; if it crashes, the pause
+    doubles."""
 
     def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
         self._clock = clock
-        self._histories: dict[str, _History] = {}
+        self._histories: dict[tuple[str, float], _History] = {}
 
-    def check(self, version: str, app: str) -> None:
+    def check(self, deployed: Deployed) -> None:
         """Raises AppBroken while the version's workers must not be started."""
-        history = self._histories.get(version)
+        history = self._histories.get(_key(deployed))
         if history is None or (left := history.until - self._clock()) <= 0:
             return
         raise AppBroken(
-            f"{app} has crashed {history.crashes} times in a row and is not started for another {left:.0f} s: "
-            f"{history.reason}",
+            f"{deployed.version.app} has crashed {history.crashes} times in a row and is not started for another "
+            f"{left:.0f} s: {history.reason}; deploying it again ends the pause",
             retry_after=left,
         )
 
-    def crashed(self, version: str, reason: str) -> None:
+    def crashed(self, deployed: Deployed, reason: str) -> None:
         """A worker died by itself."""
-        history = self._histories.setdefault(version, _History())
+        history = self._histories.setdefault(_key(deployed), _History())
         history.crashes += 1
         history.reason = reason
         over = history.crashes - self._limit
         if over >= 0:
             history.until = self._clock() + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(over, 10))
 
-    def worked(self, version: str) -> None:
+    def worked(self, deployed: Deployed) -> None:
         """A worker finished a run: the row is over."""
-        self._histories.pop(version, None)
+        self._histories.pop(_key(deployed), None)
+
+
+def _key(deployed: Deployed) -> tuple[str, float]:
+    """The version, and when it was chosen: so that a worker of before does not count against the new try."""
+    return deployed.version.version, deployed.chosen

@@ -212,28 +212,27 @@ class WorkerPool:
             self.release(place)
 
     async def _run(self, place: Place, worker: Worker, job: Job, value: Any, listener: PoolListener) -> Any:
-        version = job.deployed.version.version
         listener.stage(Stage.RUNNING)
         place.idle_seconds = job.session_seconds
         try:
             output = await worker.run(job.run_id, job.function, value, job.metadata, listener)
         except (AppError, RunCancelled):
-            self._breaker.worked(version)
+            self._breaker.worked(job.deployed)
             raise
         except WorkerGone as gone:
             if not gone.told:
-                self._breaker.crashed(version, gone.reason)
+                self._breaker.crashed(job.deployed, gone.reason)
             raise
         except BaseException:
             worker.kill()
             await worker.gone.wait()
             raise
-        self._breaker.worked(version)
+        self._breaker.worked(job.deployed)
         return output
 
     async def _bring_up(self, place: Place, job: Job, listener: PoolListener) -> None:
         version = job.deployed.version
-        self._breaker.check(version.version, version.app)
+        self._breaker.check(job.deployed)
         variant = version.manifest.variant(job.variant)
         if variant is None:
             raise InvalidField(f"{version.app} has no variant {job.variant}; it has {', '.join(version.variants)}")
@@ -261,10 +260,10 @@ class WorkerPool:
                 raise
         except WorkerGone as gone:
             if not gone.told:
-                self._breaker.crashed(version.version, gone.reason)
+                self._breaker.crashed(job.deployed, gone.reason)
             raise
         place.ready = True
-        self._watch(place, worker, version.version)
+        self._watch(place, worker, job.deployed)
 
     async def _environment(self, job: Job, variant: Variant, listener: Listener) -> Environment:
         version = job.deployed.version
@@ -290,14 +289,14 @@ class WorkerPool:
 
     # --- leaving
 
-    def _watch(self, place: Place, worker: Worker, version: str) -> None:
+    def _watch(self, place: Place, worker: Worker, deployed: Deployed) -> None:
         """Notice a worker that dies while it is idle."""
 
         async def watch() -> None:
             await worker.gone.wait()
             if place in self._places:
                 if not place.leaving and place.load == 0 and worker.why is not None and not worker.why.told:
-                    self._breaker.crashed(version, worker.why.reason)
+                    self._breaker.crashed(deployed, worker.why.reason)
                 self._gone(place)
                 self._on_room()
 

@@ -203,6 +203,24 @@ async def test_an_app_that_crashes_again_and_again_gets_a_pause(probe: Any) -> N
     assert server.pool.places == ()
 
 
+async def test_an_app_that_is_deployed_again_is_tried_again_at_once(
+    probe: Any, app_folder: Any, tmp_path: Path
+) -> None:
+    cause = tmp_path / "cause"
+    cause.touch()
+    body = f"if os.path.exists('{cause}'): os._exit(7)"
+    server, app = await probe(body, app_crashes=1)
+    with pytest.raises(WorkerLost):
+        await server.run(app)
+    with pytest.raises(AppBroken):
+        await server.run(app)
+    cause.unlink()
+    again = await server.deploy(tmp_path / "sources" / "probe")
+    assert again.version.version == app.version.version
+    output, _ = await server.run(app)
+    assert output["text"] == "1 "
+
+
 async def test_neighbours_are_not_disturbed(probe: Any) -> None:
     server, app = await probe("if app_input.do: os._exit(1)\nawait asyncio.sleep(0.4)")
     _, report, well = server.submit(app, {"text": "well"})

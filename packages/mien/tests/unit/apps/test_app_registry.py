@@ -64,6 +64,18 @@ def test_rollback_goes_back_step_by_step(registry: AppRegistry) -> None:
     assert latest(registry) == "3"
 
 
+def test_whoever_makes_a_version_the_latest_chooses_it_anew(registry: AppRegistry) -> None:
+    first = deploy(registry, "1")
+    second = deploy(registry, "2")
+    assert 0 < first.chosen < second.chosen
+    assert registry.resolve(AppRef("ada", "hello", "1111")).chosen == first.chosen
+    again = deploy(registry, "2")
+    assert again.chosen > second.chosen
+    back = registry.rollback(HELLO)
+    assert back.version == first.version
+    assert back.chosen > again.chosen
+
+
 def test_removing_the_latest_leaves_the_one_before(registry: AppRegistry) -> None:
     for digit in "12":
         deploy(registry, digit)
