@@ -163,8 +163,6 @@ class Candidate(msgspec.Struct, frozen=True):
     app_version: str
     variant: str
     function: str
-    infra: str
-    workers: tuple[str, ...]
     setup_key: str
     session_id: str | None
     priority: int
@@ -175,10 +173,7 @@ class Candidate(msgspec.Struct, frozen=True):
     @property
     def affinity(self) -> tuple[Any, ...]:
         """Tasks with equal affinity are interchangeable to a worker."""
-        return (
-            self.app, self.app_version, self.variant, self.function, self.setup_key, self.session_id, self.infra,
-            self.workers,
-        )  # fmt: skip
+        return self.app, self.app_version, self.variant, self.function, self.setup_key, self.session_id
 
 
 def candidate_of(task: Task) -> Candidate:

@@ -12,7 +12,7 @@ NOW = 1000.0
 def candidate(seq: int, app: str = "a", *, priority: int = 0, at: float = NOW, **fields: Any) -> Candidate:
     values: dict[str, Any] = {
         "id": f"t{seq}", "seq": seq, "attempt": 1, "app": app, "app_version": "", "variant": "", "function": "",
-        "infra": "", "workers": (), "setup_key": "", "session_id": None, "priority": priority, "created_at": at,
+        "setup_key": "", "session_id": None, "priority": priority, "created_at": at,
         "run_at": None, "deadline": None,
     }  # fmt: skip
     return Candidate(**values | fields)

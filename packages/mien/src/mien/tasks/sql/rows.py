@@ -61,9 +61,7 @@ def task_of(row: Any) -> Task:
 
 
 def candidate_of(row: Any) -> Candidate:
-    fields = dict(row._mapping)
-    fields["workers"] = tuple(orjson.loads(fields["workers"]))
-    return Candidate(**fields)
+    return Candidate(**row._mapping)
 
 
 def log_line_of(row: Any) -> LogLine:
