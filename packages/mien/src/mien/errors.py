@@ -1,6 +1,6 @@
 """Every error that can reach a user: a stable code, an HTTP status and a sentence that says what to do."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class MienError(Exception):
@@ -18,6 +18,15 @@ class MienError(Exception):
         self.message = message
         self.retry_after = retry_after
         """Seconds after which a new try makes sense, where that is known."""
+
+    def without_frames(self) -> Self:
+        """Itself, for when all is said: the frames of its traceback and causes would keep pictures alive.
+
+        An error that is kept as a value, or that was kept in a frame that it passed, is a cycle with these frames,
+        and garbage collection comes late for what is large.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class InternalError(MienError):

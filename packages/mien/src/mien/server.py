@@ -114,8 +114,7 @@ async def _load(app: FastAPI, settings: Settings, metrics: Metrics, network: Net
         if app.state.platform is not None:
             app.state.platform.attach(runtime.registry, runtime.fetcher)
         await network.ready(runtime.registry)
-        # What is here stays: the collector looks at new objects only, and so often enough that cycles with pictures in
-        # them do not pile up.
+        # What is here stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
         log.info("ready", models=sorted(app.state.runtime.engine.models))

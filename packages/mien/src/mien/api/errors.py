@@ -61,7 +61,7 @@ def install_error_handlers(app: FastAPI) -> None:
         request.app.state.metrics.errors.labels(error.code).inc()
         if error.status == 500:  # others are the world's doing: their sentence says all
             log.error("request failed", code=error.code, exc_info=error)
-        return error_response(error, request.state.request_id)
+        return error_response(error.without_frames(), request.state.request_id)
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101

@@ -73,10 +73,12 @@ class _Item:
 
 @dataclass(eq=False, slots=True)
 class _Submission:
-    """One caller's items. `wake` is set when they are done or when the caller is to lead a batch."""
+    """One caller's items, which know it. `wake` is set when they are done or when the caller is to lead a batch.
+
+    It does not know them: a cycle would keep their tensors until the garbage collector comes by.
+    """
 
     call: Call
-    items: list[_Item] = field(default_factory=list)
     wake: threading.Event = field(default_factory=threading.Event)
     lead: "_Batch | None" = None
     waiting: bool = False
@@ -131,12 +133,12 @@ class Batcher:
         call.check()
         submission = _Submission(call)
         now = time.monotonic()
-        submission.items = [_Item(np.ascontiguousarray(tensor), submission, now) for tensor in tensors]
+        items = [_Item(np.ascontiguousarray(tensor), submission, now) for tensor in tensors]
         submission.left = len(tensors)
         with self._lock:
             if self._closed:
                 raise ModelError("the engine is closed")
-            for item in submission.items:
+            for item in items:
                 key = (lanes, item.tensor.shape, item.tensor.dtype)
                 self._queues.setdefault(key, deque()).append(item)
             self._dispatch(submission)
@@ -145,10 +147,10 @@ class Batcher:
             self._follow(submission)
         finally:
             call.unsubscribe(submission.wake.set)
-        for item in submission.items:
+        for item in items:
             if item.error is not None:
                 raise item.error
-        return [item.outputs for item in submission.items if item.outputs is not None]
+        return [item.outputs for item in items if item.outputs is not None]
 
     def _follow(self, submission: _Submission) -> None:
         """Lead what is handed over and wait until every item is done or the call is over."""

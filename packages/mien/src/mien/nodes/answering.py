@@ -149,7 +149,7 @@ class Answering:
             with self._limits.run():
                 await self._infer(whole, call)
         except MienError as error:
-            failure = error
+            failure = error.without_frames()
         except Exception as error:
             log.error("request failed", task=whole.head.task, exc_info=error)
             failure = InternalError("the node failed on this request; its log has the details")

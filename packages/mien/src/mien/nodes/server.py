@@ -157,7 +157,7 @@ class NodeServer:
                 raise
             return await answer()
         except MienError as error:
-            failure = error
+            failure = error.without_frames()
         except Exception as error:
             log.error("gRPC call failed", exc_info=error)
             failure = InternalError("the node failed on this request; its log has the details")

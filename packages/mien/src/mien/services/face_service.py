@@ -100,13 +100,13 @@ class FaceService:
         except ImageError as error:
             self._metrics.images.labels("failed").inc()
             self._metrics.errors.labels(error.code).inc()
-            return _failed(error)
+            return ImageFailed(error.without_frames())
         except MienError as error:
             if error.status in (499, 504):  # the whole call is over
                 raise
             log.error("image failed", code=error.code, exc_info=error)
             self._metrics.images.labels("failed").inc()
-            return _failed(error)
+            return ImageFailed(error.without_frames())
         except Exception as error:
             log.error("image failed", exc_info=error)
             self._metrics.images.labels("failed").inc()
@@ -137,8 +137,3 @@ class FaceService:
 
     def _decode(self, data: bytes | memoryview) -> Picture:
         return decode(data, max_pixels=self._settings.max_pixels, max_bytes=self._settings.max_image_bytes)
-
-
-def _failed(error: MienError) -> ImageFailed:
-    """Without its traceback, whose frames would keep the picture alive until the next garbage collection."""
-    return ImageFailed(error.with_traceback(None))

@@ -147,9 +147,9 @@ class ItemWorkers:
         try:
             outcome = await self._pool.run(call, work, item, tell)
         except MienError as error:
-            outcome = error
             if error.status >= 500 and error.status not in ENDS_THE_CALL:
                 log.error("payload failed", code=error.code, exc_info=error)
+            outcome = error.without_frames()
         except Exception as error:
             log.error("payload failed", exc_info=error)
             outcome = InternalError("the server failed on this payload; its log has the details")

@@ -1,8 +1,10 @@
 """Batches are shared, ordered, bounded and isolated; runners are plain functions here."""
 
+import gc
 import random
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -86,6 +88,19 @@ def queue_behind(
         futures.append(callers.submit(batcher.run, model, group, call or Call()))
         until(lambda: batcher.depth() == before + len(group))  # noqa: B023
     return futures
+
+
+def test_tensors_are_free_as_soon_as_their_run_is_over(batcher: Batcher) -> None:
+    tensors = [item(1), item(2)]
+    kept = [weakref.ref(tensor) for tensor in tensors]
+    gc.disable()
+    try:
+        outputs = batcher.run(lanes(doubled), tensors, Call())
+        kept += [weakref.ref(array) for output in outputs for array in output]
+        del tensors, outputs
+        assert [held() for held in kept] == [None] * 4
+    finally:
+        gc.enable()
 
 
 def test_one_caller_gets_its_results_in_order(batcher: Batcher) -> None:

@@ -70,7 +70,7 @@ class DoorRoute(APIRoute):
                 request.app.state.metrics.errors.labels(error.code).inc()
                 if error.status >= 500 and error.status != 503:
                     log.error("request failed", code=error.code, exc_info=error)
-                return problem(request, error)
+                return problem(request, error.without_frames())
 
         return handle
 

@@ -49,7 +49,7 @@ class Pump:
                 message = await self._messages.next()
                 await self._queue.put(message)
         except MienError as error:
-            await self._queue.put(error)
+            await self._queue.put(error.without_frames())
         except Exception as error:
             log.error("the service failed", exc_info=error)
             await self._queue.put(InternalError("the server failed; its log has the details under the request id"))
@@ -120,7 +120,7 @@ class EventStream(Response):
             raise
         except MienError as error:
             self._metrics.errors.labels(error.code).inc()
-            event = error_event(error, number=self._number, correlation_id=self._correlation_id)
+            event = error_event(error.without_frames(), number=self._number, correlation_id=self._correlation_id)
             await self._write(send, self._framing.encode(event, self._number), more=False)
             return False
 
