@@ -1,13 +1,11 @@
 """Files in a directory of this machine: content by its SHA-256, records in the database."""
 
 import asyncio
-import errno
 import hashlib
 import mimetypes
 import os
 import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -25,9 +23,9 @@ from mien.errors import (
     InternalError,
     NotFound,
     RequestError,
-    StorageFull,
     UnsupportedMediaType,
 )
+from mien.files.disk import disk_errors
 from mien.files.records import FileRecord, NewFile, safe_name
 from mien.files.store import FilePage
 from mien.files.types import DEFAULT, SNIFF_BYTES, contradicts, sniff
@@ -40,7 +38,6 @@ _ABANDONED = 86400.0
 _ORPHANED = 3600.0
 """Seconds after which content without a record goes: long enough for any upload to be recorded."""
 _COLUMNS = tuple(files.c[name] for name in FileRecord.__struct_fields__)
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class LocalFileStore:
@@ -74,7 +71,7 @@ class LocalFileStore:
         await asyncio.to_thread(self._prepare)
 
     def _prepare(self) -> None:
-        with _disk_errors():
+        with disk_errors():
             for folder in (self._blobs, self._uploads):
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             for left in self._uploads.iterdir():
@@ -153,7 +150,7 @@ class LocalFileStore:
 
     def _place(self, upload: "_Upload", sha256: str) -> None:
         place = self._blob(sha256)
-        with _disk_errors():
+        with disk_errors():
             place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if place.exists():
                 os.utime(place)  # young again, so that no sweep takes it before it has its record
@@ -321,7 +318,7 @@ class _Upload:
         self.path.unlink(missing_ok=True)
 
     def _write(self, *, last: bool = False) -> None:
-        with _disk_errors():
+        with disk_errors():
             if self._file is None:
                 descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 self._file = os.fdopen(descriptor, "wb", buffering=0)
@@ -364,16 +361,6 @@ class LocalContent:
 
     async def aclose(self) -> None:
         self._file.close()
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _FULL:
-            raise StorageFull("the server's disk is full; the file was not stored", retry_after=30) from error
-        raise InternalError("the server cannot write files; its log has the details") from error
 
 
 def _sync_folder(folder: Path) -> None:

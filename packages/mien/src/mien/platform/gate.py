@@ -6,7 +6,8 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-from mien.errors import NotFound
+from mien.errors import BodyTooLarge, NotFound, StorageFull
+from mien.files.disk import disk_errors
 from mien.files.records import NewFile, safe_name
 from mien.files.store import FileStore
 from mien.platform.links import inside, replace_inside
@@ -29,11 +30,12 @@ class StoreGate:
             record = await self._files.get(file_id)
             target = folder / file_id / safe_name(record.filename)
             if not target.exists():
-                target.parent.mkdir()
                 source = await self._files.local_path(file_id)
                 if source is None:
                     raise NotFound(f"the file {file_id} has no content")
-                await asyncio.to_thread(shutil.copyfile, source, target)  # its own copy: stored content never changes
+                with disk_errors(f"{record.filename} was not given to the app"):
+                    target.parent.mkdir()
+                    await asyncio.to_thread(shutil.copyfile, source, target)  # a copy: stored content never changes
             return str(target)
 
         return await replace_inside(value, copied)
@@ -44,7 +46,10 @@ class StoreGate:
         if mark is not None and mark in self._stored:
             return self._stored[mark]
         new = NewFile(filename=file.filename or file.path.name, content_type=file.content_type, task_id=task_id)
-        name = inside(await self._files.add_path(new, file.path))
+        try:
+            name = inside(await self._files.add_path(new, file.path))
+        except (BodyTooLarge, StorageFull) as error:
+            raise type(error)(f"{file.path.name}: {error.message}") from error
         if mark is not None:
             self._stored[mark] = name
             while len(self._stored) > _REMEMBERED:

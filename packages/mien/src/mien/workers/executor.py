@@ -10,6 +10,7 @@ from typing import Any
 from mien.apps.reference import AppRef
 from mien.apps.registry import AppRegistry
 from mien.errors import MienError
+from mien.files.disk import disk_errors
 from mien.settings import Settings
 from mien.tasks.execution import AppFailed, Fit, Reporter, StopReason, WorkerLost
 from mien.tasks.records import Attempt, Candidate, LogKind
@@ -118,7 +119,8 @@ class PoolExecutor:
 
         async def prepare(worker: Worker) -> Any:
             folder.append(worker.spec.folder / "files" / running.run_id)
-            folder[0].mkdir(mode=0o700)
+            with disk_errors("the task was not started"):
+                folder[0].mkdir(mode=0o700)
             return await self._files.fetch(task.id, task.input, folder[0])
 
         async def finish(worker: Worker, output: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 from infsh._kernel import protocol
 from mien.apps.environment import Environment
 from mien.apps.process import Exit, GuardedProcess, ProcessLimits, clean_environment, status_words
+from mien.files.disk import disk_errors
 from mien.workers.listener import AppError, Listener, RunCancelled, Silent, WorkerGone
 
 TAIL_LINES = 20
@@ -325,10 +326,15 @@ class _Run:
 
 
 def _make_folders(spec: WorkerSpec) -> None:
-    spec.folder.mkdir(parents=True, mode=0o700)
-    for name in ("home", "home/tmp", "spill", "files"):
-        (spec.folder / name).mkdir(mode=0o700)
-    shutil.copytree(spec.content, spec.folder / "app")
+    try:
+        with disk_errors("the worker was not started"):
+            spec.folder.mkdir(parents=True, mode=0o700)
+            for name in ("home", "home/tmp", "spill", "files"):
+                (spec.folder / name).mkdir(mode=0o700)
+            shutil.copytree(spec.content, spec.folder / "app")
+    except BaseException:
+        shutil.rmtree(spec.folder, ignore_errors=True)
+        raise
 
 
 async def _start_process(spec: WorkerSpec, address: Path, token: str) -> GuardedProcess:

@@ -17,6 +17,7 @@ from mien.api.inferencesh.receive import body_chunks, read_body
 from mien.api.inferencesh.schema import FILES_BODY
 from mien.api.inferencesh.shapes import file_shape
 from mien.errors import Forbidden, InvalidField, NotFound, RequestError, UnsupportedMediaType
+from mien.files.disk import disk_errors
 from mien.files.ranges import parse_range
 from mien.files.records import FileRecord, NewFile
 from mien.files.store import Content
@@ -161,7 +162,8 @@ async def _uploaded_form(asked: Caller) -> Response:
         request.headers, body_chunks(request, limit + FORM_ROOM), max_files=1, max_fields=16, max_part_size=BODY_BYTES
     )
     try:
-        form = await parser.parse()
+        with disk_errors():  # what is large goes through a temporary file
+            form = await parser.parse()
     except (MultiPartException, KeyError, ValueError) as error:
         raise RequestError(f"the form does not parse: {getattr(error, 'message', error)}") from None
     try:
