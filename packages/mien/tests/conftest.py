@@ -101,13 +101,14 @@ def wait_until_ready(server: ServerProcess) -> None:
 
 
 def launch(stack: ExitStack, folder: Path, options: list[str], settings: dict[str, Any], ready: bool) -> ServerProcess:
-    """Start a server that ends with the stack."""
+    """Start a server that ends with the stack. `program` among the settings: what Python runs instead of `-m mien`."""
+    program = settings.pop("program", ("-m", "mien"))
     data_dir = Path(settings.pop("data_dir", folder / "data"))
     port = free_port()
     log_path = folder / f"server-{port}.log"
     log = stack.enter_context(log_path.open("wb"))
     process = subprocess.Popen(
-        [sys.executable, "-m", "mien", "serve", "--port", str(port), *options],
+        [sys.executable, *program, "serve", "--port", str(port), *options],
         env=mien_environment(data_dir, settings), stdout=log, stderr=log,
     )  # fmt: skip
     url = f"http://127.0.0.1:{port}"

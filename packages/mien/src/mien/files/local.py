@@ -64,6 +64,7 @@ class LocalFileStore:
         self._clock = clock
         self._max_bytes = max_bytes
         self._keep_seconds = keep_seconds
+        self._since = clock()
         self._naming = asyncio.Lock()  # a blob gets its record, or loses its last one: never both at once
 
     async def start(self) -> None:
@@ -246,8 +247,12 @@ class LocalFileStore:
             return found
 
     async def expire(self, now: float, limit: int = 500) -> int:
+        empty = files.c.sha256.is_(None)
         late = sa.or_(
-            files.c.expires_at <= now, sa.and_(files.c.sha256.is_(None), files.c.created_at < now - _ABANDONED)
+            files.c.expires_at <= now,
+            sa.and_(empty, files.c.created_at < now - _ABANDONED),
+            # a task's file that a dead server was storing: nobody has its upload URL
+            sa.and_(empty, files.c.task_id.is_not(None), files.c.created_at < self._since),
         )
         statement = sa.select(files.c.id).where(late).limit(limit)
         ids = await self._database.read(lambda connection: connection.execute(statement).scalars().all())

@@ -277,6 +277,23 @@ async def test_purge_takes_what_expired_what_never_came_and_what_nobody_names(
     assert blobs(tmp_path) == []
 
 
+async def test_what_a_dead_server_was_storing_for_a_task_goes_and_what_a_client_may_still_send_stays(
+    tmp_path: Path, clock: Clock
+) -> None:
+    database = await Database.open(tmp_path / "t.db")
+    dead = LocalFileStore(tmp_path / "files", database, clock=clock)
+    of_task, of_client = await dead.create(NewFile(task_id="t1")), await dead.create(NewFile())
+    clock.now += 5
+    store = LocalFileStore(tmp_path / "files", database, clock=clock)
+    await store.start()
+    under_way = await store.create(NewFile(task_id="t1"))
+    assert await store.purge(clock.now) == 1
+    assert {record.id for record in (await store.find()).files} == {of_client.id, under_way.id}
+    with pytest.raises(NotFound):
+        await store.get(of_task.id)
+    await database.close()
+
+
 async def test_interrupted_uploads_are_removed_at_start(store: LocalFileStore, tmp_path: Path) -> None:
     (tmp_path / "files" / "uploads" / "left").write_bytes(b"x")
     await store.start()
