@@ -198,6 +198,45 @@ async def test_invalid_input_names_the_key(app_folder, start_worker):
     assert "the input is invalid" in failed.error
 
 
+async def test_an_error_in_a_validator_of_the_app_fails_its_run(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder("""
+        class Strict(BaseAppInput):
+            text: str = ""
+
+            def model_post_init(self, context):
+                if self.text:
+                    raise RuntimeError("not this one")
+
+        class App(BaseApp):
+            def run(self, app_input: Strict) -> AppOutput:
+                return AppOutput(text="fine")
+    """)
+    )
+    failed = await worker.run({"text": "a"})
+    assert isinstance(failed, Failed)
+    assert (failed.kind, "not this one" in failed.error) == ("app", True)
+    assert "inference.py" in failed.traceback
+    assert isinstance(await worker.run(run_id="r2"), Done)
+
+
+async def test_metadata_that_does_not_fit_fails_its_run(app_folder, start_worker):
+    worker = await start_worker(app_folder(ECHO))
+    failed = await worker.run(user_id=["nobody"])
+    assert isinstance(failed, Failed)
+    assert failed.kind == "input"
+    assert "the metadata is invalid: `user_id`" in failed.error
+    assert isinstance(await worker.run({"text": "a"}, run_id="r2"), Done)
+
+
+async def test_metadata_that_does_not_fit_fails_the_setup_and_is_no_crash(app_folder, start_worker):
+    worker = await start_worker(app_folder(ECHO), ready=False)
+    await worker.send(Setup(metadata={"user_id": ["nobody"]}))
+    fatal = (await worker.rest())[-1]
+    assert isinstance(fatal, Fatal)
+    assert (fatal.kind, "`user_id`" in fatal.error) == ("setup", True)
+
+
 async def test_a_generator_without_output_fails(app_folder, start_worker):
     worker = await start_worker(
         app_folder("""

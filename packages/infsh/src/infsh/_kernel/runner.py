@@ -99,7 +99,7 @@ class AppRunner:
         started = time.perf_counter()
         self._metadata = metadata
         active = ActiveRun(None, self._sink)
-        values = {"setup": None, "metadata": Metadata(**metadata).attached(active)}
+        values = {"setup": None, "metadata": _metadata(metadata, active, "setup")}
         with running(active):
             try:
                 values["setup"] = self._loaded.setup_value(setup)
@@ -189,13 +189,13 @@ class AppRunner:
         self, run: _Run, value: Any, on_output: OnOutput, name: str | None, metadata: dict[str, Any]
     ) -> Any:
         async with self._slots:
-            function = self._function(name)
-            argument = await self._input(function, value)
-            given = Metadata(**{**self._metadata, **metadata}).attached(run.active)
-            arguments = (argument, given) if function.takes_metadata else (argument,)
-            snapshots = _Snapshots(function, on_output, run.active.log)
-            run.started = True
-            with running(run.active), self._errors():
+            with running(run.active), self._errors():  # the app's own validators may raise anything, too
+                function = self._function(name)
+                argument = await self._input(function, value)
+                given = _metadata({**self._metadata, **metadata}, run.active, "input")
+                arguments = (argument, given) if function.takes_metadata else (argument,)
+                snapshots = _Snapshots(function, on_output, run.active.log)
+                run.started = True
                 return await self._output(run, getattr(self._app, function.name), arguments, snapshots)
 
     async def _output(
@@ -284,6 +284,8 @@ class AppRunner:
     def _errors(self) -> Iterator[None]:
         try:
             yield
+        except AppFailed:
+            raise
         except AppInvalid as error:
             raise AppFailed("output", str(error)) from error
         except MemoryError as error:
@@ -296,6 +298,13 @@ class AppRunner:
 
 
 _DRAINED = object()
+
+
+def _metadata(values: dict[str, Any], active: ActiveRun, kind: str) -> Metadata:
+    try:
+        return Metadata(**values).attached(active)
+    except ValidationError as error:  # some of it comes from whoever submitted the task
+        raise AppFailed(kind, traces.invalid("metadata", error)) from error
 
 
 async def _within(event: asyncio.Event, seconds: float) -> None:
