@@ -523,6 +523,33 @@ async def test_a_line_without_its_newline_is_kept_when_the_output_is_closed(app_
     assert worker.lines("stdout") == ["the last words"]
 
 
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+async def test_a_sigterm_after_the_apps_end_loses_no_line(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder("""
+        class App(BaseApp):
+            def run(self, app_input: AppInput):
+                os.write(1, b"x" * 99 + b"\\n" + (b"y" * 99 + b"\\n") * 20_000)
+                os._exit(7)
+    """)
+    )
+    pid = worker.got[0].pid
+    await worker.send(Run(run_id="r1"))
+    await asyncio.sleep(0.5)
+    drained = asyncio.create_task(worker.rest())
+    await asyncio.to_thread(wait_until_gone, pid)
+    worker.process.terminate()
+    messages = await drained
+    assert isinstance(messages[-1], Fatal)
+    assert len(worker.lines("stdout")) == 20_001
+
+
 async def test_a_flood_of_logs_is_complete_and_in_order(app_folder, start_worker):
     worker = await start_worker(
         app_folder("""

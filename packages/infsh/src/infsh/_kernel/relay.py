@@ -108,13 +108,18 @@ class _Relay:
         self._app.setblocking(False)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.signal(signal.SIGTERM, lambda *_: os.kill(self._pid, signal.SIGTERM))
+        signal.signal(signal.SIGTERM, self._pass_on)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         while (died := self._died()) is None:
             self._wait()
             self._kill_orphan()
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # there is nobody to pass it to, and last words to be sent
         self._finish(*died)
         return died[0]
+
+    def _pass_on(self, number: int, _: object) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(self._pid, number)
 
     # --- the loop
 
