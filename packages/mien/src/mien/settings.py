@@ -68,6 +68,7 @@ class PresetSource(PydanticBaseSettingsSource):
 
 
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
+KeepDays = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none_word)]
 OptionalName = Annotated[str | None, BeforeValidator(_none_word)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
@@ -211,6 +212,12 @@ class Settings(BaseSettings):
         default=3, ge=1, description="Crashes in a row from which on an app's workers are only started after a pause."
     )
 
+    environment_keep_days: KeepDays = Field(
+        default=30.0,
+        description="Environments that no deployed version asks for are removed so many days after their last use. "
+        "`none`: never.",
+    )
+
     # tasks
     task_queue: int = Field(default=10_000, ge=1, description="Queued tasks; over it 429.")
     task_input_bytes: int = Field(default=4 * MIB, gt=0, description="Largest input and setup of a task as JSON.")
@@ -233,15 +240,15 @@ class Settings(BaseSettings):
         default=None, gt=0, description="Longest run in seconds of tasks that do not say. None: no limit."
     )
     task_retries: int = Field(default=2, ge=0, description="New attempts after lost workers or a killed server.")
-    task_keep_days: float | None = Field(
-        default=7.0, gt=0, description="Ended tasks are removed after so many days. None: never."
+    task_keep_days: KeepDays = Field(
+        default=7.0, description="Ended tasks are removed after so many days. `none`: never."
     )
     webhook_tries: int = Field(default=8, ge=1, description="Tries for one webhook, over about two hours.")
 
     # files
     file_max_bytes: int = Field(default=1024 * MIB, gt=0, description="Largest uploaded file in bytes; over it 413.")
-    file_keep_days: float | None = Field(
-        default=None, gt=0, description="Files are removed so many days after their upload. None: never."
+    file_keep_days: KeepDays = Field(
+        default=None, description="Files are removed so many days after their upload. None: never."
     )
     file_url_seconds: float = Field(default=86400.0, gt=0, description="How long a signed URL of a file is valid.")
 

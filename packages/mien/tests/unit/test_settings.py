@@ -35,6 +35,9 @@ def test_the_defaults_are_safe() -> None:
         ("MIEN_STATUS_WORDS", "ok", "status_words", "ok"),
         ("MIEN_BATCH_WAIT_MS", "2.5", "batch_wait_ms", 2.5),
         ("MIEN_PORT", "", "port", None),
+        ("MIEN_TASK_KEEP_DAYS", "none", "task_keep_days", None),
+        ("MIEN_TASK_KEEP_DAYS", "0.5", "task_keep_days", 0.5),
+        ("MIEN_ENVIRONMENT_KEEP_DAYS", "None", "environment_keep_days", None),
     ],
 )
 def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, text: str, field: str, value: object) -> None:
@@ -47,7 +50,8 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, text: st
     [
         ("port", 65536), ("port", -1), ("max_body_bytes", 0), ("request_timeout", 0), ("queue_images", 0),
         ("default_threshold", 1.1), ("detection_size", 1), ("log_level", "loud"), ("status_words", "fine"),
-        ("threads", 0), ("lanes", 0), ("batch_wait_ms", -1), ("fetch_tries", 0),
+        ("threads", 0), ("task_keep_days", 0), ("environment_keep_days", -1),
+        ("lanes", 0), ("batch_wait_ms", -1), ("fetch_tries", 0),
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused(field: str, value: object) -> None:

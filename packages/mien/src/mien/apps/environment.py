@@ -13,19 +13,22 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import Distribution
 from pathlib import Path
+from typing import Self
 
 import msgspec
 import uv
 
-from mien.apps.locks import open_lock, try_lock
+from mien.apps.locks import open_lock, try_lock, try_share_lock
+from mien.apps.manifest import Variant
 from mien.apps.mirrors import uv_environment
 from mien.apps.process import GuardedProcess, ProcessLimits
+from mien.apps.record import Deployed
 from mien.apps.wheel import PACKAGES, kernel_id, kernel_wheel
 from mien.errors import EnvironmentFailed
 
@@ -53,6 +56,12 @@ class EnvironmentSpec:
     content: str = ""
     """The version of those files."""
 
+    @classmethod
+    def of(cls, deployed: Deployed, variant: Variant) -> Self:
+        """What a deployed version runs in."""
+        version = deployed.version
+        return cls(version.requirements, variant.python, deployed.content, version.version)
+
     @property
     def bare(self) -> bool:
         """Whether the app asks for nothing but the SDK."""
@@ -76,19 +85,43 @@ class Environment:
         """The search path for programs in it."""
         return f"{self.python.parent}{os.pathsep}{os.defpath}"
 
+    @property
+    def record(self) -> Path:
+        """Says how it was made, by its time when it was last used, and is locked by those who use it."""
+        return self.folder / RECORD
 
-class _Record(msgspec.Struct):
+    def hold(self) -> int | None:
+        """A descriptor: as long as any copy of it is open, nobody cleans the environment away. None: somebody has."""
+        try:
+            lock = os.open(self.record, os.O_RDONLY | os.O_CLOEXEC)  # the folder may be one that cannot be written
+        except FileNotFoundError:
+            return None
+        if try_share_lock(lock):
+            _mark_used(self)
+            return lock
+        os.close(lock)
+        return None
+
+
+class EnvironmentRecord(msgspec.Struct):
+    """What is kept about an environment, in itself."""
+
     requirements: str
     python: str
     created: datetime
     seconds: float
 
 
+def _mark_used(environment: Environment) -> None:
+    with contextlib.suppress(OSError):  # not there, or not ours to write: then not ours to clean either
+        os.utime(environment.record)
+
+
 class Environments:
     """All environments of this machine. Processes and tasks that ask at once wait for one build."""
 
     def __init__(self, root: Path, *, constraints: Path | None = None, memory: int = 8 * 1024**3) -> None:
-        self._root = root
+        self.root = root
         self._constraints = constraints
         self._limits = ProcessLimits(memory)
         self._builds: dict[str, _Build] = {}
@@ -103,6 +136,7 @@ class Environments:
         A caller that is cancelled leaves the build to the others; without others it ends.
         """
         key = self.key(spec)
+        self.mark_used([key])  # before looking: what was used just now is not cleaned away
         found = self._at(key)
         if found is not None:
             return found
@@ -123,12 +157,17 @@ class Environments:
             made_from += [[(d.metadata["Name"], d.version) for d in _sdk_distributions()]]
         return hashlib.sha256(msgspec.json.encode(made_from)).hexdigest()[:20]
 
+    def mark_used(self, keys: Iterable[str]) -> None:
+        """Those of them that are there are in use as of now."""
+        for key in keys:
+            _mark_used(Environment(key, self.root / key))
+
     def _at(self, key: str) -> Environment | None:
-        environment = Environment(key, self._root / key)
-        return environment if (environment.folder / RECORD).is_file() and environment.python.exists() else None
+        environment = Environment(key, self.root / key)
+        return environment if environment.record.is_file() and environment.python.exists() else None
 
     async def _build(self, key: str, spec: EnvironmentSpec, log: Log) -> Environment:
-        self._root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
         async with self._locked(key, log) as lock:
             found = self._at(key)
             if found is not None:
@@ -137,14 +176,14 @@ class Environments:
                 started = time.monotonic()
                 await self._fill(_Site(staged, spec.folder or staged.parent, log, lock), spec)
                 seconds = time.monotonic() - started
-                record = _Record(spec.requirements, spec.python or SERVER_PYTHON, datetime.now(UTC), seconds)
+                record = EnvironmentRecord(spec.requirements, spec.python or SERVER_PYTHON, datetime.now(UTC), seconds)
                 (staged / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
-                target = self._root / key
+                target = self.root / key
                 if target.exists():  # its interpreter is gone
                     await asyncio.to_thread(shutil.rmtree, target)
                 staged.rename(target)
                 log(f"environment {key} is ready after {seconds:.1f} s")
-        return Environment(key, self._root / key)
+        return Environment(key, self.root / key)
 
     async def _fill(self, site: "_Site", spec: EnvironmentSpec) -> None:
         site.log(f"making an environment with Python {spec.python or SERVER_PYTHON}")
@@ -156,7 +195,7 @@ class Environments:
         if spec.bare and all(_copyable(distribution) for distribution in distributions):
             site.log("no requirements: copying the SDK and what it needs from the server")
             await asyncio.to_thread(_copy_distributions, distributions, environment)
-            await asyncio.to_thread(_unpack, kernel_wheel(self._root / "wheels"), environment)
+            await asyncio.to_thread(_unpack, kernel_wheel(self.root / "wheels"), environment)
         else:
             await self._install(environment, spec, site)
         interpreter = str(environment.python)
@@ -164,7 +203,7 @@ class Environments:
         await self._run([interpreter, "-I", "-c", "import infsh._kernel.protocol"], site)
 
     async def _install(self, environment: Environment, spec: EnvironmentSpec, site: "_Site") -> None:
-        wheel = kernel_wheel(self._root / "wheels")
+        wheel = kernel_wheel(self.root / "wheels")
         build = environment.folder / "build"
         build.mkdir()
         requirements = (spec.folder or build) / "requirements.txt"
@@ -186,10 +225,11 @@ class Environments:
 
     async def _run(self, command: list[str], site: "_Site", *, check: bool = True) -> None:
         process = await GuardedProcess.start(
-            command, environment=_build_environment(), folder=site.cwd, limits=self._limits, merge=True, hold=site.lock
-        )
+            command, environment=_build_environment(), folder=site.cwd, limits=self._limits, merge=True,
+            hold=[site.lock],
+        )  # fmt: skip
         hide = [(f"{site.staged}{os.sep}", ""), (str(site.staged), "the environment")]
-        hide += [(f"{folder}{os.sep}", "") for folder in (site.cwd, self._root)]
+        hide += [(f"{folder}{os.sep}", "") for folder in (site.cwd, self.root)]
         lines: list[str] = []
         try:
             async for raw in process.stdout:
@@ -208,7 +248,7 @@ class Environments:
 
     @contextlib.asynccontextmanager
     async def _locked(self, key: str, log: Log) -> AsyncIterator[int]:
-        lock = open_lock(self._root / f"{key}.lock")
+        lock = open_lock(self.root / f"{key}.lock")
         told = False
         try:
             while not try_lock(lock):
@@ -216,7 +256,7 @@ class Environments:
                     log("another process builds this environment; waiting for it")
                 told = True
                 await asyncio.sleep(LOCK_POLL_SECONDS)
-            for leftover in self._root.glob(f"{STAGING}{key}-*"):
+            for leftover in self.root.glob(f"{STAGING}{key}-*"):
                 await asyncio.to_thread(shutil.rmtree, leftover, ignore_errors=True)
             yield lock
         finally:
@@ -224,7 +264,7 @@ class Environments:
 
     @contextlib.contextmanager
     def _staging(self, key: str) -> Iterator[Path]:
-        folder = Path(tempfile.mkdtemp(prefix=f"{STAGING}{key}-", dir=self._root))
+        folder = Path(tempfile.mkdtemp(prefix=f"{STAGING}{key}-", dir=self.root))
         folder.chmod(0o755)
         try:
             yield folder

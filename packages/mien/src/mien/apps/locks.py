@@ -19,6 +19,15 @@ def try_lock(descriptor: int) -> bool:
     return True
 
 
+def try_share_lock(descriptor: int) -> bool:
+    """Take the lock together with others who share it, unless somebody has it alone."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def share_lock(descriptor: int) -> None:
     """Take the lock together with others who share it."""
     fcntl.flock(descriptor, fcntl.LOCK_SH)

@@ -101,11 +101,11 @@ class GuardedProcess:
     @classmethod
     async def start(
         cls, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, limits: ProcessLimits,
-        merge: bool = False, hold: int | None = None,
+        merge: bool = False, hold: Sequence[int] = (),
     ) -> "GuardedProcess":  # fmt: skip
         """Start `command` (its first word a path) in `folder`, with exactly this environment.
 
-        `merge`: all output on stdout. `hold`: a descriptor that stays open until no process of the family is left.
+        `merge`: all output on stdout. `hold`: descriptors that stay open until no process of the family is left.
         """
         read, write = os.pipe()
         try:
@@ -113,7 +113,7 @@ class GuardedProcess:
             guardian = await asyncio.create_subprocess_exec(
                 sys.executable, "-I", "-S", str(GUARDIAN), str(write), stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-                pass_fds=(write,) if hold is None else (write, hold),
+                pass_fds=(write, *hold),
                 env={"LC_ALL": "C.UTF-8"}, cwd="/", start_new_session=True, limit=1024 * 1024,
             )  # fmt: skip
         finally:

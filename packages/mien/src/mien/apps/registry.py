@@ -84,6 +84,15 @@ class AppRegistry:
                 found.append(self.resolve(ref))
         return found
 
+    def everything(self) -> list[Deployed]:
+        """Every version of every app."""
+        found = []
+        for path in sorted(self._root.glob(f"*/*/{INDEX}")):
+            for version in _read_index(path.parent).versions:
+                with contextlib.suppress(AppUnknown):  # removed meanwhile
+                    found.append(self._read(path.parent / "versions" / version))
+        return found
+
     def versions(self, ref: AppRef) -> list[Deployed]:
         """Every version of the app, the oldest first. Raises AppUnknown."""
         self.resolve(AppRef(ref.namespace, ref.name))

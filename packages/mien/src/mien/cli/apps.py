@@ -1,13 +1,17 @@
 """`mien apps …`: the apps of the server whose data lies in MIEN_DATA_DIR or, with `--url`, of a running one."""
 
 import asyncio
+import time
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
+from mien.apps.cleaning import clean
 from mien.apps.deploy import Deployer
 from mien.apps.environment import Environments
 from mien.apps.record import AppVersion
@@ -16,9 +20,11 @@ from mien.apps.registry import AppRegistry
 from mien.cli.options import ApiKey
 from mien.cli.output import err, out
 from mien.cli.remote_apps import RemoteApps
+from mien.errors import RequestError
 from mien.settings import Settings
 
 apps = typer.Typer(no_args_is_help=True)
+DAY = 86400.0
 Server = Annotated[str, typer.Option(metavar="URL", help="A running server; default: the data folder of this machine.")]
 Reference = Annotated[str, typer.Argument(help="namespace/name, with @version where one is meant.")]
 
@@ -123,6 +129,31 @@ def remove(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None
     else:
         count = _registry(settings).remove(ref)
     err.print(f"removed {count} version{'s' if count > 1 else ''} of {ref.app}")
+
+
+@apps.command()
+def prune(
+    days: Annotated[
+        float | None, typer.Option(min=0, help="Days without use; default: MIEN_ENVIRONMENT_KEEP_DAYS.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+) -> None:
+    """Remove environments on this machine that no deployed version asks for and that nothing has used for long."""
+    settings = Settings()
+    wanted = settings.environment_keep_days if days is None else days
+    if wanted is None:
+        raise RequestError("MIEN_ENVIRONMENT_KEEP_DAYS says to keep environments for ever; give --days")
+    environments = Environments(settings.environments_dir, constraints=settings.app_constraints)
+    gone = clean(environments, _registry(settings), seconds=wanted * DAY, now=time.time(), dry=dry_run)
+    table = Table("environment", "last used", "MB", "requirements")
+    for found in gone:
+        used = datetime.fromtimestamp(found.used, UTC).strftime("%Y-%m-%d %H:%M")
+        table.add_row(found.key, used, f"{found.size / 1e6:.1f}", escape(" ".join(found.requirements.split())) or "-")
+    if gone:
+        out.print(table)
+    size = sum(found.size for found in gone) / 1e6
+    what = "would be removed" if dry_run else "removed"
+    err.print(f"{what}: {len(gone)} environment{'' if len(gone) == 1 else 's'}, {size:.1f} MB")
 
 
 def _show_remote(app: dict[str, Any]) -> None:

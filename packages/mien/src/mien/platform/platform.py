@@ -9,6 +9,7 @@ from typing import Self
 
 import structlog
 
+from mien.apps.cleaning import clean
 from mien.apps.deploy import Deployer
 from mien.apps.environment import Environments
 from mien.apps.registry import AppRegistry
@@ -47,6 +48,7 @@ Render = Callable[[Task, Links], bytes]
 DAY = 86400.0
 DEFAULT_PORT = 8080
 PURGE_SECONDS = 600.0
+CLEAN_SECONDS = 3600.0
 REFRESH_SECONDS = 3.0
 
 
@@ -62,6 +64,7 @@ class Platform:
     files: LocalFileStore
     links: Links
     apps: AppRegistry
+    environments: Environments
     deployer: Deployer
     pool: WorkerPool
     sessions: Sessions
@@ -132,10 +135,11 @@ class Platform:
         stack.push_async_callback(webhooks.close)
         services = AppServices(settings, apps, scheduler, feed, files, links)
         platform = cls(
-            settings, metrics, store, feed, scheduler, files, links, apps, Deployer(settings, apps, environments), pool,
-            sessions, InputChecks(), services, webhook_key, _builtin=builtin,
+            settings, metrics, store, feed, scheduler, files, links, apps, environments,
+            Deployer(settings, apps, environments), pool, sessions, InputChecks(), services, webhook_key,
+            _builtin=builtin,
         )  # fmt: skip
-        for work in (platform._keep_house(), platform._refresh_services()):
+        for work in (platform._keep_house(), platform._clean_environments(), platform._refresh_services()):
             loop = asyncio.create_task(work)
             stack.push_async_callback(_cancelled, loop)
         return platform
@@ -172,6 +176,18 @@ class Platform:
             except MienError as error:
                 log.error("old files could not be removed", error=error.message)
             await asyncio.sleep(PURGE_SECONDS)
+
+    async def _clean_environments(self) -> None:
+        days = self.settings.environment_keep_days
+        while days is not None:
+            try:
+                for gone in await asyncio.to_thread(
+                    clean, self.environments, self.apps, seconds=days * DAY, now=wall_clock()
+                ):
+                    log.info("an environment that nothing uses was removed", environment=gone.key, bytes=gone.size)
+            except (MienError, OSError) as error:
+                log.error("unused environments could not be removed", error=str(error))
+            await asyncio.sleep(CLEAN_SECONDS)
 
     async def _refresh_services(self) -> None:
         """Apps may be deployed by a command beside this server."""

@@ -270,7 +270,7 @@ class WorkerPool:
         key = (version.version, job.variant)
         environment = self._made.get(key)
         if environment is None or not environment.python.exists():
-            environment = await self._environments.ensure(environment_spec(job.deployed, variant), listener.log)
+            environment = await self._environments.ensure(EnvironmentSpec.of(job.deployed, variant), listener.log)
             self._made[key] = environment
         return environment
 
@@ -388,12 +388,6 @@ class WorkerPool:
         while self._leaving:
             await asyncio.wait(set(self._leaving))
         await asyncio.to_thread(self._household.close)
-
-
-def environment_spec(deployed: Deployed, variant: Variant) -> EnvironmentSpec:
-    """What the version's environment is made from."""
-    version = deployed.version
-    return EnvironmentSpec(version.requirements, variant.python, deployed.content, version.version)
 
 
 def need_of(deployed: Deployed, variant: str, settings: Settings) -> Need:

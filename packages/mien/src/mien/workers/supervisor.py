@@ -346,11 +346,18 @@ async def _start_process(spec: WorkerSpec, address: Path, token: str) -> Guarded
         protocol.APP_VARIABLE: str(spec.folder / "app"),
         "VIRTUAL_ENV": str(spec.environment.folder),
     }
-    return await GuardedProcess.start(
-        [str(spec.environment.python), "-m", "infsh._kernel", "serve"],
-        environment=clean_environment(spec.folder / "home", spec.environment.path, variables),
-        folder=spec.folder / "app", limits=spec.limits, hold=spec.family,
-    )  # fmt: skip
+    environment = spec.environment.hold()
+    if environment is None:
+        raise WorkerGone("the app's environment was removed while the worker started")
+    try:
+        return await GuardedProcess.start(
+            [str(spec.environment.python), "-m", "infsh._kernel", "serve"],
+            environment=clean_environment(spec.folder / "home", spec.environment.path, variables),
+            folder=spec.folder / "app", limits=spec.limits,
+            hold=[environment] if spec.family is None else [environment, spec.family],
+        )  # fmt: skip
+    finally:
+        os.close(environment)
 
 
 def _greeter(reached: "asyncio.Future[protocol.AsyncChannel]", spill: Path) -> Any:
