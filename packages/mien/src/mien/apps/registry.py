@@ -88,9 +88,10 @@ class AppRegistry:
         """Every version of every app."""
         found = []
         for path in sorted(self._root.glob(f"*/*/{INDEX}")):
-            for version in _read_index(path.parent).versions:
+            index = _read_index(path.parent)
+            for version in index.versions:
                 with contextlib.suppress(AppUnknown):  # removed meanwhile
-                    found.append(self._read(path.parent / "versions" / version))
+                    found.append(self._read(path.parent / "versions" / version, index))
         return found
 
     def versions(self, ref: AppRef) -> list[Deployed]:
