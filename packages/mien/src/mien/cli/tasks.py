@@ -58,7 +58,20 @@ def list_tasks(
 ) -> None:  # fmt: skip
     """List tasks, newest first."""
     with task_client(url, api_key) as client:
-        show(list(client.tasks.list(status=status, app=app, limit=limit)), output, tasks_table)
+        show(_listed(client, limit, status=status, app=app), output, tasks_table)
+
+
+def _listed(client: Inference, limit: int, **filters: Any) -> list[dict[str, Any]]:
+    """So many tasks: a page ends early where tasks are large."""
+    found: list[dict[str, Any]] = []
+    cursor = None
+    while len(found) < limit:
+        page = client.tasks.list(limit=limit - len(found), cursor=cursor, **filters)
+        found += page
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    return found
 
 
 @tasks.command("show")

@@ -75,8 +75,13 @@ class TaskStore(Protocol):
     async def logs(self, task_id: str, after: int = 0, limit: int = 1000) -> tuple[LogLine, ...]:
         """Log lines with numbers greater than `after`, in order."""
 
-    async def find(self, which: Filter, *, cursor: str | None = None, limit: int = 50) -> Page:
-        """Tasks newest first. Paging by cursor skips and repeats nothing while tasks come and go."""
+    async def find(
+        self, which: Filter, *, cursor: str | None = None, limit: int = 50, max_chars: int | None = None
+    ) -> Page:
+        """Tasks newest first. Paging by cursor skips and repeats nothing while tasks come and go.
+
+        A page ends before the task with which its JSON would pass `max_chars`, but has at least one.
+        """
 
     async def cancel(self, task_id: str) -> Task:
         """CANCELLED at once if queued, flagged if running, unchanged if it has ended."""

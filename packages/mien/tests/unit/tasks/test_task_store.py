@@ -202,6 +202,22 @@ async def test_lists_filter_and_page_without_gaps(store: Any, submission: Any) -
         await store.find(Filter(), cursor="1; DROP TABLE tasks")
 
 
+async def test_a_page_of_large_tasks_ends_early_and_the_next_goes_on(store: Any, submission: Any) -> None:
+    sizes = [10, 30_000, 10, 10, 30_000, 200_000, 10, 60_000]
+    tasks = [(await store.submit(submission(input="x" * size)))[0] for size in sizes]
+    pages, cursor = [], None
+    while True:
+        page = await store.find(Filter(), cursor=cursor, limit=5, max_chars=100_000)
+        pages.append([len(task.input) for task in page.tasks])
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert pages == [[60_000, 10], [200_000], [30_000, 10, 10, 30_000, 10]]
+    whole = await store.find(Filter(), limit=8)
+    assert [task.id for task in whole.tasks] == [task.id for task in reversed(tasks)]
+    assert whole.cursor is None
+
+
 async def test_deleting_and_purging(store: Any, submission: Any, clock: Any) -> None:
     attempt = await claimed(store, submission)
     with pytest.raises(Conflict):

@@ -26,6 +26,8 @@ from mien.tasks.store import Filter
 router = APIRouter(route_class=DoorRoute, tags=["Tasks"])
 BODY_ROOM = 1024 * 1024
 MOST_LISTED = 200
+PAGE_CHARS = 4 * 1024 * 1024
+"""Where a page of tasks ends early: 200 tasks of 20 MiB each would be 4 GiB, several times over."""
 WAIT_SECONDS = 25.0
 
 
@@ -158,7 +160,7 @@ async def _listed(asked: Caller, given: dict[str, Any]) -> Response:
         created_after=_moment("created_after", given), created_before=_moment("created_before", given),
     )  # fmt: skip
     limit = _number("limit", given.get("limit"), 1, MOST_LISTED, 50)
-    page = await asked.platform.store.find(which, cursor=_text(given.get("cursor")), limit=limit)
+    page = await asked.platform.store.find(which, cursor=_text(given.get("cursor")), limit=limit, max_chars=PAGE_CHARS)
     items = [_shown(asked, task) for task in page.tasks]
     return asked.answer({"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None})
 

@@ -60,6 +60,11 @@ def task_of(row: Any) -> Task:
     return Task(short_id=fields["id"][-8:], **{name: fields[name] for name in _FIELDS})
 
 
+def chars_of(row: Any) -> int:
+    """How long the texts of a task's row are together, JSON included."""
+    return sum(len(value) for value in row if isinstance(value, str))
+
+
 def candidate_of(row: Any) -> Candidate:
     return Candidate(**row._mapping)
 

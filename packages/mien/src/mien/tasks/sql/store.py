@@ -18,6 +18,7 @@ from mien.tasks.sql.rows import (
     TASK_COLUMNS,
     candidate_of,
     changed_row,
+    chars_of,
     full_row,
     log_line_of,
     task_of,
@@ -28,6 +29,7 @@ from mien.tasks.store import Change, Delivery, Filter, Listener, Page
 _waiting = tasks.c.status.in_(sorted(WAITING))
 _held = tasks.c.status.in_(sorted(HELD))
 _by_id = sa.select(*TASK_COLUMNS).where(tasks.c.id == sa.bindparam("task_id"))
+_by_seq = sa.select(*TASK_COLUMNS).where(tasks.c.seq == sa.bindparam("seq"))
 _locked_by_id = _by_id.with_for_update()
 _by_key = sa.select(*TASK_COLUMNS, tasks.c.fingerprint).where(
     tasks.c.owner == sa.bindparam("by_owner"), tasks.c.idempotency_key == sa.bindparam("by_key")
@@ -101,17 +103,28 @@ class SqlTaskStore:
 
         return await self._database.read(read)
 
-    async def find(self, which: Filter, *, cursor: str | None = None, limit: int = 50) -> Page:
+    async def find(
+        self, which: Filter, *, cursor: str | None = None, limit: int = 50, max_chars: int | None = None
+    ) -> Page:
         wanted = _conditions(which)
         if cursor is not None:
             if not cursor.isdecimal() or len(cursor) > 18:
                 raise RequestError("the cursor is none that this server gave out")
             wanted.append(tasks.c.seq < int(cursor))
-        statement = sa.select(*TASK_COLUMNS).where(*wanted).order_by(tasks.c.seq.desc()).limit(limit + 1)
+        statement = sa.select(tasks.c.seq).where(*wanted).order_by(tasks.c.seq.desc()).limit(limit + 1)
 
         def read(connection: sa.Connection) -> Page:
-            found = tuple(task_of(row) for row in connection.execute(statement))
-            return Page(found[:limit], str(found[limit - 1].seq) if len(found) > limit else None)
+            seqs = connection.execute(statement).scalars().all()
+            found: list[Task] = []
+            room = max_chars
+            for seq in seqs[:limit]:  # one by one: what does not fit is not even read
+                row = connection.execute(_by_seq, {"seq": seq}).one()
+                if room is not None:
+                    room -= chars_of(row)
+                    if found and room < 0:
+                        break
+                found.append(task_of(row))
+            return Page(tuple(found), str(found[-1].seq) if len(found) < len(seqs) else None)
 
         return await self._database.read(read)
 
