@@ -208,11 +208,12 @@ def guard(config: dict[str, Any]) -> None:
     status, reason, peak = None, "", 0
     while status is None and not reason:
         ready, _, _ = select.select([0, wake], [], [], config["interval"])
-        if 0 in ready:
-            reason = "told" if os.read(0, 1) else "orphaned"
         if wake in ready:
             os.read(wake, 4096)
+        if ready:
             status, _ = reap(worker, None)
+        if 0 in ready and status is None:  # else it had ended by itself, and how is what is told
+            reason = "told" if os.read(0, 1) else "orphaned"
         if LINUX and status is None and not reason:
             members = family()
             used = memory(members, worker)

@@ -84,7 +84,9 @@ class PoolExecutor:
             await asyncio.wait({work})
         except asyncio.CancelledError:
             work.cancel()
-            await asyncio.wait({work})
+            while not work.done():  # also when it is cancelled again: until then the worker lives
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({work})
             raise
         finally:
             del self._running[attempt.id]

@@ -12,7 +12,7 @@ from mien.apps.environment import Environment, Environments, EnvironmentSpec
 from mien.apps.manifest import Variant
 from mien.apps.process import ProcessLimits
 from mien.apps.record import Deployed
-from mien.errors import InvalidField, NoResources, Unavailable
+from mien.errors import InvalidField, MienError, NoResources, Unavailable
 from mien.settings import Settings
 from mien.workers.crashes import CrashBreaker
 from mien.workers.household import Household
@@ -73,7 +73,9 @@ class Place:
     ready: bool = False
     leaving: bool = False
     victims: "list[Place]" = field(default_factory=list)
-    """Workers that have to be gone before this one starts."""
+    """Workers that have to be gone before this one starts; forgotten then."""
+    rising: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while a worker is brought up: several runs may have been reserved when the one before died."""
 
     @property
     def free(self) -> bool:
@@ -174,8 +176,24 @@ class WorkerPool:
         place.load -= 1
         place.used = time.monotonic()
         if place.load == 0 and not place.ready:
-            self._drop(place)
+            self._vacate(place)
         self._on_room()
+
+    def _vacate(self, place: Place) -> None:
+        """Give up a place that has no worker yet: its room is free once those that had it before are gone."""
+        left = [found for victim in place.victims if (found := victim.worker) is not None and not found.gone.is_set()]
+        if not left:
+            self._drop(place)
+            return
+        place.leaving = True
+
+        async def wait() -> None:
+            for worker in left:
+                await worker.gone.wait()
+            self._drop(place)
+            self._on_room()
+
+        self._keep(wait())
 
     def _victims(self, key: WorkerKey, need: Need) -> list[Place] | None:
         """The idle workers that must go for one more; None if even that is not enough.
@@ -200,12 +218,14 @@ class WorkerPool:
         dead. If the caller is cancelled, the worker is killed.
         """
         try:
-            if not place.ready:
-                await self._bring_up(place, job, listener)
-            worker = place.worker
+            async with place.rising:
+                if not place.ready:
+                    await self._bring_up(place, job, listener)
+                worker = place.worker
             assert worker is not None  # noqa: S101 - ready
-            value = await prepare(worker)
-            return await finish(worker, await self._run(place, worker, job, value, listener))
+            value = await _with_files(worker, prepare(worker))
+            output = await self._run(place, worker, job, value, listener)
+            return await _with_files(worker, finish(worker, output))
         finally:
             if place.worker is not None and place.worker.gone.is_set():
                 self._gone(place)
@@ -219,19 +239,17 @@ class WorkerPool:
         except (AppError, RunCancelled):
             self._breaker.worked(job.deployed)
             raise
-        except WorkerGone as gone:
-            if not gone.told:
-                self._breaker.crashed(job.deployed, gone.reason)
+        except WorkerGone:
             raise
         except BaseException:
-            worker.kill()
-            await worker.gone.wait()
+            await worker.put_down()
             raise
         self._breaker.worked(job.deployed)
         return output
 
     async def _bring_up(self, place: Place, job: Job, listener: PoolListener) -> None:
         version = job.deployed.version
+        place.leaving = False  # it was, if its worker died after the reservation
         self._breaker.check(job.deployed)
         variant = version.manifest.variant(job.variant)
         if variant is None:
@@ -241,6 +259,7 @@ class WorkerPool:
         for victim in place.victims:
             if victim.worker is not None:
                 await victim.worker.gone.wait()
+        place.victims.clear()
         environment = await self._environment(job, variant, listener)
         listener.stage(Stage.STARTING)
         spec = WorkerSpec(
@@ -255,8 +274,7 @@ class WorkerPool:
             try:
                 await worker.setup(job.setup, job.metadata, listener)
             except BaseException:
-                worker.kill()
-                await worker.gone.wait()
+                await worker.put_down()
                 raise
         except WorkerGone as gone:
             if not gone.told:
@@ -290,13 +308,13 @@ class WorkerPool:
     # --- leaving
 
     def _watch(self, place: Place, worker: Worker, deployed: Deployed) -> None:
-        """Notice a worker that dies while it is idle."""
+        """Notice the worker's end, also while it is idle. A crash counts once, however many runs it took along."""
 
         async def watch() -> None:
             await worker.gone.wait()
-            if place in self._places:
-                if not place.leaving and place.load == 0 and worker.why is not None and not worker.why.told:
-                    self._breaker.crashed(deployed, worker.why.reason)
+            if worker.why is not None and not worker.why.told:
+                self._breaker.crashed(deployed, worker.why.reason)
+            if place in self._places and place.worker is worker:
                 self._gone(place)
                 self._on_room()
 
@@ -388,6 +406,18 @@ class WorkerPool:
         while self._leaving:
             await asyncio.wait(set(self._leaving))
         await asyncio.to_thread(self._household.close)
+
+
+async def _with_files(worker: Worker, work: Awaitable[Any]) -> Any:
+    """What `work` makes of files in the worker's folder. If it fails because they went away with the worker, that is
+    told as the worker's end."""
+    try:
+        return await work
+    except (AppError, MienError, OSError):
+        if not worker.ended:
+            raise
+        await worker.gone.wait()
+        raise worker.why or WorkerGone("the worker is gone") from None
 
 
 def need_of(deployed: Deployed, variant: str, settings: Settings) -> Need:

@@ -82,8 +82,7 @@ class Worker:
                 try:
                     await worker._open(reached, token)
                 except BaseException:
-                    worker.kill()
-                    await worker.gone.wait()
+                    await worker.put_down()
                     raise
             finally:
                 door.close()
@@ -113,17 +112,28 @@ class Worker:
                 run.ended.exception()  # seen, also if the run could not even be sent
 
     def cancel(self, run_id: str, grace: float) -> None:
-        """Ask the app to end the run; when `grace` seconds are over, end the process. At once if `grace` is 0."""
+        """Ask the app to end the run; when `grace` seconds are over, end the process. At once if `grace` is 0. A run
+        that has ended is left alone, and with it the worker, which may have the next one already."""
         run = self._runs.get(run_id)
-        if run is None or grace <= 0:
-            self.kill()
+        if run is None or run.ended.done():
             return
-        self._spawn(self._cancel(run_id, run, grace))
+        if grace > 0:
+            self._spawn(self._cancel(run_id, run, grace))
+        else:
+            self.kill()
 
     def kill(self) -> None:
         """End every process of the worker, now."""
         self._told = True
         self._process.kill()
+
+    async def put_down(self) -> None:
+        """Kill it and return when nothing of it is left, however often the caller is cancelled meanwhile."""
+        self.kill()
+        gone = asyncio.ensure_future(self.gone.wait())
+        while not gone.done():
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({gone})
 
     async def end(self, seconds: float) -> None:
         """Let the app unload itself, for at most that long, then kill it. Returns when nothing is left."""
@@ -140,6 +150,11 @@ class Worker:
         """The process that runs the app."""
         return self._app_pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether its processes are dead; `gone` follows when its files are removed, too."""
+        return self._process.ended
+
     async def _open(self, reached: "asyncio.Future[protocol.AsyncChannel]", token: str) -> None:
         died: asyncio.Future[Any] = asyncio.ensure_future(self.gone.wait())
         try:
@@ -155,6 +170,8 @@ class Worker:
         if hello.version != protocol.VERSION:
             raise WorkerGone(f"the worker speaks version {hello.version} of the protocol, not {protocol.VERSION}")
         self._app_pid = hello.pid
+        if self.gone.is_set():  # before anybody waited for its start
+            raise self._ended_while("starting", self.spec.start_seconds)
         self._starting = asyncio.get_running_loop().create_future()
         self._spawn(self._listen(self._channel))
         loaded = await self._await_start(self.spec.start_seconds, "its import")
