@@ -19,7 +19,7 @@ from mien.engine.plan import Plan, choose_plan, thread_budget
 from mien.engine.pool import WorkerPool
 from mien.engine.session import Feed
 from mien.engine.tune import recall, record_path
-from mien.errors import ModelError
+from mien.errors import MienError, ModelError
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
 from mien.nodes.pool import NodePool
@@ -33,6 +33,7 @@ from mien.services.registry import ServiceRegistry
 from mien.services.sources import RawBytes, SourceReader
 from mien.services.text_model import STEP, TextModel, WordPieces, feed
 from mien.settings import Settings
+from mien.vision.align import ARCFACE_SIZE
 from mien.vision.attributes import build_attribute_reader
 from mien.vision.detectors import build_detector
 from mien.vision.imagenet import SIDE
@@ -46,6 +47,7 @@ TEXT_SHAPE = (3, 2 * STEP)  # a usual sentence: what models of texts are warmed 
 SELF_CHECK_FRESH = 1.0
 OCR_READERS = 4  # at most: each has a copy of its models
 IMAGE_LABELS = "imagenet_labels"
+TRY_OUT_SIDE = 64
 PORTRAIT = (4, 5)  # the width : height that detectors are warmed with
 
 
@@ -247,7 +249,7 @@ def _face_pipeline(settings: Settings, loader: _Loader) -> FacePipeline:
     detector = build_detector(detector_manifest)
     second_look = settings.refine and detector_manifest.family == "yunet"
     age_gender = [name for name in dict.fromkeys((settings.age_model, settings.gender_model)) if name]
-    return FacePipeline(
+    pipeline = FacePipeline(
         detector=detector,
         nms=0.4 if detector_manifest.nms_threshold is None else detector_manifest.nms_threshold,
         detection=loader.load(settings.detector, detection_shape(settings.detection_size), stage=0),
@@ -263,6 +265,26 @@ def _face_pipeline(settings: Settings, loader: _Loader) -> FacePipeline:
         first_side=settings.detection_size,
         max_faces=settings.max_faces,
     )
+    _try_out(pipeline, recogniser_manifest)
+    return pipeline
+
+
+def _try_out(pipeline: FacePipeline, recogniser: Manifest) -> None:
+    """Black pictures through every stage: a file that is not what its manifest says is found now, not by a user."""
+    options = FaceOptions(threshold=0.5, attributes=True, masks=True)
+    try:
+        pipeline.analyse(np.zeros((TRY_OUT_SIDE, TRY_OUT_SIDE, 3), np.uint8), options, Call())
+        (face,) = pipeline.embed_crop(np.zeros((ARCFACE_SIZE, ARCFACE_SIZE, 3), np.uint8), options, Call()).faces
+    except MienError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the face models do not answer as their manifests say: {error}") from error
+    expected, got = recogniser.embedding_dim, 0 if face.vector is None else len(face.vector)
+    if expected is not None and got != expected:
+        raise ModelError(
+            f"{recogniser.name}: the file answers with {got} numbers per face; "
+            f"its manifest says embedding_dim = {expected}"
+        )
 
 
 def _trait(loader: _Loader, name: str) -> Trait:

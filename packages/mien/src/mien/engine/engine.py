@@ -12,6 +12,7 @@ from mien.engine.batcher import Batcher, Input, Lanes, Observer
 from mien.engine.call import Call
 from mien.engine.plan import Plan
 from mien.engine.session import Feed, Session
+from mien.errors import ModelError
 
 WARM_UP_TIMEOUT = 600.0  # seconds: TensorRT builds its engine in the first run
 
@@ -61,8 +62,13 @@ class Engine:
         # One-thread runs happen in the caller's thread, so that one session serves all lanes with one copy of weights.
         count = 1 if plan.lane_threads == 1 else plan.lanes
         sessions = [Session(path, threads=plan.lane_threads, providers=self.providers, feed=feed) for _ in range(count)]
-        for session in sessions:
-            outputs = session.run(np.zeros((1, *warm_up), dtype))
+        try:
+            for session in sessions:
+                outputs = session.run(np.zeros((1, *warm_up), dtype))
+        except Exception as error:
+            shape = " x ".join(str(side) for side in warm_up)
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{name}: the file does not run on an input of {shape}: {reason}") from error
         stacked = sessions[0].batchable and all(len(output) == 1 for output in outputs)
         runners = [session.run for session in sessions] * (plan.lanes // count)
         lanes = Lanes(name, runners, threads=plan.lane_threads, max_batch=plan.max_batch, stage=stage, stacked=stacked)
