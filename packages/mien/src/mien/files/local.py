@@ -84,12 +84,13 @@ class LocalFileStore:
         if new.size is not None and new.size > self._max_bytes:
             raise self._too_large()
         now = self._clock()
+        keep = min((seconds for seconds in (new.keep_seconds, self._keep_seconds) if seconds is not None), default=None)
         record = FileRecord(
             id=_new_id(), created_at=now, updated_at=now, owner=new.owner, filename=safe_name(new.filename),
             path=None if new.path is None else new.path[:1000].encode("utf-8", "replace").decode().replace("\0", ""),
             content_type=_media_type(new.content_type) or DEFAULT, declared_type=_media_type(new.content_type),
             declared_size=new.size, size=None, sha256=None, public=new.public, task_id=new.task_id,
-            expires_at=None if self._keep_seconds is None else now + self._keep_seconds,
+            expires_at=None if keep is None else now + keep,
         )  # fmt: skip
         await self._database.write(lambda connection: connection.execute(sa.insert(files), asdict(record)) and None)
         return record

@@ -49,6 +49,8 @@ class NewFile(msgspec.Struct, frozen=True, kw_only=True):
     public: bool = False
     owner: str = ""
     task_id: str | None = None
+    keep_seconds: float | None = None
+    """Removed after this time, where the store does not remove it earlier; None: as the store does."""
 
 
 def safe_name(name: str | None) -> str:

@@ -24,6 +24,8 @@ from mien.tasks.status import Status
 JSON = "application/json"
 ANYTHING = ("image/*", "audio/*", "video/*", "text/plain", JSON, "application/octet-stream")
 _NO_TASK = ""
+PAYLOAD_SECONDS = 86400.0
+"""How long a payload is kept that nobody came to remove: its server was killed, and another one runs its task."""
 
 
 class AppServices:
@@ -133,7 +135,7 @@ class AppService:
             for file_id in stored:
                 await self._parts.files.delete(file_id)
         except MienError:
-            return  # the server stops; the file goes with the others that have no task
+            return  # the server stops; the file expires
 
     async def _input(
         self, schema: FunctionSchema, item: Item, metadata: Mapping[str, str], stored: list[str]
@@ -166,7 +168,8 @@ class AppService:
             yield item.data
 
         suffix = item.mime.partition("/")[2].partition("+")[0]
-        record = await self._parts.files.create(NewFile(filename=f"payload.{suffix}", content_type=item.mime))
+        new = NewFile(filename=f"payload.{suffix}", content_type=item.mime, keep_seconds=PAYLOAD_SECONDS)
+        record = await self._parts.files.create(new)
         stored.append(record.id)
         return inside(await self._parts.files.write(record.id, chunks()))
 

@@ -64,7 +64,7 @@ class TaskStore(Protocol):
 
     async def submit(self, submission: Submission) -> tuple[Task, bool]:
         """The queued task and True; or, with an idempotency key that this owner has used for the same body, the task
-        of then and False. Raises IdempotencyConflict for another body."""
+        of then and False. Raises IdempotencyConflict for another body, InvalidField for a file that is gone."""
 
     async def replayed(self, submission: Submission) -> Task | None:
         """The task that `submit` would return without making one. Raises IdempotencyConflict as `submit` does."""

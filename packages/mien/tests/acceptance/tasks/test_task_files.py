@@ -1,9 +1,12 @@
 """Files through HTTP: both ways of uploading, signed URLs, ranges, limits, and files of tasks."""
 
+import base64
 import contextlib
 import os
 import re
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -162,6 +165,42 @@ def test_an_app_reads_and_writes_files_of_the_server(door: Any) -> None:
     for task in (ended, chained):
         assert httpx2.get(task["output"]["file"], trust_env=False).status_code == 404
     assert httpx2.get(record["uri"], trust_env=False).content == content  # what was uploaded is its owner's
+
+
+def test_the_payload_of_a_service_is_kept_for_its_task_alone(door: Any) -> None:
+    door.deploy("reader", READER, manifest="service: reading\n")
+    body = {"service": "reading", "payload": base64.b64encode(b"\x00bytes").decode(), "metadata": {"seconds": "1.5"}}
+
+    def payloads() -> list[dict[str, Any]]:
+        return [file for file in door.client.get("/files").json()["data"]["items"] if "payload" in file["filename"]]
+
+    with ThreadPoolExecutor(1) as others, httpx2.Client(base_url=door.url, timeout=60, trust_env=False) as client:
+        answer = others.submit(client.post, "/v1/infer?decode=1", json=body)
+        while not (found := payloads()) and not answer.done():
+            time.sleep(0.02)
+        assert [file["expires_at"] is not None for file in found] == [True]  # also if nobody comes to remove it
+        assert answer.result().json()["data"]["result_json"]["size"] == 6
+    assert payloads() == []
+
+
+READER = """
+import asyncio
+from pathlib import Path
+
+from infsh import BaseApp, BaseAppInput, BaseAppOutput, File
+
+class AppInput(BaseAppInput):
+    document: File
+    seconds: float = 0
+
+class AppOutput(BaseAppOutput):
+    size: int
+
+class App(BaseApp):
+    async def run(self, given: AppInput) -> AppOutput:
+        await asyncio.sleep(given.seconds)
+        return AppOutput(size=Path(given.document.path).stat().st_size)
+"""
 
 
 def test_a_file_that_is_not_there_is_said_before_the_task(door: Any) -> None:

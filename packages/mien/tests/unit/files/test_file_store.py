@@ -294,6 +294,24 @@ async def test_what_a_dead_server_was_storing_for_a_task_goes_and_what_a_client_
     await database.close()
 
 
+async def test_a_file_that_is_to_be_kept_for_less_goes_earlier_and_is_unknown_from_then_on(
+    store: LocalFileStore, clock: Clock
+) -> None:
+    short, usual, long = [await store.create(NewFile(keep_seconds=seconds)) for seconds in (10.0, None, 5000.0)]
+    assert [record.expires_at for record in (short, usual, long)] == [
+        clock.now + 10,
+        clock.now + 1000,
+        clock.now + 1000,
+    ]
+    await store.write(short.id, chunks(b"short"))
+    clock.now += 10
+    for call in (store.get, store.open, store.local_path):
+        with pytest.raises(NotFound):
+            await call(short.id)
+    assert {record.id for record in (await store.find()).files} == {usual.id, long.id}
+    assert await store.expire(clock.now) == 1
+
+
 async def test_interrupted_uploads_are_removed_at_start(store: LocalFileStore, tmp_path: Path) -> None:
     (tmp_path / "files" / "uploads" / "left").write_bytes(b"x")
     await store.start()

@@ -16,13 +16,14 @@ from mien.database.database import Database
 from mien.database.dialect import writer_engine
 from mien.database.migrate import migrate
 from mien.database.schema import files as file_table
-from mien.errors import NotFound
+from mien.errors import InvalidField, NotFound
 from mien.files.local import LocalFileStore
 from mien.files.records import FileRecord, NewFile
 from mien.tasks.machine import Outcome
 from mien.tasks.records import Submission
 from mien.tasks.sql.store import SqlTaskStore
 from mien.tasks.status import Status
+from mien.tasks.store import Filter
 
 HOUR = 3600.0
 
@@ -136,6 +137,25 @@ async def test_tasks_that_were_given_each_others_files_go_together(house: House)
     assert house.contents() == []
     with pytest.raises(NotFound):
         await house.tasks.get(first)
+
+
+async def test_a_task_is_not_accepted_for_a_file_that_went_before_it(house: House) -> None:
+    maker, (made,) = await house.ended(made=(b"made",))
+    _, late = await asyncio.gather(house.tasks.delete(maker), house.task(made), return_exceptions=True)
+    assert isinstance(late, InvalidField)
+    assert made.id in late.message
+    assert (await house.tasks.find(Filter())).tasks == ()
+    maker, (made,) = await house.ended(made=(b"made",))
+    early, _ = await asyncio.gather(house.task(made), house.tasks.delete(maker))
+    assert await house.there(made)
+    assert [task.id for task in (await house.tasks.find(Filter())).tasks] == [early]
+
+
+async def test_a_task_may_be_given_any_number_of_files(house: House) -> None:
+    many = [f"mien-file://{number:026d}/x" for number in range(40_000)]
+    task, _ = await house.tasks.submit(Submission(app="test/app", input=many))
+    await house.end(task.id)
+    await house.tasks.delete(task.id)
 
 
 async def test_uploads_are_their_owners(house: House) -> None:

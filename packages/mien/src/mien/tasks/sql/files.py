@@ -6,15 +6,23 @@ from typing import Any
 import sqlalchemy as sa
 
 from mien.database.schema import files, task_inputs, tasks
+from mien.errors import InvalidField
 from mien.files.names import files_named
 
 
-def record_inputs(connection: sa.Connection, seq: int, row: Mapping[str, Any]) -> None:
-    """Remember the files that the new task's row names."""
+def record_inputs(connection: sa.Connection, seq: int, row: Mapping[str, Any], now: float) -> None:
+    """Remember the files that the new task's row names: from now on they stay for it.
+
+    Raises InvalidField for one that expired since the door looked, as its last task was deleted in between.
+    """
     named = files_named(row["input"]) | files_named(row["setup"])
-    if named:
-        given = [{"task_seq": seq, "file_id": file_id} for file_id in sorted(named)]
-        connection.execute(sa.insert(task_inputs), given)
+    if not named:
+        return
+    connection.execute(sa.insert(task_inputs), [{"task_seq": seq, "file_id": file_id} for file_id in sorted(named)])
+    theirs = sa.select(files.c.id).join(task_inputs, task_inputs.c.file_id == files.c.id)
+    late = theirs.where(task_inputs.c.task_seq == seq, files.c.expires_at <= now).limit(1)
+    if (gone := connection.execute(late).scalar()) is not None:
+        raise InvalidField(f"this server has no file {gone} any more; send it again")
 
 
 def release_files(connection: sa.Connection, seqs: Sequence[int], now: float) -> None:

@@ -73,7 +73,7 @@ class SqlTaskStore:
             if (known := _known(connection, submission, fingerprint)) is not None:
                 return Change(known)
             seq = connection.execute(sa.insert(tasks).returning(tasks.c.seq), row).scalar_one()
-            record_inputs(connection, seq, row)
+            record_inputs(connection, seq, row, self._clock())
             return Change(replace(draft, seq=seq), created=True)
 
         change = await self._database.write(insert, lambda change: self._tell(change if change.created else None))
