@@ -10,7 +10,8 @@ def settle_heap() -> None:
     """Give all threads one heap; call before threads are started. Does nothing where libc is not glibc.
 
     Pictures and tensors of all sizes come and go in several threads, and with a heap per thread each keeps its own
-    holes. (Pages of their own for large blocks would leave none, but cost 12 % of a picture's time.)
+    holes: 45 MB of 470 on two cores, more with each thread. (Pages of their own for large blocks would leave none, but
+    cost 12 % of a picture's time.)
     """
     if not sys.platform.startswith("linux"):
         return
