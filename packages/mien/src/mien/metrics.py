@@ -1,9 +1,28 @@
 """What the server counts about itself, for Prometheus. docs/operations.md lists every metric."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0)
+SETUP_SECONDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0, 1800.0)
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class WorkersNow(Collector):
+    """The workers as they are when somebody asks: an app without any leaves no series behind."""
+
+    def __init__(self) -> None:
+        self.count: Callable[[], Mapping[tuple[str, str], int]] = dict
+        """Gives the workers by app and state."""
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily("mien_workers", "Workers of apps", labels=("app", "state"))
+        for labels, number in self.count().items():
+            family.add_metric(labels, number)
+        yield family
 
 
 class Metrics:
@@ -36,11 +55,26 @@ class Metrics:
         self.tasks_queued = Gauge("mien_tasks_queued", "Tasks that wait", registry=registry)
         self.tasks_running = Gauge("mien_tasks_running", "Tasks that workers have", registry=registry)
         self.task_wait_seconds = Histogram(
-            "mien_task_wait_seconds", "Time that a task was queued", buckets=SECONDS, registry=registry
+            "mien_task_wait_seconds", "Time that a task was queued", ["app"], buckets=SECONDS, registry=registry
         )
         self.task_streams = Gauge("mien_task_streams", "Streams of tasks that are open", registry=registry)
         self.file_bytes = Counter("mien_file_bytes", "Bytes of files", ["direction"], registry=registry)
         self.webhooks = Counter("mien_webhooks", "Tries to deliver webhooks", ["outcome"], registry=registry)
+
+        self.workers = WorkersNow()
+        registry.register(self.workers)
+        self.worker_starts = Counter(
+            "mien_worker_starts", "Workers that were started", ["app", "outcome"], registry=registry
+        )
+        self.worker_crashes = Counter(
+            "mien_worker_crashes", "Workers that died by themselves", ["app", "reason"], registry=registry
+        )
+        self.worker_evictions = Counter(
+            "mien_worker_evictions", "Idle workers that were ended", ["app", "reason"], registry=registry
+        )
+        self.worker_setup_seconds = Histogram(
+            "mien_worker_setup_seconds", "Time of an app's setup", ["app"], buckets=SETUP_SECONDS, registry=registry
+        )
 
         self.grpc_requests = Counter(
             "mien_grpc_requests", "Requests answered as a node", ["outcome"], registry=registry

@@ -107,8 +107,9 @@ class Platform:
         environments = Environments(settings.environments_dir, constraints=settings.app_constraints)
         household = await asyncio.to_thread(Household, settings.data_dir / "workers")
         pool = WorkerPool(
-            settings, LocalPlacement.from_settings(settings), environments, household, on_room=lambda: scheduler.wake()
-        )
+            settings, LocalPlacement.from_settings(settings), environments, household, metrics=metrics,
+            on_room=lambda: scheduler.wake(),
+        )  # fmt: skip
         stack.push_async_callback(pool.close)
         sessions = Sessions(pool)
         builtin = BuiltinExecutor(files, places=2 * (os.cpu_count() or 1), max_bytes=settings.max_image_bytes)

@@ -302,7 +302,7 @@ class Scheduler:
         task, now = attempt.task, self._clock()
         running.started_at = now
         if self._metrics is not None:
-            self._metrics.task_wait_seconds.observe(max(0.0, now - max(task.created_at, task.run_at or 0.0)))
+            self._metrics.task_wait_seconds.labels(task.app).observe(max(0.0, now - _queued_at(task)))
         reporter = AttemptReporter(
             self._store, attempt, log_bytes=self._policy.log_bytes,
             output_bytes=self._policy.output_bytes, clock=self._clock,
@@ -444,6 +444,11 @@ class Scheduler:
         except Exception as error:
             log.error("the scheduler failed and goes on", while_=what, exc_info=error)
             await asyncio.sleep(1.0)
+
+
+def _queued_at(task: Task) -> float:
+    """From when on it waited for this attempt."""
+    return max([task.run_at or 0.0, *(event.at for event in task.events if event.status is Status.QUEUED)])
 
 
 class _Lost(str):

@@ -1,6 +1,10 @@
 """What a worker tells whoever waits for it."""
 
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
+
+GoneKind = Literal["exited", "signal", "memory", "processes", "protocol", "start"]
+"""How a worker ended, in few words: with a status; by a signal; over a limit; without sense in its messages, or without
+any; before it was up."""
 
 
 class Listener(Protocol):
@@ -29,9 +33,10 @@ class Silent:
 class WorkerGone(Exception):
     """The process ended under its work; `reason` says how, in words."""
 
-    def __init__(self, reason: str, *, told: bool = False) -> None:
+    def __init__(self, reason: str, *, kind: GoneKind = "start", told: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.kind: GoneKind = kind
         self.told = told
         """Whether this server ended it on purpose."""
 

@@ -3,16 +3,18 @@
 import asyncio
 import itertools
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from mien.apps.environment import Environment, Environments, EnvironmentSpec
 from mien.apps.manifest import Variant
 from mien.apps.process import ProcessLimits
 from mien.apps.record import Deployed
 from mien.errors import InvalidField, MienError, NoResources, Unavailable
+from mien.metrics import Metrics
 from mien.settings import Settings
 from mien.workers.crashes import CrashBreaker
 from mien.workers.household import Household
@@ -86,6 +88,13 @@ class Place:
     def idle(self) -> bool:
         return self.ready and not self.leaving and self.load == 0
 
+    @property
+    def state(self) -> str:
+        """`starting`, `idle` (warm), `busy` or `leaving`."""
+        if self.leaving:
+            return "leaving"
+        return "starting" if not self.ready else "busy" if self.load else "idle"
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -118,12 +127,14 @@ class WorkerPool:
 
     def __init__(
         self, settings: Settings, placement: Placement, environments: Environments, household: Household, *,
-        on_room: Callable[[], None] = lambda: None,
+        metrics: Metrics | None = None, on_room: Callable[[], None] = lambda: None,
     ) -> None:  # fmt: skip
         self._settings = settings
         self._placement = placement
         self._environments = environments
         self._household = household
+        self._metrics = metrics or Metrics()
+        self._metrics.workers.count = self.states
         self._on_room = on_room
         self._places: list[Place] = []
         self._names = itertools.count(1)
@@ -164,7 +175,7 @@ class WorkerPool:
         if self._closed or victims is None:
             raise Unavailable("there is no room for another worker")
         for victim in victims:
-            self._evict(victim)
+            self._evict(victim, "room")
             self._drop(victim)  # its room is this one's, which waits until the process is gone
         name = f"worker-{next(self._names)}"
         place = Place(name, key, self._placement.claim(need), load=1, victims=victims)
@@ -268,20 +279,30 @@ class WorkerPool:
             {**variables, **gpu_variables(place.grant), "WORKER_ID": place.name},
             self._settings.app_start_seconds, self._settings.app_setup_seconds, self._household.family,
         )  # fmt: skip
+        starts, outcome = self._metrics.worker_starts, "failed"
         try:
             place.worker = worker = await self._placement.start(spec, place.grant, listener)
-            listener.stage(Stage.SETTING_UP)
-            try:
-                await worker.setup(job.setup, job.metadata, listener)
-            except BaseException:
-                await worker.put_down()
-                raise
+            await self._set_up(worker, job, listener)
+            outcome = "ready"
         except WorkerGone as gone:
-            if not gone.told:
-                self._breaker.crashed(job.deployed, gone.reason)
+            self._note_end(job.deployed, gone)
             raise
+        except asyncio.CancelledError:
+            outcome = "stopped"
+            raise
+        finally:
+            starts.labels(version.app, outcome).inc()
         place.ready = True
         self._watch(place, worker, job.deployed)
+
+    async def _set_up(self, worker: Worker, job: Job, listener: PoolListener) -> None:
+        listener.stage(Stage.SETTING_UP)
+        try:
+            seconds = await worker.setup(job.setup, job.metadata, listener)
+        except BaseException:
+            await worker.put_down()
+            raise
+        self._metrics.worker_setup_seconds.labels(job.deployed.version.app).observe(seconds)
 
     async def _environment(self, job: Job, variant: Variant, listener: Listener) -> Environment:
         version = job.deployed.version
@@ -312,13 +333,18 @@ class WorkerPool:
 
         async def watch() -> None:
             await worker.gone.wait()
-            if worker.why is not None and not worker.why.told:
-                self._breaker.crashed(deployed, worker.why.reason)
+            if worker.why is not None:
+                self._note_end(deployed, worker.why)
             if place in self._places and place.worker is worker:
                 self._gone(place)
                 self._on_room()
 
         self._keep(watch())
+
+    def _note_end(self, deployed: Deployed, gone: WorkerGone) -> None:
+        if not gone.told:
+            self._breaker.crashed(deployed, gone.reason)
+            self._metrics.worker_crashes.labels(deployed.version.app, gone.kind).inc()
 
     def _gone(self, place: Place) -> None:
         place.ready = False
@@ -332,8 +358,9 @@ class WorkerPool:
             self._places.remove(place)
             self._placement.release(place.grant)
 
-    def _evict(self, place: Place) -> None:
+    def _evict(self, place: Place, reason: Literal["room", "idle", "session", "shutdown"]) -> None:
         """End an idle worker; its room is free once its process is gone."""
+        self._metrics.worker_evictions.labels(place.key.app, reason).inc()
         place.leaving = True
         if place.worker is not None:
             self._keep(place.worker.end(UNLOAD_SECONDS))
@@ -351,7 +378,7 @@ class WorkerPool:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             for place in list(self._expired(time.monotonic())):
-                self._evict(place)
+                self._evict(place, "idle")
 
     def _expired(self, now: float) -> Iterable[Place]:
         kept: dict[str, int] = {}
@@ -371,7 +398,7 @@ class WorkerPool:
         found = [place for place in self._places if place.key.session_id == session_id]
         for place in found:
             if place.idle:
-                self._evict(place)
+                self._evict(place, "session")
             else:
                 place.idle_seconds = 0.0
         return bool(found)
@@ -392,6 +419,10 @@ class WorkerPool:
         """Every worker that is up or starting."""
         return tuple(self._places)
 
+    def states(self) -> Counter[tuple[str, str]]:
+        """How many workers there are by app and state."""
+        return Counter((place.key.app, place.state) for place in self._places)
+
     async def close(self) -> None:
         """End all workers: the idle ones unload, the others are killed."""
         self._closed = True
@@ -399,7 +430,7 @@ class WorkerPool:
             self._ticker.cancel()
         for place in self.places:
             if place.idle:
-                self._evict(place)
+                self._evict(place, "shutdown")
             elif place.worker is not None:
                 place.worker.kill()
                 await place.worker.gone.wait()

@@ -18,7 +18,7 @@ from infsh._kernel import protocol
 from mien.apps.environment import Environment
 from mien.apps.process import Exit, GuardedProcess, ProcessLimits, clean_environment, status_words
 from mien.files.disk import disk_errors
-from mien.workers.listener import AppError, Listener, RunCancelled, Silent, WorkerGone
+from mien.workers.listener import AppError, GoneKind, Listener, RunCancelled, Silent, WorkerGone
 
 TAIL_LINES = 20
 LINE_CHARS = 16_384
@@ -290,7 +290,9 @@ class Worker:
             await asyncio.wait(listening, timeout=LAST_WORDS_SECONDS)
         if self._channel is not None:
             await self._channel.close()
-        self.why = WorkerGone(self._words(ended), told=self._told and ended.reason in ("told", ""))
+        self.why = WorkerGone(
+            self._words(ended), kind=self._kind(ended), told=self._told and ended.reason in ("told", "")
+        )
         error = self._start_error() or self.why
         await asyncio.to_thread(shutil.rmtree, self.spec.folder, ignore_errors=True)
         self.gone.set()
@@ -328,6 +330,15 @@ class Worker:
             return "the worker closed its connection"
         last = next((line for line in reversed(self._tail) if line.strip()), "")
         return f"the worker {ended.words()}" + (f"; its last line: {last}" if last and not ended.ok else "")
+
+    def _kind(self, ended: Exit) -> GoneKind:
+        if ended.reason == "memory" or ended.reason == "processes":
+            return ended.reason
+        fatal = self._fatal
+        if (fatal is not None and fatal.kind != "crashed") or (fatal is None and ended.reason):
+            return "protocol"
+        status = ended.status if fatal is None else fatal.exit_code
+        return "signal" if status is not None and status < 0 else "exited"
 
     def _spawn(self, work: Any) -> None:
         name = "listen" if getattr(work, "__name__", "") == "_listen" else None

@@ -13,6 +13,7 @@ from mien.apps.deploy import Deployer
 from mien.apps.environment import Environments
 from mien.apps.record import Deployed
 from mien.apps.registry import AppRegistry
+from mien.metrics import Metrics
 from mien.settings import Settings
 from mien.tasks.execution import Fit
 from mien.tasks.records import Attempt, LogKind, Task, candidate_of, setup_key
@@ -118,11 +119,13 @@ class Server:
         self.registry = AppRegistry(settings.apps_dir)
         self.environments = Environments(settings.environments_dir)
         self.deployer = Deployer(settings, self.registry, self.environments)
+        self.metrics = Metrics()
         self.pool = WorkerPool(
             settings,
             LocalPlacement.from_settings(settings),
             self.environments,
             Household(settings.data_dir / "workers"),
+            metrics=self.metrics,
         )
         self.executor = PoolExecutor(self.pool, self.registry, settings, files=files)
         self.number = 0
