@@ -523,6 +523,26 @@ async def test_a_line_without_its_newline_is_kept_when_the_output_is_closed(app_
     assert worker.lines("stdout") == ["the last words"]
 
 
+async def test_an_app_that_writes_into_its_connection_is_ended(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder("""
+        import contextlib, stat
+
+        class App(BaseApp):
+            def run(self, app_input: AppInput):
+                for descriptor in range(3, 64):
+                    with contextlib.suppress(OSError):
+                        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                            os.write(descriptor, b"[1]" * 99)
+                time.sleep(60)
+    """)
+    )
+    await worker.send(Run(run_id="r1"))
+    fatal = (await worker.rest())[-1]
+    assert isinstance(fatal, Fatal)
+    assert (fatal.kind, "sent what is no message" in fatal.error) == ("protocol", True)
+
+
 def wait_until_gone(pid: int) -> None:
     deadline = time.monotonic() + 20
     while Path(f"/proc/{pid}").exists():

@@ -91,6 +91,8 @@ class _Relay:
         self._up = bytearray()
         self._down = bytearray()
         self._running: dict[str, None] = {}
+        self._nonsense = ""
+        """What was wrong with the app's messages."""
         self._told_fatal = False
         self._told_unload = False
         self._orphaned_at: float | None = None
@@ -199,7 +201,11 @@ class _Relay:
                 self._forget(self._app.fileno())
                 self._app.close()
                 return
-            self._pass_up(data)
+            try:
+                self._pass_up(data)
+            except protocol.ProtocolError as error:  # the app wrote to a descriptor that is not its own
+                self._nonsense = f"the app's process sent what is no message: {error}"
+                os.kill(self._pid, signal.SIGKILL)
 
     def _pass_up(self, data: bytes) -> None:
         for frame, kind, run_id in self._codecs["up"].frames(data):
@@ -298,7 +304,9 @@ class _Relay:
             with contextlib.suppress(protocol.ProtocolError):
                 self._pass_up(data)
         self._drain_outputs()
-        if not self._told_fatal and not (exit_code == 0 and self._told_unload):
+        if self._nonsense and not self._told_fatal:
+            self.tell(protocol.Fatal(error=self._nonsense, kind="protocol"))
+        elif not self._told_fatal and not (exit_code == 0 and self._told_unload):
             self.tell(protocol.Fatal(error=_how(exit_code), kind="crashed", exit_code=exit_code, max_rss_bytes=max_rss))
         if self._orphaned_at is None:
             self._flush_up(5.0)
