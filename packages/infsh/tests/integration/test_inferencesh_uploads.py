@@ -213,12 +213,12 @@ def test_a_record_without_an_address_is_an_upload_error(client, server):
 
 
 def test_uploads_run_side_by_side(client, client_factory, server):
-    server.put_delay = 0.1
+    server.put_delay = 0.4
     contents = [b"%d" % number for number in range(8)]
 
     started = time.monotonic()
     client.run({"app": "a", "input": contents}, wait=False)
-    assert time.monotonic() - started < 0.6
+    assert time.monotonic() - started < 2.4  # 3.2 one after the other
     assert server.most_busy == 4
     assert put(server) == contents
     assert len(server.of("POST", "/files")) == 1

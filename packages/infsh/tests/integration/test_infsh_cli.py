@@ -43,7 +43,7 @@ class App(BaseApp):
 def infsh(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-W", "error", "-m", "infsh", *map(str, arguments)]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
 
     return run
 
@@ -128,7 +128,7 @@ def served(app_folder) -> Iterator[str]:
     try:
         yield line.split("POST ")[1].split("/run")[0]
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
+        assert process.wait(30) == 130
     finally:
         process.kill()
         process.wait()

@@ -53,7 +53,7 @@ def answer_of(connection: socket.socket) -> tuple[int, bytes]:
     return int(received.split(b" ", 2)[1]), received.partition(b"\r\n\r\n")[2]
 
 
-def until(condition: Callable[[], bool], *, seconds: float = 10) -> None:
+def until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline
@@ -269,7 +269,7 @@ def test_an_idle_server_stops_at_once(serve: Serve, kind: signal.Signals) -> Non
     server.client.close()
     started = time.monotonic()
     assert server.stop(kind) == 0
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 8  # and not MIEN_DRAIN_SECONDS
     assert "Traceback" not in server.log
 
 
@@ -279,8 +279,8 @@ def test_sigterm_while_the_models_load_stops_too(serve: Serve) -> None:
     def listening() -> bool:
         return "listening" in server.log
 
-    until(listening)
-    assert server.stop(seconds=10) == 0
+    until(listening, seconds=60)
+    assert server.stop(seconds=20) == 0
 
 
 def test_what_outlasts_the_drain_is_cut_off(serve: Serve) -> None:
@@ -301,7 +301,7 @@ def test_what_outlasts_the_drain_is_cut_off(serve: Serve) -> None:
         status = server.stop()
         request.join()
     assert status == 0
-    assert time.monotonic() - started < 6
+    assert time.monotonic() - started < 15
 
 
 def test_kill_9_leaves_nothing_broken(serve: Serve, photo: bytes, tmp_path: Any) -> None:

@@ -152,7 +152,7 @@ class Door:
         """The terminal frame."""
         return list(self.frames(task_id))[-1][1]
 
-    def until(self, task_id: str, wanted: Callable[[dict[str, Any]], bool], seconds: float = 30) -> dict[str, Any]:
+    def until(self, task_id: str, wanted: Callable[[dict[str, Any]], bool], seconds: float = 60) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
         while not wanted(task := self.task(task_id)):
             assert time.monotonic() < deadline, task

@@ -50,7 +50,7 @@ def killed_at(point: str, serve: Any, make_door: Any, kit: str, light: dict[str,
     server.stop(signal.SIGKILL)
     again = serve(data_dir=server.data_dir, app_memory=512 * 1024**2, task_grace=1, **light)
     door = make_door(again.client)
-    ended = door.until(task_id, status(9), 40)
+    ended = door.until(task_id, status(9))
     terminal = [event for event in ended["events"] if event["status"] >= 9]
     assert len(terminal) == 1
     assert ended["status"] == (11 if cancel else 9), ended["error"]
@@ -77,7 +77,7 @@ def test_a_killed_server_loses_no_task_at_any_point(
 def test_a_second_server_on_the_same_data_is_refused(serve: Any, light: dict[str, str]) -> None:
     first = serve(**light)
     second = serve(data_dir=first.data_dir, ready=False, **light)
-    assert second.process.wait(30) == 1
+    assert second.process.wait(60) == 1
     assert "another server works with this data directory" in second.log
     assert first.client.get("/tasks").status_code == 200
 

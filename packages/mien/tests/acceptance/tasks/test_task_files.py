@@ -123,7 +123,7 @@ def test_a_file_over_the_limit_is_refused_before_it_is_read(serve: Any, light: d
 def _wait(client: httpx2.Client) -> None:
     import time
 
-    for _ in range(200):
+    for _ in range(1200):
         try:
             if client.get("/tasks").status_code == 200:
                 return

@@ -66,7 +66,7 @@ def records(door: Any) -> list[dict[str, Any]]:
     return found
 
 
-def eventually(true: Callable[[], bool], seconds: float = 20) -> None:
+def eventually(true: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
@@ -97,7 +97,7 @@ def test_a_task_whose_file_was_under_way_ends_once_with_a_whole_file(
     door = make_door(server.client)
     door.deploy("maker", MAKER)
     task_id = door.run("test/maker")["id"]
-    assert server.process.wait(30) == -signal.SIGKILL, "the step was never reached"
+    assert server.process.wait(60) == -signal.SIGKILL, "the step was never reached"
     an_hour_later(server)
     again = serve(data_dir=server.data_dir, app_memory=512 * 1024**2, **light)
     door = make_door(again.client)
@@ -151,7 +151,7 @@ def test_an_upload_that_was_under_way_can_be_sent_again(
 
     with pytest.raises(httpx2.TransportError):
         send(server.url + path, sent())
-    assert server.process.wait(30) == -signal.SIGKILL
+    assert server.process.wait(60) == -signal.SIGKILL
     an_hour_later(server)
     again = serve(data_dir=server.data_dir, **light)
     door = make_door(again.client)

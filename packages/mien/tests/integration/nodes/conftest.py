@@ -45,7 +45,7 @@ class NodeProcess:
         lines = self.log_path.read_text().splitlines() if self.log_path.exists() else []
         return {word: float(moment) for word, moment in (line.split() for line in lines)}
 
-    def wait_for(self, word: str, seconds: float = 5.0) -> float:
+    def wait_for(self, word: str, seconds: float = 20.0) -> float:
         deadline = time.monotonic() + seconds
         while word not in self.words:
             assert time.monotonic() < deadline, f"no {word!r} among {self.words}"
@@ -58,7 +58,7 @@ class NodeProcess:
 
     def stop(self) -> int:
         self.process.terminate()
-        return self.process.wait(10)
+        return self.process.wait(30)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ async def pool_of(*nodes: NodeProcess, health: float = 0.5, **options: Any) -> A
         await pool.close()
 
 
-async def reaches(node: Node, state: State, seconds: float = 15.0) -> float:
+async def reaches(node: Node, state: State, seconds: float = 40.0) -> float:
     """Wait until the node is in the state; returns the seconds it took."""
     import asyncio
 

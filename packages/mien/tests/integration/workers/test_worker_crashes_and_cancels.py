@@ -104,7 +104,7 @@ async def test_an_app_that_is_asked_to_stop_keeps_its_worker(app_server: Any, ap
     started = time.monotonic()
     server.executor.stop(task_id, "cancelled", 10.0)
     await asyncio.wait({work})
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5  # and not the grace
     work.exception()
     assert "INFO: asked to stop" in report.lines
     assert server.fit(app) is Fit.WARM
@@ -164,9 +164,9 @@ async def test_a_task_is_stopped_while_its_setup_runs(app_server: Any, app_folde
     task_id, report, work = server.submit(app)
     await report.until("log", "setting up")
     started = time.monotonic()
-    server.executor.stop(task_id, "cancelled", 5.0)
+    server.executor.stop(task_id, "cancelled", 15.0)
     await asyncio.wait({work})
-    assert time.monotonic() - started < SLACK
+    assert time.monotonic() - started < 10  # and not the grace
     assert isinstance(work.exception(), AppFailed)
     assert server.pool.places == ()
 

@@ -137,7 +137,7 @@ async def test_what_never_fits_fails_with_words(app_server: Any, app_folder: Any
 
 async def test_as_many_runs_at_once_as_the_app_declares(app_server: Any, app_folder: Any) -> None:
     server = app_server(app_workers=1)
-    body = "await asyncio.sleep(0.3)"
+    body = "await asyncio.sleep(1.0)"
     folder = app_folder("many", body=body, inf="name: many\nconcurrency: 4\n")
     app = await server.deploy(folder)
     assert app.version.concurrency == 4
@@ -146,7 +146,7 @@ async def test_as_many_runs_at_once_as_the_app_declares(app_server: Any, app_fol
     works = [server.submit(app)[2] for _ in range(4)]
     assert server.fit(app) is Fit.NO_ROOM
     await asyncio.gather(*works)
-    assert time.monotonic() - started < 0.9
+    assert time.monotonic() - started < 3  # 4 one after the other
 
 
 async def test_idle_workers_end_and_some_stay(probe: Any) -> None:

@@ -46,7 +46,7 @@ def killed(app_folder: Any, apps_cache: Path, tmp_path: Path) -> tuple[Path, lis
 
 
 def test_workers_end_with_their_server(killed: tuple[Path, list[int]]) -> None:
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + 10
     while any(alive(pid) for pid in killed[1]) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert [pid for pid in killed[1] if alive(pid)] == []

@@ -209,7 +209,7 @@ def test_a_full_batch_does_not_wait_for_company() -> None:
     batcher = Batcher(1, wait=SOON)
     started = time.monotonic()
     batcher.run(lanes(doubled, max_batch=2), [item(1), item(2)], Call())
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < SOON / 2
     batcher.close()
 
 
@@ -248,7 +248,7 @@ def test_a_deadline_fires_while_queued(batcher: Batcher, callers: ThreadPoolExec
     started = time.monotonic()
     with pytest.raises(DeadlineExceeded, match=r"within its 0\.1 s"):
         batcher.run(model, [item(2)], Call(0.1))
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < SOON
     assert batcher.depth() == 0
     gate.opened.set()
     assert values(first.result(SOON)) == [2]
