@@ -15,7 +15,6 @@ import json
 import multiprocessing
 import os
 import platform
-import random
 import socket
 import statistics
 import subprocess
@@ -29,9 +28,11 @@ from functools import partial
 from pathlib import Path
 
 import httpx2
+from rivals import medians
 
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [path for path in sys.path if Path(path).resolve() != HERE]  # this file has the name of the library
+
 
 from ifr_clients import IFRClient, _calls  # noqa: E402
 from ifr_clients._messages import Request  # noqa: E402
@@ -114,18 +115,6 @@ def recorded(kind: str, answer: bytes) -> Iterator[str]:
         finally:
             process.terminate()
             process.join()
-
-
-def medians(rivals: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each, called in turn; a tenth more rounds warm up."""
-    times: dict[str, list[float]] = {name: [] for name in rivals}
-    for round_number in range(-max(2, rounds // 10), rounds):
-        for name in random.sample(list(rivals), len(rivals)):
-            started = time.perf_counter()
-            rivals[name]()
-            if round_number >= 0:
-                times[name].append((time.perf_counter() - started) * 1e3)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 @contextlib.contextmanager

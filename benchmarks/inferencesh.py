@@ -15,7 +15,6 @@ import http.server
 import json
 import os
 import platform
-import random
 import socket
 import statistics
 import subprocess
@@ -30,9 +29,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+from rivals import medians
 
 HERE = Path(__file__).resolve().parent
 sys.path[:] = [path for path in sys.path if Path(path).resolve() != HERE]  # this file has the name of the library
+
 
 from inferencesh import AsyncInference, Inference  # noqa: E402
 
@@ -71,18 +72,6 @@ def mien(folder: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
-
-
-def medians(rivals: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median milliseconds of each, called in turn; a tenth more rounds warm up."""
-    times: dict[str, list[float]] = {name: [] for name in rivals}
-    for number in range(-max(5, rounds // 10), rounds):
-        for name in random.sample(list(rivals), len(rivals)):
-            started = time.perf_counter()
-            rivals[name]()
-            if number >= 0:
-                times[name].append((time.perf_counter() - started) * 1e3)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def overhead(url: str, rounds: int) -> dict[str, Any]:
