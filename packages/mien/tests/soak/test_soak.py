@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import io
 import time
+import zipfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx2
@@ -14,38 +16,111 @@ import pytest
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
 Serve = Callable[..., Any]
+COMPLETED, FAILED = 9, 10
+TALKING_APP = """
+from infsh import BaseApp, BaseAppInput, BaseAppOutput
+
+class AppInput(BaseAppInput):
+    words: int
+    fail: bool = False
+
+class AppOutput(BaseAppOutput):
+    text: str = ""
+
+class App(BaseApp):
+    async def run(self, given: AppInput):
+        for number in range(given.words):
+            print("word", number)
+            self.progress(number / given.words, "talking")
+            yield AppOutput(text="word " * number)
+        if given.fail:
+            raise ValueError("out of words")
+        yield AppOutput(text="done")
+"""
 MSGPACK = {"Content-Type": "application/msgpack", "Accept": "application/x-msgpack"}
 
 
-def test_memory_does_not_grow_over_5000_requests(
-    serve: Serve, photos: dict[str, bytes], collage: bytes, record_property: Callable[[str, object], None]
-) -> None:
-    server = serve(age_model="none", gender_model="none", mask_model="none")
-    kinds = [ormsgpack.packb({"images": {"data": [photo]}}) for photo in photos.values()]
-    kinds += [
-        ormsgpack.packb({"images": {"data": [collage]}}),
-        ormsgpack.packb({"images": {"data": [b"bad", *photos.values()]}}),
-    ]
+NO_TRAITS = {"age_model": "none", "gender_model": "none", "mask_model": "none"}
+Send = Callable[[httpx2.AsyncClient, int], Awaitable[None]]
+
+
+def require_flat_memory(server: Any, send: Send, requests: int = 6000) -> None:
+    """`send` the requests, four at a time; the server's memory must stay what it was after the first 1,000."""
     samples: list[tuple[int, float]] = []
 
     async def run() -> None:
         async with httpx2.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as client:
 
-            async def worker(numbers: range) -> None:
-                for n in numbers:
-                    response = await client.post("/extract", content=kinds[n % len(kinds)], headers=MSGPACK)
-                    assert response.status_code == 200
+            async def one_of_four(numbers: range) -> None:
+                for number in numbers:
+                    await send(client, number)
 
-            for start in range(0, 6000, 250):
-                await asyncio.gather(*(worker(range(start + offset, start + 250, 4)) for offset in range(4)))
+            for start in range(0, requests, 250):
+                await asyncio.gather(*(one_of_four(range(start + offset, start + 250, 4)) for offset in range(4)))
                 samples.append((start + 250, server.rss_mb()))  # while nothing is in flight
 
     asyncio.run(run())
     settled = np.array(samples[4:])  # the first 1,000 requests fill pools and arenas
     slope = float(np.polyfit(settled[:, 0], settled[:, 1], 1)[0]) * 1000
-    record_property("rss_mb_per_1000_requests", round(slope, 3))
     print(f"RSS every 250 requests: {[round(rss) for _, rss in samples]} MB, slope {slope:+.2f} MB per 1,000")  # noqa: T201
     assert abs(slope) < 2.0, f"{slope:.2f} MB per 1,000 requests"
+
+
+def test_memory_does_not_grow_over_5000_requests(serve: Serve, photos: dict[str, bytes], collage: bytes) -> None:
+    kinds = [ormsgpack.packb({"images": {"data": [photo]}}) for photo in photos.values()]
+    kinds += [
+        ormsgpack.packb({"images": {"data": [collage]}}),
+        ormsgpack.packb({"images": {"data": [b"bad", *photos.values()]}}),
+    ]
+
+    async def send(client: httpx2.AsyncClient, number: int) -> None:
+        response = await client.post("/extract", content=kinds[number % len(kinds)], headers=MSGPACK)
+        assert response.status_code == 200
+
+    require_flat_memory(serve(**NO_TRAITS), send)
+
+
+def test_memory_does_not_grow_over_5000_requests_of_every_service(
+    serve: Serve, photos: dict[str, bytes], collage: bytes
+) -> None:
+    pictures = [base64.b64encode(picture).decode() for picture in (*photos.values(), collage)]
+    services = ("face_detection", "face_recognition", "embedding", "classification")
+
+    async def send(client: httpx2.AsyncClient, number: int) -> None:
+        picture = pictures[number % len(pictures)]
+        if number % 5 == 0:
+            text = base64.b64encode(f"sentence {number}".encode()).decode()
+            asked = {"service": "embedding", "payload": text, "payload_mime": "text/plain"}
+        else:
+            payload = [picture, "bm8gcGljdHVyZQ=="] if number % 7 == 0 else picture
+            asked = {"service": services[number % 4], "payload": payload, "payload_mime": "image/jpeg"}
+        response = await client.post("/v1/infer", json={**asked, "_stream": number % 3 == 0})
+        assert response.status_code == 200, response.text
+
+    require_flat_memory(serve(**NO_TRAITS), send)
+
+
+def test_memory_does_not_grow_over_5000_tasks(serve: Serve) -> None:
+    server = serve(**NO_TRAITS, image_model="none", text_model="none")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("inf.yml", "name: talks\nnamespace: test\n")
+        archive.writestr("inference.py", TALKING_APP)
+    app = server.client.post("/apps", content=packed.getvalue(), timeout=120).raise_for_status().json()["data"]["ref"]
+
+    async def send(client: httpx2.AsyncClient, number: int) -> None:
+        body = {"app": app, "input": {"words": number % 20, "fail": number % 11 == 0}}
+        if number % 4:
+            task = (await client.post("/run?wait=true", json=body)).raise_for_status().json()["data"]
+        else:
+            task = (await client.post("/run", json=body)).raise_for_status().json()["data"]
+            async with client.stream("GET", f"/tasks/{task['id']}/stream") as stream:
+                async for _ in stream.aiter_lines():
+                    pass
+            task = (await client.get(f"/tasks/{task['id']}")).raise_for_status().json()["data"]
+        assert task["status"] == (FAILED if number % 11 == 0 else COMPLETED)
+
+    require_flat_memory(server, send)
 
 
 def test_twenty_times_the_capacity(serve: Serve, photo: bytes) -> None:
