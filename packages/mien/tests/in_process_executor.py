@@ -1,8 +1,8 @@
 """A real executor without processes: coroutines in slots, warm by affinity, scripted by the task's input.
 
-`{"do": "echo"}` returns the input; `sleep` takes `seconds`, obeying `stop`; `stubborn` ignores `stop`, so only
-cancellation ends it; `fail`, `lose` and `crash` raise AppFailed, WorkerLost, RuntimeError (`lose` in the first `times`
-attempts, then it is `sleep`); `chatter` logs `lines`; `stream` reports `outputs` one by one.
+`{"do": "echo"}` returns the input; `sleep` takes `seconds`, obeying `stop`; `wait` takes until `go` is set; `stubborn`
+ignores `stop`, so only cancellation ends it; `fail`, `lose` and `crash` raise AppFailed, WorkerLost, RuntimeError
+(`lose` in the first `times` attempts, then it is `sleep`); `chatter` logs `lines`; `stream` reports `outputs` one by one.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ class InProcessExecutor:
         self.slots = slots
         self.reserved: dict[str, Candidate] = {}
         self.running: dict[str, asyncio.Event] = {}
+        self.go = asyncio.Event()
         self.warm: list[tuple[Any, ...]] = []
         """Affinities of idle workers, the least recently used first."""
         self.started: list[tuple[str, int]] = []
@@ -69,6 +70,8 @@ class InProcessExecutor:
                 return given
             case "sleep":
                 return await self._sleep(given["seconds"], stop)
+            case "wait":
+                await self.go.wait()
             case "stubborn":
                 await asyncio.sleep(3600)
             case "fail":

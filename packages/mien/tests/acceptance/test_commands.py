@@ -173,7 +173,7 @@ def test_the_demo_shows_faces_and_leaves_nothing_running(mien: Mien, tmp_path: P
     ok(mien("demo", "--output", "out"))
     started = time.monotonic()
     printed = ok(mien("demo", "--output", "out"))
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 60
     assert re.search(r"[2-9]\d* faces, each with 512 numbers", printed)
     assert Image.open(BytesIO((tmp_path / "out" / "faces.jpg").read_bytes())).format == "JPEG"
     assert servers() <= before

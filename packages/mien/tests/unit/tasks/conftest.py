@@ -85,7 +85,7 @@ class Bench:
         task, _ = await self.scheduler.submit(Submission(app=fields.pop("app", "test/app"), input=given, **fields))
         return task
 
-    async def ended(self, task: Task | str, seconds: float = 10) -> Task:
+    async def ended(self, task: Task | str, seconds: float = 30) -> Task:
         """Wait for the terminal status."""
         from mien.tasks.events import Feed
 
@@ -96,7 +96,7 @@ class Bench:
                     pytest.fail(f"not ended: {watch.task}")
             return watch.task
 
-    async def until(self, task: Task, condition: Callable[[Task], bool], seconds: float = 10) -> Task:
+    async def until(self, task: Task, condition: Callable[[Task], bool], seconds: float = 30) -> Task:
         from mien.tasks.events import Feed
 
         with await Feed(self.store).watch(task.id) as watch:

@@ -165,12 +165,15 @@ async def test_logs_and_progress_arrive_and_are_bounded(bench: Any) -> None:
 
 async def test_drain_hands_back_what_does_not_end(bench: Any) -> None:
     b = await bench(slots=3)
-    quick = await b.submit({"do": "sleep", "seconds": 0.1})
+    quick = await b.submit({"do": "wait"})
     slow = await b.submit({"do": "sleep", "seconds": 30})
     stubborn = await b.submit({"do": "stubborn"})
     queued = await b.submit()
     await b.until(stubborn, lambda task: task.status is Status.RUNNING)
-    await b.scheduler.drain(0.3)
+    draining = asyncio.create_task(b.scheduler.drain(1))
+    await asyncio.sleep(0)
+    b.executor.go.set()  # not before: the queued one would get its slot
+    await draining
     assert (await b.store.get(quick.id)).status is Status.COMPLETED
     for task in (slow, stubborn):
         back = await b.store.get(task.id)
@@ -188,7 +191,7 @@ async def test_a_submission_whose_caller_goes_away_still_runs(bench: Any) -> Non
     submitting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await submitting
-    for _ in range(100):
+    for _ in range(1000):
         if tasks := await b.all():
             break
         await asyncio.sleep(0.01)
@@ -196,9 +199,9 @@ async def test_a_submission_whose_caller_goes_away_still_runs(bench: Any) -> Non
 
 
 async def test_leases_are_renewed_and_never_expire_under_a_living_worker(bench: Any) -> None:
-    b = await bench(lease=0.3)
-    task = await b.submit({"do": "sleep", "seconds": 0.8})
-    await asyncio.sleep(0.6)
+    b = await bench(lease=1.5)
+    task = await b.submit({"do": "sleep", "seconds": 2.4})
+    await asyncio.sleep(2)
     assert await b.store.recover(time.time(), reason="lease over", sparing=None, leases=True) == []
     assert (await b.ended(task)).status is Status.COMPLETED
     assert b.executor.started == [(task.id, 1)]
