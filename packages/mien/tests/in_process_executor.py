@@ -2,7 +2,7 @@
 
 `{"do": "echo"}` returns the input; `sleep` takes `seconds`, obeying `stop`; `wait` takes until `go` is set; `stubborn`
 ignores `stop`, so only cancellation ends it; `fail`, `lose` and `crash` raise AppFailed, WorkerLost, RuntimeError
-(`lose` in the first `times` attempts, then it is `sleep`); `chatter` logs `lines`; `stream` reports `outputs` one by one.
+(`lose` in the first `times` attempts, then it is `sleep`); `chatter` logs `lines`; `stream` reports its `outputs`.
 """
 
 import asyncio
