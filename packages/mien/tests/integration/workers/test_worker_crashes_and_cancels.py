@@ -42,10 +42,13 @@ async def test_a_crash_is_told_with_its_reason_and_the_worker_is_replaced(probe:
 
 
 async def test_a_worker_that_dies_while_idle_is_not_used_again(probe: Any) -> None:
-    server, app = await probe("import threading; threading.Timer(0.2, os._exit, (5,)).start()")
+    server, app = await probe("import threading; threading.Timer(1.5, os._exit, (5,)).start()")
     await server.run(app)
     assert server.fit(app) is Fit.WARM
-    await asyncio.sleep(0.8)
+    for _ in range(400):
+        if not server.pool.places:
+            break
+        await asyncio.sleep(0.05)
     assert server.pool.places == ()
     assert server.fit(app) is Fit.SAME_APP
 
@@ -104,7 +107,7 @@ async def test_an_app_that_is_asked_to_stop_keeps_its_worker(app_server: Any, ap
     started = time.monotonic()
     server.executor.stop(task_id, "cancelled", 10.0)
     await asyncio.wait({work})
-    assert time.monotonic() - started < 5  # and not the grace
+    assert time.monotonic() - started < 4  # after 5 s it would be cancelled, not asked
     work.exception()
     assert "INFO: asked to stop" in report.lines
     assert server.fit(app) is Fit.WARM

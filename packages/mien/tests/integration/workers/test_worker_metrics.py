@@ -26,7 +26,7 @@ async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
 async def test_workers_are_counted_by_app_and_state(probe: Any) -> None:
     server, app = await probe("await asyncio.sleep(float(app_input.text or 0))", app_idle_seconds=0.3)
     assert "mien_workers{" not in server.metrics.render().decode()
-    _, report, work = server.submit(app, {"text": "0.5"})
+    _, report, work = server.submit(app, {"text": "1.5"})
     assert value(server, "mien_workers", state="starting") == 1
     await report.until("status", "RUNNING")
     assert value(server, "mien_workers", state="busy") == 1

