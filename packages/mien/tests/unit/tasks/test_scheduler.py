@@ -57,7 +57,7 @@ async def test_a_next_attempt_is_known_as_running_and_can_be_cancelled(bench: An
     began = time.monotonic()
     await b.scheduler.cancel(task.id)
     assert (await b.ended(task)).status is Status.CANCELLED
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     assert b.executor.twice == []
 
 
