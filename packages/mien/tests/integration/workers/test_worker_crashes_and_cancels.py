@@ -11,8 +11,8 @@ import pytest
 from mien.errors import AppBroken
 from mien.tasks.execution import AppFailed, Fit, WorkerLost
 
-SLACK = 1.0 + 2.0
-"""Seconds after the grace in which a slot is free, as promised, and what a machine that is busy with more may add."""
+SLACK = 1.0
+"""Seconds after the grace in which a slot is free, as promised."""
 
 
 def alive(pid: int) -> bool:
