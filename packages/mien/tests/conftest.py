@@ -58,6 +58,20 @@ class ServerProcess:
                 total += float(value)
         return total
 
+    def until_ready(self) -> None:
+        """Wait until the models are loaded. Fails when the server ends, or takes too long."""
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                pytest.fail(f"the server ended with {self.process.returncode}:\n{self.log[-4000:]}")
+            try:
+                if self.client.get("/readyz", timeout=2).status_code == 200:
+                    return
+            except httpx2.TransportError:
+                pass
+            time.sleep(0.05)
+        pytest.fail(f"the server was not ready within {START_SECONDS:g} s:\n{self.log[-4000:]}")
+
     def stop(self, kind: signal.Signals = signal.SIGTERM, *, seconds: float = 20.0) -> int:
         """Send the signal and return the exit status."""
         if self.process.poll() is None:
@@ -86,20 +100,6 @@ def mien_environment(data_dir: Path, settings: dict[str, Any]) -> dict[str, str]
     return {**inherited, "MIEN_DATA_DIR": str(data_dir), "MIEN_LOG_FORMAT": "json", **given}
 
 
-def wait_until_ready(server: ServerProcess) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if server.process.poll() is not None:
-            pytest.fail(f"the server ended with {server.process.returncode}:\n{server.log[-4000:]}")
-        try:
-            if server.client.get("/readyz", timeout=2).status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass
-        time.sleep(0.05)
-    pytest.fail(f"the server was not ready within {START_SECONDS:g} s:\n{server.log[-4000:]}")
-
-
 def launch(stack: ExitStack, folder: Path, options: list[str], settings: dict[str, Any], ready: bool) -> ServerProcess:
     """Start a server that ends with the stack. `program` among the settings: what Python runs instead of `-m mien`."""
     program = settings.pop("program", ("-m", "mien"))
@@ -116,7 +116,7 @@ def launch(stack: ExitStack, folder: Path, options: list[str], settings: dict[st
     server = ServerProcess(url, port, process, log_path, data_dir, client)
     stack.callback(server.stop, signal.SIGKILL)
     if ready:
-        wait_until_ready(server)
+        server.until_ready()
     return server
 
 

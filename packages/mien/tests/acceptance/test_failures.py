@@ -325,7 +325,7 @@ def test_kill_9_leaves_nothing_broken(serve: Serve, photo: bytes, tmp_path: Any)
 def test_two_servers_run_side_by_side(serve: Serve, photo: bytes, tmp_path: Any) -> None:
     one = serve(ready=False, data_dir=tmp_path / "one", **BARE)
     two = serve(data_dir=tmp_path / "two", **BARE)
-    until(lambda: one.client.get("/readyz").status_code == 200)
+    one.until_ready()
     for server in (one, two):
         answer = server.client.post("/extract", json={"images": {"data": [b64(photo)]}}).json()
         assert len(answer["data"][0]["faces"]) == 1
