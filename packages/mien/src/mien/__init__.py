@@ -1,3 +1,8 @@
 """Mien: a self-hosted inference server for faces, pictures and your own Python models."""
 
+import os
+
 __version__ = "0.1.0"
+
+# ONNX Runtime gives the machine an id and reports to its maker, unless told not to before it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -195,6 +195,13 @@ async def test_the_app_sees_no_secrets_of_the_server(probe: Any, monkeypatch: py
     assert "worker-1" in output["text"]
 
 
+async def test_an_app_is_told_to_report_to_nobody(app_server: Any, app_folder: Any) -> None:
+    server = app_server()
+    body = "app_input.text = os.environ['ORT_DISABLE_TELEMETRY']"
+    output, _ = await server.run(await server.deploy(app_folder("quiet", body=body, inf="name: quiet\n")))
+    assert output["text"] == "1 1"
+
+
 async def test_secrets_that_an_app_names_are_given_to_it(app_server: Any, app_folder: Any) -> None:
     folder = app_folder("asks", body="app_input.text = os.environ['TOKEN']", inf="name: asks\nsecrets: [TOKEN]\n")
     server = app_server(app_secrets={"TOKEN": "t0ps3cret"})
