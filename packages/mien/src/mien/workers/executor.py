@@ -146,7 +146,7 @@ class PoolExecutor:
         finally:
             await listener.close()
             if folder:
-                await asyncio.to_thread(shutil.rmtree, folder[0], ignore_errors=True)
+                await _remove(folder[0])
 
     def _store_of(self, attempt: Attempt) -> Any:
         async def store(file: Any) -> Any:
@@ -165,6 +165,15 @@ class PoolExecutor:
             need = need_of(deployed, candidate.variant, self._settings)
             profile = self._profiles[key] = _Profile(need, deployed.version.manifest.grace)
         return profile
+
+
+async def _remove(folder: Path) -> None:
+    try:
+        folder.rmdir()  # most runs are given no files: a thread for an empty folder would cost more than its removal
+    except FileNotFoundError:
+        return  # it went with its worker
+    except OSError:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
