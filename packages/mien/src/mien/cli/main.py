@@ -108,7 +108,6 @@ def node(
 def _serve(given: dict[str, Any], *, no_auth: bool, grpc: bool, doors: bool) -> None:
     from mien.cli.prepare import pull_needed
     from mien.logs import configure_logs
-    from mien.server import serve as run
 
     settings = Settings(**{name: value for name, value in given.items() if value is not None})
     if grpc and settings.grpc_port is None:
@@ -117,6 +116,8 @@ def _serve(given: dict[str, Any], *, no_auth: bool, grpc: bool, doors: bool) -> 
         settings = settings.model_copy(update={"auth": False})
     configure_logs(settings)
     pull_needed(settings)
+    from mien.server import serve as run  # last: what is wrong so far is said without waiting a second for it
+
     run(settings, doors=doors)
 
 
