@@ -229,6 +229,16 @@ def test_correlation_id_from_the_header(door: Any) -> None:
     assert response.json()["data"]["correlation_id"] == "h-1"
 
 
+@pytest.mark.parametrize("path", ["/v1/infer", "/v1/infer/"])
+def test_errors_have_the_correlation_id_too(door: Any, path: str) -> None:
+    unknown = {"service": "palmistry", "correlation_id": "c-1"}
+    assert door.client.post(path, json=unknown).headers["x-correlation-id"] == "c-1"
+    unread = door.client.post(path, content=b"{", headers={"X-Correlation-Id": "h-1"})
+    assert (unread.status_code, unread.headers["x-correlation-id"]) == (400, "h-1")
+    nameless = door.client.post(path, json={"service": "palmistry"})
+    assert nameless.headers["x-correlation-id"] == nameless.headers["x-request-id"]
+
+
 @pytest.mark.parametrize("identity", ["ünï-1", "a\r\nSet-Cookie: b=c", "\x00", "%41", "猫"])
 def test_odd_correlation_ids_stay_in_one_header(door: Any, identity: str) -> None:
     from urllib.parse import unquote

@@ -9,9 +9,13 @@ from types import SimpleNamespace
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mien.api.lumen.bodies import CORRELATION_HEADER
+from mien.api.lumen.envelope import MAX_ID_LENGTH
+from mien.api.lumen.results import correlation
 from mien.api.lumen.routes import PATH, infer
 from mien.errors import MienError
 
+PATHS = (PATH, f"{PATH}/")
 ROUTE = SimpleNamespace(path=PATH)  # what the metrics look at
 
 
@@ -22,7 +26,7 @@ class InferFirst:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+        if scope["type"] != "http" or scope["path"] not in PATHS or scope["method"] != "POST":
             await self._app(scope, receive, send)
             return
         scope["route"] = ROUTE
@@ -31,4 +35,12 @@ class InferFirst:
             response = await infer(request)
         except MienError as error:
             response = await scope["app"].exception_handlers[MienError](request, error)
+            response.headers.update(correlation(_correlation_id(request)))
         await response(scope, receive, send)
+
+
+def _correlation_id(request: Request) -> str:
+    """That of a request that failed, perhaps before its body was read."""
+    in_header = request.headers.get(CORRELATION_HEADER, "")[:MAX_ID_LENGTH]
+    known: str = getattr(request.state, "correlation_id", "") or in_header or request.state.request_id
+    return known

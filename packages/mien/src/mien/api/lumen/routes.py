@@ -35,6 +35,7 @@ async def infer(request: Request) -> Response:
     traffic: Traffic = request.app.state.infer_traffic
     with ExitStack() as room, traffic.measured() as outcome:
         envelope = await read_envelope(request, runtime, room)
+        request.state.correlation_id = envelope.correlation_id  # for the answer, should this fail
         asked = route(envelope, runtime.registry)
         in_header = request.headers.get(TIMEOUT_HEADER, "")
         call = Call(patience(asked.timeout_ms, in_header, runtime.settings.request_timeout))
