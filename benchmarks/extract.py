@@ -36,11 +36,11 @@ from mien.engine.call import Call
 from mien.engine.engine import Model
 from mien.engine.plan import Plan, usable_cores
 from mien.engine.session import Session
+from mien.faces.pipeline import FaceOptions
 from mien.metrics import Metrics
 from mien.runtime import build_runtime
-from mien.services.faces import FaceOptions
 from mien.settings import Settings
-from mien.vision.picture import decode
+from mien.vision.image import decode
 from mien.zoo.zoo import Zoo
 
 PHOTOS = Path(__file__).parent.parent / "packages/mien/tests/photos"
@@ -73,7 +73,7 @@ class Sample:
 
 
 def collage(columns: int = 4, rows: int = 3, height: int = 300) -> bytes:
-    """Many faces in one picture: the test portraits, pasted side by side."""
+    """Many faces in one image: the test portraits, pasted side by side."""
     portraits = [cv2.imread(str(path)) for path in sorted(PHOTOS.glob("*.jpg"))]
     tiles = [cv2.resize(p, (height * 4 // 5, height), interpolation=cv2.INTER_AREA) for p in portraits]
     grid = [
@@ -98,7 +98,7 @@ class Recorder:
 
 
 def recorded(data: bytes, settings: Settings) -> tuple[list[tuple[str, np.ndarray]], int]:
-    """The (model file, tensor) pairs of one picture's way through the pipeline, and its number of faces."""
+    """The (model file, tensor) pairs of one image's way through the pipeline, and its number of faces."""
     runtime = build_runtime(settings, Metrics())
     pipeline = runtime.faces.pipeline
     zoo = Zoo.from_settings(settings)
@@ -107,20 +107,20 @@ def recorded(data: bytes, settings: Settings) -> tuple[list[tuple[str, np.ndarra
     for attribute, name in models.items():
         recorders[attribute] = (Recorder(getattr(pipeline, attribute)), str(zoo.locate(name)))
         setattr(pipeline, attribute, recorders[attribute][0])
-    picture = decode(data, max_pixels=settings.max_pixels, max_bytes=settings.max_image_bytes)
-    faces = len(pipeline.analyse(picture, OPTIONS, Call()).faces)
+    image = decode(data, max_pixels=settings.max_pixels, max_bytes=settings.max_image_bytes)
+    faces = len(pipeline.analyse(image, OPTIONS, Call()).faces)
     asyncio.run(runtime.close())
     return [(path, tensor) for recorder, path in recorders.values() for tensor in recorder.seen], faces
 
 
 class Ceiling:
-    """Drives recorded tensors through plain sessions. One *step* is one picture's worth of model runs."""
+    """Drives recorded tensors through plain sessions. One *step* is one image's worth of model runs."""
 
     def __init__(self, runs: list[tuple[str, np.ndarray]], lanes: int, threads: int, batch: int) -> None:
         self.lanes, self.threads, self.batch = lanes, threads, batch
         paths = {path for path, _ in runs}
         self._sessions = [{path: Session(Path(path), threads=threads) for path in paths} for _ in range(lanes)]
-        # `batch` pictures at a time: equal shapes of all of them share a run
+        # `batch` images at a time: equal shapes of all of them share a run
         groups: dict[tuple[str, tuple[int, ...]], list[np.ndarray]] = {}
         for path, tensor in runs:
             groups.setdefault((path, tensor.shape), []).extend([tensor] * batch)
@@ -161,7 +161,7 @@ def best_ceiling(runs: list[tuple[str, np.ndarray]], cores: int) -> Ceiling:
 
 
 def direct_pipeline(data: bytes, settings: Settings, plan: Plan) -> Callable[[], float]:
-    """A function that takes one picture from JPEG bytes to vectors and returns the milliseconds that it took."""
+    """A function that takes one image from JPEG bytes to vectors and returns the milliseconds that it took."""
     chosen = settings.model_copy(
         update={"lanes": plan.lanes, "lane_threads": plan.lane_threads, "max_batch": plan.max_batch}
     )
@@ -170,8 +170,8 @@ def direct_pipeline(data: bytes, settings: Settings, plan: Plan) -> Callable[[],
 
     def once() -> float:
         start = time.perf_counter()
-        picture = decode(data, max_pixels=settings.max_pixels, max_bytes=settings.max_image_bytes)
-        pipeline.analyse(picture, OPTIONS, Call())
+        image = decode(data, max_pixels=settings.max_pixels, max_bytes=settings.max_image_bytes)
+        pipeline.analyse(image, OPTIONS, Call())
         return (time.perf_counter() - start) * 1e3
 
     return once
@@ -289,9 +289,16 @@ def compare(name: str, data: bytes, loads: list[Load], port: int, seconds: float
     for load in loads:
         s = median(samples[load])
         table.add_row(
-            str(load.concurrency), str(load.images), f"{s.images_per_second:.1f}", f"{s.images_per_second / best:.2f}",
-            f"{s.p50:.1f}", f"{s.p95:.1f}", f"{s.p99:.1f}", f"{s.server_cpu_ms:.1f}", f"{s.client_cpu_ms:.2f}",
-        )  # fmt: skip
+            str(load.concurrency),
+            str(load.images),
+            f"{s.images_per_second:.1f}",
+            f"{s.images_per_second / best:.2f}",
+            f"{s.p50:.1f}",
+            f"{s.p95:.1f}",
+            f"{s.p99:.1f}",
+            f"{s.server_cpu_ms:.1f}",
+            f"{s.client_cpu_ms:.2f}",
+        )
     console.print(f"\n[bold]{name}[/]: {faces} faces, {len(data) / 1e3:.0f} kB")
     console.print(
         f"ceiling {best:.1f} images/s ({ceiling.lanes} lanes x {ceiling.threads} threads, batch {ceiling.batch}; "
@@ -304,10 +311,14 @@ def compare(name: str, data: bytes, loads: list[Load], port: int, seconds: float
     )
     console.print(table)
     return {
-        "name": name, "faces": faces, "ceiling": best, "ceilings": ceilings, "direct_ms": direct,
+        "name": name,
+        "faces": faces,
+        "ceiling": best,
+        "ceilings": ceilings,
+        "direct_ms": direct,
         "direct_wide_ms": direct_wide,
         "loads": [{**asdict(load), **asdict(median(samples[load]))} for load in loads],
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

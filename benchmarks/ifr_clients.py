@@ -133,10 +133,18 @@ def rivals(server: str, images: list[bytes], wires: list[str]) -> Iterator[dict[
 def prepared(client: IFRClient, images: list[bytes], *, msgpack: bool) -> Request:
     """The request that `client.extract(images, mode='data')` sends."""
     options: _calls.ExtractOptions = {
-        "threshold": 0.6, "extract_embedding": True, "return_face_data": False, "return_landmarks": False,
-        "embed_only": False, "limit_faces": 0, "min_face_size": 0, "img_req_headers": None, "extract_ga": False,
-        "detect_masks": False, "verbose_timings": False,
-    }  # fmt: skip
+        "threshold": 0.6,
+        "extract_embedding": True,
+        "return_face_data": False,
+        "return_landmarks": False,
+        "embed_only": False,
+        "limit_faces": 0,
+        "min_face_size": 0,
+        "img_req_headers": None,
+        "extract_ga": False,
+        "detect_masks": False,
+        "verbose_timings": False,
+    }
     return _calls.extract(client._settings, images, options, msgpack=msgpack, raw=True).request
 
 
@@ -160,10 +168,16 @@ def measure(server: str, count: int, rounds: int) -> list[Row]:
         request = answer.request
         rows.append(
             Row(
-                count, wire, len(request.content) / 1e3, len(answer.content) / 1e3,
-                real[f"post {wire}"], real[f"client {wire}"], plain[f"post {wire}"], plain[f"client {wire}"],
+                count,
+                wire,
+                len(request.content) / 1e3,
+                len(answer.content) / 1e3,
+                real[f"post {wire}"],
+                real[f"client {wire}"],
+                plain[f"post {wire}"],
+                plain[f"client {wire}"],
             )
-        )  # fmt: skip
+        )
     return rows
 
 

@@ -34,9 +34,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from mien.engine.call import Call
+from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.logs import configure_logs
 from mien.server import create_app
-from mien.services.inference import InferRequest, InferResult, TaskInfo
 from mien.settings import Settings
 
 ROUND_SECONDS = 2.0
@@ -228,7 +228,7 @@ def lags(port: int, accept: str) -> list[float]:
         client.stream(
             "POST", f"http://127.0.0.1:{port}/v1/infer", json={"service": "ticker_stream"}, headers=headers
         ) as response,
-    ):  # fmt: skip
+    ):
         for chunk in response.iter_bytes():
             arrived = time.monotonic_ns()
             for line in chunk.splitlines():

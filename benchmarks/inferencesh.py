@@ -96,11 +96,12 @@ def overhead(url: str, rounds: int) -> dict[str, Any]:
 
         pairs: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
             "get_task": (
-                lambda: http.get(f"{url}/tasks/{task_id}", headers=sent).json(), lambda: client.get_task(task_id)
+                lambda: http.get(f"{url}/tasks/{task_id}", headers=sent).json(),
+                lambda: client.get_task(task_id),
             ),
             "run, wait=False": (bare_run, lambda: client.run(params, wait=False)),
             "run to its end": (bare_whole, lambda: client.run(params)),
-        }  # fmt: skip
+        }
         rows = {}
         for name, (bare, ours) in pairs.items():
             found = medians({"bare": bare, "client": ours}, rounds)

@@ -102,9 +102,10 @@ class Bench:
             running.append(at["running"])
             completed.append(at["completed"])
         return {
-            "submit_to_running": percentiles(running), "submit_to_completed": percentiles(completed),
+            "submit_to_running": percentiles(running),
+            "submit_to_completed": percentiles(completed),
             "seen_by_the_client": percentiles(seen),
-        }  # fmt: skip
+        }
 
     async def rate(self, seconds: float, clients: int) -> dict[str, float]:
         """Submissions as fast as they are taken, by so many clients, each waiting for the end of its own."""
@@ -130,9 +131,11 @@ class Bench:
         last = [came[-1] for _, _, came in found]
         frames = sum(count for _, count, _ in found)
         return {
-            "watchers": watchers, "frames": frames, "frames_per_second": round(frames / took),
+            "watchers": watchers,
+            "frames": frames,
+            "frames_per_second": round(frames / took),
             "spread_of_the_last_frame_ms": round((max(last) - min(last)) * 1e3, 1),
-        }  # fmt: skip
+        }
 
     async def files(self, mib: int) -> dict[str, float]:
         content = os.urandom(MIB) * mib
@@ -149,7 +152,7 @@ class Bench:
         return {
             "upload_mb_per_second": round(len(content) / 1e6 / (uploaded - started)),
             "download_mb_per_second": round(len(content) / 1e6 / (downloaded - uploaded)),
-        }  # fmt: skip
+        }
 
 
 async def measure(url: str, seconds: float) -> dict[str, Any]:

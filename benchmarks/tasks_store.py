@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mien.database.database import Database
+from mien.storage.database import Database
 from mien.tasks.events import Feed
 from mien.tasks.execution import Fit, Reporter, StopReason
 from mien.tasks.records import Attempt, Candidate, Submission, Task
@@ -161,12 +161,19 @@ async def measure(folder: Path, seconds: float) -> Figures:
         updates, task_ms = await fan_out(scheduler, feed, submission, seconds)
     await database.close()
     return Figures(
-        ceiling_rows=ceilings[0], ceiling_rows_grouped=ceilings[1], submits_one_caller=submits[0],
-        submits_50_callers=submits[1], tasks_one_caller=one, tasks_50_callers=many,
-        done_p50_ms=statistics.median(alone), done_p99_ms=percentile(alone, 0.99),
-        loaded_done_p50_ms=statistics.median(loaded), loaded_done_p99_ms=percentile(loaded, 0.99),
-        watched_updates=updates, watched_task_ms=task_ms,
-    )  # fmt: skip
+        ceiling_rows=ceilings[0],
+        ceiling_rows_grouped=ceilings[1],
+        submits_one_caller=submits[0],
+        submits_50_callers=submits[1],
+        tasks_one_caller=one,
+        tasks_50_callers=many,
+        done_p50_ms=statistics.median(alone),
+        done_p99_ms=percentile(alone, 0.99),
+        loaded_done_p50_ms=statistics.median(loaded),
+        loaded_done_p99_ms=percentile(loaded, 0.99),
+        watched_updates=updates,
+        watched_task_ms=task_ms,
+    )
 
 
 async def fan_out(scheduler: Scheduler, feed: Feed, submission: Submission, seconds: float) -> tuple[float, float]:
@@ -199,9 +206,13 @@ def main() -> None:
         print(f"{name:24} {value:10.2f}")
     if options.json is not None:
         conditions = {
-            "cores": len(os.sched_getaffinity(0)), "machine": platform.machine(), "python": platform.python_version(),
-            "sqlite": sqlite3.sqlite_version, "seconds": options.seconds, "load": os.getloadavg()[0],
-        }  # fmt: skip
+            "cores": len(os.sched_getaffinity(0)),
+            "machine": platform.machine(),
+            "python": platform.python_version(),
+            "sqlite": sqlite3.sqlite_version,
+            "seconds": options.seconds,
+            "load": os.getloadavg()[0],
+        }
         options.json.write_text(json.dumps({"conditions": conditions, "figures": asdict(figures)}, indent=2) + "\n")
 
 

@@ -48,12 +48,12 @@ def add_new_photos(client: IFRClient, folder: Path, index: Path) -> int:
     return failures
 
 
-def find(client: IFRClient, index: Path, picture: Path) -> list[tuple[float, str]]:
-    """Cosine and name of the photos with a face like the largest one in `picture`, the likest first."""
+def find(client: IFRClient, index: Path, image: Path) -> list[tuple[float, str]]:
+    """Cosine and name of the photos with a face like the largest one in `image`, the likest first."""
     threshold = client.server_info(show=False)["models"].get("same_threshold", 0.4)
-    (wanted,) = client.extract([picture], mode="data", limit_faces=1, raw_response=False).data
+    (wanted,) = client.extract([image], mode="data", limit_faces=1, raw_response=False).data
     if not wanted.faces:
-        raise SystemExit(f"{picture}: {wanted.reason or 'no face found'}")
+        raise SystemExit(f"{image}: {wanted.reason or 'no face found'}")
     vector = wanted.faces[0].vec or []
     found = []
     for line in read_index(index):

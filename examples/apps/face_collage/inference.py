@@ -1,4 +1,4 @@
-"""The faces of a photo as one picture: finds them with the server's own `mien/faces`, cuts and pastes with Pillow."""
+"""The faces of a photo as one image: finds them with the server's own `mien/faces`, cuts and pastes with Pillow."""
 
 import math
 from pathlib import Path

@@ -227,8 +227,10 @@ def running_mien(folder: Path, port: int, ready: bool, **environment: str) -> It
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "mien", "serve", "--port", str(port)],
-            env=variables, stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            env=variables,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
     try:
         if ready:
             _until_ready(f"http://127.0.0.1:{port}/readyz", process, log)

@@ -124,9 +124,14 @@ async def start_worker(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
             protocol.SPILL_VARIABLE: str(spill),
         }
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "infsh._kernel", "serve", str(folder),
-            env={**os.environ, **given, **(env or {})}, process_group=0,
-        )  # fmt: skip
+            sys.executable,
+            "-m",
+            "infsh._kernel",
+            "serve",
+            str(folder),
+            env={**os.environ, **given, **(env or {})},
+            process_group=0,
+        )
         async with asyncio.timeout(20):
             worker = Worker(process, AsyncChannel(*await connections.get(), spill))
         workers.append(worker)

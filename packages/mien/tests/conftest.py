@@ -109,8 +109,10 @@ def launch(stack: ExitStack, folder: Path, options: list[str], settings: dict[st
     log = stack.enter_context(log_path.open("wb"))
     process = subprocess.Popen(
         [sys.executable, *program, "serve", "--port", str(port), *options],
-        env=mien_environment(data_dir, settings), stdout=log, stderr=log,
-    )  # fmt: skip
+        env=mien_environment(data_dir, settings),
+        stdout=log,
+        stderr=log,
+    )
     url = f"http://127.0.0.1:{port}"
     client = stack.enter_context(httpx2.Client(base_url=url, timeout=60, trust_env=False))
     server = ServerProcess(url, port, process, log_path, data_dir, client)
@@ -189,15 +191,15 @@ def collage(photos: dict[str, bytes]) -> bytes:
 
     tiles = []
     for data in photos.values():
-        picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        height, width = picture.shape[:2]
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        height, width = image.shape[:2]
         factor = 384 / max(height, width)
-        shrunk = cv2.resize(picture, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
+        shrunk = cv2.resize(image, (round(width * factor), round(height * factor)), interpolation=cv2.INTER_AREA)
         tile = np.zeros((384, 384, 3), np.uint8)
         tile[: shrunk.shape[0], : shrunk.shape[1]] = shrunk
         tiles.append(tile)
-    picture = np.vstack([np.hstack(tiles[:3]), np.hstack(tiles[3:])])
-    return bytes(cv2.imencode(".jpg", picture)[1])
+    image = np.vstack([np.hstack(tiles[:3]), np.hstack(tiles[3:])])
+    return bytes(cv2.imencode(".jpg", image)[1])
 
 
 @pytest.fixture
@@ -207,9 +209,14 @@ def mien(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str, seconds: float = 90, **settings: Any) -> subprocess.CompletedProcess[str]:
         data_dir = Path(settings.pop("data_dir", tmp_path / "data"))
         return subprocess.run(
-            [sys.executable, "-m", "mien", *arguments], env=mien_environment(data_dir, settings),
-            capture_output=True, text=True, timeout=seconds, cwd=tmp_path, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "mien", *arguments],
+            env=mien_environment(data_dir, settings),
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            cwd=tmp_path,
+            check=False,
+        )
 
     return run
 

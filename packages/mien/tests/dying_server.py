@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from mien.cli.main import run
-from mien.files import local
-from mien.platform import platform
+from mien.storage import files as local
+from mien.tasks import platform
 from mien.tasks.sql.store import SqlTaskStore
 
 STEP = sys.argv.pop(1)

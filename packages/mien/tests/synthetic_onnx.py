@@ -93,7 +93,7 @@ class _Graph:
         self.add("Add", [blank, self.weight(f"points_{stride}", LANDMARKS.reshape(1, 10))], f"kps_{stride}")
 
     def _window(self, stride: int, side: int) -> str:
-        """Mean of the `side` pixels around each cell's corner; what lies outside of the picture is black."""
+        """Mean of the `side` pixels around each cell's corner; what lies outside of the image is black."""
         name = f"window_{stride}_{side}"
         pads = self.ints(f"{name}_pads", [0, 0, side // 2, side // 2, 0, 0, side // 2 - stride, side // 2 - stride])
         black = self.weight(f"{name}_black", np.array(-127.5 / 128, np.float32))

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from in_process_executor import InProcessExecutor
 
-from mien.database.database import Database
+from mien.storage.database import Database
 from mien.tasks.records import Submission
 from mien.tasks.scheduler import Policy, Scheduler
 from mien.tasks.sql.store import SqlTaskStore

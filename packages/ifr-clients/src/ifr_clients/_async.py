@@ -261,12 +261,7 @@ class IFRClientAsync(BaseClient):
         return await self._run(call, timeout)
 
     async def draw(
-        self,
-        image: Image,
-        mode: Mode = "paths",
-        *,
-        timeout: float | None = None,
-        **options: Unpack[DrawOptions],
+        self, image: Image, mode: Mode = "paths", *, timeout: float | None = None, **options: Unpack[DrawOptions]
     ) -> bytes:
         """The image with its faces drawn in, as JPEG.
 

@@ -7,14 +7,7 @@ from typing import TypeVar
 
 from ifr_clients._messages import Call
 from ifr_clients._retry import RetryPolicy, Steps, chance, course
-from ifr_clients._server import (
-    DEFAULT_HOST,
-    DEFAULT_PORT,
-    DEFAULT_TIMEOUT,
-    Settings,
-    checked_timeout,
-    settings_of,
-)
+from ifr_clients._server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TIMEOUT, Settings, checked_timeout, settings_of
 
 T = TypeVar("T")
 

@@ -258,12 +258,7 @@ class IFRClient(BaseClient):
         return self._run(call, timeout)
 
     def draw(
-        self,
-        image: Image,
-        mode: Mode = "paths",
-        *,
-        timeout: float | None = None,
-        **options: Unpack[DrawOptions],
+        self, image: Image, mode: Mode = "paths", *, timeout: float | None = None, **options: Unpack[DrawOptions]
     ) -> bytes:
         """The image with its faces drawn in, as JPEG.
 

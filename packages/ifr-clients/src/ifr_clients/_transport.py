@@ -34,9 +34,12 @@ def open_async(settings: Settings) -> httpx2.AsyncClient:
 def send(http: httpx2.Client, step: Send) -> Response:
     """Raises IFRConnectionError, IFRTimeout, IFRResponseInvalid."""
     request, end = step.request, time.monotonic() + step.seconds
-    with _translated(step), http.stream(
-        request.method, request.url, headers=request.headers, content=request.body, timeout=_timeout(step.seconds)
-    ) as response:  # fmt: skip
+    with (
+        _translated(step),
+        http.stream(
+            request.method, request.url, headers=request.headers, content=request.body, timeout=_timeout(step.seconds)
+        ) as response,
+    ):
         body = bytearray()
         for chunk in response.iter_bytes():
             body += chunk
@@ -51,9 +54,12 @@ async def send_async(http: httpx2.AsyncClient, step: Send) -> Response:
     with _translated(step):
         async with asyncio.timeout(seconds):
             response = await http.request(
-                request.method, request.url, headers=request.headers, content=request.body,
+                request.method,
+                request.url,
+                headers=request.headers,
+                content=request.body,
                 timeout=_timeout(step.seconds),
-            )  # fmt: skip
+            )
         return _response(response, response.content)
 
 

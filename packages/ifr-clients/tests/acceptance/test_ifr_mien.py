@@ -47,7 +47,7 @@ def test_crops_have_a_typed_answer(client, photo, use_msgpack):
     found = client.extract([photo], mode="data", return_face_data=True, raw_response=False).data[0].faces[0]
 
     answer = client.extract(
-        [found.facedata, b"no picture"], mode="data", embed_only=True, use_msgpack=use_msgpack, raw_response=False
+        [found.facedata, b"no image"], mode="data", embed_only=True, use_msgpack=use_msgpack, raw_response=False
     )
 
     assert [image.ok for image in answer.data] == [True, False]
@@ -56,7 +56,7 @@ def test_crops_have_a_typed_answer(client, photo, use_msgpack):
 
 
 @pytest.mark.parametrize("use_msgpack", [True, False])
-def test_a_picture_may_come_in_any_form(client, photo, use_msgpack):
+def test_a_image_may_come_in_any_form(client, photo, use_msgpack):
     data = photo.read_bytes()
     text = base64.b64encode(data).decode()
     forms = [data, bytearray(data), memoryview(data), photo, text, f"data:image/jpeg;base64,{text}"]
@@ -114,9 +114,9 @@ def test_faces_are_drawn(client, photo):
     assert plain != drawn
 
 
-def test_a_picture_that_cannot_be_drawn_on_is_a_refusal(client):
+def test_a_image_that_cannot_be_drawn_on_is_a_refusal(client):
     with pytest.raises(IFRRejected) as caught:
-        client.draw(b"no picture", mode="data")
+        client.draw(b"no image", mode="data")
 
     assert caught.value.status == 422
     assert caught.value.request_id
@@ -129,7 +129,7 @@ def test_a_wrong_field_is_named_by_the_server(client):
     assert (caught.value.status, caught.value.code) == (422, "invalid_field")
 
 
-def test_many_pictures_come_back_in_order(client, photos):
+def test_many_images_come_back_in_order(client, photos):
     paths = sorted(photos.glob("*.jpg")) * 4
     single = {path: client.extract([path], mode="data")["data"][0]["faces"][0]["bbox"] for path in set(paths)}
 
@@ -168,7 +168,7 @@ def test_a_folder_is_indexed_and_searched(mien, photos, tmp_path):
     (tmp_path / "album").mkdir()
     for photo in photos.glob("person_*.jpg"):
         (tmp_path / "album" / photo.name).write_bytes(photo.read_bytes())
-    (tmp_path / "album" / "broken.jpg").write_bytes(b"no picture")
+    (tmp_path / "album" / "broken.jpg").write_bytes(b"no image")
     example = Path(__file__).parents[4] / "examples/index_folder.py"
     host, port = mien.rsplit(":", 1)
 

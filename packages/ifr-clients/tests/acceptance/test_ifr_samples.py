@@ -60,7 +60,7 @@ def test_basic_usage_of_the_synchronous_client(folder):
 
     *info, faces, raw = printed.splitlines()
     assert info[0].endswith("http://localhost:18081")
-    assert faces == "Detected faces: []"  # there is no such picture: its status says so, and the list is empty
+    assert faces == "Detected faces: []"  # there is no such image: its status says so, and the list is empty
     (image,) = json.loads(raw)["data"]
     assert image["status"] == "error"
     assert image["error"]

@@ -48,7 +48,7 @@ def test_results_come_in_order_whoever_answers_first(echoing, client_factory):
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(count=st.integers(0, 40), batch_size=st.integers(1, 9), concurrency=st.integers(1, 5))
 def test_any_batches_and_concurrency_give_the_same_results(echoing, count, batch_size, concurrency):
-    images = [f"picture {number}".encode() for number in range(count)]
+    images = [f"image {number}".encode() for number in range(count)]
 
     with IFRClient(echoing.host) as client:
         results = list(client.extract_many(iter(images), "data", batch_size, concurrency))
@@ -144,9 +144,10 @@ def test_images_are_taken_as_they_are_needed(echoing):
             taken.append(len(taken))
             yield f"{len(taken)}.jpg"
 
-    with IFRClient(echoing.host) as client, contextlib.closing(
-        client.extract_many(endless(), batch_size=3, concurrency=2)
-    ) as results:  # fmt: skip
+    with (
+        IFRClient(echoing.host) as client,
+        contextlib.closing(client.extract_many(endless(), batch_size=3, concurrency=2)) as results,
+    ):
         for _ in range(7):
             next(results)
 

@@ -10,7 +10,7 @@ import pytest
 
 from ifr_clients import IFRClient
 
-JPEG = b"\xff\xd8\xff\xe0 a picture"
+JPEG = b"\xff\xd8\xff\xe0 an image"
 FIELDS = {
     "threshold": 0.6,
     "extract_embedding": True,

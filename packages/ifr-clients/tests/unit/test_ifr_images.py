@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from ifr_clients._images import accept_all, is_slow, load, load_or_reason, request_body
 from ifr_clients._messages import Response, decode, encode
 
-JPEG = b"\xff\xd8\xff\xe0 a picture"
+JPEG = b"\xff\xd8\xff\xe0 an image"
 TEXT = base64.b64encode(JPEG).decode()
 
 
@@ -24,11 +24,11 @@ TEXT = base64.b64encode(JPEG).decode()
         f"data:image/jpeg;base64,{TEXT}",
         f"DATA:image/jpeg;BASE64,{TEXT}",
         "\n".join([TEXT[:8], TEXT[8:]]) + "\n",
-        "data:,%FF%D8%FF%E0 a picture",
+        "data:,%FF%D8%FF%E0 an image",
     ],
     ids=lambda image: f"{type(image).__name__} {image[:14]!r}",
 )
-def test_data_mode_takes_every_form_of_the_same_picture(image):
+def test_data_mode_takes_every_form_of_the_same_image(image):
     assert accept_all([image], "data") == [JPEG]
 
 

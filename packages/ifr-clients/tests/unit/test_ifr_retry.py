@@ -18,8 +18,7 @@ def rejected(status, retry_after=None):
 
 
 retried = st.one_of(
-    st.just(IFRConnectionError("cut")),
-    st.builds(rejected, st.sampled_from(RETRIED_STATUSES), st.none() | seconds),
+    st.just(IFRConnectionError("cut")), st.builds(rejected, st.sampled_from(RETRIED_STATUSES), st.none() | seconds)
 )
 never_retried = st.one_of(
     st.just(IFRTimeout("late")),

@@ -27,7 +27,7 @@ def test_keys_that_this_library_does_not_know_are_kept():
     [
         ({"status": "success", "faces": []}, True, None),
         ({"status": "ok", "faces": [MINIMAL]}, True, None),
-        ({"status": "error", "faces": [], "error": "no picture"}, False, "no picture"),
+        ({"status": "error", "faces": [], "error": "no image"}, False, "no image"),
         ({"status": "failed", "faces": [], "traceback": "Can't decode"}, False, "Can't decode"),
         ({"status": "ok", "faces": [{"status": "failed", "traceback": "bad crop"}]}, False, "bad crop"),
         ({"status": "ok", "faces": [{**MINIMAL, "status": "ok"}]}, True, None),

@@ -1,13 +1,6 @@
 """The task client: run apps and follow their tasks. The app SDK, `infsh`, is here under the same names."""
 
-from inferencesh.client import (
-    AsyncInference,
-    AsyncTaskStream,
-    Inference,
-    TaskStatus,
-    TaskStream,
-    UploadFileOptions,
-)
+from inferencesh.client import AsyncInference, AsyncTaskStream, Inference, TaskStatus, TaskStream, UploadFileOptions
 from inferencesh.errors import (
     APIError,
     ConfigurationError,

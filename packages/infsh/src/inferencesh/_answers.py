@@ -111,10 +111,13 @@ def _requirement(item: Any) -> RequirementError:
     fields = item if isinstance(item, Mapping) else {"message": str(item)}
     action = fields.get("action")
     return RequirementError(
-        str(fields.get("type", "")), str(fields.get("key", "")), str(fields.get("message", "")),
+        str(fields.get("type", "")),
+        str(fields.get("key", "")),
+        str(fields.get("message", "")),
         SetupAction(str(action.get("type", "")), action.get("provider"), action.get("scopes"))
-        if isinstance(action, Mapping) else None,
-    )  # fmt: skip
+        if isinstance(action, Mapping)
+        else None,
+    )
 
 
 def _json(response: Response) -> Any:

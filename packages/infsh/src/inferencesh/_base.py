@@ -35,10 +35,16 @@ class BaseClient:
         what looks like base64.
         """
         self._settings: Settings = settings_of(
-            api_key, base_url, timeout=timeout, idle_timeout=idle_timeout, retries=retries,
-            upload_concurrency=upload_concurrency, upload_paths=upload_paths, upload_base64=upload_base64,
+            api_key,
+            base_url,
+            timeout=timeout,
+            idle_timeout=idle_timeout,
+            retries=retries,
+            upload_concurrency=upload_concurrency,
+            upload_paths=upload_paths,
+            upload_base64=upload_base64,
             headers=headers,
-        )  # fmt: skip
+        )
         self._disconnected()
 
     @property

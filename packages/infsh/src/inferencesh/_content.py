@@ -68,9 +68,12 @@ class Content:
             return self
         kind = options.content_type or self.content_type or (_mime.from_name(options.filename or ""))
         return replace(
-            self, filename=options.filename or self.filename, content_type=kind, path=options.path,
+            self,
+            filename=options.filename or self.filename,
+            content_type=kind,
+            path=options.path,
             public=options.public,
-        )  # fmt: skip
+        )
 
     @property
     def _place(self) -> str:

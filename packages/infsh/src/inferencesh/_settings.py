@@ -66,9 +66,15 @@ def settings_of(
         if not (header.isascii() and text.isascii() and header.isprintable() and text.isprintable()):
             raise ConfigurationError(f"the value of header {header!r} (or api_key) holds what no header can")
     return Settings(
-        base_url=url, headers=sent, timeout=timeout, idle_timeout=idle_timeout, retries=retries,
-        upload_concurrency=upload_concurrency, upload_paths=upload_paths, upload_base64=upload_base64,
-    )  # fmt: skip
+        base_url=url,
+        headers=sent,
+        timeout=timeout,
+        idle_timeout=idle_timeout,
+        retries=retries,
+        upload_concurrency=upload_concurrency,
+        upload_paths=upload_paths,
+        upload_base64=upload_base64,
+    )
 
 
 def checked_seconds(name: str, value: float) -> float:

@@ -237,10 +237,13 @@ class Inference(BaseClient):
         )
         task = self._run(
             _programs.submit(
-                self._settings, params, idempotency_key=idempotency_key, upload_paths=upload_paths,
+                self._settings,
+                params,
+                idempotency_key=idempotency_key,
+                upload_paths=upload_paths,
                 upload_base64=upload_base64,
             )
-        )  # fmt: skip
+        )
         if not wait and not stream:
             return task
         follower = _programs.follower(self._settings, task, options)

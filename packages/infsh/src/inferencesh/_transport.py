@@ -85,9 +85,11 @@ class SyncLine:
         self._knife: threading.Timer | None = None
         with _translated(step.request, step.seconds):
             built = http.build_request(
-                step.request.method, step.request.url, headers=dict(step.request.headers),
+                step.request.method,
+                step.request.url,
+                headers=dict(step.request.headers),
                 timeout=_timeout(step.seconds),
-            )  # fmt: skip
+            )
             self._response = http.send(built, stream=True)
             try:
                 body = b"" if self._response.is_success else self._response.read()

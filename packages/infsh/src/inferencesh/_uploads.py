@@ -54,8 +54,11 @@ def _distinct(contents: Sequence[Content]) -> Steps[tuple[list[Content], list[in
     for number, content in enumerate(contents):
         sizes[content.size].append(number)
     rivals = [number for numbers in sizes.values() if len(numbers) > 1 for number in numbers]
-    digests = dict(zip(rivals, (yield Do(lambda: [contents[number].digest() for number in rivals])), strict=True)) \
-        if rivals else {}  # fmt: skip
+    digests = (
+        dict(zip(rivals, (yield Do(lambda: [contents[number].digest() for number in rivals])), strict=True))
+        if rivals
+        else {}
+    )
     return grouped(contents, digests)
 
 

@@ -212,8 +212,7 @@ class File:
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
-            cls._validate,
-            serialization=core_schema.plain_serializer_function_ser_schema(_serialise, info_arg=True),
+            cls._validate, serialization=core_schema.plain_serializer_function_ser_schema(_serialise, info_arg=True)
         )
 
     @classmethod

@@ -48,7 +48,7 @@ APPS = {
                 if app_input.image is not None:
                     await app_input.image.ensure()
                 return AppOutput(text=app_input.key or app_input.prompt, model=self.model, image=app_input.image)
-    """,
+    """
 }
 
 
@@ -84,9 +84,13 @@ class Mien:
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """`mien …`, to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "mien", *arguments], env={**self.environment, **environment}, capture_output=True,
-            text=True, timeout=90, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "mien", *arguments],
+            env={**self.environment, **environment},
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
 
     def deploy(self, name: str, source: str) -> None:
         folder = self.folder / name
@@ -103,8 +107,10 @@ class Mien:
         with log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "mien", "serve", "--port", str(port)],
-                env=self.environment, stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                env=self.environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
         try:
             end = time.monotonic() + 60
             while process.poll() is None and time.monotonic() < end:

@@ -47,7 +47,7 @@ def test_each_status_comes_once_and_in_order(client):
 
 def test_files_go_in_and_come_out(client):
     for given in (PHOTO, str(PHOTO), PHOTO.read_bytes(), File(path=PHOTO)):
-        image = client.run({"app": APP, "input": {"key": "picture", "image": given}})["output"]["image"]
+        image = client.run({"app": APP, "input": {"key": "image", "image": given}})["output"]["image"]
         with urllib.request.urlopen(image) as answer:
             assert answer.read() == PHOTO.read_bytes()
 
@@ -155,9 +155,19 @@ def command(*arguments):
 
 def test_mien_run_prints_the_output(mien):
     done = command(
-        "run", APP, "--input", "key=value", "--file", f"image={PHOTO}", "--setup", "model=small", "--url", mien,
-        "--output", "json",
-    )  # fmt: skip
+        "run",
+        APP,
+        "--input",
+        "key=value",
+        "--file",
+        f"image={PHOTO}",
+        "--setup",
+        "model=small",
+        "--url",
+        mien,
+        "--output",
+        "json",
+    )
 
     assert done.exit_code == 0, done.stderr
     output = json.loads(done.stdout)
@@ -213,9 +223,11 @@ def test_mien_tasks(mien):
 @pytest.mark.parametrize(
     ("pairs", "expected"),
     [
-        (["a=1", "b=text", "c=[1, 2]", "d.e.f=true", "g=x=y"], {"a": 1, "b": "text", "c": [1, 2],
-         "d": {"e": {"f": True}}, "g": "x=y"}),
+        (
+            ["a=1", "b=text", "c=[1, 2]", "d.e.f=true", "g=x=y"],
+            {"a": 1, "b": "text", "c": [1, 2], "d": {"e": {"f": True}}, "g": "x=y"},
+        )
     ],
-)  # fmt: skip
+)
 def test_arguments_are_json_or_text(pairs, expected):
     assert fields("--input", pairs) == expected

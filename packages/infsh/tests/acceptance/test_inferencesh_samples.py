@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("mien")
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A working directory with a picture."""
+    """A working directory with an image."""
     shutil.copy(PHOTO, tmp_path / "photo.jpg")
     return tmp_path
 
@@ -48,9 +48,14 @@ def run(folder: Path, *pieces: str) -> str:
     quiet = ["-W", "error", "-W", "ignore::ResourceWarning"]  # samples leave clients to the garbage collector
     clean = {name: value for name, value in os.environ.items() if not name.startswith("INFERENCE_")}
     done = subprocess.run(
-        [sys.executable, *quiet, program.name], cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, *quiet, program.name],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
         env=clean,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -86,9 +91,14 @@ NAMES = ["RECEIVED", "QUEUED", "SCHEDULED", "PREPARING", "SERVING", "SETTING_UP"
 
 def test_a_task_is_looked_at_and_cancelled(folder):
     printed = run(
-        folder, CLIENT, "from inferencesh import TaskCancelled", LONG, GET, CANCEL,
+        folder,
+        CLIENT,
+        "from inferencesh import TaskCancelled",
+        LONG,
+        GET,
+        CANCEL,
         "try:\n    client.wait_for_completion(task_id)\nexcept TaskCancelled as error:\n    print(str(error)[:45])",
-    )  # fmt: skip
+    )
 
     first, last = printed.splitlines()
     assert first.removeprefix("Status: ") in NAMES
@@ -113,12 +123,16 @@ def test_the_statuses_have_their_numbers(folder):
 
 
 def test_files_are_uploaded(folder):
-    # the one path of the machine that the sample names is the picture's
+    # the one path of the machine that the sample names is the image's
     printed = run(
-        folder, CLIENT, "import pathlib, inferencesh._content as c", *_standing_in_for("/path/to/image.png"), UPLOAD,
+        folder,
+        CLIENT,
+        "import pathlib, inferencesh._content as c",
+        *_standing_in_for("/path/to/image.png"),
+        UPLOAD,
         "print(file_obj['filename'], file_obj['content_type'], file_obj['public'])",
         "import urllib.request; print(len(urllib.request.urlopen(file_obj['uri']).read()))",
-    )  # fmt: skip
+    )
 
     uri, named, size = printed.splitlines()
     assert uri.startswith("URI: http://127.0.0.1:8080/files/")
@@ -168,9 +182,14 @@ def test_the_commands_of_the_manual_run(folder, mien, mien_folder):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands], cwd=folder, env={**mien_folder.environment, "PATH": path},
-        capture_output=True, text=True, timeout=90, check=False,
-    )  # fmt: skip
+        ["bash", "-euo", "pipefail", "-c", commands],
+        cwd=folder,
+        env={**mien_folder.environment, "PATH": path},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
 
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("completed") == 3

@@ -271,10 +271,16 @@ class Server:
         events = events[: self.most_events]
         if "event-stream" not in self.media_type:
             return b"".join(json.dumps(value).encode() + b"\n" for _, value in events) + self.tail
-        return b"".join(
-            (f"id: {name}\n" if name is not None else "").encode() + b"data: " + json.dumps(value).encode() + b"\n\n"
-            for name, value in events
-        ) + self.tail  # fmt: skip
+        return (
+            b"".join(
+                (f"id: {name}\n" if name is not None else "").encode()
+                + b"data: "
+                + json.dumps(value).encode()
+                + b"\n\n"
+                for name, value in events
+            )
+            + self.tail
+        )
 
 
 class Reader:

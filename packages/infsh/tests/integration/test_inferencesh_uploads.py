@@ -119,9 +119,9 @@ def test_of_a_setup_only_file_objects_go_up(client, server, tmp_path):
 
 
 def test_a_file_that_lies_elsewhere_is_named_and_not_fetched(client, server):
-    client.run({"app": "a", "input": File("https://pictures.invalid/a.png")}, wait=False)
+    client.run({"app": "a", "input": File("https://images.invalid/a.png")}, wait=False)
 
-    assert server.runs[0]["input"] == "https://pictures.invalid/a.png"
+    assert server.runs[0]["input"] == "https://images.invalid/a.png"
     assert put(server) == []
 
 
@@ -150,7 +150,7 @@ def test_an_input_that_holds_itself_is_no_endless_walk(client):
 
 
 def test_upload_file_takes_a_path_bytes_and_options(client, server, tmp_path):
-    (tmp_path / "image.png").write_bytes(b"picture")
+    (tmp_path / "image.png").write_bytes(b"image")
     options = UploadFileOptions(filename="custom.webp", public=True)
 
     by_path = client.upload_file(str(tmp_path / "image.png"))
@@ -160,8 +160,10 @@ def test_upload_file_takes_a_path_bytes_and_options(client, server, tmp_path):
     assert (by_path["filename"], by_path["content_type"], by_path["size"]) == ("image.png", "image/png", 7)
     assert (named["filename"], named["content_type"], named["public"]) == ("custom.webp", "image/png", True)
     assert (plain["filename"], plain["content_type"], plain["path"]) == (
-        "data.bin", "application/x-thing", "here/data.bin",
-    )  # fmt: skip
+        "data.bin",
+        "application/x-thing",
+        "here/data.bin",
+    )
     assert by_path["stored"] == 7
     assert options == UploadFileOptions(filename="custom.webp", public=True)
     for seen in server.seen:

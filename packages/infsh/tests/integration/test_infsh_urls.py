@@ -35,7 +35,7 @@ class Site:
             self.failures -= 1
             status = 503
         if request.path == "/moved":
-            status, self.headers = 302, {"Location": "/picture"}
+            status, self.headers = 302, {"Location": "/image"}
         if status == 200 and "ETag" in self.headers and headers.get("if-none-match") == self.headers["ETag"]:
             status = 304
         body = self.body if status == 200 else b""
@@ -82,12 +82,12 @@ def temporaries(cache: Path) -> list[Path]:
 
 
 def test_nothing_is_downloaded_before_it_is_needed(site):
-    file = File(f"{site.url}/a%20picture.png?x=1")
-    assert (file.filename, file.content_type, file.size) == ("a picture.png", "image/png", None)
-    assert file.to_dict() == {"uri": file.uri, "filename": "a picture.png", "content_type": "image/png"}
+    file = File(f"{site.url}/a%20image.png?x=1")
+    assert (file.filename, file.content_type, file.size) == ("an image.png", "image/png", None)
+    assert file.to_dict() == {"uri": file.uri, "filename": "an image.png", "content_type": "image/png"}
     assert site.asked == []
     assert Path(file.path).read_bytes() == b"one"
-    assert Path(file.path).name == "a picture.png"
+    assert Path(file.path).name == "an image.png"
     assert file.size == 3
     assert len(site.asked) == 1
 

@@ -14,9 +14,16 @@ from inferencesh._settings import settings_of
 from inferencesh._steps import Connect, Disconnect, Emit, Receive, Wait
 
 SETTINGS = settings_of(
-    None, None, timeout=30, idle_timeout=60, retries=3, upload_concurrency=4, upload_paths=True, upload_base64=False,
+    None,
+    None,
+    timeout=30,
+    idle_timeout=60,
+    retries=3,
+    upload_concurrency=4,
+    upload_paths=True,
+    upload_base64=False,
     headers=None,
-)  # fmt: skip
+)
 EVENTS = [{"id": "t", "status": 7, "output": number} for number in range(5)] + [{"id": "t", "status": 9, "output": 9}]
 
 
@@ -98,8 +105,9 @@ def test_a_cut_after_any_byte(resumes):
 @settings(max_examples=300, deadline=None)
 @given(
     st.lists(st.integers(0, 300) | st.sampled_from(["refused", "500", "502", "503", "429"]), max_size=8),
-    st.booleans(), st.integers(1, 400),
-)  # fmt: skip
+    st.booleans(),
+    st.integers(1, 400),
+)
 def test_any_series_of_failures(plan, resumes, piece):
     world = World(plan, resumes=resumes, piece=piece)
     assert world.run(follower(world, max_reconnects=8)) == EVENTS

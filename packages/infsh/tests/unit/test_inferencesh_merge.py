@@ -56,8 +56,11 @@ def test_logs_add_up():
 
 def test_numbers_of_newer_servers_become_ours():
     merger = Merger()
-    task = merger.add(frame({"id": "t", "status": 10, "status_name": "completed",
-                             "events": [{"status": 9, "status_name": "uploading"}]}))  # fmt: skip
+    task = merger.add(
+        frame(
+            {"id": "t", "status": 10, "status_name": "completed", "events": [{"status": 9, "status_name": "uploading"}]}
+        )
+    )
 
     assert task["status"] == TaskStatus.COMPLETED
     assert task["events"][0]["status"] == TaskStatus.UPLOADING

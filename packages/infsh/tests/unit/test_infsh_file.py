@@ -15,50 +15,50 @@ PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Path:
-    path = tmp_path / "picture.png"
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "image.png"
     path.write_bytes(PNG)
     return path
 
 
-def test_a_path_is_made_absolute_and_described(picture, monkeypatch):
-    monkeypatch.chdir(picture.parent)
-    file = File(path="picture.png")
-    assert (file.path, file.content_type, file.size, file.filename) == (str(picture), "image/png", 28, "picture.png")
+def test_a_path_is_made_absolute_and_described(image, monkeypatch):
+    monkeypatch.chdir(image.parent)
+    file = File(path="image.png")
+    assert (file.path, file.content_type, file.size, file.filename) == (str(image), "image/png", 28, "image.png")
     assert file.exists()
     assert file.is_local
     assert file.uri is None
 
 
 @pytest.mark.parametrize("make", [File, File.from_path, lambda p: File(uri=p), lambda p: File(f"file://{quote(p)}")])
-def test_a_path_may_be_given_as_uri(make, picture):
-    spaced = picture.with_name("a picture.png")
-    picture.rename(spaced)
+def test_a_path_may_be_given_as_uri(make, image):
+    spaced = image.with_name("an image.png")
+    image.rename(spaced)
     assert make(str(spaced)).path == str(spaced)
     assert make(str(spaced)).content_type == "image/png"
 
 
-def test_path_objects_files_and_dicts_are_taken(picture):
-    file = File(picture, filename="given.jpg")
+def test_path_objects_files_and_dicts_are_taken(image):
+    file = File(image, filename="given.jpg")
     assert File(file) == file
     assert File(file).filename == "given.jpg"
-    assert File({"path": str(picture), "filename": "given.jpg", "id": 7}) == file
-    assert File(path=picture, upload_url="ignored").size == 28
+    assert File({"path": str(image), "filename": "given.jpg", "id": 7}) == file
+    assert File(path=image, upload_url="ignored").size == 28
 
 
-def test_what_is_given_stays_when_metadata_is_refreshed(picture):
-    file = File(path=picture, content_type="x/y", filename="n", size=1)
-    plain = File(path=picture)
-    picture.write_bytes(PNG * 2)
+def test_what_is_given_stays_when_metadata_is_refreshed(image):
+    file = File(path=image, content_type="x/y", filename="n", size=1)
+    plain = File(path=image)
+    image.write_bytes(PNG * 2)
     for each in (file, plain):
         each.refresh_metadata()
     assert (file.content_type, file.filename, file.size) == ("x/y", "n", 1)
-    assert (plain.content_type, plain.filename, plain.size) == ("image/png", "picture.png", 56)
+    assert (plain.content_type, plain.filename, plain.size) == ("image/png", "image.png", 56)
 
 
-def test_metadata_can_be_set(picture):
+def test_metadata_can_be_set(image):
     file = File("nowhere.bin")
-    file.path = picture
+    file.path = image
     assert file.size == 28
     file.content_type, file.filename, file.size = "a/b", "c", 3
     file.refresh_metadata()
@@ -167,36 +167,38 @@ def test_a_foreign_scheme_is_no_path():
 # --- models
 
 
-class Pictures(BaseAppInput):
+class Images(BaseAppInput):
     first: File
     second: File | None = None
     many: list[File] = []  # noqa: RUF012  # pydantic copies it
 
 
-def test_a_field_takes_whatever_makes_a_file(picture):
-    pictures = Pictures(first=str(picture), second={"uri": "https://h/b.png"}, many=[{"path": str(picture)}])
-    assert pictures.first.size == 28
-    assert (pictures.second.uri, pictures.second.filename, pictures.second.content_type) == (
-        "https://h/b.png", "b.png", "image/png",
-    )  # fmt: skip
-    assert pictures.many == [File(path=picture)]
+def test_a_field_takes_whatever_makes_a_file(image):
+    images = Images(first=str(image), second={"uri": "https://h/b.png"}, many=[{"path": str(image)}])
+    assert images.first.size == 28
+    assert (images.second.uri, images.second.filename, images.second.content_type) == (
+        "https://h/b.png",
+        "b.png",
+        "image/png",
+    )
+    assert images.many == [File(path=image)]
 
 
 @pytest.mark.parametrize("absent", ["", {}, None])
-def test_an_optional_file_may_be_empty(absent, picture):
-    assert Pictures(first=str(picture), second=absent).second is None
+def test_an_optional_file_may_be_empty(absent, image):
+    assert Images(first=str(image), second=absent).second is None
     with pytest.raises(ValidationError, match="Either 'uri' or 'path'"):
-        Pictures(first=absent)
+        Images(first=absent)
 
 
-def test_a_file_is_written_without_nulls(picture):
+def test_a_file_is_written_without_nulls(image):
     class Output(BaseAppOutput):
         image: File
 
-    expected = {"path": str(picture), "content_type": "image/png", "size": 28, "filename": "picture.png"}
-    assert Output(image=File(path=picture)).model_dump() == {"image": expected, "output_meta": None}
-    assert Output.model_validate_json(Output(image=File(path=picture)).model_dump_json()).image == File(path=picture)
-    assert File(path=picture).to_dict() == expected
+    expected = {"path": str(image), "content_type": "image/png", "size": 28, "filename": "image.png"}
+    assert Output(image=File(path=image)).model_dump() == {"image": expected, "output_meta": None}
+    assert Output.model_validate_json(Output(image=File(path=image)).model_dump_json()).image == File(path=image)
+    assert File(path=image).to_dict() == expected
     assert File("https://h/x").to_dict() == {"uri": "https://h/x", "filename": "x"}
 
 
@@ -213,8 +215,8 @@ def test_repr_is_short():
     assert len(repr(File("data:text/plain," + "x" * 10_000))) < 300
 
 
-async def test_ensure_leaves_local_files_alone(picture):
-    file = File(picture)
+async def test_ensure_leaves_local_files_alone(image):
+    file = File(image)
     assert await file.ensure() is file
-    picture.unlink()
+    image.unlink()
     assert await file.ensure() is file

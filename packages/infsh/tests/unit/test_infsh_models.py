@@ -18,7 +18,7 @@ from infsh import (
     TextMeta,
     VideoMeta,
     VideoResolution,
-)  # fmt: skip
+)
 from infsh._context import ActiveRun, running
 
 

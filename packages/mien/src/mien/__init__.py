@@ -1,4 +1,4 @@
-"""Mien: a self-hosted inference server for faces, pictures and your own Python models."""
+"""Mien: a self-hosted inference server for faces, images and your own Python models."""
 
 import os
 

@@ -20,7 +20,7 @@ class MienError(Exception):
         """Seconds after which a new try makes sense, where that is known."""
 
     def without_frames(self) -> Self:
-        """Itself, for when all is said: the frames of its traceback and causes would keep pictures alive.
+        """Itself, for when all is said: the frames of its traceback and causes would keep images alive.
 
         An error that is kept as a value, or that was kept in a frame that it passed, is a cycle with these frames,
         and garbage collection comes late for what is large.
@@ -226,30 +226,30 @@ class CannotListen(MienError):
     code = "cannot_listen"
 
 
-# --- pictures: these fail one image, never its neighbours
+# --- images: these fail one image, never its neighbours
 
 
 class ImageError(MienError):
-    """One picture could not be used."""
+    """One image could not be used."""
 
     code = "image_invalid"
     status = 422
 
 
 class ImageFormatUnsupported(ImageError):
-    """The bytes are no picture in a format that this server reads."""
+    """The bytes are no image in a format that this server reads."""
 
     code = "image_format_unsupported"
 
 
 class ImageTruncated(ImageError):
-    """The picture's data ends early or is damaged."""
+    """The image's data ends early or is damaged."""
 
     code = "image_truncated"
 
 
 class ImageTooLarge(ImageError):
-    """The picture has more pixels or bytes than this server decodes."""
+    """The image has more pixels or bytes than this server decodes."""
 
     code = "image_too_large"
     status = 413

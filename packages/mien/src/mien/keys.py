@@ -58,9 +58,12 @@ class KeyStore:
             raise RequestError(f"a key needs scopes among {', '.join(SCOPES)}; got {', '.join(wanted) or 'none'}")
         secret = PREFIX + secrets.token_urlsafe(32)
         key = Key(
-            id=secrets.token_hex(4), name=name, sha256=_digest(secret), scopes=wanted,
+            id=secrets.token_hex(4),
+            name=name,
+            sha256=_digest(secret),
+            scopes=wanted,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-        )  # fmt: skip
+        )
         with self._locked():
             self._write((*self.all(), key))
         return key, secret

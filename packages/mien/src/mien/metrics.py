@@ -48,9 +48,12 @@ class Metrics:
             "mien_model_run_seconds", "Time of one model run", ["model"], buckets=SECONDS, registry=registry
         )
         self.wait_seconds = Histogram(
-            "mien_model_wait_seconds", "Time that a batch's first item waited", ["model"], buckets=SECONDS,
+            "mien_model_wait_seconds",
+            "Time that a batch's first item waited",
+            ["model"],
+            buckets=SECONDS,
             registry=registry,
-        )  # fmt: skip
+        )
         self.tasks = Counter("mien_tasks", "Tasks that ended", ["status"], registry=registry)
         self.tasks_queued = Gauge("mien_tasks_queued", "Tasks that wait", registry=registry)
         self.tasks_running = Gauge("mien_tasks_running", "Tasks that workers have", registry=registry)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from mien import __version__
+from mien.builtin_services import builtin_services
 from mien.engine.admission import Admission
 from mien.engine.call import Call
 from mien.engine.engine import Engine, Model
@@ -20,18 +21,17 @@ from mien.engine.pool import WorkerPool
 from mien.engine.session import Feed
 from mien.engine.tune import recall, record_path
 from mien.errors import MienError, ModelError
+from mien.faces.pipeline import FaceOptions, FacePipeline, Trait
+from mien.faces.service import FaceService, ImageFailed
+from mien.inference.classification import read_labels
+from mien.inference.image_model import ImageModel
+from mien.inference.items import ItemWorkers
+from mien.inference.registry import ServiceRegistry
+from mien.inference.sources import RawBytes, SourceReader
+from mien.inference.text_model import STEP, TextModel, WordPieces, feed
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
 from mien.nodes.pool import NodePool
-from mien.services.builtin import builtin_services
-from mien.services.classification import read_labels
-from mien.services.face_service import FaceService, ImageFailed
-from mien.services.faces import FaceOptions, FacePipeline, Trait
-from mien.services.image_model import ImageModel
-from mien.services.items import ItemWorkers
-from mien.services.registry import ServiceRegistry
-from mien.services.sources import RawBytes, SourceReader
-from mien.services.text_model import STEP, TextModel, WordPieces, feed
 from mien.settings import Settings
 from mien.vision.align import ARCFACE_SIZE
 from mien.vision.attributes import build_attribute_reader
@@ -74,9 +74,9 @@ class Runtime:
     metrics: Metrics
     engine: Engine
     pool: WorkerPool
-    """Threads for pictures."""
+    """Threads for images."""
     parsers: WorkerPool
-    """Threads for large bodies, apart from the pictures' so that neither waits for the other."""
+    """Threads for large bodies, apart from the images' so that neither waits for the other."""
     admission: Admission
     fetcher: Fetcher
     faces: FaceService
@@ -122,10 +122,7 @@ class Runtime:
     def info(self) -> dict[str, Any]:
         """Models and defaults, under the keys that clients of the original server print. Holds no secrets."""
         settings = self.settings
-        recognition, detection = (
-            self.engine.models[settings.recogniser],
-            self.engine.models[settings.detector],
-        )
+        recognition, detection = (self.engine.models[settings.recogniser], self.engine.models[settings.detector])
         return {
             "version": __version__,
             "tensorrt_version": None,
@@ -180,28 +177,44 @@ def build_runtime(settings: Settings, metrics: Metrics) -> Runtime:
     zoo = Zoo.from_settings(settings)
     paths = zoo.ensure_all(needed_models(settings))
     engine = Engine(
-        threads=thread_budget(settings), providers=settings.providers, batch_wait=settings.batch_wait_ms / 1e3,
+        threads=thread_budget(settings),
+        providers=settings.providers,
+        batch_wait=settings.batch_wait_ms / 1e3,
         observer=metrics,
-    )  # fmt: skip
+    )
     loader = _Loader(settings, engine, zoo.manifests, paths)
     pipeline = _face_pipeline(settings, loader)
     image, text = _image_model(settings, loader), _text_model(settings, loader)
     threads = settings.workers or _worker_threads(engine)
     fetcher = Fetcher(
-        allow_private=settings.fetch_private, timeout=settings.fetch_timeout, tries=settings.fetch_tries,
-        concurrency=settings.fetch_concurrency, max_bytes=settings.max_image_bytes, headers=settings.fetch_headers,
-    )  # fmt: skip
+        allow_private=settings.fetch_private,
+        timeout=settings.fetch_timeout,
+        tries=settings.fetch_tries,
+        concurrency=settings.fetch_concurrency,
+        max_bytes=settings.max_image_bytes,
+        headers=settings.fetch_headers,
+    )
     pool = WorkerPool(threads)
     admission = Admission(max_images=settings.queue_images, max_bytes=settings.queue_bytes)
     faces = FaceService(
-        pipeline, reader=SourceReader(settings, fetcher), pool=pool, admission=admission, settings=settings,
-        metrics=metrics, parallel=threads,
-    )  # fmt: skip
+        pipeline,
+        reader=SourceReader(settings, fetcher),
+        pool=pool,
+        admission=admission,
+        settings=settings,
+        metrics=metrics,
+        parallel=threads,
+    )
     workers = ItemWorkers(pool=pool, admission=admission, settings=settings, metrics=metrics, parallel=threads)
     registry = builtin_services(
-        workers, metrics, pipeline=pipeline, image=image, labels=read_labels(paths[IMAGE_LABELS]) if image else (),
-        text=text, reader=RapidOcr(min(engine.threads, OCR_READERS)) if is_installed() else None,
-    )  # fmt: skip
+        workers,
+        metrics,
+        pipeline=pipeline,
+        image=image,
+        labels=read_labels(paths[IMAGE_LABELS]) if image else (),
+        text=text,
+        reader=RapidOcr(min(engine.threads, OCR_READERS)) if is_installed() else None,
+    )
     metrics.queued_items.set_function(engine.queued)
     metrics.queued_images.set_function(lambda: admission.images)
     return Runtime(settings, metrics, engine, pool, WorkerPool(2), admission, fetcher, faces, registry, zoo.manifests)
@@ -221,15 +234,27 @@ class _Loader:
     paths: dict[str, Path]
 
     def load(
-        self, name: str, shape: tuple[int, ...], *, stage: int, alias: str | None = None,
-        dtype: DTypeLike = np.float32, feed: Feed | None = None,
-    ) -> Model:  # fmt: skip
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        *,
+        stage: int,
+        alias: str | None = None,
+        dtype: DTypeLike = np.float32,
+        feed: Feed | None = None,
+    ) -> Model:
         """Load a model; `shape` is that of one item, which its tuning was measured with, too."""
         manifest, path = self.manifests[name], self.paths[name]
         return self.engine.load(
-            alias or name, path, self._plan(path), warm_up=shape, stage=stage, output_names=manifest.outputs,
-            dtype=dtype, feed=feed,
-        )  # fmt: skip
+            alias or name,
+            path,
+            self._plan(path),
+            warm_up=shape,
+            stage=stage,
+            output_names=manifest.outputs,
+            dtype=dtype,
+            feed=feed,
+        )
 
     def require(self, name: str, family: Family, setting: str) -> Manifest:
         """The manifest of `name`. Raises ModelError that names the setting where it is of another family."""
@@ -270,7 +295,7 @@ def _face_pipeline(settings: Settings, loader: _Loader) -> FacePipeline:
 
 
 def _try_out(pipeline: FacePipeline, recogniser: Manifest) -> None:
-    """Black pictures through every stage: a file that is not what its manifest says is found now, not by a user."""
+    """Black images through every stage: a file that is not what its manifest says is found now, not by a user."""
     options = FaceOptions(threshold=0.5, attributes=True, masks=True)
     try:
         pipeline.analyse(np.zeros((TRY_OUT_SIDE, TRY_OUT_SIDE, 3), np.uint8), options, Call())

@@ -14,27 +14,27 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from mien import __version__
-from mien.api.auth import Auth, is_loopback
-from mien.api.errors import install_error_handlers
-from mien.api.inferencesh.dialect import CompatPaths
-from mien.api.inferencesh.frames import FrameCache
-from mien.api.inferencesh.routes import router as inferencesh
-from mien.api.inferencesh.webhook import webhook_body
-from mien.api.insightface.routes import router as insightface
-from mien.api.lumen.front import InferFirst
-from mien.api.lumen.routes import router as lumen
-from mien.api.lumen.traffic import Traffic
-from mien.api.observe import Observe
-from mien.api.operations.routes import router as operations
 from mien.engine.heap import settle_heap
 from mien.errors import CannotListen, InternalError, MienError
+from mien.http.auth import Auth, is_loopback
+from mien.http.errors import install_error_handlers
+from mien.http.inferencesh.dialect import CompatPaths
+from mien.http.inferencesh.frames import FrameCache
+from mien.http.inferencesh.routes import router as inferencesh
+from mien.http.inferencesh.webhook import webhook_body
+from mien.http.insightface.routes import router as insightface
+from mien.http.lumen.front import InferFirst
+from mien.http.lumen.routes import router as lumen
+from mien.http.lumen.traffic import Traffic
+from mien.http.observe import Observe
+from mien.http.operations.routes import router as operations
 from mien.keys import KeyStore
 from mien.metrics import Metrics
 from mien.nodes.authorise import by_keys
 from mien.nodes.network import Network
-from mien.platform.platform import Platform
 from mien.runtime import build_runtime
 from mien.settings import Settings
+from mien.tasks.platform import Platform
 
 log = structlog.get_logger()
 DEFAULT_PORTS = (8080, 18081)
@@ -67,9 +67,11 @@ def create_app(settings: Settings, *, doors: bool = True) -> FastAPI:
                 await app.state.runtime.close()
 
     app: FastAPI = FastAPIOffline(
-        title="Mien", version=__version__, lifespan=lifespan,
-        description="One engine, three doors: faces, pictures and your own Python models.",
-    )  # fmt: skip
+        title="Mien",
+        version=__version__,
+        lifespan=lifespan,
+        description="One engine, three doors: faces, images and your own Python models.",
+    )
     app.state.settings = settings
     app.state.metrics = metrics
     app.state.auth = Auth(settings, keys)
@@ -90,10 +92,12 @@ def create_app(settings: Settings, *, doors: bool = True) -> FastAPI:
     app.add_middleware(Observe, metrics=metrics)
     if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware, allow_origins=settings.cors_origins, allow_methods=["GET", "POST", "PUT", "DELETE"],
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,
-        )  # fmt: skip
+        )
     return app
 
 
@@ -195,9 +199,13 @@ def serve(settings: Settings, *, doors: bool = True) -> None:
     sockets = open_sockets(settings)
     app = create_app(settings, doors=doors)
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, server_header=False, timeout_keep_alive=30,
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
         timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
-    )  # fmt: skip
+    )
     server = _Server(config)
     app.state.on_failure = lambda: setattr(server, "should_exit", True)
     # Once drained, uvicorn raises the signal again for the handler that was here before: this one, so that a server

@@ -35,24 +35,47 @@ def _none_word(value: Any) -> Any:
 PRESETS = MappingProxyType(
     {
         "minimal": {
-            "mdns_scan_seconds": 60.0, "node_forget_seconds": 600.0, "node_limit": 5, "node_health_seconds": 0.0,
-            "chunk_threshold": 256 * 1024, "chunk_max_bytes": 64 * 1024,
-            "log_level": "warning", "log_format": "console",
+            "mdns_scan_seconds": 60.0,
+            "node_forget_seconds": 600.0,
+            "node_limit": 5,
+            "node_health_seconds": 0.0,
+            "chunk_threshold": 256 * 1024,
+            "chunk_max_bytes": 64 * 1024,
+            "log_level": "warning",
+            "log_format": "console",
         },
         "lightweight": {
-            "mdns_scan_seconds": 45.0, "node_forget_seconds": 300.0, "node_limit": 10, "node_health_seconds": 30.0,
-            "chunk_threshold": 512 * 1024, "chunk_max_bytes": 128 * 1024, "log_level": "info", "log_format": "json",
+            "mdns_scan_seconds": 45.0,
+            "node_forget_seconds": 300.0,
+            "node_limit": 10,
+            "node_health_seconds": 30.0,
+            "chunk_threshold": 512 * 1024,
+            "chunk_max_bytes": 128 * 1024,
+            "log_level": "info",
+            "log_format": "json",
         },
         "basic": {
-            "mdns_scan_seconds": 30.0, "node_forget_seconds": 300.0, "node_limit": 20, "node_health_seconds": 10.0,
-            "chunk_threshold": MIB, "chunk_max_bytes": 256 * 1024, "log_level": "info", "log_format": "json",
+            "mdns_scan_seconds": 30.0,
+            "node_forget_seconds": 300.0,
+            "node_limit": 20,
+            "node_health_seconds": 10.0,
+            "chunk_threshold": MIB,
+            "chunk_max_bytes": 256 * 1024,
+            "log_level": "info",
+            "log_format": "json",
         },
         "brave": {
-            "mdns_scan_seconds": 15.0, "node_forget_seconds": 120.0, "node_limit": 50, "node_health_seconds": 5.0,
-            "chunk_threshold": 4 * MIB, "chunk_max_bytes": MIB, "log_level": "info", "log_format": "json",
+            "mdns_scan_seconds": 15.0,
+            "node_forget_seconds": 120.0,
+            "node_limit": 50,
+            "node_health_seconds": 5.0,
+            "chunk_threshold": 4 * MIB,
+            "chunk_max_bytes": MIB,
+            "log_level": "info",
+            "log_format": "json",
         },
     }
-)  # fmt: skip
+)
 """Settings by the name of their preset; docs/nodes.md has them as a table."""
 
 
@@ -94,8 +117,7 @@ class Settings(BaseSettings):
         default=None, description="Your own model manifests, one TOML file per model."
     )
     images_root: AbsolutePath | None = Field(
-        default=None,
-        description="Folder under which requests may name pictures by path. None: no path is read.",
+        default=None, description="Folder under which requests may name images by path. None: no path is read."
     )
 
     # listening
@@ -118,8 +140,8 @@ class Settings(BaseSettings):
     # limits, all enforced before the bytes are materialised
     max_body_bytes: int = Field(default=64 * MIB, gt=0, description="Largest request body in bytes; over it 413.")
     max_images: int = Field(default=256, gt=0, description="Most images in one request; over it 413.")
-    max_image_bytes: int = Field(default=32 * MIB, gt=0, description="Largest encoded picture in bytes.")
-    max_pixels: int = Field(default=64_000_000, gt=0, description="Most pixels of a picture, checked in its header.")
+    max_image_bytes: int = Field(default=32 * MIB, gt=0, description="Largest encoded image in bytes.")
+    max_pixels: int = Field(default=64_000_000, gt=0, description="Most pixels of an image, checked in its header.")
     max_faces: int = Field(default=1024, gt=0, description="Most faces handled in one image; the best-scored are kept.")
     request_timeout: float = Field(default=120.0, gt=0, description="Seconds until a request's deadline; then 504.")
     queue_images: int = Field(default=512, gt=0, description="Images waiting or running; over it 429.")
@@ -131,8 +153,7 @@ class Settings(BaseSettings):
     fetch_tries: int = Field(default=3, ge=1, le=10, description="Tries for failures that can pass.")
     fetch_concurrency: int = Field(default=16, ge=1, description="URLs fetched at once.")
     fetch_headers: dict[str, str] = Field(
-        default_factory=dict,
-        description="Headers (JSON object) for every fetched URL; never shown by the API.",
+        default_factory=dict, description="Headers (JSON object) for every fetched URL; never shown by the API."
     )
 
     # models
@@ -142,8 +163,7 @@ class Settings(BaseSettings):
     gender_model: OptionalName = Field(default="gender", description="Gender model, for `extract_ga`. `none`: off.")
     mask_model: OptionalName = Field(default="mask", description="Mask model, for `detect_masks`. `none`: off.")
     image_model: OptionalName = Field(
-        default="efficientnet_lite0",
-        description="Model of pictures, for `embedding` and `classification`. `none`: off.",
+        default="efficientnet_lite0", description="Model of images, for `embedding` and `classification`. `none`: off."
     )
     text_model: OptionalName = Field(default="minilm", description="Model of texts, for `embedding`. `none`: off.")
     detection_size: int = Field(
@@ -164,12 +184,10 @@ class Settings(BaseSettings):
     workers: int | None = Field(
         default=None,
         ge=1,
-        description="Threads that decode and prepare pictures. None: as many as the budget, more where batches pay.",
+        description="Threads that decode and prepare images. None: as many as the budget, more where batches pay.",
     )
     max_batch: int | None = Field(
-        default=None,
-        ge=1,
-        description="Largest batch in one model call. None: as tuned, else 1 on a CPU, 32 on a GPU.",
+        default=None, ge=1, description="Largest batch in one model call. None: as tuned, else 1 on a CPU, 32 on a GPU."
     )
     batch_wait_ms: float = Field(default=0.0, ge=0, le=1000, description="Time a batch waits for company.")
 
@@ -180,9 +198,10 @@ class Settings(BaseSettings):
 
     # apps and their workers
     app_namespace: str = Field(
-        default="local", pattern="^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$",
+        default="local",
+        pattern="^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$",
         description="Namespace of apps that are named, or deployed, without one.",
-    )  # fmt: skip
+    )
     app_max_bytes: int = Field(default=512 * MIB, gt=0, description="Most bytes of a deployed app's files.")
     app_max_files: int = Field(default=10_000, gt=0, description="Most files of a deployed app.")
     app_constraints: AbsolutePath | None = Field(
@@ -253,9 +272,10 @@ class Settings(BaseSettings):
     file_url_seconds: float = Field(default=86400.0, gt=0, description="How long a signed URL of a file is valid.")
 
     public_url: str | None = Field(
-        default=None, pattern=r"^https?://[^\s?#]+$",
+        default=None,
+        pattern=r"^https?://[^\s?#]+$",
         description="Base of file URLs where clients reach this server through a proxy. None: as each request says.",
-    )  # fmt: skip
+    )
     status_table: Literal["A", "B"] = Field(
         default="B",
         description="Task status numbers of clients that cannot be told apart: `A` up to client 0.6.0, `B` from 0.6.1.",
@@ -307,10 +327,13 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource, dotenv_settings: PydanticBaseSettingsSource,
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:  # fmt: skip
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, PresetSource(settings_cls)
 
     @property

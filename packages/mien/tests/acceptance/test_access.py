@@ -43,13 +43,7 @@ def bearer(secret: str) -> dict[str, str]:
 @pytest.mark.parametrize(("method", "route"), GUARDED)
 @pytest.mark.parametrize(
     "headers",
-    [
-        {},
-        bearer("mien_wrong"),
-        {"X-API-Key": "x"},
-        {"Authorization": "Basic bWllbjp4"},
-        {"Authorization": "Bearer"},
-    ],
+    [{}, bearer("mien_wrong"), {"X-API-Key": "x"}, {"Authorization": "Basic bWllbjp4"}, {"Authorization": "Bearer"}],
 )
 def test_without_a_known_key_every_route_is_401(
     keyed: httpx2.Client, method: str, route: str, headers: dict[str, str]

@@ -20,12 +20,12 @@ Mien = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def album(tmp_path: Path, photos: dict[str, bytes]) -> Path:
-    """A folder with two photos, one of them in a folder below, and a file that is no picture."""
+    """A folder with two photos, one of them in a folder below, and a file that is no image."""
     folder = tmp_path / "album"
     (folder / "more").mkdir(parents=True)
     (folder / "a.jpg").write_bytes(photos["person_a_1"])
     (folder / "more" / "b.JPG").write_bytes(photos["person_b_1"])
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     return folder
 
 
@@ -76,7 +76,7 @@ def test_odd_file_names_are_printed_as_they_are(
     assert sum(name in line for line in lines) == 2
 
 
-def test_a_bad_picture_fails_alone(mien: Mien, album: Path) -> None:
+def test_a_bad_image_fails_alone(mien: Mien, album: Path) -> None:
     (album / "broken.jpg").write_bytes(b"\xff\xd8\xff broken")
     result = mien("faces", str(album), "--json")
     assert result.returncode == 1
@@ -89,8 +89,8 @@ def test_drawing_faces_into_a_file(mien: Mien, album: Path, tmp_path: Path) -> N
     assert Image.open(BytesIO((tmp_path / "drawn.jpg").read_bytes())).format == "JPEG"
 
 
-def test_drawing_takes_one_picture(mien: Mien, album: Path) -> None:
-    assert "exactly one picture; 2 were given" in refused(mien("faces", str(album), "--draw", "x.jpg"))
+def test_drawing_takes_one_image(mien: Mien, album: Path) -> None:
+    assert "exactly one image; 2 were given" in refused(mien("faces", str(album), "--draw", "x.jpg"))
 
 
 def test_drawing_into_a_folder_that_is_not_there_says_so(mien: Mien, album: Path) -> None:
@@ -202,8 +202,9 @@ def test_tune_measures_and_remembers(mien: Mien, tmp_path: Path) -> None:
 def test_a_demo_that_is_told_to_stop_leaves_no_server_running(tmp_path: Path) -> None:
     demo = subprocess.Popen(
         [sys.executable, "-m", "mien", "demo", "--output", str(tmp_path)],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     deadline = time.monotonic() + 30
     while not (servers := psutil.Process(demo.pid).children(recursive=True)) and time.monotonic() < deadline:
         time.sleep(0.02)

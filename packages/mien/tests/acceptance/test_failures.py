@@ -31,7 +31,7 @@ def body_of(photo: bytes, count: int, **parameters: Any) -> bytes:
 
 @pytest.fixture(scope="module")
 def large_photo(photos: dict[str, bytes]) -> bytes:
-    """A picture that takes a while: 24 megapixels of PNG."""
+    """An image that takes a while: 24 megapixels of PNG."""
     out = BytesIO()
     Image.open(BytesIO(photos["person_b_1"])).convert("RGB").resize((6000, 4000)).save(out, "PNG", compress_level=1)
     return out.getvalue()
@@ -350,12 +350,14 @@ def test_an_unknown_model_is_one_sentence(mien: Callable[..., Any], setting: str
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"port": "99999999"}, "MIEN_PORT"), ({"threads": "none"}, "MIEN_THREADS"),
+        ({"port": "99999999"}, "MIEN_PORT"),
+        ({"threads": "none"}, "MIEN_THREADS"),
         ({"detection_size": "1"}, "MIEN_DETECTION_SIZE"),
-        ({"fetch_headers": "not json"}, "fetch_headers"), ({"providers": "tpu"}, "tpu"),
+        ({"fetch_headers": "not json"}, "fetch_headers"),
+        ({"providers": "tpu"}, "tpu"),
         ({"log_level": "loud"}, "MIEN_LOG_LEVEL"),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_setting_is_named(mien: Callable[..., Any], settings: dict[str, str], named: str) -> None:
     result = mien("serve", **({} if "port" in settings else {"port": 0}), **settings)
     assert result.returncode == 1
@@ -363,7 +365,7 @@ def test_a_wrong_setting_is_named(mien: Callable[..., Any], settings: dict[str, 
     assert "Traceback" not in result.stderr
 
 
-def test_a_picture_of_400_megapixels_is_refused_in_milliseconds(server: Any) -> None:
+def test_a_image_of_400_megapixels_is_refused_in_milliseconds(server: Any) -> None:
     out = BytesIO()
     Image.new("L", (20_000, 20_000)).save(out, "PNG", compress_level=9)
     bomb = {"images": {"data": [b64(out.getvalue())]}}
@@ -373,4 +375,4 @@ def test_a_picture_of_400_megapixels_is_refused_in_milliseconds(server: Any) -> 
         assert answer["data"][0]["status"] == "error"
         assert "20000x20000, 400000000 pixels" in answer["data"][0]["error"]
     assert min(answer["took"]["total_ms"] for answer in answers) < 30
-    assert server.peak_mb() - before < 30, "the picture was decoded: it is 400 MB large"
+    assert server.peak_mb() - before < 30, "the image was decoded: it is 400 MB large"

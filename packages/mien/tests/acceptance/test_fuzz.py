@@ -1,4 +1,4 @@
-"""Damaged pictures and malformed bodies through HTTP: never a 500, no crash, no hang."""
+"""Damaged images and malformed bodies through HTTP: never a 500, no crash, no hang."""
 
 import base64
 import json
@@ -24,16 +24,16 @@ SECONDS = 10.0  # that no single request here may take
 @pytest.fixture(scope="module")
 def encoded(photo: bytes) -> dict[str, bytes]:
     """A small photo in every format that can be written here."""
-    picture = Image.open(BytesIO(photo)).convert("RGB").resize((96, 96))
+    image = Image.open(BytesIO(photo)).convert("RGB").resize((96, 96))
     found = {}
     for name in FORMATS:
         if name == "HEIF":
             heif = pytest.importorskip("pillow_heif")
             out = BytesIO()
-            heif.from_pillow(picture).save(out)
+            heif.from_pillow(image).save(out)
         else:
             out = BytesIO()
-            picture.save(out, name, **({"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"} if name in ("JPEG", "WEBP") else {}))
+            image.save(out, name, **({"exif": b"Exif\0\0II*\0\x08\0\0\0\0\0"} if name in ("JPEG", "WEBP") else {}))
         found[name] = out.getvalue()
     return found
 
@@ -74,43 +74,41 @@ def ask(client: httpx2.Client, body: bytes, headers: dict[str, str], route: str 
     return response
 
 
-def fuzz_pictures(client: httpx2.Client, data: bytes, good: bytes, *, rounds: int, seed: int) -> None:
-    """Damaged pictures between good ones, which must not notice."""
+def fuzz_images(client: httpx2.Client, data: bytes, good: bytes, *, rounds: int, seed: int) -> None:
+    """Damaged images between good ones, which must not notice."""
     chance = random.Random(seed)
     for _ in range(rounds):
-        pictures = [damaged(data, chance) for _ in range(15)] + [good]
-        body = ormsgpack.packb({"images": {"data": pictures}, "extract_embedding": False})
+        images = [damaged(data, chance) for _ in range(15)] + [good]
+        body = ormsgpack.packb({"images": {"data": images}, "extract_embedding": False})
         answer = ask(client, body, MSGPACK).json()
         assert len(answer["data"]) == 16
         assert answer["data"][-1]["status"] == "success"
         for image in answer["data"]:
             assert image["status"] == "success" or len(image["error"]) > 5
             assert "the server failed on this image" not in image.get("error", ""), base64.b64encode(
-                pictures[answer["data"].index(image)]
+                images[answer["data"].index(image)]
             )
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_damaged_pictures(
-    client: httpx2.Client, server: Any, encoded: dict[str, bytes], photo: bytes, name: str
-) -> None:
-    fuzz_pictures(client, encoded[name], photo, rounds=10, seed=FORMATS.index(name))
+def test_damaged_images(client: httpx2.Client, server: Any, encoded: dict[str, bytes], photo: bytes, name: str) -> None:
+    fuzz_images(client, encoded[name], photo, rounds=10, seed=FORMATS.index(name))
     assert server.process.poll() is None
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", FORMATS)
-def test_damaged_pictures_for_long(
+def test_damaged_images_for_long(
     client: httpx2.Client, server: Any, encoded: dict[str, bytes], photo: bytes, name: str
 ) -> None:
     before = server.rss_mb()
-    fuzz_pictures(client, encoded[name], photo, rounds=120, seed=1000 + FORMATS.index(name))
+    fuzz_images(client, encoded[name], photo, rounds=120, seed=1000 + FORMATS.index(name))
     assert server.process.poll() is None
     assert server.rss_mb() - before < 250
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_cut_of_a_picture_is_an_error_of_that_picture(
+def test_every_cut_of_a_image_is_an_error_of_that_image(
     client: httpx2.Client, encoded: dict[str, bytes], name: str
 ) -> None:
     data = encoded[name]
@@ -256,9 +254,14 @@ def random_bodies(seed: int, count: int) -> Iterator[bytes]:
     """Valid MessagePack requests with bytes changed here and there."""
     chance = random.Random(seed)
     base = msgspec.msgpack.encode(
-        {"images": {"data": [b"\xff\xd8\xff\xe0abc", "QQ=="], "urls": ["people/x.jpg"]}, "threshold": 0.5,
-         "limit_faces": 3, "img_req_headers": {"a": "b"}, "msgpack": True}
-    )  # fmt: skip
+        {
+            "images": {"data": [b"\xff\xd8\xff\xe0abc", "QQ=="], "urls": ["people/x.jpg"]},
+            "threshold": 0.5,
+            "limit_faces": 3,
+            "img_req_headers": {"a": "b"},
+            "msgpack": True,
+        }
+    )
     for _ in range(count):
         yield damaged(base, chance)
 
@@ -290,11 +293,16 @@ def test_random_forms(client: httpx2.Client, photo: bytes) -> None:
 
 @pytest.mark.parametrize(
     "content_type",
-    ["multipart/form-data; boundary=", "multipart/form-data; boundary=" + "x" * 500,
-     "multipart/form-data; boundary=\xff",
-     "multipart/form-data; charset=utf-7; boundary=b", "multipart/form-data; charset=nonsense; boundary=b", "; ; ;",
-     "application/json;;;"],
-)  # fmt: skip
+    [
+        "multipart/form-data; boundary=",
+        "multipart/form-data; boundary=" + "x" * 500,
+        "multipart/form-data; boundary=\xff",
+        "multipart/form-data; charset=utf-7; boundary=b",
+        "multipart/form-data; charset=nonsense; boundary=b",
+        "; ; ;",
+        "application/json;;;",
+    ],
+)
 def test_odd_content_types(client: httpx2.Client, content_type: str) -> None:
     for route in ("/extract", "/multipart/extract"):
         body = b"--b\r\nContent-Disposition: form-data; name=\"\xff\"; filename*=utf-9''x\r\n\r\nx\r\n--b--\r\n"
@@ -302,10 +310,10 @@ def test_odd_content_types(client: httpx2.Client, content_type: str) -> None:
         assert response.status_code in (400, 415, 422), response.text
 
 
-def test_a_picture_that_says_it_is_huge(client: httpx2.Client) -> None:
+def test_a_image_that_says_it_is_huge(client: httpx2.Client) -> None:
     """Headers alone, of every format that puts its size there."""
     ihdr = b"IHDR" + struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)
-    pictures = [
+    images = [
         b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + ihdr + b"\0\0\0\0",
         b"GIF89a" + struct.pack("<HH", 65535, 65535) + b"\0\0\0",
         b"BM"
@@ -315,6 +323,6 @@ def test_a_picture_that_says_it_is_huge(client: httpx2.Client) -> None:
         b"\xff\xd8\xff\xc0\x00\x11\x08\xff\xff\xff\xff\x03\x01\x22\x00\x02\x11\x01\x03\x11\x01\xff\xd9",
         b"RIFF\x1a\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff",
     ]
-    body = ormsgpack.packb({"images": {"data": pictures}})
+    body = ormsgpack.packb({"images": {"data": images}})
     answer = ask(client, body, MSGPACK).json()
-    assert [image["status"] for image in answer["data"]] == ["error"] * len(pictures)
+    assert [image["status"] for image in answer["data"]] == ["error"] * len(images)

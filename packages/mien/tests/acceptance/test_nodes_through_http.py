@@ -50,8 +50,9 @@ class Nodes:
     def start(self) -> None:
         self.process = subprocess.Popen(
             [sys.executable, str(NODE), str(self.port), str(self.folder / "node.log"), "one"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         self.stack.callback(self.kill)
 
     def kill(self) -> None:
@@ -74,8 +75,15 @@ def behind(tmp_path: Path) -> Iterator[Nodes]:
 
 @pytest.fixture
 def gateway(serve: Any, behind: Nodes) -> Any:
-    server = serve(nodes=f"127.0.0.1:{behind.port}", node_cooldown_min=0.5, age_model="none", gender_model="none",
-                   mask_model="none", image_model="none", text_model="none")  # fmt: skip
+    server = serve(
+        nodes=f"127.0.0.1:{behind.port}",
+        node_cooldown_min=0.5,
+        age_model="none",
+        gender_model="none",
+        mask_model="none",
+        image_model="none",
+        text_model="none",
+    )
     until(lambda: remote(server)["status"] == "active")
     return server
 
@@ -110,9 +118,13 @@ def test_five_megabytes_go_through_and_come_back(gateway: Any) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "status", "code"),
-    [("invalid", 422, "image_invalid"), ("missing", 404, "not_found"), ("bug", 502, "node_failed"),
-     ("busy", 429, "overloaded")],
-)  # fmt: skip
+    [
+        ("invalid", 422, "image_invalid"),
+        ("missing", 404, "not_found"),
+        ("bug", 502, "node_failed"),
+        ("busy", 429, "overloaded"),
+    ],
+)
 def test_errors_of_a_node_have_their_status(gateway: Any, kind: str, status: int, code: str) -> None:
     answer = gateway.client.post("/v1/infer", json=body("failing", kind=kind))
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)

@@ -65,12 +65,22 @@ def own(request: pytest.FixtureRequest, tmp_path: Path, synthetic: ModuleType) -
     detector, recogniser = synthetic.scrfd(tmp_path / "d.onnx", ndim=ndim), synthetic.arcface(tmp_path / "r.onnx", dim)
     (folder / "my_scrfd.toml").write_text(DETECTOR.format(path=detector))
     (folder / "my_arcface.toml").write_text(RECOGNISER.format(path=recogniser, dim=dim))
-    return {"dim": dim, "manifests_dir": folder, "cache_dir": tmp_path / "cache", "offline": True,
-            "detector": "my_scrfd", "recogniser": "my_arcface", "age_model": "none", "gender_model": "none",
-            "mask_model": "none", "image_model": "none", "text_model": "none"}  # fmt: skip
+    return {
+        "dim": dim,
+        "manifests_dir": folder,
+        "cache_dir": tmp_path / "cache",
+        "offline": True,
+        "detector": "my_scrfd",
+        "recogniser": "my_arcface",
+        "age_model": "none",
+        "gender_model": "none",
+        "mask_model": "none",
+        "image_model": "none",
+        "text_model": "none",
+    }
 
 
-def picture() -> bytes:
+def image() -> bytes:
     canvas = np.zeros((480, 640, 3), np.uint8)
     x, y = SQUARE
     canvas[y : y + 128, x : x + 128] = 255
@@ -84,7 +94,7 @@ def test_a_server_runs_on_models_of_the_operators_own(
     pulled = mien("models", "pull", "my_scrfd", "my_arcface", **own)
     assert pulled.returncode == 0, pulled.stderr
     server = serve(**own)
-    files = {"file": ("square.png", picture(), "image/png")}
+    files = {"file": ("square.png", image(), "image/png")}
     (answer,) = server.client.post("/multipart/extract", files=files).raise_for_status().json()["data"]
     (face,) = answer["faces"]
     x, y = SQUARE

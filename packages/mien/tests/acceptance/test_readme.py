@@ -82,9 +82,15 @@ def is_ready() -> bool:
 def run(command: list[str], code: str, folder: Path) -> str:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
-        command, input=code, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False,
+        command,
+        input=code,
+        cwd=folder,
+        env={**os.environ, "PATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
         timeout=60,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,4 +1,4 @@
-"""What a request held is free when it is answered, without the garbage collector: pictures are too large to wait."""
+"""What a request held is free when it is answered, without the garbage collector: images are too large to wait."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 from mien.server import create_app
 from mien.settings import Settings
 
-LARGE = 10_000  # bytes: less is no picture, tensor or body
+LARGE = 10_000  # bytes: less is no image, tensor or body
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 
@@ -84,22 +84,22 @@ def size(value: Any) -> int:
     return len(value) if isinstance(value, bytes | bytearray | str | memoryview) else 0
 
 
-def extract(*pictures: bytes, **options: Any) -> tuple[str, bytes, str]:
-    return "/extract", ormsgpack.packb({"images": {"data": pictures}, **options}), MSGPACK
+def extract(*images: bytes, **options: Any) -> tuple[str, bytes, str]:
+    return "/extract", ormsgpack.packb({"images": {"data": images}, **options}), MSGPACK
 
 
 def as_json(path: str, **body: Any) -> tuple[str, bytes, str]:
     return path, orjson.dumps(body), JSON
 
 
-def infer(service: str, *pictures: bytes, **options: Any) -> tuple[str, bytes, str]:
-    payload: Any = [encoded(picture) for picture in pictures]
+def infer(service: str, *images: bytes, **options: Any) -> tuple[str, bytes, str]:
+    payload: Any = [encoded(image) for image in images]
     payload = payload if len(payload) > 1 else payload[0]
     return as_json("/v1/infer", service=service, payload=payload, payload_mime="image/jpeg", **options)
 
 
-def encoded(picture: bytes) -> str:
-    return base64.b64encode(picture).decode()
+def encoded(image: bytes) -> str:
+    return base64.b64encode(image).decode()
 
 
 def damaged(photo: bytes) -> bytes:
@@ -107,9 +107,9 @@ def damaged(photo: bytes) -> bytes:
 
 
 CASES: dict[str, tuple[int, Callable[[bytes, bytes], tuple[str, bytes, str]]]] = {
-    "one picture": (200, lambda photo, _: extract(photo)),
-    "many faces and a bad picture": (200, lambda photo, collage: extract(collage, b"no picture" * 5000, photo)),
-    "a damaged picture among others": (200, lambda photo, _: extract(photo, damaged(photo))),
+    "one image": (200, lambda photo, _: extract(photo)),
+    "many faces and a bad image": (200, lambda photo, collage: extract(collage, b"no image" * 5000, photo)),
+    "a damaged image among others": (200, lambda photo, _: extract(photo, damaged(photo))),
     "crops": (200, lambda photo, _: extract(photo, return_face_data=True)),
     "JSON": (200, lambda photo, _: as_json("/extract", images={"data": [encoded(photo)]}, extract_ga=True)),
     "a wrong field": (422, lambda photo, _: extract(photo, threshold="high")),

@@ -83,16 +83,16 @@ def test_memory_does_not_grow_over_5000_requests(serve: Serve, photos: dict[str,
 def test_memory_does_not_grow_over_5000_requests_of_every_service(
     serve: Serve, photos: dict[str, bytes], collage: bytes
 ) -> None:
-    pictures = [base64.b64encode(picture).decode() for picture in (*photos.values(), collage)]
+    images = [base64.b64encode(image).decode() for image in (*photos.values(), collage)]
     services = ("face_detection", "face_recognition", "embedding", "classification")
 
     async def send(client: httpx2.AsyncClient, number: int) -> None:
-        picture = pictures[number % len(pictures)]
+        image = images[number % len(images)]
         if number % 5 == 0:
             text = base64.b64encode(f"sentence {number}".encode()).decode()
             asked = {"service": "embedding", "payload": text, "payload_mime": "text/plain"}
         else:
-            payload = [picture, "bm8gcGljdHVyZQ=="] if number % 7 == 0 else picture
+            payload = [image, "bm8gcGljdHVyZQ=="] if number % 7 == 0 else image
             asked = {"service": services[number % 4], "payload": payload, "payload_mime": "image/jpeg"}
         response = await client.post("/v1/infer", json={**asked, "_stream": number % 3 == 0})
         assert response.status_code == 200, response.text

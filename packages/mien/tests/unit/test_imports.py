@@ -10,112 +10,61 @@ import mien
 
 SOURCE = Path(mien.__file__).parent
 
-# Each room and what it may import. Everything may import `errors` and `settings`, which import nothing of ours.
-ALLOWED = {
-    "errors": set(),
-    "settings": set(),
-    "zoo": set(),
-    "net": set(),
-    "engine": {"zoo"},
-    "vision": {"engine", "zoo"},
-    "metrics": set(),
-    "logs": set(),
-    "keys": set(),
-    "services": {"vision", "net", "engine", "zoo", "metrics"},
-    "database": set(),
-    "files": {"database", "metrics"},
-    "tasks": {"database", "files", "net", "engine", "metrics"},
-    "apps": {"files", "metrics"},
-    "workers": {"apps", "tasks", "files", "engine", "metrics"},
-    "nodes": {"services", "engine", "net", "metrics"},
-    "runtime": {
-        "services",
-        "nodes",
-        "workers",
-        "tasks",
-        "apps",
-        "files",
-        "database",
-        "vision",
-        "net",
-        "engine",
-        "zoo",
-        "metrics",
-    },
-    "platform": {
-        "services",
-        "workers",
-        "tasks",
-        "apps",
-        "files",
-        "database",
-        "net",
-        "engine",
-        "metrics",
-    },
-    "api": {
-        "runtime",
-        "platform",
-        "net",
-        "services",
-        "nodes",
-        "tasks",
-        "apps",
-        "files",
-        "vision",
-        "engine",
-        "metrics",
-        "keys",
-    },
-    "server": {"api", "runtime", "platform", "services", "nodes", "engine", "metrics", "keys", "logs"},
-    "cli": {"server", "runtime", "services", "apps", "vision", "engine", "zoo", "metrics", "keys", "logs"},
-    "__main__": {"cli"},
-    "__init__": set(),
-}
-EVERYWHERE = {"errors", "settings", "__init__"}
-MODULES = sorted(path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py"))
+# From the top down. A package may import those of lower layers, and nothing of its own layer but itself.
+LAYERS = [
+    {"__main__"},
+    {"cli"},
+    {"server"},
+    {"http"},
+    {"runtime"},
+    {"builtin_services"},
+    {"faces", "tasks", "nodes"},
+    {"inference"},
+    {"workers"},
+    {"vision"},
+    {"engine", "storage"},
+    {"zoo", "apps", "net"},
+    {"metrics", "logs", "keys"},
+    {"settings"},
+    {"errors", "__init__"},
+]
+LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 
 
-def room_of(module: str) -> str:
-    return module.partition("/")[0].removesuffix(".py")
+def package_of(module: Path) -> str:
+    return module.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def imported_rooms(path: Path) -> Iterator[str]:
-    """Rooms that a module imports, at its top or inside its functions."""
-    for node in ast.walk(ast.parse(path.read_text())):
+def imported(module: Path) -> Iterator[tuple[str, str]]:
+    """What a module imports, at its top or inside its functions: the library, and the package if it is ours."""
+    for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            if node.module == "mien":
-                yield from (name.name if name.name in ALLOWED else "__init__" for name in node.names)
-            elif (node.module or "").startswith("mien."):
-                yield str(node.module).split(".")[1]
+            assert node.level == 0, f"{module}: relative import"
+            names = [f"mien.{name.name}" for name in node.names] if node.module == "mien" else [str(node.module)]
         elif isinstance(node, ast.Import):
-            yield from (name.name.split(".")[1] for name in node.names if name.name.startswith("mien."))
+            names = [name.name for name in node.names]
+        else:
+            continue
+        for name in names:
+            library, _, rest = name.partition(".")
+            package = rest.partition(".")[0]
+            yield library, (package if package in LAYER else "__init__") if library == "mien" else ""
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_downwards(module: str) -> None:
-    room = room_of(module)
-    assert room in ALLOWED, f"{room} is a new room: draw it in docs/architecture.md and add it here"
-    foreign = set(imported_rooms(SOURCE / module)) - {room} - ALLOWED[room] - EVERYWHERE
-    assert not foreign, f"{module} imports {', '.join(sorted(foreign))}, which {room} must not"
+def test_imports_point_downwards() -> None:
+    wrong = []
+    for module in sorted(SOURCE.rglob("*.py")):
+        package = package_of(module)
+        assert package in LAYER, f"{package} is new: draw it in docs/architecture.md and give it a layer here"
+        wrong += [
+            f"{module.relative_to(SOURCE)} imports {other}"
+            for library, other in imported(module)
+            if library == "mien" and other != package and LAYER[other] <= LAYER[package]
+        ]
+    assert not wrong, "\n".join(wrong)
 
 
-def test_the_picture_has_no_circles() -> None:
-    placed: set[str] = set()
-    while len(placed) < len(ALLOWED):
-        ready = {room for room, below in ALLOWED.items() if room not in placed and below <= placed}
-        assert ready, f"a circle among {set(ALLOWED) - placed}"
-        placed |= ready
-
-
-@pytest.mark.parametrize(("library", "room"), [("fastapi", "api"), ("starlette", "api"), ("uvicorn", "server")])
-def test_the_web_stays_at_the_edge(library: str, room: str) -> None:
-    users = {
-        room_of(module)
-        for module in MODULES
-        for node in ast.walk(ast.parse((SOURCE / module).read_text()))
-        if (isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == library)
-        or (isinstance(node, ast.Import) and any(name.name.split(".")[0] == library for name in node.names))
-    }
-    assert users <= {room, "server"}
+@pytest.mark.parametrize(("library", "package"), [("fastapi", "http"), ("starlette", "http"), ("uvicorn", "server")])
+def test_web_frameworks_stay_at_the_edge(library: str, package: str) -> None:
+    users = {package_of(module) for module in SOURCE.rglob("*.py") for name, _ in imported(module) if name == library}
+    assert users <= {package, "server"}

@@ -48,12 +48,23 @@ def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, text: st
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("port", 65536), ("port", -1), ("max_body_bytes", 0), ("request_timeout", 0), ("queue_images", 0),
-        ("default_threshold", 1.1), ("detection_size", 1), ("log_level", "loud"), ("status_words", "fine"),
-        ("threads", 0), ("task_keep_days", 0), ("environment_keep_days", -1),
-        ("lanes", 0), ("batch_wait_ms", -1), ("fetch_tries", 0),
+        ("port", 65536),
+        ("port", -1),
+        ("max_body_bytes", 0),
+        ("request_timeout", 0),
+        ("queue_images", 0),
+        ("default_threshold", 1.1),
+        ("detection_size", 1),
+        ("log_level", "loud"),
+        ("status_words", "fine"),
+        ("threads", 0),
+        ("task_keep_days", 0),
+        ("environment_keep_days", -1),
+        ("lanes", 0),
+        ("batch_wait_ms", -1),
+        ("fetch_tries", 0),
     ],
-)  # fmt: skip
+)
 def test_values_out_of_range_are_refused(field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):
         Settings(**{field: value})
@@ -67,9 +78,9 @@ def test_a_setting_that_does_not_exist_is_refused() -> None:
 def test_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    settings = Settings(data_dir="data", images_root="~/pictures")
+    settings = Settings(data_dir="data", images_root="~/images")
     assert settings.data_dir == tmp_path / "data"
-    assert settings.images_root == tmp_path / "home" / "pictures"
+    assert settings.images_root == tmp_path / "home" / "images"
 
 
 def test_the_cache_follows_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

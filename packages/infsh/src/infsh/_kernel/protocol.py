@@ -229,8 +229,18 @@ class Fatal(Message):
 
 TO_WORKER: tuple[type[Message], ...] = (Setup, Run, Cancel, Unload, Ping)
 FROM_WORKER: tuple[type[Message], ...] = (
-    Hello, Loaded, Ready, Log, Progress, Output, Done, Failed, Cancelled, Pong, Fatal,
-)  # fmt: skip
+    Hello,
+    Loaded,
+    Ready,
+    Log,
+    Progress,
+    Output,
+    Done,
+    Failed,
+    Cancelled,
+    Pong,
+    Fatal,
+)
 MESSAGES: dict[str, type[Message]] = {cls.type: cls for cls in TO_WORKER + FROM_WORKER}
 RUN_ENDS = (Done, Failed, Cancelled)
 

@@ -53,11 +53,20 @@ class Deployer:
             environment = await self._environments.ensure(spec, log)
             schemas = await self._schemas(environment, staged)
             record = AppVersion(
-                namespace=ref.namespace, name=ref.name, version=version, created=datetime.now(UTC),
-                manifest=package.manifest, functions=schemas.functions, default_function=schemas.default_function,
-                concurrency=schemas.concurrency, setup_schema=schemas.setup_schema, requirements=package.requirements,
-                packages=package.packages, files=len(package.files), size=package.size,
-            )  # fmt: skip
+                namespace=ref.namespace,
+                name=ref.name,
+                version=version,
+                created=datetime.now(UTC),
+                manifest=package.manifest,
+                functions=schemas.functions,
+                default_function=schemas.default_function,
+                concurrency=schemas.concurrency,
+                setup_schema=schemas.setup_schema,
+                requirements=package.requirements,
+                packages=package.packages,
+                files=len(package.files),
+                size=package.size,
+            )
             return await asyncio.to_thread(self._registry.publish, staged, record)
 
     def _name(self, package: AppPackage, name: str | None) -> AppRef:
@@ -76,9 +85,10 @@ class Deployer:
         (home / "tmp").mkdir(parents=True)
         process = await GuardedProcess.start(
             [str(environment.python), "-m", "infsh._kernel", "schemas", str(staged / CONTENT)],
-            environment=clean_environment(home, environment.path, {}), folder=staged / CONTENT,
+            environment=clean_environment(home, environment.path, {}),
+            folder=staged / CONTENT,
             limits=ProcessLimits(self._settings.app_memory),
-        )  # fmt: skip
+        )
         try:
             async with asyncio.timeout(self._settings.app_start_seconds):
                 answer, said = await asyncio.gather(process.stdout.read(), process.stderr.read())

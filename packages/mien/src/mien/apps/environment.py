@@ -225,9 +225,13 @@ class Environments:
 
     async def _run(self, command: list[str], site: "_Site", *, check: bool = True) -> None:
         process = await GuardedProcess.start(
-            command, environment=_build_environment(), folder=site.cwd, limits=self._limits, merge=True,
+            command,
+            environment=_build_environment(),
+            folder=site.cwd,
+            limits=self._limits,
+            merge=True,
             hold=[site.lock],
-        )  # fmt: skip
+        )
         hide = [(f"{site.staged}{os.sep}", ""), (str(site.staged), "the environment")]
         hide += [(f"{folder}{os.sep}", "") for folder in (site.cwd, self.root)]
         lines: list[str] = []
@@ -311,8 +315,11 @@ class _Build:
 
 
 def _build_environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items()
-            if not name.startswith(("MIEN_", "PYTHON", "PIP_")) and name != "VIRTUAL_ENV"}  # fmt: skip
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MIEN_", "PYTHON", "PIP_")) and name != "VIRTUAL_ENV"
+    }
     return {"UV_PYTHON_DOWNLOADS": "never", **uv_environment(), **kept, "UV_NO_PROGRESS": "1"}
 
 

@@ -93,19 +93,27 @@ def _manifest_of(given: _manifest.Manifest) -> AppManifest:
             )
     extra = given.model_extra or {}
     return AppManifest(
-        namespace=namespace, name=name, description=given.description, category=given.category,
-        python=_python(given.kernel), resources=_resources(given.resources), env=dict(given.env),
+        namespace=namespace,
+        name=name,
+        description=given.description,
+        category=given.category,
+        python=_python(given.kernel),
+        resources=_resources(given.resources),
+        env=dict(given.env),
         secrets=tuple(_secret(item) for item in extra.get("secrets") or ()),
         variants={key: _variant(variant) for key, variant in given.variants.items()},
-        service=given.service or "", grace=given.grace,
-    )  # fmt: skip
+        service=given.service or "",
+        grace=given.grace,
+    )
 
 
 def _variant(given: _manifest.Variant) -> Variant:
     return Variant(
-        given.name or "", _resources(given.resources) if given.resources else Resources(), dict(given.env),
+        given.name or "",
+        _resources(given.resources) if given.resources else Resources(),
+        dict(given.env),
         _python(given.python or ""),
-    )  # fmt: skip
+    )
 
 
 def _resources(given: _manifest.Resources) -> Resources:

@@ -8,8 +8,16 @@ from pathlib import Path
 
 from platformdirs import site_config_path, user_config_path
 
-UV_SAYS = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL", "UV_FIND_LINKS", "UV_CONFIG_FILE",
-           "UV_NO_INDEX", "UV_OFFLINE")  # fmt: skip
+UV_SAYS = (
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX",
+    "UV_INDEX_URL",
+    "UV_EXTRA_INDEX_URL",
+    "UV_FIND_LINKS",
+    "UV_CONFIG_FILE",
+    "UV_NO_INDEX",
+    "UV_OFFLINE",
+)
 
 
 def uv_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -53,8 +61,13 @@ def _pip_files(environ: Mapping[str, str]) -> list[Path]:
     given = environ.get("PIP_CONFIG_FILE")
     if given == os.devnull:
         return []
-    files = [Path("/etc/pip.conf"), site_config_path("pip") / "pip.conf", Path.home() / ".pip" / "pip.conf",
-             user_config_path("pip") / "pip.conf", Path(sys.prefix) / "pip.conf"]  # fmt: skip
+    files = [
+        Path("/etc/pip.conf"),
+        site_config_path("pip") / "pip.conf",
+        Path.home() / ".pip" / "pip.conf",
+        user_config_path("pip") / "pip.conf",
+        Path(sys.prefix) / "pip.conf",
+    ]
     return [*files, Path(given)] if given else files
 
 

@@ -10,10 +10,25 @@ from pathlib import Path, PurePosixPath
 from mien.apps.manifest import AppManifest, read_manifest
 from mien.errors import AppInvalid
 
-IGNORED = frozenset({
-    ".git", ".hg", ".svn", "__pycache__", ".venv", "venv", "node_modules", ".infsh", ".mypy_cache", ".ruff_cache",
-    ".pytest_cache", ".tox", ".idea", ".vscode", ".DS_Store",
-})  # fmt: skip
+IGNORED = frozenset(
+    {
+        ".git",
+        ".hg",
+        ".svn",
+        "__pycache__",
+        ".venv",
+        "venv",
+        "node_modules",
+        ".infsh",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".pytest_cache",
+        ".tox",
+        ".idea",
+        ".vscode",
+        ".DS_Store",
+    }
+)
 IGNORED_SUFFIXES = (".pyc", ".pyo")
 CHUNK = 1024 * 1024
 
@@ -52,9 +67,13 @@ def read_package(folder: Path, limits: PackageLimits) -> AppPackage:
             f"{folder.name} has no inference.py, which must hold the class App (or one subclass of BaseApp)"
         )
     return AppPackage(
-        folder, read_manifest(folder), files, size, _text(folder, "requirements.txt"),
+        folder,
+        read_manifest(folder),
+        files,
+        size,
+        _text(folder, "requirements.txt"),
         tuple(_lines(_text(folder, "packages.txt"))),
-    )  # fmt: skip
+    )
 
 
 def copy_package(package: AppPackage, target: Path) -> str:

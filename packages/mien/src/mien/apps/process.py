@@ -76,9 +76,11 @@ def status_words(status: int | None) -> str:
         name = f"signal {-status}"
     hints = {
         "SIGKILL": " (often the machine's way to say that it is out of memory)",
-        "SIGSEGV": " (a crash in native code)", "SIGABRT": " (a crash in native code)",
-        "SIGBUS": " (a crash in native code)", "SIGILL": " (native code for another processor)",
-    }  # fmt: skip
+        "SIGSEGV": " (a crash in native code)",
+        "SIGABRT": " (a crash in native code)",
+        "SIGBUS": " (a crash in native code)",
+        "SIGILL": " (native code for another processor)",
+    }
     return f"was killed by {name}{hints.get(name, '')}"
 
 
@@ -100,9 +102,15 @@ class GuardedProcess:
 
     @classmethod
     async def start(
-        cls, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, limits: ProcessLimits,
-        merge: bool = False, hold: Sequence[int] = (),
-    ) -> "GuardedProcess":  # fmt: skip
+        cls,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        limits: ProcessLimits,
+        merge: bool = False,
+        hold: Sequence[int] = (),
+    ) -> "GuardedProcess":
         """Start `command` (its first word a path) in `folder`, with exactly this environment.
 
         `merge`: all output on stdout. `hold`: descriptors that stay open until no process of the family is left.
@@ -111,17 +119,31 @@ class GuardedProcess:
         try:
             reports = await _reader(read)
             guardian = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(GUARDIAN), str(write), stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+                sys.executable,
+                "-I",
+                "-S",
+                str(GUARDIAN),
+                str(write),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
                 pass_fds=(write, *hold),
-                env={"LC_ALL": "C.UTF-8"}, cwd="/", start_new_session=True, limit=1024 * 1024,
-            )  # fmt: skip
+                env={"LC_ALL": "C.UTF-8"},
+                cwd="/",
+                start_new_session=True,
+                limit=1024 * 1024,
+            )
         finally:
             os.close(write)
         config = {
-            "command": list(command), "environment": dict(environment), "folder": str(folder), "memory": limits.memory,
-            "processes": limits.processes, "interval": WATCH_SECONDS, "merge": merge,
-        }  # fmt: skip
+            "command": list(command),
+            "environment": dict(environment),
+            "folder": str(folder),
+            "memory": limits.memory,
+            "processes": limits.processes,
+            "interval": WATCH_SECONDS,
+            "merge": merge,
+        }
         process = cls(guardian, reports, limits)
         assert guardian.stdin is not None  # noqa: S101 - asked for above
         guardian.stdin.write(msgspec.json.encode(config) + b"\n")
@@ -162,10 +184,25 @@ def clean_environment(home: Path, path: str, extra: Mapping[str, str]) -> dict[s
     return {**kept, **folders, "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1", **given}
 
 
-_PASSED = frozenset({
-    "LANG", "TZ", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy",
-    "all_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "LD_LIBRARY_PATH", "ORT_DISABLE_TELEMETRY",
-})  # fmt: skip
+_PASSED = frozenset(
+    {
+        "LANG",
+        "TZ",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "ALL_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+        "all_proxy",
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "REQUESTS_CA_BUNDLE",
+        "LD_LIBRARY_PATH",
+        "ORT_DISABLE_TELEMETRY",
+    }
+)
 _PASSED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "ROCM_", "HIP_", "OMP_", "MKL_", "OPENBLAS_")
 
 

@@ -43,10 +43,13 @@ class InferClient:
         with (
             self._reachable(),
             self._http.stream(
-                "POST", "/v1/infer?decode=1", data=dict(fields), files=_files(payloads),
+                "POST",
+                "/v1/infer?decode=1",
+                data=dict(fields),
+                files=_files(payloads),
                 headers={"Accept": "text/event-stream"},
             ) as response,
-        ):  # fmt: skip
+        ):
             if response.status_code != httpx2.codes.OK:
                 response.read()
                 _data(response)

@@ -1,4 +1,4 @@
-"""`mien faces`: pictures on this machine through the same service as behind the doors, without a server."""
+"""`mien faces`: images on this machine through the same service as behind the doors, without a server."""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,35 +13,43 @@ from mien.cli.output import err, out
 from mien.cli.prepare import pull_needed
 from mien.engine.call import Call
 from mien.errors import RequestError
+from mien.faces.pipeline import FaceOptions, detections_of
+from mien.faces.service import ImageDone, ImageFailed, ImageResult
+from mien.inference.sources import RawBytes
 from mien.metrics import Metrics
 from mien.runtime import Runtime, build_runtime
-from mien.services.face_service import ImageDone, ImageFailed, ImageResult
-from mien.services.faces import FaceOptions, detections_of
-from mien.services.sources import RawBytes
 from mien.settings import Settings
 from mien.vision.draw import draw_detections, encode_jpeg
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
-CHUNK = 16  # pictures in memory at once
+CHUNK = 16  # images in memory at once
 
 
 def find_faces(
-    settings: Settings, paths: list[Path], *, as_json: bool, draw: Path | None, threshold: float | None,
+    settings: Settings,
+    paths: list[Path],
+    *,
+    as_json: bool,
+    draw: Path | None,
+    threshold: float | None,
     attributes: bool,
-) -> int:  # fmt: skip
-    """Print the faces of each picture as a table or JSON lines; returns how many pictures failed."""
-    pictures = list(_pictures(paths))
-    if draw is not None and len(pictures) != 1:
-        raise RequestError(f"--draw takes exactly one picture; {len(pictures)} were given")
+) -> int:
+    """Print the faces of each image as a table or JSON lines; returns how many images failed."""
+    images = list(_images(paths))
+    if draw is not None and len(images) != 1:
+        raise RequestError(f"--draw takes exactly one image; {len(images)} were given")
     options = FaceOptions(
         threshold=settings.default_threshold if threshold is None else threshold,
-        embedding=as_json, landmarks=True, attributes=attributes, masks=attributes,
-    )  # fmt: skip
+        embedding=as_json,
+        landmarks=True,
+        attributes=attributes,
+        masks=attributes,
+    )
     pull_needed(settings)
-    return asyncio.run(_run(settings, pictures, options, as_json=as_json, draw=draw))
+    return asyncio.run(_run(settings, images, options, as_json=as_json, draw=draw))
 
 
-def _pictures(paths: list[Path]) -> Iterator[Path]:
+def _images(paths: list[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
             yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
@@ -52,21 +60,19 @@ def _pictures(paths: list[Path]) -> Iterator[Path]:
 
 
 async def _run(
-    settings: Settings, pictures: list[Path], options: FaceOptions, *, as_json: bool, draw: Path | None
+    settings: Settings, images: list[Path], options: FaceOptions, *, as_json: bool, draw: Path | None
 ) -> int:
     runtime = build_runtime(settings, Metrics())
     failed = 0
     try:
-        for start in range(0, len(pictures), CHUNK):
-            chunk = pictures[start : start + CHUNK]
+        for start in range(0, len(images), CHUNK):
+            chunk = images[start : start + CHUNK]
             sources = [RawBytes(path.read_bytes()) for path in chunk]
             results = await runtime.faces.analyse(sources, options, Call())
             for path, result in zip(chunk, results, strict=True):
                 failed += isinstance(result, ImageFailed)
                 out.print(
-                    _json(path, result) if as_json else _table(path, result),
-                    soft_wrap=as_json,
-                    markup=not as_json,
+                    _json(path, result) if as_json else _table(path, result), soft_wrap=as_json, markup=not as_json
                 )
             if draw is not None and isinstance(results[0], ImageDone):
                 await _draw(runtime, sources[0], results[0], draw)
@@ -77,9 +83,9 @@ async def _run(
 
 async def _draw(runtime: Runtime, source: RawBytes, result: ImageDone, target: Path) -> None:
     faces = result.analysis.faces
-    picture = await runtime.faces.picture(source, Call())
+    image = await runtime.faces.image(source, Call())
     masks = [face.attributes.mask for face in faces]
-    drawn = draw_detections(picture, detections_of(faces), detector=runtime.settings.detector, masks=masks)
+    drawn = draw_detections(image, detections_of(faces), detector=runtime.settings.detector, masks=masks)
     target.write_bytes(encode_jpeg(drawn))
     err.print(f"drawn: {target}", markup=False)
 
@@ -94,11 +100,16 @@ def _json(path: Path, result: ImageResult) -> str:
         analysis = result.analysis
         faces = [
             {
-                "box": face.box, "score": face.score, "landmarks": face.landmarks, "vector": face.vector,
-                "age": face.attributes.age, "gender": face.attributes.gender, "mask": face.attributes.mask,
+                "box": face.box,
+                "score": face.score,
+                "landmarks": face.landmarks,
+                "vector": face.vector,
+                "age": face.attributes.age,
+                "gender": face.attributes.gender,
+                "mask": face.attributes.mask,
             }
             for face in analysis.faces
-        ]  # fmt: skip
+        ]
         body = {"path": str(path), "width": analysis.width, "height": analysis.height, "faces": faces}
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY).decode()
 
@@ -110,9 +121,14 @@ def _table(path: Path, result: ImageResult) -> Table | str:
     for number, face in enumerate(result.analysis.faces, 1):
         traits = face.attributes
         add_face(
-            table, number, box=face.box.astype(int).tolist(), score=face.score, age=traits.age, gender=traits.gender,
+            table,
+            number,
+            box=face.box.astype(int).tolist(),
+            score=face.score,
+            age=traits.age,
+            gender=traits.gender,
             mask=traits.mask,
-        )  # fmt: skip
+        )
     return table
 
 
@@ -125,14 +141,7 @@ def face_table(title: str) -> Table:
 
 
 def add_face(
-    table: Table,
-    number: int,
-    *,
-    box: list[int],
-    score: float,
-    age: float | None,
-    gender: int | None,
-    mask: bool | None,
+    table: Table, number: int, *, box: list[int], score: float, age: float | None, gender: int | None, mask: bool | None
 ) -> None:
     """One face as a row; a dash for what is not known."""
     table.add_row(

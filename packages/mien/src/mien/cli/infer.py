@@ -18,9 +18,16 @@ BASE64_FIELDS = ("result", "result_b64")
 
 
 def infer_files(
-    client: InferClient, service: str, paths: list[Path], *, text: str | None, task: str, metadata: list[str],
-    stream: bool, output: str,
-) -> None:  # fmt: skip
+    client: InferClient,
+    service: str,
+    paths: list[Path],
+    *,
+    text: str | None,
+    task: str,
+    metadata: list[str],
+    stream: bool,
+    output: str,
+) -> None:
     """Send the files (`-` is stdin), or a text, as one request and print the answer."""
     payloads = [_read(path) for path in paths] + ([] if text is None else [text.encode()])
     if not payloads:

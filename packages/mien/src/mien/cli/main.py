@@ -44,9 +44,12 @@ class Commands(typer.core.TyperGroup):
 
 
 app = typer.Typer(
-    cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    help="A self-hosted inference server for faces, pictures and your own Python models.",
-)  # fmt: skip
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="A self-hosted inference server for faces, images and your own Python models.",
+)
 
 
 def _add_groups() -> None:
@@ -80,7 +83,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="The one port. Default: 8080 and 18081.")] = None,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="Listen beyond loopback without API keys.")] = False,
-    images_root: Annotated[Path | None, typer.Option(help="Folder whose pictures requests may name by path.")] = None,
+    images_root: Annotated[Path | None, typer.Option(help="Folder whose images requests may name by path.")] = None,
     detector: Annotated[str | None, typer.Option(help="Face detector.")] = None,
     recogniser: Annotated[str | None, typer.Option(help="Face recogniser.")] = None,
     grpc: Annotated[bool, typer.Option("--grpc", help="Be a Lumen node, too: answer gRPC on port 50051.")] = False,
@@ -88,9 +91,13 @@ def serve(
 ) -> None:
     """Run the server until SIGTERM or Ctrl-C. Settings come from MIEN_* variables; options win."""
     given: dict[str, Any] = {
-        "host": host, "port": port, "images_root": images_root, "detector": detector, "recogniser": recogniser,
+        "host": host,
+        "port": port,
+        "images_root": images_root,
+        "detector": detector,
+        "recogniser": recogniser,
         "grpc_port": grpc_port,
-    }  # fmt: skip
+    }
     _serve(given, no_auth=no_auth, grpc=grpc, doors=True)
 
 
@@ -122,9 +129,7 @@ def _serve(given: dict[str, Any], *, no_auth: bool, grpc: bool, doors: bool) -> 
 
 
 @app.command()
-def demo(
-    output: Annotated[Path, typer.Option(help="Folder for the drawn photo.")] = Path("demo-output"),
-) -> None:
+def demo(output: Annotated[Path, typer.Option(help="Folder for the drawn photo.")] = Path("demo-output")) -> None:
     """Start a server, send it a real photo, show the faces, draw them, stop the server."""
     from mien.cli.demo import run_demo
 
@@ -133,17 +138,15 @@ def demo(
 
 @app.command()
 def faces(
-    paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per picture and line, vectors included.")
+        bool, typer.Option("--json", help="One JSON object per image and line, vectors included.")
     ] = False,
-    draw: Annotated[
-        Path | None, typer.Option(help="Write the picture with its faces drawn in (one picture only).")
-    ] = None,
+    draw: Annotated[Path | None, typer.Option(help="Write the image with its faces drawn in (one image only).")] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least detection score.")] = None,
     attributes: Annotated[bool, typer.Option(help="Age, gender and mask as well.")] = False,
 ) -> None:
-    """Find the faces in pictures on this machine, without a server."""
+    """Find the faces in images on this machine, without a server."""
     from mien.cli.faces import find_faces
 
     failed = find_faces(Settings(), paths, as_json=as_json, draw=draw, threshold=threshold, attributes=attributes)
@@ -168,8 +171,9 @@ def infer(
     from mien.cli.nodes import server
 
     with server(url, api_key) as client:
-        infer_files(client, service, files or [], text=text, task=task, metadata=meta or [], stream=stream,
-                    output=output)  # fmt: skip
+        infer_files(
+            client, service, files or [], text=text, task=task, metadata=meta or [], stream=stream, output=output
+        )
 
 
 @app.command()

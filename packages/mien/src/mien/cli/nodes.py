@@ -69,9 +69,11 @@ def ping(node: str, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
 
 @nodes.command()
 def watch(
-    url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table",
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    output: Output = "table",
     count: Annotated[int, typer.Option(min=0, help="End after so many snapshots; 0: never.")] = 0,
-) -> None:  # fmt: skip
+) -> None:
     """Print the nodes now and at each change, until Ctrl-C."""
     address = url.rstrip("/").replace("http", "ws", 1) + "/v1/nodes/watch"
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}

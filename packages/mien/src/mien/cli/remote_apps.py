@@ -38,9 +38,7 @@ class RemoteApps:
             _pack(packed, folder, [str(file) for file in package.files])
             size = packed.seek(0, io.SEEK_END)
             packed.seek(0)
-            headers = {
-                "Content-Type": "application/zip", "Content-Length": str(size), "Accept": "application/x-ndjson",
-            }  # fmt: skip
+            headers = {"Content-Type": "application/zip", "Content-Length": str(size), "Accept": "application/x-ndjson"}
             called = name or package.manifest.name or folder.resolve().name.lower()
             if "/" not in called and package.manifest.namespace:
                 called = f"{package.manifest.namespace}/{called}"
@@ -49,7 +47,7 @@ class RemoteApps:
                 self._http.stream(
                     "POST", "/apps", params={"name": called}, content=_blocks(packed), headers=headers
                 ) as response,
-            ):  # fmt: skip
+            ):
                 if response.status_code != httpx2.codes.OK:
                     response.read()
                     return self._data(response)  # type: ignore[no-any-return]

@@ -15,17 +15,23 @@ from mien.errors import RequestError
 
 def run(
     app: Annotated[str, typer.Argument(help="The app: [namespace/]name[@version].")],
-    given: Annotated[list[str] | None, typer.Option(
-        "--input", metavar="KEY=VALUE", help="A field of the input: JSON, or text. May be repeated.")] = None,
-    file: Annotated[list[str] | None, typer.Option(
-        metavar="KEY=PATH", help="A field that is a file of this machine. May be repeated.")] = None,
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--input", metavar="KEY=VALUE", help="A field of the input: JSON, or text. May be repeated."),
+    ] = None,
+    file: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=PATH", help="A field that is a file of this machine. May be repeated."),
+    ] = None,
     setup: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A field of the setup.")] = None,
     function: Annotated[str | None, typer.Option(help="Which function of the app.")] = None,
     variant: Annotated[str | None, typer.Option(help="Which variant of the app.")] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print the output each time that it changes.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the task's id and end.")] = False,
-    url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table",
-) -> None:  # fmt: skip
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    output: Output = "table",
+) -> None:
     """Run an app on a running server: progress on stderr, the output on stdout. Exit code 1 if it fails."""
     params: dict[str, Any] = {"app": app, "input": fields("--input", given or []) | files(file or [])}
     if setup:

@@ -36,8 +36,12 @@ def task_client(url: str, api_key: str) -> Iterator[Inference]:
         with Inference(api_key=api_key or "none", base_url=url) as client:
             yield client
     except (TaskFailed, TaskCancelled) as error:
-        err.print(f"task {error.task_id} {error.how}" + (f": {error.error}" if error.error else ""), markup=False,
-                  style="bold red", soft_wrap=True)  # fmt: skip
+        err.print(
+            f"task {error.task_id} {error.how}" + (f": {error.error}" if error.error else ""),
+            markup=False,
+            style="bold red",
+            soft_wrap=True,
+        )
         raise typer.Exit(1) from None
     except APIError as error:
         raise error_of({"code": error.code, "message": error.message}) from None
@@ -54,8 +58,10 @@ def list_tasks(
     status: Annotated[str | None, typer.Option(help="Only these, e.g. running or failed; several by commas.")] = None,
     app: Annotated[str | None, typer.Option(help="Only of this app.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many.")] = 20,
-    url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table",
-) -> None:  # fmt: skip
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    output: Output = "table",
+) -> None:
     """List tasks, newest first."""
     with task_client(url, api_key) as client:
         show(_listed(client, limit, status=status, app=app), output, tasks_table)

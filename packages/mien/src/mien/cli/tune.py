@@ -7,8 +7,8 @@ from mien.cli.prepare import pull_needed
 from mien.engine.plan import thread_budget
 from mien.engine.tune import measure, record_path, remember
 from mien.errors import ModelError
+from mien.inference.text_model import feed
 from mien.runtime import TEXT_SHAPE, detection_shape, input_shape, needed_models
-from mien.services.text_model import feed
 from mien.settings import Settings
 from mien.zoo.manifest import Manifest
 from mien.zoo.zoo import Zoo
@@ -25,9 +25,13 @@ def tune_models(settings: Settings, names: list[str] | None) -> None:
         err.print(f"measuring {name} …")
         batches = (1, 2, 4, 8) if settings.providers[0] == "cpu" else (1, 4, 16, 32, 64)
         tuning = measure(
-            path, _shape(manifest, settings), threads=threads, providers=settings.providers, batches=batches,
+            path,
+            _shape(manifest, settings),
+            threads=threads,
+            providers=settings.providers,
+            batches=batches,
             feed=feed if manifest.family == "minilm" else None,
-        )  # fmt: skip
+        )
         remember(record_path(settings.cache_dir, path, settings.providers, threads), tuning)
         best = next(m for m in tuning.measurements if m.plan == tuning.plan)
         wide = max(m.items_per_second for m in tuning.measurements if m.lanes == 1)
@@ -46,5 +50,5 @@ def _shape(manifest: Manifest, settings: Settings) -> tuple[int, ...]:
     if manifest.family == "minilm":
         return TEXT_SHAPE
     if manifest.input is None:
-        raise ModelError(f"{manifest.name}: only models that take pictures or texts can be measured")
+        raise ModelError(f"{manifest.name}: only models that take images or texts can be measured")
     return detection_shape(settings.detection_size) if manifest.task == "face_detection" else input_shape(manifest, 224)

@@ -25,7 +25,7 @@ from mien.errors import MienError, ModelError
 
 Tensor: TypeAlias = NDArray[np.float32]
 Input: TypeAlias = NDArray[Any]
-"""One item, or a batch of them, as a model takes it: float32 pictures, int64 tokens."""
+"""One item, or a batch of them, as a model takes it: float32 images, int64 tokens."""
 Runner: TypeAlias = Callable[[Input], tuple[Tensor, ...]]
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 
@@ -41,14 +41,7 @@ class Lanes:
     """One model's sessions: each is used by one batch at a time."""
 
     def __init__(
-        self,
-        name: str,
-        runners: Sequence[Runner],
-        *,
-        threads: int,
-        max_batch: int,
-        stage: int,
-        stacked: bool = True,
+        self, name: str, runners: Sequence[Runner], *, threads: int, max_batch: int, stage: int, stacked: bool = True
     ) -> None:
         """`threads`: what one run takes from the budget. `stage`: later stages go first.
 

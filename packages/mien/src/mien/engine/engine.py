@@ -39,9 +39,13 @@ class Engine:
     """Loads models and runs them in shared batches."""
 
     def __init__(
-        self, *, threads: int, providers: tuple[str, ...] = ("cpu",), batch_wait: float = 0.0,
+        self,
+        *,
+        threads: int,
+        providers: tuple[str, ...] = ("cpu",),
+        batch_wait: float = 0.0,
         observer: Observer | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`threads`: the budget of all models together. `batch_wait`: seconds a batch waits for company."""
         # OpenCV's own pool would compete with the lanes; its calls here are short and already run side by side.
         cv2.setNumThreads(1)
@@ -51,9 +55,17 @@ class Engine:
         self.models: dict[str, Model] = {}
 
     def load(
-        self, name: str, path: Path, plan: Plan, *, warm_up: tuple[int, ...], stage: int = 0,
-        output_names: tuple[str, ...] = (), dtype: DTypeLike = np.float32, feed: Feed | None = None,
-    ) -> Model:  # fmt: skip
+        self,
+        name: str,
+        path: Path,
+        plan: Plan,
+        *,
+        warm_up: tuple[int, ...],
+        stage: int = 0,
+        output_names: tuple[str, ...] = (),
+        dtype: DTypeLike = np.float32,
+        feed: Feed | None = None,
+    ) -> Model:
         """Load `path`, run every lane once on zeros of shape `warm_up` (one item) and keep it under `name`.
 
         `stage` orders models that wait for the same threads: later stages go first. `feed` takes a batch apart for a

@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class WorkerPool:
-    """Threads for synchronous work on pictures. FIFO; work whose call is over by its turn is not started."""
+    """Threads for synchronous work on images. FIFO; work whose call is over by its turn is not started."""
 
     def __init__(self, threads: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="mien-work")

@@ -84,9 +84,14 @@ def combinations(threads: int, batches: tuple[int, ...]) -> list[tuple[int, int,
 
 
 def measure(
-    path: Path, shape: tuple[int, ...], *, threads: int, providers: tuple[str, ...] = ("cpu",),
-    batches: tuple[int, ...] = (1, 2, 4, 8), feed: Feed | None = None,
-) -> Tuning:  # fmt: skip
+    path: Path,
+    shape: tuple[int, ...],
+    *,
+    threads: int,
+    providers: tuple[str, ...] = ("cpu",),
+    batches: tuple[int, ...] = (1, 2, 4, 8),
+    feed: Feed | None = None,
+) -> Tuning:
     """Throughput of every combination on random items of `shape`, rounds interleaved; the median of each counts.
 
     With a `feed` the items are of ones, int64: tokens that every vocabulary has.

@@ -1,4 +1,4 @@
-"""Pictures by URL, fetched so that no caller can reach what only this server can (SSRF)."""
+"""Images by URL, fetched so that no caller can reach what only this server can (SSRF)."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Pictures by path, from under one folder and nowhere else."""
+"""Images by path, from under one folder and nowhere else."""
 
 import os
 import stat
@@ -23,7 +23,7 @@ def read_under(root: Path | None, path: str, max_bytes: int) -> bytes:
     that cannot be read. Errors name the path as it was given, never the root.
     """
     if root is None:
-        raise SourceRefused("reading pictures by path is off: the server's MIEN_IMAGES_ROOT is not set")
+        raise SourceRefused("reading images by path is off: the server's MIEN_IMAGES_ROOT is not set")
     parts = _checked_parts(path)
     shown = path if len(path) <= 120 else path[:117] + "…"
     try:

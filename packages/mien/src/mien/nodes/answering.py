@@ -11,13 +11,13 @@ import structlog
 
 from mien.engine.call import Call
 from mien.errors import DeadlineExceeded, InternalError, MienError, Overloaded, RequestError
+from mien.inference.contract import InferRequest as Asked
+from mien.inference.contract import InferResult, Service
 from mien.nodes.catalog import SERVICE_KEY, choose
 from mien.nodes.chunks import Head, Merger, Piece, Whole, split_result
 from mien.nodes.items import unpack
 from mien.nodes.mapping import in_band
 from mien.nodes.proto.inference_pb2 import InferRequest, InferResponse
-from mien.services.inference import InferRequest as Asked
-from mien.services.inference import InferResult, Service
 
 log = structlog.get_logger()
 
@@ -72,8 +72,9 @@ class Limits:
     def hold(self, size: int) -> None:
         """Take room for bytes that came; give it back with a negative size. Raises Overloaded."""
         if size > 0 and self.held and self.held + size > self.max_held:
-            raise Overloaded(f"this node holds {self.held} bytes of payloads, {size} more are over its limit",
-                             retry_after=1.0)  # fmt: skip
+            raise Overloaded(
+                f"this node holds {self.held} bytes of payloads, {size} more are over its limit", retry_after=1.0
+            )
         self.held += size
 
 
@@ -84,8 +85,9 @@ class Answering:
     status; if others are under way it gets a final message with an in-band error and they go on.
     """
 
-    def __init__(self, services: Callable[[], Sequence[Service]], limits: Limits, context: Context,
-                 count: Counter) -> None:  # fmt: skip
+    def __init__(
+        self, services: Callable[[], Sequence[Service]], limits: Limits, context: Context, count: Counter
+    ) -> None:
         self._services = services
         self._limits = limits
         self._context = context
@@ -221,7 +223,13 @@ async def _next(messages: AsyncIterator[InferRequest]) -> InferRequest | None:
 
 def _message(result: InferResult, correlation_id: str) -> InferResponse:
     return InferResponse(
-        correlation_id=correlation_id, is_final=result.is_final, result=result.data, meta=dict(result.meta),
-        seq=result.seq, total=result.total or (1 if result.is_final else 0), offset=result.offset,
-        result_mime=result.mime, result_schema=result.schema,
-    )  # fmt: skip
+        correlation_id=correlation_id,
+        is_final=result.is_final,
+        result=result.data,
+        meta=dict(result.meta),
+        seq=result.seq,
+        total=result.total or (1 if result.is_final else 0),
+        offset=result.offset,
+        result_mime=result.mime,
+        result_schema=result.schema,
+    )

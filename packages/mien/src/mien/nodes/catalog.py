@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from mien import __version__
 from mien.errors import NotFound, RequestError, Unavailable
+from mien.inference.contract import Service, TaskInfo
 from mien.nodes.proto.inference_pb2 import Capability, IOTask
-from mien.services.inference import Service, TaskInfo
 
 PROTOCOL_VERSION = "1.0"
 STREAM_SUFFIX = "_stream"
@@ -101,9 +101,11 @@ def _io_tasks(tasks: Iterable[TaskInfo], max_bytes: int) -> Iterator[IOTask]:
             if name not in seen:
                 seen.add(name)
                 yield IOTask(
-                    name=name, input_mimes=task.input_mimes, output_mimes=task.output_mimes,
+                    name=name,
+                    input_mimes=task.input_mimes,
+                    output_mimes=task.output_mimes,
                     limits={"max_payload_size": str(max_bytes), **task.limits},
-                )  # fmt: skip
+                )
 
 
 def task_infos(capability: Capability) -> tuple[TaskInfo, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from mien.errors import BodyTooLarge, RequestError
-from mien.services.inference import InferResult
+from mien.inference.contract import InferResult
 
 PIECE_MARK = "lumen.chunked"
 """Key in the `meta` of a piece that this server cut; its absence on a piece means that the node numbers its parts."""
@@ -168,9 +168,14 @@ def split_result(result: InferResult, max_chunk: int) -> Iterator[InferResult]:
     for piece in split(result.data, threshold=max_chunk, max_chunk=max_chunk):
         last = piece.seq == piece.total - 1
         yield replace(
-            result, data=piece.data, meta=meta, is_final=result.is_final and last, seq=piece.seq, total=piece.total,
+            result,
+            data=piece.data,
+            meta=meta,
+            is_final=result.is_final and last,
+            seq=piece.seq,
+            total=piece.total,
             offset=piece.offset,
-        )  # fmt: skip
+        )
 
 
 class BadAnswer(ValueError):

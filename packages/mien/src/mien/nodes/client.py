@@ -13,14 +13,14 @@ from grpc_health.v1 import health_pb2
 
 from mien.engine.call import Call
 from mien.errors import MienError, NodeFailed, NodeIncompatible, RequestError, Unavailable
+from mien.inference.contract import InferRequest as Asked
+from mien.inference.contract import InferResult
 from mien.nodes.catalog import SERVICE_KEY, SOURCE_KEY, STREAM_SUFFIX
 from mien.nodes.chunks import BadAnswer, ResultJoiner, assemble, split
 from mien.nodes.contract import GET_CAPABILITIES, HEALTH, INFER, STREAM_CAPABILITIES, client_options
 from mien.nodes.items import pack
 from mien.nodes.mapping import CODE_KEY, from_in_band, from_status
 from mien.nodes.proto.inference_pb2 import Capability, InferRequest, InferResponse
-from mien.services.inference import InferRequest as Asked
-from mien.services.inference import InferResult
 
 GRPC_HEALTH = "/grpc.health.v1.Health/Check"
 FAREWELL_SECONDS = 0.25  # for a node to end its stream after its final message
@@ -42,9 +42,13 @@ class NodeClient:
     """A connection to one node. Used on one event loop."""
 
     def __init__(
-        self, address: str, *, key: str | None = None, chunking: Chunking | None = None,
+        self,
+        address: str,
+        *,
+        key: str | None = None,
+        chunking: Chunking | None = None,
         max_bytes: int = 256 * 1024 * 1024,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """`address`: host:port. `key`: an API key that the node asks for. `max_bytes`: largest result."""
         self.address = address
         self._chunking = chunking or Chunking()
@@ -85,9 +89,7 @@ class NodeClient:
         return self.capabilities
 
     async def _read_capabilities(self, seconds: float) -> list[Capability]:
-        stream = self._channel.unary_stream(
-            STREAM_CAPABILITIES, Empty.SerializeToString, Capability.FromString
-        )  # fmt: skip
+        stream = self._channel.unary_stream(STREAM_CAPABILITIES, Empty.SerializeToString, Capability.FromString)
         try:
             return [one async for one in stream(Empty(), timeout=seconds, metadata=self._metadata)]
         except grpc.aio.AioRpcError as error:
@@ -131,9 +133,9 @@ class NodeClient:
         reports, or Unavailable when it is gone; deadline and cancel of `call` reach the node.
         """
         call.check()
-        rpc: Rpc = self._channel.stream_stream(
-            INFER, InferRequest.SerializeToString, InferResponse.FromString
-        )(self._messages(request, service, stream), timeout=call.remaining(), metadata=self._metadata)  # fmt: skip
+        rpc: Rpc = self._channel.stream_stream(INFER, InferRequest.SerializeToString, InferResponse.FromString)(
+            self._messages(request, service, stream), timeout=call.remaining(), metadata=self._metadata
+        )
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
@@ -173,11 +175,17 @@ class NodeClient:
         task = self._task(request.task, stream)
         return (
             InferRequest(
-                correlation_id=request.correlation_id, task=task, payload=piece.data, meta=meta,
-                payload_mime=item.mime, seq=piece.seq, total=piece.total, offset=piece.offset,
+                correlation_id=request.correlation_id,
+                task=task,
+                payload=piece.data,
+                meta=meta,
+                payload_mime=item.mime,
+                seq=piece.seq,
+                total=piece.total,
+                offset=piece.offset,
             )
             for piece in split(item.data, threshold=threshold, max_chunk=chunking.max_bytes)
-        )  # fmt: skip
+        )
 
     def _task(self, task: str, stream: bool) -> str:
         """The name that asks for parts, where the node has one for the task."""
@@ -206,9 +214,15 @@ class NodeClient:
             if message.HasField("error"):
                 raise from_in_band(message, self.address)
             yield InferResult(
-                message.result, message.result_mime, message.result_schema, dict(message.meta), message.is_final,
-                message.seq, message.total, message.offset,
-            )  # fmt: skip
+                message.result,
+                message.result_mime,
+                message.result_schema,
+                dict(message.meta),
+                message.is_final,
+                message.seq,
+                message.total,
+                message.offset,
+            )
             if message.is_final:
                 return
 
@@ -248,9 +262,12 @@ class NodeClient:
         return self._ended_with(error.code(), error.details(), error.trailing_metadata(), call)
 
     def _ended_with(
-        self, status: grpc.StatusCode, details: str | None, trailing: Iterable[tuple[str, str | bytes]] | None,
+        self,
+        status: grpc.StatusCode,
+        details: str | None,
+        trailing: Iterable[tuple[str, str | bytes]] | None,
         call: Call,
-    ) -> MienError:  # fmt: skip
+    ) -> MienError:
         if call.over():
             try:
                 call.check()

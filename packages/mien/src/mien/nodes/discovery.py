@@ -39,13 +39,21 @@ class Announcement:
         """The DNS records. `identity`: a UUID."""
         name = f"mien-{identity[:8]}"
         return AsyncServiceInfo(
-            TYPE, f"{name}.{TYPE}", port=self.port, addresses=[ipaddress.ip_address(own_address(self.host)).packed],
+            TYPE,
+            f"{name}.{TYPE}",
+            port=self.port,
+            addresses=[ipaddress.ip_address(own_address(self.host)).packed],
             server=f"{name}.local.",
             properties={
-                "uuid": identity, "status": "ready", "version": "1.0.0", "tasks": self._tasks(), "v": __version__,
-                "runtime": self.runtime, "proto": PROTOCOL_VERSION,
+                "uuid": identity,
+                "status": "ready",
+                "version": "1.0.0",
+                "tasks": self._tasks(),
+                "v": __version__,
+                "runtime": self.runtime,
+                "proto": PROTOCOL_VERSION,
             },
-        )  # fmt: skip
+        )
 
     def _tasks(self) -> str:
         """As many names as fit; clients ask the node itself for the rest."""

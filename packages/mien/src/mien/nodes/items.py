@@ -1,10 +1,10 @@
-"""A request's payload: one picture or text, or, between our own nodes, a batch of them."""
+"""A request's payload: one image or text, or, between our own nodes, a batch of them."""
 
 import msgspec
 
 from mien.errors import RequestError
-from mien.services.inference import Item
-from mien.services.sniff import media_type
+from mien.inference.contract import Item
+from mien.inference.sniff import media_type
 
 BATCH_MIME = "application/x-mien-items"
 """A MessagePack array of [media type, bytes] pairs."""

@@ -80,9 +80,11 @@ def metadata_of(error: MienError) -> tuple[tuple[str, str], ...]:
 def in_band(error: MienError, correlation_id: str) -> InferResponse:
     """The final message of a request that failed while others of its stream go on."""
     return InferResponse(
-        correlation_id=correlation_id, is_final=True, meta=dict(metadata_of(error)),
+        correlation_id=correlation_id,
+        is_final=True,
+        meta=dict(metadata_of(error)),
         error=Error(code=_in_band_code(error), message=error.message, detail=error.code),
-    )  # fmt: skip
+    )
 
 
 def _in_band_code(error: MienError) -> ErrorCode:

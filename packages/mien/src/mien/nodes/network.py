@@ -3,14 +3,14 @@
 import structlog
 
 from mien.errors import NotFound, Unavailable
+from mien.inference.contract import Service
+from mien.inference.registry import ServiceRegistry
 from mien.metrics import Metrics
 from mien.nodes.authorise import Authorise
 from mien.nodes.catalog import names
 from mien.nodes.discovery import Announcement, Discovery
 from mien.nodes.pool import Count, NodePool, RemoteService, is_remote
 from mien.nodes.server import RUNTIME, NodeServer
-from mien.services.inference import Service
-from mien.services.registry import ServiceRegistry
 from mien.settings import Settings
 
 log = structlog.get_logger()
@@ -28,10 +28,14 @@ class Network:
         self.pool = NodePool.from_settings(settings, _counting(metrics))
         self.pool.on_change = self._join
         self._server = NodeServer(
-            self._local, authorise=authorise, max_requests=settings.grpc_requests, max_bytes=settings.max_body_bytes,
-            max_held=settings.queue_bytes, timeout=settings.request_timeout,
+            self._local,
+            authorise=authorise,
+            max_requests=settings.grpc_requests,
+            max_bytes=settings.max_body_bytes,
+            max_held=settings.queue_bytes,
+            timeout=settings.request_timeout,
             count=lambda outcome: metrics.grpc_requests.labels(outcome).inc(),
-        )  # fmt: skip
+        )
 
     async def start(self) -> None:
         """Listen where the settings say so, and get to know nodes. Raises CannotListen."""

@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from mien.inference.contract import TaskInfo
 from mien.nodes.catalog import task_infos
 from mien.nodes.proto.inference_pb2 import Capability
-from mien.services.inference import TaskInfo
 
 SMOOTHING = 0.1  # weight of the newest latency in the moving average
 
@@ -23,9 +23,12 @@ class State(StrEnum):
 
 
 _STATUS = {
-    State.DISCOVERED: "starting", State.CONNECTING: "starting", State.READY: "active", State.UNAVAILABLE: "error",
+    State.DISCOVERED: "starting",
+    State.CONNECTING: "starting",
+    State.READY: "active",
+    State.UNAVAILABLE: "error",
     State.INCOMPATIBLE: "error",
-}  # fmt: skip
+}
 """Lifecycle words of older clients."""
 
 

@@ -12,10 +12,10 @@ import structlog
 
 from mien.engine.call import Call
 from mien.errors import MienError, NodeIncompatible, NotFound, Overloaded, Unavailable
+from mien.inference.contract import InferRequest, InferResult, Service, TaskInfo
 from mien.nodes.client import Chunking, NodeClient
 from mien.nodes.node import Cooldown, Node, State, service_name
 from mien.nodes.proto.inference_pb2 import Capability
-from mien.services.inference import InferRequest, InferResult, Service, TaskInfo
 from mien.settings import Settings
 
 log = structlog.get_logger()
@@ -72,9 +72,13 @@ class NodePool:
     """Known nodes and routing between them. Used on one event loop."""
 
     def __init__(
-        self, options: PoolOptions, connect: Callable[[str, str], Connection], *,
-        clock: Callable[[], float] = time.monotonic, count: Count = lambda node, outcome, seconds: None,
-    ) -> None:  # fmt: skip
+        self,
+        options: PoolOptions,
+        connect: Callable[[str, str], Connection],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        count: Count = lambda node, outcome, seconds: None,
+    ) -> None:
         """`connect` makes the client for an address and a source (`static` or `mdns`)."""
         self._options = options
         self._connect = connect
@@ -96,9 +100,13 @@ class NodePool:
             return NodeClient(address, key=key if source == "static" else None, chunking=chunking)
 
         options = PoolOptions(
-            settings.node_limit, settings.node_connect_seconds, settings.node_health_seconds,
-            settings.node_cooldown_min, settings.node_cooldown_max, settings.node_forget_seconds,
-        )  # fmt: skip
+            settings.node_limit,
+            settings.node_connect_seconds,
+            settings.node_health_seconds,
+            settings.node_cooldown_min,
+            settings.node_cooldown_max,
+            settings.node_forget_seconds,
+        )
         return cls(options, connect, count=count)
 
     # --- which nodes there are
@@ -172,7 +180,7 @@ class NodePool:
             for node in self.nodes
             if node.state is not State.INCOMPATIBLE
             for one in node.capabilities
-        )  # fmt: skip
+        )
         return [RemoteService(self, name) for name in names]
 
     def tasks(self, service: str) -> tuple[TaskInfo, ...]:

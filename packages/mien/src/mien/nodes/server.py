@@ -12,13 +12,13 @@ from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mien.errors import CannotListen, InternalError, MienError, Unavailable
+from mien.inference.contract import Service
 from mien.nodes.answering import Answering, Context, Counter, Limits, discard
 from mien.nodes.authorise import Authorise
 from mien.nodes.catalog import capability, combined
 from mien.nodes.contract import RESULT_CHUNK_BYTES, SERVICE, server_options
 from mien.nodes.mapping import metadata_of, status_of
 from mien.nodes.proto.inference_pb2 import Capability, InferRequest, InferResponse
-from mien.services.inference import Service
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -36,10 +36,17 @@ class NodeServer:
     """Serves what `services()` returns, once it is ready. Refuses with UNAVAILABLE before, and while it drains."""
 
     def __init__(
-        self, services: Callable[[], Sequence[Service]], *, authorise: Authorise = lambda _: None,
-        max_requests: int = 64, max_bytes: int = 64 * 1024 * 1024, max_held: int = 512 * 1024 * 1024,
-        timeout: float = 120.0, idle: float = IDLE_SECONDS, count: Counter = lambda outcome: None,
-    ) -> None:  # fmt: skip
+        self,
+        services: Callable[[], Sequence[Service]],
+        *,
+        authorise: Authorise = lambda _: None,
+        max_requests: int = 64,
+        max_bytes: int = 64 * 1024 * 1024,
+        max_held: int = 512 * 1024 * 1024,
+        timeout: float = 120.0,
+        idle: float = IDLE_SECONDS,
+        count: Counter = lambda outcome: None,
+    ) -> None:
         """`timeout`: seconds for requests without a deadline. `idle`: seconds until a quiet stream ends."""
         self._services = services
         self._authorise = authorise
@@ -133,11 +140,9 @@ class NodeServer:
         if not services:
             raise Unavailable("this node has no services yet", retry_after=2.0)
         return [
-            capability(
-                service, runtime=RUNTIME, max_concurrency=self.limits.max_requests, max_bytes=self._max_bytes
-            )
+            capability(service, runtime=RUNTIME, max_concurrency=self.limits.max_requests, max_bytes=self._max_bytes)
             for service in services
-        ]  # fmt: skip
+        ]
 
     def _require(self, context: AnyContext) -> None:
         self._authorise(_bearer(context))
@@ -145,9 +150,8 @@ class NodeServer:
             raise Unavailable("this node is not ready: it is starting or stopping", retry_after=2.0)
 
     async def _guarded(
-        self, context: AnyContext, answer: Callable[[], Awaitable[T]],
-        refuse: Callable[[], Awaitable[None]] = _at_once,
-    ) -> T:  # fmt: skip
+        self, context: AnyContext, answer: Callable[[], Awaitable[T]], refuse: Callable[[], Awaitable[None]] = _at_once
+    ) -> T:
         """Run a call for a caller who may; what it raises becomes its status. `refuse` comes before any other end."""
         try:
             try:

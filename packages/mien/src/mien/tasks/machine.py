@@ -46,17 +46,47 @@ def accept(submission: Submission, *, seq: int, retries: int, now: float) -> Tas
     task_id = new_id(now)
     events = (Event(Status.RECEIVED, now, 1), Event(Status.QUEUED, now, 1))
     return Task(
-        id=task_id, short_id=task_id[-8:], seq=seq, revision=1, created_at=now, updated_at=now, status=Status.QUEUED,
-        app=submission.app, app_version=submission.app_version, variant=submission.variant,
-        function=submission.function, infra=submission.infra, workers=submission.workers, setup=submission.setup,
-        setup_key=setup_key(submission.setup), input=submission.input, output=None, error=None, error_code=None,
-        progress=None, progress_message=None, worker=None, webhook=submission.webhook,
-        session_id=submission.session_id, session_timeout=submission.session_timeout, priority=submission.priority,
-        idempotency_key=submission.idempotency_key, owner=submission.owner, attempt=1, losses=0,
-        retries=retries if submission.retries is None else submission.retries, deadline=submission.deadline,
-        timeout=submission.timeout, run_at=submission.run_at, cancel_requested_at=None, finished_at=None,
-        log_count=0, events=events, metadata=submission.metadata, dialect=submission.dialect,
-    )  # fmt: skip
+        id=task_id,
+        short_id=task_id[-8:],
+        seq=seq,
+        revision=1,
+        created_at=now,
+        updated_at=now,
+        status=Status.QUEUED,
+        app=submission.app,
+        app_version=submission.app_version,
+        variant=submission.variant,
+        function=submission.function,
+        infra=submission.infra,
+        workers=submission.workers,
+        setup=submission.setup,
+        setup_key=setup_key(submission.setup),
+        input=submission.input,
+        output=None,
+        error=None,
+        error_code=None,
+        progress=None,
+        progress_message=None,
+        worker=None,
+        webhook=submission.webhook,
+        session_id=submission.session_id,
+        session_timeout=submission.session_timeout,
+        priority=submission.priority,
+        idempotency_key=submission.idempotency_key,
+        owner=submission.owner,
+        attempt=1,
+        losses=0,
+        retries=retries if submission.retries is None else submission.retries,
+        deadline=submission.deadline,
+        timeout=submission.timeout,
+        run_at=submission.run_at,
+        cancel_requested_at=None,
+        finished_at=None,
+        log_count=0,
+        events=events,
+        metadata=submission.metadata,
+        dialect=submission.dialect,
+    )
 
 
 def claim(task: Task, now: float) -> Task | None:
@@ -138,9 +168,17 @@ def give_back(task: Task, reason: str, *, lost: bool, now: float) -> Task:
         )
     event = Event(Status.QUEUED, now, task.attempt + 1, clean(reason))
     return replace(
-        task, status=Status.QUEUED, attempt=task.attempt + 1, worker=None, output=None, progress=None,
-        progress_message=None, events=(*task.events, event), revision=task.revision + 1, updated_at=now,
-    )  # fmt: skip
+        task,
+        status=Status.QUEUED,
+        attempt=task.attempt + 1,
+        worker=None,
+        output=None,
+        progress=None,
+        progress_message=None,
+        events=(*task.events, event),
+        revision=task.revision + 1,
+        updated_at=now,
+    )
 
 
 def expire(task: Task, now: float) -> Task:

@@ -304,10 +304,13 @@ class Scheduler:
         if self._metrics is not None:
             self._metrics.task_wait_seconds.labels(task.app).observe(max(0.0, now - _queued_at(task)))
         reporter = AttemptReporter(
-            self._store, attempt, log_bytes=self._policy.log_bytes,
-            output_bytes=self._policy.output_bytes, clock=self._clock,
+            self._store,
+            attempt,
+            log_bytes=self._policy.log_bytes,
+            output_bytes=self._policy.output_bytes,
+            clock=self._clock,
             lost=lambda: self._stop(running, "superseded", 0.0),
-        )  # fmt: skip
+        )
         if task.cancel_requested_at is not None or running.stop_reason is not None:
             self._executor.release(task.id)
             ending: Ending = machine.CANCELLED if running.stop_reason != "shutdown" else "it had not started"
@@ -359,9 +362,10 @@ class Scheduler:
         except Exception as error:
             log.error("an executor failed", task=task.id, exc_info=error)
             outcome = Outcome(
-                status=Status.FAILED, error_code="internal",
+                status=Status.FAILED,
+                error_code="internal",
                 error="a bug or a broken machine; the server's log has the details under the task's id",
-            )  # fmt: skip
+            )
         if running.stop_reason == "cancelled":
             return machine.CANCELLED
         if running.stop_reason == "deadline":

@@ -1,1 +1,1 @@
-"""Pictures in, numbers out: decode, detect, align, embed, draw. Pure, synchronous, no web."""
+"""Images in, numbers out: decode, detect, align, embed, draw. Pure, synchronous, no web."""

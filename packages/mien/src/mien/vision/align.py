@@ -5,11 +5,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mien.vision.resize import shrink
-from mien.vision.types import Array, Picture
+from mien.vision.types import Array, Image
 
 ARCFACE_TEMPLATE: Array = np.array(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]],
-    np.float32,
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
 )
 """[5, 2] x, y in a 112×112 crop, as ArcFace and everything after it is trained (Deng et al., 2019)."""
 
@@ -56,63 +55,63 @@ def apply(matrix: Affine, points: NDArray[np.floating]) -> Array:
     return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
-def align(picture: Picture, landmarks: Array, size: int = ARCFACE_SIZE) -> Picture:
-    """The `size` × `size` BGR crop in which the five `landmarks` [5, 2] (picture pixels) lie on the ArcFace
+def align(image: Image, landmarks: Array, size: int = ARCFACE_SIZE) -> Image:
+    """The `size` × `size` BGR crop in which the five `landmarks` [5, 2] (image pixels) lie on the ArcFace
     template.
 
-    Bilinear, from the original picture; black beyond its edges.
+    Bilinear, from the original image; black beyond its edges.
     """
     matrix = similarity(landmarks, ARCFACE_TEMPLATE * np.float32(size / ARCFACE_SIZE))
-    return _warped(picture, matrix, size, cv2.BORDER_CONSTANT)
+    return _warped(image, matrix, size, cv2.BORDER_CONSTANT)
 
 
-def dlib_chip(picture: Picture, landmarks: Array, size: int) -> Picture:
+def dlib_chip(image: Image, landmarks: Array, size: int) -> Image:
     """A face chip as dlib cuts it: `size` × `size` BGR, edges repeated. Large faces are shrunk first."""
     template = (DLIB_TEMPLATE + DLIB_PADDING) / (2 * DLIB_PADDING + 1) * size
     matrix = similarity(landmarks, template)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
     if 0 < scale < 0.75:
-        picture, landmarks = _shrunk_face(picture, landmarks, scale)
+        image, landmarks = _shrunk_face(image, landmarks, scale)
         matrix = similarity(landmarks, template)
-    return _warped(picture, matrix, size, cv2.BORDER_REPLICATE)
+    return _warped(image, matrix, size, cv2.BORDER_REPLICATE)
 
 
-def box_chip(picture: Picture, box: Array, size: int = 96) -> Picture:
+def box_chip(image: Image, box: Array, size: int = 96) -> Image:
     """The square around `box` (x1, y1, x2, y2), half as large again as its longer side, as `size` × `size`
     BGR.
 
-    How InsightFace cuts for its age and gender model; black beyond the picture's edges.
+    How InsightFace cuts for its age and gender model; black beyond the image's edges.
     """
     x1, y1, x2, y2 = (float(value) for value in box)
     scale = size / (max(x2 - x1, y2 - y1, 1.0) * 1.5)
     shift_x, shift_y = size / 2 - scale * (x1 + x2) / 2, size / 2 - scale * (y1 + y2) / 2
-    return _warped(picture, np.array([[scale, 0, shift_x], [0, scale, shift_y]]), size, cv2.BORDER_CONSTANT)
+    return _warped(image, np.array([[scale, 0, shift_x], [0, scale, shift_y]]), size, cv2.BORDER_CONSTANT)
 
 
-def mask_crop(picture: Picture, box: Array, size: int = 224) -> Picture:
-    """What lies in `box` (x1, y1, x2, y2), cut at the picture's edges, stretched to `size` × `size` BGR."""
-    height, width = picture.shape[:2]
+def mask_crop(image: Image, box: Array, size: int = 224) -> Image:
+    """What lies in `box` (x1, y1, x2, y2), cut at the image's edges, stretched to `size` × `size` BGR."""
+    height, width = image.shape[:2]
     x1, y1 = (int(np.clip(value, 0, limit - 1)) for value, limit in ((box[0], width), (box[1], height)))
     x2 = int(np.clip(box[2], x1 + 1, width))
     y2 = int(np.clip(box[3], y1 + 1, height))
-    crop: Picture = cv2.resize(picture[y1:y2, x1:x2], (size, size))  # type: ignore[assignment]
+    crop: Image = cv2.resize(image[y1:y2, x1:x2], (size, size))  # type: ignore[assignment]
     return crop
 
 
-def _shrunk_face(picture: Picture, landmarks: Array, scale: float) -> tuple[Picture, Array]:
-    """The part of the picture around the landmarks at `scale`, and the landmarks in it."""
+def _shrunk_face(image: Image, landmarks: Array, scale: float) -> tuple[Image, Array]:
+    """The part of the image around the landmarks at `scale`, and the landmarks in it."""
     centre = landmarks.mean(0)
     reach = 3 * float(np.abs(landmarks - centre).max()) + 2 / scale
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     x1, y1 = (int(np.clip(c - reach, 0, limit - 1)) for c, limit in zip(centre, (width, height), strict=True))
     x2, y2 = (int(np.clip(c + reach, 1, limit)) for c, limit in zip(centre, (width, height), strict=True))
-    part = picture[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
+    part = image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
     rows, columns = (max(1, round(side * scale)) for side in part.shape[:2])
     factor = np.array([columns / part.shape[1], rows / part.shape[0]], np.float32)
     moved = (landmarks - np.array([x1, y1], np.float32) + 0.5) * factor - 0.5
     return shrink(part, rows, columns), moved.astype(np.float32)
 
 
-def _warped(picture: Picture, matrix: Affine, size: int, border: int) -> Picture:
-    crop: Picture = cv2.warpAffine(picture, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)  # type: ignore[assignment]
+def _warped(image: Image, matrix: Affine, size: int, border: int) -> Image:
+    crop: Image = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)  # type: ignore[assignment]
     return crop

@@ -8,7 +8,7 @@ import numpy as np
 from mien.errors import ManifestInvalid, ModelError
 from mien.vision.align import box_chip, dlib_chip, mask_crop
 from mien.vision.tensor import to_tensor
-from mien.vision.types import Array, Outputs, Picture
+from mien.vision.types import Array, Image, Outputs
 from mien.zoo.manifest import Input, Manifest
 
 FEMALE, MALE = 0, 1
@@ -38,15 +38,15 @@ class AttributeReader(Protocol):
         """The manifest's name."""
         ...
 
-    def crop(self, picture: Picture, box: Array, landmarks: Array) -> Picture:
+    def crop(self, image: Image, box: Array, landmarks: Array) -> Image:
         """The face as the model wants it cut.
 
-        `box` [4] and `landmarks` [5, 2] in picture pixels. For an aligned crop pass its whole area and
+        `box` [4] and `landmarks` [5, 2] in image pixels. For an aligned crop pass its whole area and
         `ARCFACE_TEMPLATE`.
         """
         ...
 
-    def prepare(self, crop: Picture) -> Array:
+    def prepare(self, crop: Image) -> Array:
         """The crop as the model's input, without a batch axis."""
         ...
 
@@ -64,7 +64,7 @@ class _Reader:
     def size(self) -> int:
         return self.input.height or 0
 
-    def prepare(self, crop: Picture) -> Array:
+    def prepare(self, crop: Image) -> Array:
         return to_tensor(crop, self.input, *crop.shape[:2])
 
     def values(self, outputs: Outputs, count: int) -> Array:
@@ -80,8 +80,8 @@ class DlibAge(_Reader):
 
     _AGES = np.concatenate(([0.25], np.arange(1, 81))).astype(np.float32)
 
-    def crop(self, picture: Picture, box: Array, landmarks: Array) -> Picture:
-        return dlib_chip(picture, landmarks, self.size)
+    def crop(self, image: Image, box: Array, landmarks: Array) -> Image:
+        return dlib_chip(image, landmarks, self.size)
 
     def decode(self, outputs: Outputs) -> Attributes:
         return Attributes(age=float(self.values(outputs, len(self._AGES)) @ self._AGES))
@@ -90,8 +90,8 @@ class DlibAge(_Reader):
 class DlibGender(_Reader):
     """Probabilities of female and male."""
 
-    def crop(self, picture: Picture, box: Array, landmarks: Array) -> Picture:
-        return dlib_chip(picture, landmarks, self.size)
+    def crop(self, image: Image, box: Array, landmarks: Array) -> Image:
+        return dlib_chip(image, landmarks, self.size)
 
     def decode(self, outputs: Outputs) -> Attributes:
         probabilities = self.values(outputs, 2)
@@ -102,8 +102,8 @@ class DlibGender(_Reader):
 class InsightFaceGenderAge(_Reader):
     """Logits of female and male, and the age in centuries."""
 
-    def crop(self, picture: Picture, box: Array, landmarks: Array) -> Picture:
-        return box_chip(picture, box, self.size)
+    def crop(self, image: Image, box: Array, landmarks: Array) -> Image:
+        return box_chip(image, box, self.size)
 
     def decode(self, outputs: Outputs) -> Attributes:
         female, male, centuries = (float(value) for value in self.values(outputs, 3))
@@ -114,8 +114,8 @@ class InsightFaceGenderAge(_Reader):
 class KerasMask(_Reader):
     """Probabilities of a mask and of none; the likelier one counts."""
 
-    def crop(self, picture: Picture, box: Array, landmarks: Array) -> Picture:
-        return mask_crop(picture, box, self.size)
+    def crop(self, image: Image, box: Array, landmarks: Array) -> Image:
+        return mask_crop(image, box, self.size)
 
     def decode(self, outputs: Outputs) -> Attributes:
         mask, bare = (float(value) for value in self.values(outputs, 2))

@@ -1,4 +1,4 @@
-"""Detections drawn on a picture, legible at any size."""
+"""Detections drawn on an image, legible at any size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from io import BytesIO
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image as PilImage
 
-from mien.vision.types import Array, Detections, Picture
+from mien.vision.types import Array, Detections, Image
 
 Colour = tuple[int, int, int]
 
@@ -39,7 +39,7 @@ class _Pen:
 
 
 def draw_detections(
-    picture: Picture,
+    image: Image,
     detections: Detections,
     *,
     detector: str,
@@ -47,14 +47,14 @@ def draw_detections(
     scores: bool = True,
     sizes: bool = True,
     masks: Sequence[bool | None] = (),
-) -> Picture:
-    """A copy of the picture with a box around each face and `faces: N (detector)` at the bottom left.
+) -> Image:
+    """A copy of the image with a box around each face and `faces: N (detector)` at the bottom left.
 
     Scores stand on a tab above the box, widths in pixels below its lower edge inside, landmarks are dots.
     `masks`, where given, has one value per face: boxes of faces without a mask are red.
     """
-    canvas = picture.copy()
-    pen = _pen(picture)
+    canvas = image.copy()
+    pen = _pen(image)
     for index, box in enumerate(_tamed(detections.boxes)):
         bare = index < len(masks) and masks[index] is False
         colour = RED if bare else GREEN
@@ -69,24 +69,24 @@ def draw_detections(
     return canvas
 
 
-def encode_jpeg(picture: Picture, quality: int = 95) -> bytes:
-    """The picture as a JPEG file, `quality` 1..100, colour at half resolution (4:2:0) below 90."""
+def encode_jpeg(image: Image, quality: int = 95) -> bytes:
+    """The image as a JPEG file, `quality` 1..100, colour at half resolution (4:2:0) below 90."""
     encoded: bytes = simplejpeg.encode_jpeg(
-        np.ascontiguousarray(picture), quality, "BGR", "444" if quality >= 90 else "420"
+        np.ascontiguousarray(image), quality, "BGR", "444" if quality >= 90 else "420"
     )
     return encoded
 
 
-def encode_png(picture: Picture) -> bytes:
-    """The picture as a PNG file, compressed fast rather than small."""
+def encode_png(image: Image) -> bytes:
+    """The image as a PNG file, compressed fast rather than small."""
     file = BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture[..., ::-1])).save(file, "PNG", compress_level=1)
+    PilImage.fromarray(np.ascontiguousarray(image[..., ::-1])).save(file, "PNG", compress_level=1)
     return file.getvalue()
 
 
-def _pen(picture: Picture) -> _Pen:
-    """Lines and letters grow with the picture, less than in proportion."""
-    reach = float(np.sqrt(picture.shape[0] * picture.shape[1]))
+def _pen(image: Image) -> _Pen:
+    """Lines and letters grow with the image, less than in proportion."""
+    reach = float(np.sqrt(image.shape[0] * image.shape[1]))
     return _pen_of(max(1, round(reach / 400)), max(9.0, 0.021 * reach))
 
 
@@ -104,12 +104,12 @@ def _corners(box: Array) -> tuple[int, int, int, int]:
     return x1, y1, x2, y2
 
 
-def _draw_box(canvas: Picture, box: Array, colour: Colour, pen: _Pen) -> None:
+def _draw_box(canvas: Image, box: Array, colour: Colour, pen: _Pen) -> None:
     x1, y1, x2, y2 = _corners(box)
     cv2.rectangle(canvas, (x1, y1), (x2, y2), colour, pen.line, cv2.LINE_AA)
 
 
-def _draw_landmarks(canvas: Picture, landmarks: Array, box: Array, pen: _Pen) -> None:
+def _draw_landmarks(canvas: Image, landmarks: Array, box: Array, pen: _Pen) -> None:
     radius = max(1, min(round(float(box[2] - box[0]) * 0.02), 3 * pen.line))
     points = landmarks.round().astype(int).tolist()
     for (x, y), colour in zip(points, POINTS, strict=True):
@@ -117,7 +117,7 @@ def _draw_landmarks(canvas: Picture, landmarks: Array, box: Array, pen: _Pen) ->
         cv2.circle(canvas, (x, y), radius, colour, cv2.FILLED, cv2.LINE_AA)
 
 
-def _write_score(canvas: Picture, box: Array, score: float, colour: Colour, pen: _Pen) -> None:
+def _write_score(canvas: Image, box: Array, score: float, colour: Colour, pen: _Pen) -> None:
     """On a tab that sits on the box; inside the box where there is no room above."""
     text = f"{score:.2f}"
     width, height = _extent(text, pen)
@@ -127,7 +127,7 @@ def _write_score(canvas: Picture, box: Array, score: float, colour: Colour, pen:
     _tab(canvas, text, left, top, colour, pen)
 
 
-def _write_size(canvas: Picture, box: Array, colour: Colour, pen: _Pen) -> None:
+def _write_size(canvas: Image, box: Array, colour: Colour, pen: _Pen) -> None:
     """On a tab below the box; inside where there is no room."""
     x1, _, _, y2 = _corners(box)
     text = f"w:{int(box[2] - box[0])}"
@@ -137,7 +137,7 @@ def _write_size(canvas: Picture, box: Array, colour: Colour, pen: _Pen) -> None:
     _tab(canvas, text, left, top, colour, pen)
 
 
-def _write_total(canvas: Picture, text: str, pen: _Pen) -> None:
+def _write_total(canvas: Image, text: str, pen: _Pen) -> None:
     _tab(canvas, text, 0, canvas.shape[0] - _extent(text, pen)[1], (255, 255, 255), pen)
 
 
@@ -147,7 +147,7 @@ def _extent(text: str, pen: _Pen) -> tuple[int, int]:
     return width + 2 * pen.margin, height + 2 * pen.margin
 
 
-def _tab(canvas: Picture, text: str, left: int, top: int, colour: Colour, pen: _Pen) -> None:
+def _tab(canvas: Image, text: str, left: int, top: int, colour: Colour, pen: _Pen) -> None:
     width, height = _extent(text, pen)
     cv2.rectangle(canvas, (left, top), (left + width, top + height), colour, cv2.FILLED)
     origin = left + pen.margin, top + height - pen.margin

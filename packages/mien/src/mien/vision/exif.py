@@ -5,7 +5,7 @@ import struct
 import cv2
 import numpy as np
 
-from mien.vision.types import Picture
+from mien.vision.types import Image
 
 ORIENTATION = 0x0112
 UPRIGHT = 1
@@ -36,27 +36,27 @@ def tiff_orientation(tiff: bytes | memoryview) -> int:
 
 
 def swaps_sides(orientation: int) -> bool:
-    """Whether turning the picture upright exchanges its width and height."""
+    """Whether turning the image upright exchanges its width and height."""
     return orientation in _ROTATED
 
 
-def upright(picture: Picture, orientation: int) -> Picture:
-    """The picture turned and mirrored so that it is seen as meant."""
+def upright(image: Image, orientation: int) -> Image:
+    """The image turned and mirrored so that it is seen as meant."""
     match orientation:
         case 2:
-            turned = cv2.flip(picture, 1)
+            turned = cv2.flip(image, 1)
         case 3:
-            turned = cv2.rotate(picture, cv2.ROTATE_180)
+            turned = cv2.rotate(image, cv2.ROTATE_180)
         case 4:
-            turned = cv2.flip(picture, 0)
+            turned = cv2.flip(image, 0)
         case 5:
-            turned = cv2.transpose(picture)
+            turned = cv2.transpose(image)
         case 6:
-            turned = cv2.rotate(picture, cv2.ROTATE_90_CLOCKWISE)
+            turned = cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)
         case 7:
-            turned = cv2.rotate(cv2.transpose(picture), cv2.ROTATE_180)
+            turned = cv2.rotate(cv2.transpose(image), cv2.ROTATE_180)
         case 8:
-            turned = cv2.rotate(picture, cv2.ROTATE_90_COUNTERCLOCKWISE)
+            turned = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
         case _:
-            return picture
+            return image
     return turned.astype(np.uint8, copy=False)

@@ -1,4 +1,4 @@
-"""Which picture format some bytes are in, by their first few."""
+"""Which image format some bytes are in, by their first few."""
 
 from mien.errors import ImageFormatUnsupported, ImageTruncated
 
@@ -16,7 +16,7 @@ def sniff(data: bytes | memoryview) -> str:
     """
     head = bytes(data[:64])
     if not head:
-        raise ImageTruncated("the picture is empty: 0 bytes")
+        raise ImageTruncated("the image is empty: 0 bytes")
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -31,7 +31,7 @@ def sniff(data: bytes | memoryview) -> str:
         return "BMP"
     if head[4:8] == b"ftyp" and (kind := _isobmff(head)):
         return kind
-    raise ImageFormatUnsupported(f"no picture that this server reads ({READ}): the data {_found(head)}")
+    raise ImageFormatUnsupported(f"no image that this server reads ({READ}): the data {_found(head)}")
 
 
 def _isobmff(head: bytes) -> str | None:

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from mien.vision.tensor import to_tensor
-from mien.vision.types import Array, Picture
+from mien.vision.types import Array, Image
 from mien.zoo.manifest import Input
 
 CROP = 0.875
@@ -12,12 +12,12 @@ CROP = 0.875
 SIDE = 224
 
 
-def central_square(picture: Picture, side: int) -> Picture:
-    """The picture's centre, 0.875 × its shorter side, as `side` × `side` pixels: bicubic up, area down."""
-    rows, columns = picture.shape[:2]
+def central_square(image: Image, side: int) -> Image:
+    """The image's centre, 0.875 × its shorter side, as `side` × `side` pixels: bicubic up, area down."""
+    rows, columns = image.shape[:2]
     size = max(1, round(CROP * min(rows, columns)))
     top, left = (rows - size) // 2, (columns - size) // 2
-    crop = picture[top : top + size, left : left + size]
+    crop = image[top : top + size, left : left + size]
     while size >= 4 * side:  # halving has a fast path; area interpolation by a large odd factor has not
         size //= 2
         crop = cv2.resize(crop[: size * 2, : size * 2], (size, size), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
@@ -25,10 +25,10 @@ def central_square(picture: Picture, side: int) -> Picture:
     return cv2.resize(crop, (side, side), interpolation=way)  # type: ignore[return-value]
 
 
-def imagenet_tensor(picture: Picture, spec: Input) -> Array:
-    """The picture as the model's input, without a batch axis."""
+def imagenet_tensor(image: Image, spec: Input) -> Array:
+    """The image as the model's input, without a batch axis."""
     side = spec.width or SIDE
-    return to_tensor(central_square(picture, side), spec, side, side)
+    return to_tensor(central_square(image, side), spec, side, side)
 
 
 def best_classes(probabilities: Array, count: int) -> tuple[np.ndarray, Array]:

@@ -5,11 +5,11 @@ import numpy as np
 from mien.errors import ImageError
 from mien.vision.align import ARCFACE_SIZE
 from mien.vision.tensor import to_tensor
-from mien.vision.types import Array, Picture
+from mien.vision.types import Array, Image
 from mien.zoo.manifest import Input
 
 
-def recogniser_tensor(crop: Picture, spec: Input, out: Array | None = None) -> Array:
+def recogniser_tensor(crop: Image, spec: Input, out: Array | None = None) -> Array:
     """An aligned crop as the recogniser's input, without a batch axis; `out` as in `to_tensor`.
 
     Raises ImageError for a crop of another size than the model takes (112 × 112 where the manifest does not
@@ -18,7 +18,7 @@ def recogniser_tensor(crop: Picture, spec: Input, out: Array | None = None) -> A
     height, width = spec.height or ARCFACE_SIZE, spec.width or ARCFACE_SIZE
     rows, columns = crop.shape[:2]
     if (rows, columns) != (height, width):
-        raise ImageError(f"an aligned crop is {width}x{height} pixels; this picture is {columns}x{rows}")
+        raise ImageError(f"an aligned crop is {width}x{height} pixels; this image is {columns}x{rows}")
     return to_tensor(crop, spec, height, width, out)
 
 

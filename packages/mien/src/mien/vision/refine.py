@@ -1,11 +1,11 @@
-"""The second look at a face: landmarks from a close-up are much better than those from the whole picture."""
+"""The second look at a face: landmarks from a close-up are much better than those from the whole image."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from mien.vision.types import Array, Detections, Picture
+from mien.vision.types import Array, Detections, Image
 
 CROP_SIDE = 256
 FACE_SIDE = 128
@@ -18,7 +18,7 @@ THRESHOLD = 0.5
 class Crop:
     """A square close-up of one face. Back: source = (crop - CROP_SIDE / 2) / factor + centre."""
 
-    picture: Picture
+    image: Image
     """[256, 256, 3]; black beyond the source's edges."""
     factor: float
     """Crop pixels per source pixel."""
@@ -27,19 +27,19 @@ class Crop:
     centre_y: float
 
     def to_source(self, points: Array) -> Array:
-        """`points` [..., 2] of the crop in pixels of the source picture, float32."""
+        """`points` [..., 2] of the crop in pixels of the source image, float32."""
         centre = np.array([self.centre_x, self.centre_y])
         moved: Array = ((points - CROP_SIDE / 2) / self.factor + centre).astype(np.float32)
         return moved
 
 
-def refine_crop(picture: Picture, box: Array) -> Crop:
-    """The close-up for the face in `box` (x1, y1, x2, y2, picture pixels)."""
+def refine_crop(image: Image, box: Array) -> Crop:
+    """The close-up for the face in `box` (x1, y1, x2, y2, image pixels)."""
     x1, y1, x2, y2 = (float(value) for value in box)
     factor = FACE_SIDE / max(x2 - x1, y2 - y1, 1.0)
     x, y = (x1 + x2) / 2, (y1 + y2) / 2
     matrix = np.array([[factor, 0, CROP_SIDE / 2 - x * factor], [0, factor, CROP_SIDE / 2 - y * factor]])
-    crop: Picture = cv2.warpAffine(picture, matrix, (CROP_SIDE, CROP_SIDE), flags=cv2.INTER_LINEAR)  # type: ignore[assignment]
+    crop: Image = cv2.warpAffine(image, matrix, (CROP_SIDE, CROP_SIDE), flags=cv2.INTER_LINEAR)  # type: ignore[assignment]
     return Crop(crop, factor, x, y)
 
 

@@ -1,13 +1,13 @@
-"""The size ladder: at which sizes a detector looks at a picture until it finds a face."""
+"""The size ladder: at which sizes a detector looks at an image until it finds a face."""
 
 SMALLER, LARGER = 320, 1280
 
 
 def ladder(height: int, width: int, first: int) -> tuple[int, ...]:
-    """Longest sides to try in order for a `height` × `width` picture: `first`, then 320, then 1280.
+    """Longest sides to try in order for a `height` × `width` image: `first`, then 320, then 1280.
 
-    Faces that fill the picture are found at the small size, tiny ones at the large. A size at which the
-    picture would look the same as at an earlier one (pictures are never enlarged) is left out, so there is
+    Faces that fill the image are found at the small size, tiny ones at the large. A size at which the
+    image would look the same as at an earlier one (images are never enlarged) is left out, so there is
     always at least one.
     """
     longest = max(height, width)

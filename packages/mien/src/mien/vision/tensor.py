@@ -1,9 +1,9 @@
-"""Pictures as model inputs, as a manifest's `Input` describes them."""
+"""Images as model inputs, as a manifest's `Input` describes them."""
 
 import cv2
 import numpy as np
 
-from mien.vision.types import Array, Picture
+from mien.vision.types import Array, Image
 from mien.zoo.manifest import Input
 
 RAW_BGR = Input(name="input", channels="bgr")
@@ -15,19 +15,19 @@ def tensor_shape(spec: Input, height: int, width: int) -> tuple[int, int, int]:
     return (3, height, width) if spec.layout == "nchw" else (height, width, 3)
 
 
-def to_tensor(picture: Picture, spec: Input, height: int, width: int, out: Array | None = None) -> Array:
-    """The picture as `(pixel - mean) / std`, float32, in the layout of `spec`, without a batch axis.
+def to_tensor(image: Image, spec: Input, height: int, width: int, out: Array | None = None) -> Array:
+    """The image as `(pixel - mean) / std`, float32, in the layout of `spec`, without a batch axis.
 
-    A picture smaller than `height` × `width` is padded with black pixels on the right and at the bottom.
+    An image smaller than `height` × `width` is padded with black pixels on the right and at the bottom.
     `out`, where given, is a [3, height, width] or [height, width, 3] float32 array (a slot of a batch) that
-    is filled and returned. Raises ValueError for a picture that is larger.
+    is filled and returned. Raises ValueError for an image that is larger.
     """
-    rows, columns = picture.shape[:2]
+    rows, columns = image.shape[:2]
     if rows > height or columns > width:
-        raise ValueError(f"a {columns}x{rows} picture does not fit into a {width}x{height} input")
+        raise ValueError(f"a {columns}x{rows} image does not fit into a {width}x{height} input")
     tensor = np.empty(tensor_shape(spec, height, width), np.float32) if out is None else out
     # split and one copy per plane: 20 times as fast as cv2.dnn.blobFromImage of OpenCV 5
-    planes = cv2.split(picture)
+    planes = cv2.split(image)
     for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):
         source = planes[channel if spec.channels == "bgr" else 2 - channel]
         plane = tensor[channel] if spec.layout == "nchw" else tensor[..., channel]

@@ -1,4 +1,4 @@
-"""Lines of text in a picture, by RapidOCR's PP-OCR models (the extra `mien[ocr]` installs both)."""
+"""Lines of text in an image, by RapidOCR's PP-OCR models (the extra `mien[ocr]` installs both)."""
 
 import importlib
 import importlib.util
@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.vision.types import Picture
+from mien.vision.types import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class TextLine:
     """One line."""
 
     box: NDArray[np.int32]
-    """[4, 2] x, y in pixels of the picture: top left, top right, bottom right, bottom left, as the text runs."""
+    """[4, 2] x, y in pixels of the image: top left, top right, bottom right, bottom left, as the text runs."""
     text: str
     confidence: float
     """0..1"""
@@ -46,8 +46,8 @@ class LineReader(Protocol):
         """The model's name in results."""
         ...
 
-    def read(self, picture: Picture, options: ReadOptions) -> Sequence[TextLine]:
-        """The picture's lines in reading order. Blocks."""
+    def read(self, image: Image, options: ReadOptions) -> Sequence[TextLine]:
+        """The image's lines in reading order. Blocks."""
         ...
 
 
@@ -57,7 +57,7 @@ def is_installed() -> bool:
 
 
 class RapidOcr:
-    """RapidOCR with the models in its wheel. Each reader keeps its options to itself, so each does one picture at a
+    """RapidOCR with the models in its wheel. Each reader keeps its options to itself, so each does one image at a
     time; `readers` of them work side by side, one thread each.
     """
 
@@ -75,18 +75,21 @@ class RapidOcr:
             self._readers.put(engine(params=params))
         self.read(np.full((64, 256, 3), 255, np.uint8), ReadOptions())
 
-    def read(self, picture: Picture, options: ReadOptions) -> list[TextLine]:
+    def read(self, image: Image, options: ReadOptions) -> list[TextLine]:
         reader = self._readers.get()
         try:
             found = reader(
-                picture, use_cls=options.turned, text_score=options.recognition_threshold,
-                box_thresh=options.box_threshold, unclip_ratio=options.unclip_ratio,
-            )  # fmt: skip
+                image,
+                use_cls=options.turned,
+                text_score=options.recognition_threshold,
+                box_thresh=options.box_threshold,
+                unclip_ratio=options.unclip_ratio,
+            )
         finally:
             self._readers.put(reader)
         if found.boxes is None or found.txts is None:
             return []
-        height, width = picture.shape[:2]
+        height, width = image.shape[:2]
         boxes = np.clip(np.rint(found.boxes), 0, [width, height]).astype(np.int32)
         return [
             TextLine(box, text, min(1.0, max(0.0, float(score))))

@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Picture: TypeAlias = NDArray[np.uint8]
+Image: TypeAlias = NDArray[np.uint8]
 """[height, width, 3] uint8, **BGR**, upright (EXIF orientation applied), C-contiguous."""
 
 Array: TypeAlias = NDArray[np.float32]
@@ -17,10 +17,10 @@ Outputs: TypeAlias = dict[str, Array]
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """Faces of one picture, best score first. Pixels of the picture that was handed in."""
+    """Faces of one image, best score first. Pixels of the image that was handed in."""
 
     boxes: Array
-    """[N, 4] float32: x1, y1, x2, y2; not clipped to the picture."""
+    """[N, 4] float32: x1, y1, x2, y2; not clipped to the image."""
     scores: Array
     """[N] float32 in 0..1."""
     landmarks: Array
@@ -35,7 +35,7 @@ class Detections:
         return Detections(self.boxes[index], self.scores[index], self.landmarks[index])
 
     def scaled(self, factor: float) -> "Detections":
-        """The same faces in a picture whose sides are `factor` times as long."""
+        """The same faces in an image whose sides are `factor` times as long."""
         f = np.float32(factor)
         return Detections(self.boxes * f, self.scores, self.landmarks * f)
 

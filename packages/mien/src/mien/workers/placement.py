@@ -77,9 +77,7 @@ class LocalPlacement:
         workers = len(self._grants) - len(gone)
         memory = sum(grant.need.memory for grant in self._grants) - sum(grant.need.memory for grant in gone)
         gpus = sum(grant.need.gpus for grant in self._grants) - sum(grant.need.gpus for grant in gone)
-        return (
-            workers < self._workers and memory + need.memory <= self._memory and gpus + need.gpus <= self._gpus
-        )  # fmt: skip
+        return workers < self._workers and memory + need.memory <= self._memory and gpus + need.gpus <= self._gpus
 
     def claim(self, need: Need) -> Grant:
         taken = {gpu for grant in self._grants for gpu in grant.gpu_ids}

@@ -126,9 +126,15 @@ class WorkerPool:
     """All workers. One event loop; nothing here needs a lock."""
 
     def __init__(
-        self, settings: Settings, placement: Placement, environments: Environments, household: Household, *,
-        metrics: Metrics | None = None, on_room: Callable[[], None] = lambda: None,
-    ) -> None:  # fmt: skip
+        self,
+        settings: Settings,
+        placement: Placement,
+        environments: Environments,
+        household: Household,
+        *,
+        metrics: Metrics | None = None,
+        on_room: Callable[[], None] = lambda: None,
+    ) -> None:
         self._settings = settings
         self._placement = placement
         self._environments = environments
@@ -274,11 +280,16 @@ class WorkerPool:
         environment = await self._environment(job, variant, listener)
         listener.stage(Stage.STARTING)
         spec = WorkerSpec(
-            place.name, environment, job.deployed.content, self._household.folder / place.name,
+            place.name,
+            environment,
+            job.deployed.content,
+            self._household.folder / place.name,
             ProcessLimits(place.grant.need.memory),
             {**variables, **gpu_variables(place.grant), "WORKER_ID": place.name},
-            self._settings.app_start_seconds, self._settings.app_setup_seconds, self._household.family,
-        )  # fmt: skip
+            self._settings.app_start_seconds,
+            self._settings.app_setup_seconds,
+            self._household.family,
+        )
         starts, outcome = self._metrics.worker_starts, "failed"
         try:
             place.worker = worker = await self._placement.start(spec, place.grant, listener)

@@ -17,7 +17,7 @@ from typing import Any
 from infsh._kernel import protocol
 from mien.apps.environment import Environment
 from mien.apps.process import Exit, GuardedProcess, ProcessLimits, clean_environment, status_words
-from mien.files.disk import disk_errors
+from mien.storage.disk import disk_errors
 from mien.workers.listener import AppError, GoneKind, Listener, RunCancelled, Silent, WorkerGone
 
 TAIL_LINES = 20
@@ -381,9 +381,10 @@ async def _start_process(spec: WorkerSpec, address: Path, token: str) -> Guarded
         return await GuardedProcess.start(
             [str(spec.environment.python), "-m", "infsh._kernel", "serve"],
             environment=clean_environment(spec.folder / "home", spec.environment.path, variables),
-            folder=spec.folder / "app", limits=spec.limits,
+            folder=spec.folder / "app",
+            limits=spec.limits,
             hold=[environment] if spec.family is None else [environment, spec.family],
-        )  # fmt: skip
+        )
     finally:
         os.close(environment)
 

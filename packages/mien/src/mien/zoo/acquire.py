@@ -23,10 +23,7 @@ def acquire(manifest: Manifest, cache: ModelCache, downloads: Downloads) -> Path
         else:
             convert(manifest.convert, fetched, model)
         record = record_of(
-            model,
-            source_sha256=digest,
-            convert=manifest.convert,
-            convert_revision=manifest.convert_revision,
+            model, source_sha256=digest, convert=manifest.convert, convert_revision=manifest.convert_revision
         )
         return cache.publish(staged, record)
 

@@ -9,15 +9,30 @@ import msgspec
 from mien.errors import ManifestInvalid, ModelUnknown
 
 Task = Literal[
-    "face_detection", "face_recognition", "age", "gender", "age_gender", "mask",
-    "image_embedding", "text_embedding", "labels", "tokenizer",
-]  # fmt: skip
+    "face_detection",
+    "face_recognition",
+    "age",
+    "gender",
+    "age_gender",
+    "mask",
+    "image_embedding",
+    "text_embedding",
+    "labels",
+    "tokenizer",
+]
 Family = Literal[
-    "yunet", "centerface", "scrfd",  # detectors
+    "yunet",
+    "centerface",
+    "scrfd",  # detectors
     "arcface",  # recognisers: 112x112 aligned crop -> vector
-    "dlib_age", "dlib_gender", "insightface_genderage", "keras_mask",  # attributes
-    "imagenet", "minilm", "data",
-]  # fmt: skip
+    "dlib_age",
+    "dlib_gender",
+    "insightface_genderage",
+    "keras_mask",  # attributes
+    "imagenet",
+    "minilm",
+    "data",
+]
 
 
 class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

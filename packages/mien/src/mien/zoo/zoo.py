@@ -72,12 +72,7 @@ class Zoo:
             return self._pull(self.manifest(name), downloads, consent=consent, force=force)
 
     def pull_all(
-        self,
-        names: Iterable[str],
-        *,
-        consent: bool = False,
-        force: bool = False,
-        progress: Progress | None = None,
+        self, names: Iterable[str], *, consent: bool = False, force: bool = False, progress: Progress | None = None
     ) -> Iterator[tuple[Manifest, Path | ModelError]]:
         """Pulls several models, each shared package once; yields what became of each as it happens."""
         manifests = [self.manifest(name) for name in names]

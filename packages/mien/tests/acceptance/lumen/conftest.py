@@ -1,4 +1,4 @@
-"""A real server on the port that the documents name, and a folder with the pictures that they name."""
+"""A real server on the port that the documents name, and a folder with the images that they name."""
 
 import os
 import shutil
@@ -55,9 +55,9 @@ def _ready(client: httpx2.Client) -> bool:
 @pytest.fixture
 def here(tmp_path: Path, photo: bytes, collage: bytes) -> Path:
     (tmp_path / "image.jpg").write_bytes(photo)
-    # The samples put the picture on curl's command line, and Linux takes at most 128 KiB for one argument.
-    picture = cv2.imdecode(np.frombuffer(collage, np.uint8), cv2.IMREAD_COLOR)
-    smaller = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 50])[1].tobytes()
+    # The samples put the image on curl's command line, and Linux takes at most 128 KiB for one argument.
+    image = cv2.imdecode(np.frombuffer(collage, np.uint8), cv2.IMREAD_COLOR)
+    smaller = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 50])[1].tobytes()
     assert len(smaller) < 95_000
     (tmp_path / "large_image.jpg").write_bytes(smaller)
     return tmp_path
@@ -75,7 +75,7 @@ def sample(documented: Any) -> Callable[[str], str]:
 
 @pytest.fixture
 def run(here: Path) -> Iterator[Callable[..., str]]:
-    """Runs a program in the pictures' folder and returns what it printed."""
+    """Runs a program in the images' folder and returns what it printed."""
     environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
 
     def start(*command: str, stdin: str = "", **variables: str) -> str:
@@ -83,9 +83,15 @@ def run(here: Path) -> Iterator[Callable[..., str]]:
         if program is None:
             pytest.skip(f"{command[0]} is not on this machine")
         done = subprocess.run(
-            [program, *command[1:]], input=stdin, capture_output=True, text=True, timeout=90, cwd=here, check=False,
+            [program, *command[1:]],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            cwd=here,
+            check=False,
             env=environment | variables,
-        )  # fmt: skip
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

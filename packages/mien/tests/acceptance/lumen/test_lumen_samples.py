@@ -61,12 +61,19 @@ def test_commands_of_the_document(run: Callable[..., str], documented: Any, comm
 def test_go(run: Callable[..., str], documented: Any) -> None:
     here = shutil.which("go") or str(Path(sys.executable).parent / "go")
     printed = run(
-        here, "run", str(EXAMPLES / "go_stream" / "main.go"), f"http://localhost:{documented.port}", "a dog",
-        GOFLAGS="-mod=mod", GOPROXY="off", GOTOOLCHAIN="local", GO111MODULE="auto",
-    )  # fmt: skip
-    assert re.fullmatch(
-        r"chunk 0: \d{4,} bytes of application/json;schema=embedding_v1, final: true\n", printed
-    ), printed  # fmt: skip
+        here,
+        "run",
+        str(EXAMPLES / "go_stream" / "main.go"),
+        f"http://localhost:{documented.port}",
+        "a dog",
+        GOFLAGS="-mod=mod",
+        GOPROXY="off",
+        GOTOOLCHAIN="local",
+        GO111MODULE="auto",
+    )
+    assert re.fullmatch(r"chunk 0: \d{4,} bytes of application/json;schema=embedding_v1, final: true\n", printed), (
+        printed
+    )
 
 
 # --- JavaScript
@@ -136,10 +143,21 @@ def page(documented: Any, tmp_path: Path) -> Iterator[Page]:
         pytest.skip("there is no Chromium on this machine")
     environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
     process = subprocess.Popen(
-        [chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
-         "--remote-debugging-port=0", f"--user-data-dir={tmp_path / 'profile'}", "about:blank"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
-    )  # fmt: skip
+        [
+            chromium,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--remote-debugging-port=0",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            "about:blank",
+        ],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    )
     try:
         port_file, deadline = tmp_path / "profile" / "DevToolsActivePort", time.monotonic() + 30
         while not (port_file.exists() and port_file.read_text().count("\n")):

@@ -77,8 +77,10 @@ class SmallDisk:
 def small_disk(root: Path) -> Iterator[SmallDisk]:
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "mien-test", str(root)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if mounted.returncode != 0:
         pytest.skip(f"a small filesystem cannot be mounted here: {mounted.stderr.strip()}")
     try:

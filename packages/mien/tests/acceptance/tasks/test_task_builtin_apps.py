@@ -37,7 +37,7 @@ def upload(door: Any, photo: bytes) -> str:
     return uri
 
 
-def test_a_picture_is_embedded_as_through_the_second_door(full: Any, photo: bytes) -> None:
+def test_a_image_is_embedded_as_through_the_second_door(full: Any, photo: bytes) -> None:
     wanted = infer(full, "embedding", photo, "image/jpeg")
     inline = "data:image/jpeg;base64," + base64.b64encode(photo).decode()
     for image in (upload(full, photo), inline):
@@ -47,9 +47,11 @@ def test_a_picture_is_embedded_as_through_the_second_door(full: Any, photo: byte
         assert np.allclose(found["vector"], wanted["vector"], atol=TOLERANCE)
 
 
-def test_another_picture_has_another_vector(full: Any, photos: dict[str, bytes]) -> None:
-    one, other = [completed(full, "mien/embed", {"image": upload(full, photos[name])})["vector"]
-                  for name in ("person_a_1", "person_b_1")]  # fmt: skip
+def test_another_image_has_another_vector(full: Any, photos: dict[str, bytes]) -> None:
+    one, other = [
+        completed(full, "mien/embed", {"image": upload(full, photos[name])})["vector"]
+        for name in ("person_a_1", "person_b_1")
+    ]
     assert np.dot(one, other) < 0.95
 
 
@@ -61,7 +63,7 @@ def test_a_text_is_embedded_as_through_the_second_door(full: Any) -> None:
     assert np.allclose(found["vector"], wanted["vector"], atol=TOLERANCE)
 
 
-def test_a_picture_is_classified_as_through_the_second_door(full: Any, photo: bytes) -> None:
+def test_a_image_is_classified_as_through_the_second_door(full: Any, photo: bytes) -> None:
     image = upload(full, photo)
     for given, metadata, count in (({}, {}, 5), ({"top_k": 3}, {"top_k": "3"}, 3)):
         wanted = infer(full, "classification", photo, "image/jpeg", **metadata)
@@ -89,7 +91,7 @@ def test_input_that_cannot_be_used_is_refused_before_a_task_exists(
 
 
 @pytest.mark.parametrize("app", ["mien/embed", "mien/classify"])
-def test_what_is_no_picture_fails_the_task_in_words(full: Any, app: str) -> None:
+def test_what_is_no_image_fails_the_task_in_words(full: Any, app: str) -> None:
     ended = full.ended(full.run(app, {"image": "data:image/jpeg;base64,/9j/AAAA"})["id"])
     assert (ended["status"], ended["output"]) == (10, None)
     assert ended["error_code"] not in (None, "internal_error")

@@ -49,9 +49,10 @@ def test_any_json(door: Any, body: Any, path: str) -> None:
 @given(
     query=st.dictionaries(
         st.sampled_from(["status", "app", "cursor", "limit", "created_after", "created_before", "function"]),
-        st.text(max_size=12) | st.integers().map(str), max_size=3,
+        st.text(max_size=12) | st.integers().map(str),
+        max_size=3,
     )
-)  # fmt: skip
+)
 def test_any_filter(door: Any, query: dict[str, str]) -> None:
     assert sane(door.client.get("/tasks", params=query).status_code)
 

@@ -19,17 +19,21 @@ def statuses(task: dict[str, Any]) -> list[int]:
 
 def test_the_seeds_app_runs_to_completed_with_statuses_in_order(door: Any, seed_app: str, result_file: Path) -> None:
     door.deploy("mine", seed_app)
-    task = door.run("test/mine", {"image": "https://a.example/a.png", "mask": "https://a.example/m.png"},
-                    infra="cloud", variant="default")  # fmt: skip
+    task = door.run(
+        "test/mine",
+        {"image": "https://a.example/a.png", "mask": "https://a.example/m.png"},
+        infra="cloud",
+        variant="default",
+    )
     assert task["status"] in (1, 2)
     seen = [frame["status"] for _, frame in door.frames(task["id"])]
     assert seen == sorted(seen)
     assert seen[-1] == 9
     ended = door.task(task["id"])
     assert statuses(ended) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    picture = door.client.get(ended["output"]["image"])
-    assert picture.content == result_file.read_bytes()
-    assert picture.headers["content-type"] == "image/png"
+    image = door.client.get(ended["output"]["image"])
+    assert image.content == result_file.read_bytes()
+    assert image.headers["content-type"] == "image/png"
 
 
 def test_a_warm_worker_skips_setting_up(door: Any) -> None:
@@ -221,7 +225,7 @@ def test_dialects_differ_in_numbers_and_envelopes(door: Any) -> None:
     assert [f["status"] for _, f in door.frames(made["id"])][-1] == 10
 
 
-def test_a_built_in_app_finds_faces_in_an_uploaded_picture(door: Any, photo: bytes) -> None:
+def test_a_built_in_app_finds_faces_in_an_uploaded_image(door: Any, photo: bytes) -> None:
     record = door.client.post("/files", files={"file": ("me.jpg", photo, "image/jpeg")}).json()["data"]
     ended = door.ended(door.run("mien/faces", {"image": record["uri"]})["id"])
     assert ended["status"] == 9, ended["error"]
@@ -237,8 +241,9 @@ def test_an_app_with_a_service_name_answers_through_the_second_door(door: Any) -
     answer = door.client.post("/v1/infer?decode=1", json={**body, "metadata": {"times": "2"}})
     assert answer.status_code == 200, answer.text
     assert "HELLOHELLO" in answer.text
-    stream = door.client.post("/v1/infer?decode=1", json={**body, "service": "shouting_stream"},
-                              headers={"Accept": "application/x-ndjson"})  # fmt: skip
+    stream = door.client.post(
+        "/v1/infer?decode=1", json={**body, "service": "shouting_stream"}, headers={"Accept": "application/x-ndjson"}
+    )
     assert "HELLO" in stream.text
     failed = door.client.post("/v1/infer", json={**body, "metadata": {"times": "-1"}})
     assert (failed.status_code, failed.json()["error"]["code"]) == (500, "app_failed")

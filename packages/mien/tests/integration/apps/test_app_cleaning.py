@@ -61,9 +61,9 @@ class House:
         return asyncio.run(self.environments.ensure(EMPTY))
 
     def clean(self, days: float = 30, **options: Any) -> list[str]:
-        return [gone.key for gone in clean(
-            self.environments, self.apps, seconds=days * DAY, now=time.time(), **options
-        )]  # fmt: skip
+        return [
+            gone.key for gone in clean(self.environments, self.apps, seconds=days * DAY, now=time.time(), **options)
+        ]
 
     def folders(self) -> list[str]:
         """All that lies in the folder of environments but the SDK's wheels."""

@@ -1,4 +1,4 @@
-"""Ways to ask `/extract`, and pictures to ask about."""
+"""Ways to ask `/extract`, and images to ask about."""
 
 import base64
 import http.server
@@ -19,10 +19,10 @@ def b64(data: bytes) -> str:
 
 @pytest.fixture(scope="session")
 def extract(client: httpx2.Client) -> Extract:
-    """`extract(picture, …, parameter=value)` through JSON; the answer, which must be a 200."""
+    """`extract(image, …, parameter=value)` through JSON; the answer, which must be a 200."""
 
-    def ask(*pictures: bytes | str, **parameters: Any) -> dict[str, Any]:
-        data = [b64(picture) if isinstance(picture, bytes) else picture for picture in pictures]
+    def ask(*images: bytes | str, **parameters: Any) -> dict[str, Any]:
+        data = [b64(image) if isinstance(image, bytes) else image for image in images]
         response = client.post("/extract", json={"images": {"data": data}, **parameters})
         assert response.status_code == 200, response.text
         answer: dict[str, Any] = response.json()

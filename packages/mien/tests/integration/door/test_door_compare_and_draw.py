@@ -1,4 +1,4 @@
-"""Comparing two pictures, and drawing on one."""
+"""Comparing two images, and drawing on one."""
 
 import base64
 from collections.abc import Callable
@@ -23,8 +23,8 @@ def blank() -> bytes:
     return out.getvalue()
 
 
-def compared(client: httpx2.Client, *pictures: bytes, **parameters: Any) -> httpx2.Response:
-    return client.post("/compare", json={"images": {"data": [b64(p) for p in pictures]}, **parameters})
+def compared(client: httpx2.Client, *images: bytes, **parameters: Any) -> httpx2.Response:
+    return client.post("/compare", json={"images": {"data": [b64(p) for p in images]}, **parameters})
 
 
 def test_two_photos_of_one_person_are_the_same(client: httpx2.Client, photos: dict[str, bytes]) -> None:
@@ -50,7 +50,7 @@ def test_every_face_is_compared_with_every_face(
     assert sum(answer["same"][0]) == 2
 
 
-def test_a_picture_without_faces_gives_an_empty_matrix(client: httpx2.Client, photo: bytes, blank: bytes) -> None:
+def test_a_image_without_faces_gives_an_empty_matrix(client: httpx2.Client, photo: bytes, blank: bytes) -> None:
     assert compared(client, photo, blank).json()["similarity"] == [[]]
     assert compared(client, blank, photo).json()["similarity"] == []
     assert compared(client, blank, blank).json()["same"] == []
@@ -67,13 +67,13 @@ def test_a_comparison_comes_in_messagepack_too(client: httpx2.Client, photo: byt
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
-def test_anything_but_two_pictures_is_refused(client: httpx2.Client, photo: bytes, count: int) -> None:
+def test_anything_but_two_images_is_refused(client: httpx2.Client, photo: bytes, count: int) -> None:
     response = compared(client, *[photo] * count)
     assert response.status_code == 422
-    assert f"exactly 2 pictures to compare, got {count}" in response.json()["error"]["message"]
+    assert f"exactly 2 images to compare, got {count}" in response.json()["error"]["message"]
 
 
-def test_a_bad_picture_is_named_by_its_number(client: httpx2.Client, photo: bytes) -> None:
+def test_a_bad_image_is_named_by_its_number(client: httpx2.Client, photo: bytes) -> None:
     response = compared(client, photo, b"nothing")
     assert response.status_code == 422
     assert response.json()["error"]["message"].startswith("image 2: ")
@@ -85,9 +85,9 @@ def test_a_bad_picture_is_named_by_its_number(client: httpx2.Client, photo: byte
 def pixels(response: httpx2.Response) -> np.ndarray:
     assert response.status_code == 200, response.text
     assert response.headers["content-type"] == "image/jpeg"
-    picture = Image.open(BytesIO(response.content))
-    assert picture.format == "JPEG"
-    return np.asarray(picture.convert("RGB"), np.int16)
+    image = Image.open(BytesIO(response.content))
+    assert image.format == "JPEG"
+    return np.asarray(image.convert("RGB"), np.int16)
 
 
 def drawn_json(client: httpx2.Client, photo: bytes, **parameters: Any) -> httpx2.Response:
@@ -109,7 +109,7 @@ WAYS: list[Callable[..., httpx2.Response]] = [drawn_json, drawn_messagepack, dra
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_a_drawing_is_the_picture_with_something_on_it(
+def test_a_drawing_is_the_image_with_something_on_it(
     client: httpx2.Client, photo: bytes, way: Callable[..., httpx2.Response]
 ) -> None:
     before = np.asarray(Image.open(BytesIO(photo)).convert("RGB"), np.int16)
@@ -147,7 +147,7 @@ def test_what_cannot_be_drawn_on_is_refused_with_a_sentence(
         assert response.json()["error"]["message"]
 
 
-def test_drawing_on_no_picture_is_refused(client: httpx2.Client) -> None:
+def test_drawing_on_no_image_is_refused(client: httpx2.Client) -> None:
     assert client.post("/draw_detections", json={"images": {"data": []}}).status_code == 422
     assert client.post("/multipart/draw_detections", files={"x": (None, "y")}).status_code == 422
 

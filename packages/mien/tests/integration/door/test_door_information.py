@@ -46,8 +46,18 @@ def test_the_documentation_works_offline(client: httpx2.Client, page: str) -> No
 
 def test_every_route_is_in_the_schema_with_its_body(client: httpx2.Client) -> None:
     paths = client.get("/openapi.json").json()["paths"]
-    assert {"/extract", "/compare", "/draw_detections", "/multipart/extract", "/multipart/draw_detections", "/info",
-            "/health", "/livez", "/readyz", "/metrics"} <= set(paths)  # fmt: skip
+    assert {
+        "/extract",
+        "/compare",
+        "/draw_detections",
+        "/multipart/extract",
+        "/multipart/draw_detections",
+        "/info",
+        "/health",
+        "/livez",
+        "/readyz",
+        "/metrics",
+    } <= set(paths)
     for path in ("/extract", "/compare", "/draw_detections"):
         content = paths[path]["post"]["requestBody"]["content"]
         assert {"application/json", "application/msgpack"} <= set(content)
@@ -141,9 +151,7 @@ def test_requests_without_an_id_get_different_ones(client: httpx2.Client) -> Non
     assert len({client.get("/livez").headers["x-request-id"] for _ in range(5)}) == 5
 
 
-def test_logs_are_json_lines_without_pictures_and_secrets(
-    server: Any, extract: Callable[..., Any], photo: bytes
-) -> None:
+def test_logs_are_json_lines_without_images_and_secrets(server: Any, extract: Callable[..., Any], photo: bytes) -> None:
     extract(photo)
     time.sleep(0.2)
     lines = server.log.splitlines()

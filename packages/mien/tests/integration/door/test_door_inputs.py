@@ -1,4 +1,4 @@
-"""One picture gives the same faces whichever way it comes in and the answer goes out."""
+"""One image gives the same faces whichever way it comes in and the answer goes out."""
 
 import base64
 import itertools
@@ -162,7 +162,7 @@ def one(response: httpx2.Response) -> dict[str, Any]:
     return dict(image)
 
 
-def test_no_pictures_are_no_error(client: httpx2.Client) -> None:
+def test_no_images_are_no_error(client: httpx2.Client) -> None:
     for images in ({}, {"data": []}, {"urls": []}, {"data": None, "urls": None}):
         answer = decoded(client.post("/extract", json={"images": images}))
         assert answer["data"] == []
@@ -180,7 +180,7 @@ def test_urls_win_over_data(client: httpx2.Client) -> None:
     assert len(one(client.post("/extract", json={"images": images}))["faces"]) == 1
 
 
-def test_headers_of_the_request_reach_the_picture_s_server(client: httpx2.Client, web: str) -> None:
+def test_headers_of_the_request_reach_the_image_s_server(client: httpx2.Client, web: str) -> None:
     images = {"urls": [f"{web}/guarded/people/person_a_1.jpg"]}
     without = one(client.post("/extract", json={"images": images}))
     assert without["status"] == "error"
@@ -202,9 +202,22 @@ def test_one_missing_url_fails_alone(client: httpx2.Client, web: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["../secret.jpg", "people/../../x.jpg", "/etc/passwd", "link.jpg", "links/secret.jpg", "people", "", "file:///etc/passwd",
-     "people/missing.jpg", "people/person_a_1.jpg\0", "..\\secret.jpg", "~/secret.jpg", "ftp://127.0.0.1/x.jpg"],
-)  # fmt: skip
+    [
+        "../secret.jpg",
+        "people/../../x.jpg",
+        "/etc/passwd",
+        "link.jpg",
+        "links/secret.jpg",
+        "people",
+        "",
+        "file:///etc/passwd",
+        "people/missing.jpg",
+        "people/person_a_1.jpg\0",
+        "..\\secret.jpg",
+        "~/secret.jpg",
+        "ftp://127.0.0.1/x.jpg",
+    ],
+)
 def test_paths_lead_nowhere_else_and_errors_tell_no_server_path(
     client: httpx2.Client, images_root: Any, path: str
 ) -> None:

@@ -24,8 +24,8 @@ def faces(answer: dict[str, Any], image: int = 0) -> list[dict[str, Any]]:
     return found
 
 
-def resized(picture: bytes, side: int) -> bytes:
-    image = Image.open(BytesIO(picture)).convert("RGB").resize((side, side))
+def resized(image: bytes, side: int) -> bytes:
+    image = Image.open(BytesIO(image)).convert("RGB").resize((side, side))
     out = BytesIO()
     image.save(out, "PNG")
     return out.getvalue()
@@ -33,12 +33,19 @@ def resized(picture: bytes, side: int) -> bytes:
 
 @pytest.mark.parametrize(
     "parameters",
-    [{}, {"extract_embedding": False}, {"return_landmarks": True}, {"return_face_data": True}, {"extract_ga": True},
-     {"detect_masks": True}, {"embed_only": True}],
-)  # fmt: skip
+    [
+        {},
+        {"extract_embedding": False},
+        {"return_landmarks": True},
+        {"return_face_data": True},
+        {"extract_ga": True},
+        {"detect_masks": True},
+        {"embed_only": True},
+    ],
+)
 def test_all_documented_keys_are_always_there(extract: Extract, photo: bytes, parameters: dict[str, bool]) -> None:
-    picture = resized(photo, 112) if parameters.get("embed_only") else photo
-    for face in faces(extract(picture, **parameters)):
+    image = resized(photo, 112) if parameters.get("embed_only") else photo
+    for face in faces(extract(image, **parameters)):
         assert set(face) == FACE_KEYS
 
 
@@ -74,7 +81,7 @@ def test_face_data_is_a_jpeg_of_the_aligned_crop(extract: Extract, photo: bytes)
     assert (crop.format, crop.size) == ("JPEG", (112, 112))
 
 
-def test_a_returned_crop_embeds_like_its_picture(extract: Extract, photo: bytes) -> None:
+def test_a_returned_crop_embeds_like_its_image(extract: Extract, photo: bytes) -> None:
     (face,) = faces(extract(photo, return_face_data=True))
     (again,) = faces(extract(face["facedata"], embed_only=True))
     assert float(np.dot(face["vec"], again["vec"])) > 0.97
@@ -124,12 +131,12 @@ def test_small_faces_are_dropped_and_the_others_stay_under_their_image(
 ) -> None:
     """Large and small faces by turns: each face that is left has the vector of its own image."""
     small = photos["person_a_1"]
-    pictures = [photos["person_b_1"], small, photos["impostor_1"], small, photos["person_b_2"]]
-    every = extract(*pictures)
+    images = [photos["person_b_1"], small, photos["impostor_1"], small, photos["person_b_2"]]
+    every = extract(*images)
     sizes = [faces(every, i)[0]["size"] for i in range(5)]
     limit = max(sizes[1], sizes[3]) + 1
     assert all(sizes[i] >= limit for i in (0, 2, 4)), sizes
-    kept = extract(*pictures, min_face_size=limit)
+    kept = extract(*images, min_face_size=limit)
     assert [len(faces(kept, i)) for i in range(5)] == [1, 0, 1, 0, 1]
     for i in (0, 2, 4):
         assert np.abs(np.array(faces(kept, i)[0]["vec"]) - faces(every, i)[0]["vec"]).max() <= 1e-4
@@ -171,7 +178,7 @@ def test_crops_are_answered_in_the_one_envelope(extract: Extract, photo: bytes) 
 def test_a_crop_of_another_size_fails_alone_and_says_why(extract: Extract, photo: bytes, side: int) -> None:
     answer = extract(resized(photo, 112), resized(photo, side), resized(photo, 112), embed_only=True)
     assert [image["status"] for image in answer["data"]] == ["success", "error", "success"]
-    assert f"112x112 crops; this picture is {side}x{side}" in answer["data"][1]["error"]
+    assert f"112x112 crops; this image is {side}x{side}" in answer["data"][1]["error"]
 
 
 # --- validation
@@ -180,15 +187,35 @@ def test_a_crop_of_another_size_fails_alone_and_says_why(extract: Extract, photo
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("threshold", -0.1), ("threshold", 1.1), ("threshold", "high"), ("threshold", []), ("threshold", {}),
-        ("limit_faces", -1), ("limit_faces", "many"), ("limit_faces", 1.5), ("limit_faces", 10**30),
-        ("min_face_size", -1), ("min_face_size", "big"), ("min_face_size", [1]),
-        ("embed_only", "maybe"), ("embed_only", 7), ("return_face_data", []), ("return_landmarks", {}),
-        ("extract_embedding", 3), ("extract_ga", "x"), ("detect_masks", 2), ("verbose_timings", "?"), ("msgpack", "?"),
-        ("img_req_headers", []), ("img_req_headers", "x"), ("img_req_headers", {"a": 1}),
-        ("images", []), ("images", "x"), ("images", 1),
+        ("threshold", -0.1),
+        ("threshold", 1.1),
+        ("threshold", "high"),
+        ("threshold", []),
+        ("threshold", {}),
+        ("limit_faces", -1),
+        ("limit_faces", "many"),
+        ("limit_faces", 1.5),
+        ("limit_faces", 10**30),
+        ("min_face_size", -1),
+        ("min_face_size", "big"),
+        ("min_face_size", [1]),
+        ("embed_only", "maybe"),
+        ("embed_only", 7),
+        ("return_face_data", []),
+        ("return_landmarks", {}),
+        ("extract_embedding", 3),
+        ("extract_ga", "x"),
+        ("detect_masks", 2),
+        ("verbose_timings", "?"),
+        ("msgpack", "?"),
+        ("img_req_headers", []),
+        ("img_req_headers", "x"),
+        ("img_req_headers", {"a": 1}),
+        ("images", []),
+        ("images", "x"),
+        ("images", 1),
     ],
-)  # fmt: skip
+)
 def test_a_wrong_value_is_a_422_that_names_the_field(client: httpx2.Client, field: str, value: Any) -> None:
     response = client.post("/extract", json={"images": {"data": []}, field: value})
     body = response.json()
@@ -201,7 +228,7 @@ def test_a_wrong_value_is_a_422_that_names_the_field(client: httpx2.Client, fiel
 @pytest.mark.parametrize(
     "images", [{"data": "text"}, {"data": [1]}, {"data": [None]}, {"data": {}}, {"urls": [1]}, {"urls": "http://x"}]
 )
-def test_wrong_pictures_are_a_422_that_names_where(client: httpx2.Client, images: dict[str, Any]) -> None:
+def test_wrong_images_are_a_422_that_names_where(client: httpx2.Client, images: dict[str, Any]) -> None:
     response = client.post("/extract", json={"images": images})
     assert response.status_code == 422
     assert response.json()["detail"][0]["loc"][:2] == ["images", next(iter(images))]

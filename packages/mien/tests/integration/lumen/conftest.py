@@ -22,9 +22,9 @@ from mien import errors
 from mien.engine.admission import Admission
 from mien.engine.call import Call
 from mien.engine.pool import WorkerPool
+from mien.inference.contract import InferRequest, InferResult, TaskInfo
+from mien.inference.registry import ServiceRegistry
 from mien.server import create_app
-from mien.services.inference import InferRequest, InferResult, TaskInfo
-from mien.services.registry import ServiceRegistry
 from mien.settings import Settings
 
 JSON_V1 = "application/json;schema=echo_v1"
@@ -135,9 +135,13 @@ def running(folder: Path, **settings: Any) -> Iterator[Door]:
         registry.add(service)
     parsers = WorkerPool(1)
     app.state.runtime = SimpleNamespace(
-        settings=chosen, metrics=app.state.metrics, parsers=parsers, registry=registry, nodes=None,
+        settings=chosen,
+        metrics=app.state.metrics,
+        parsers=parsers,
+        registry=registry,
+        nodes=None,
         admission=Admission(max_images=chosen.queue_images, max_bytes=chosen.queue_bytes),
-    )  # fmt: skip
+    )
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

@@ -179,7 +179,7 @@ def test_metrics(door: Any) -> None:
 
 
 def test_config_holds_no_secrets_and_no_paths(start: Callable[..., Any]) -> None:
-    door = start(fetch_headers={"X-Token": "s3cret"}, images_root="/srv/pictures")
+    door = start(fetch_headers={"X-Token": "s3cret"}, images_root="/srv/images")
     response = door.client.get("/v1/config")
     assert response.json()["data"]["server"]["rest"]["timeout"] == 120 * 10**9
     assert "s3cret" not in response.text

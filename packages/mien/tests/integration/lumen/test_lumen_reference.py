@@ -105,7 +105,7 @@ def test_octet_stream(door: Any) -> None:
     assert (heard["task"], heard["metadata"], heard["correlation_id"]) == ("echo_v1", {"k": "v"}, "o-1")
 
 
-def test_a_picture_as_its_own_type(door: Any) -> None:
+def test_a_image_as_its_own_type(door: Any) -> None:
     response = door.client.post("/v1/infer?service=echo", content=JPEG, headers={"Content-Type": "image/jpeg"})
     assert said(response)["items"][0]["mime"] == "image/jpeg"
 
@@ -380,8 +380,9 @@ def test_no_content_type_is_json(door: Any) -> None:
 def test_form_without_payload(door: Any) -> None:
     response = door.client.post("/v1/infer", data={"service": "echo"}, files={"other": b"x"})
     assert (response.status_code, response.json()["message"]) == (
-        422, "payload: expected at least one file part of this name",
-    )  # fmt: skip
+        422,
+        "payload: expected at least one file part of this name",
+    )
 
 
 @pytest.mark.parametrize("metadata", ["{", "[]", '{"a": 1}', "3", "null"])

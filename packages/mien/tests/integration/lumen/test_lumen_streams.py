@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mien.api.lumen import streams
+from mien.http.lumen import streams
 
 SIX = ["correlation_id", "is_final", "meta", "result_b64", "seq", "total"]
 FURTHER = ["offset", "result_mime", "result_schema", "error"]

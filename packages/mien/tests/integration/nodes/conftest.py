@@ -15,13 +15,13 @@ import grpc.aio
 import pytest
 
 from mien.engine.call import Call
+from mien.inference.contract import InferRequest, InferResult, Item
 from mien.nodes.client import Chunking, NodeClient
 from mien.nodes.contract import INFER
 from mien.nodes.node import Node, State
 from mien.nodes.pool import NodePool, PoolOptions
 from mien.nodes.proto.inference_pb2 import InferRequest as Message
 from mien.nodes.proto.inference_pb2 import InferResponse
-from mien.services.inference import InferRequest, InferResult, Item
 
 SCRIPT = Path(__file__).with_name("node_process.py")
 
@@ -69,9 +69,11 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
     def start(name: str = "one", port: int = 0) -> NodeProcess:
         log = tmp_path / f"{name}.log"
         process = subprocess.Popen(
-            [sys.executable, str(SCRIPT), str(port), str(log), name], stdout=subprocess.PIPE, text=True,
+            [sys.executable, str(SCRIPT), str(port), str(log), name],
+            stdout=subprocess.PIPE,
+            text=True,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )  # fmt: skip
+        )
         started.append(process)
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
@@ -130,9 +132,17 @@ def reach() -> Callable[..., Any]:
 
 
 async def answer(
-    pool: NodePool, service: str, data: bytes = b"hello", *, stream: bool = False, seconds: float | None = 20,
-    mime: str = "text/plain", task: str = "", call: Call | None = None, **metadata: str,
-) -> list[InferResult]:  # fmt: skip
+    pool: NodePool,
+    service: str,
+    data: bytes = b"hello",
+    *,
+    stream: bool = False,
+    seconds: float | None = 20,
+    mime: str = "text/plain",
+    task: str = "",
+    call: Call | None = None,
+    **metadata: str,
+) -> list[InferResult]:
     """All messages of one request."""
     request = InferRequest((Item(data, mime),), task, metadata, "corr-1")
     return [result async for result in pool.infer(service, request, call or Call(seconds), stream=stream)]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from mien.engine.call import Call
 from mien.errors import ImageError, NotFound, Overloaded, Unavailable
+from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.nodes.server import NodeServer
-from mien.services.inference import InferRequest, InferResult, TaskInfo
 
 FAILURES = {
     "invalid": ImageError("these are no pixels"), "missing": NotFound("no such thing"), "bug": ZeroDivisionError("x"),
@@ -37,8 +37,14 @@ class Echo:
             "items": str(len(request.items)), "correlation": request.correlation_id, "stream": str(stream),
             "patience": f"{call.remaining():.1f}",
         }  # fmt: skip
-        yield InferResult(data * int(request.metadata.get("times", "1")), "application/json;schema=echo_v1", "echo_v1",
-                          meta, is_final=True, total=1)  # fmt: skip
+        yield InferResult(
+            data * int(request.metadata.get("times", "1")),
+            "application/json;schema=echo_v1",
+            "echo_v1",
+            meta,
+            is_final=True,
+            total=1,
+        )
 
 
 class Steps:
@@ -64,8 +70,14 @@ class Steps:
             for step in range(count):
                 final = step == count - 1
                 ended = final
-                yield InferResult(f"step {step} {time.time()}".encode(), "text/plain", "", {"node": self.node},
-                                  is_final=final, seq=step)  # fmt: skip
+                yield InferResult(
+                    f"step {step} {time.time()}".encode(),
+                    "text/plain",
+                    "",
+                    {"node": self.node},
+                    is_final=final,
+                    seq=step,
+                )
                 await asyncio.sleep(float(request.metadata.get("pause", "0.05")))
         finally:
             self.note("ended" if ended else "cancelled" if call.over() else "closed")

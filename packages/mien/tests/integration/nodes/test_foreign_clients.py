@@ -120,19 +120,31 @@ async def test_results_come_in_pieces_that_every_client_accepts(raw: Any) -> Non
         ([echo(seq=5, total=2)], grpc.StatusCode.INVALID_ARGUMENT, "out of range"),
         ([echo(seq=3)], grpc.StatusCode.INVALID_ARGUMENT, "without a total"),
         ([echo(seq=0, total=2**63)], grpc.StatusCode.INVALID_ARGUMENT, "at most"),
-        ([echo(seq=0, total=2), InferRequest(task="steps_v1", payload=b"x", seq=1, total=2, offset=5)],
-         grpc.StatusCode.INVALID_ARGUMENT, "must be the same"),
+        (
+            [echo(seq=0, total=2), InferRequest(task="steps_v1", payload=b"x", seq=1, total=2, offset=5)],
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "must be the same",
+        ),
         ([InferRequest(task="nope", payload=b"x")], grpc.StatusCode.NOT_FOUND, "echo_v1"),
         ([InferRequest(payload=b"x")], grpc.StatusCode.INVALID_ARGUMENT, "no task"),
-        ([InferRequest(task="echo_v1", meta={"service": "steps"}, payload=b"x")],
-         grpc.StatusCode.NOT_FOUND, "steps_v1"),
-        ([InferRequest(task="echo_v1", payload=b"x", payload_mime="not a type")],
-         grpc.StatusCode.INVALID_ARGUMENT, "payload_mime"),
-        ([echo(b"x" * 9_000_000, seq=i, total=2, offset=9_000_000 * i) for i in range(2)],
-         grpc.StatusCode.RESOURCE_EXHAUSTED, "limit"),
+        (
+            [InferRequest(task="echo_v1", meta={"service": "steps"}, payload=b"x")],
+            grpc.StatusCode.NOT_FOUND,
+            "steps_v1",
+        ),
+        (
+            [InferRequest(task="echo_v1", payload=b"x", payload_mime="not a type")],
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "payload_mime",
+        ),
+        (
+            [echo(b"x" * 9_000_000, seq=i, total=2, offset=9_000_000 * i) for i in range(2)],
+            grpc.StatusCode.RESOURCE_EXHAUSTED,
+            "limit",
+        ),
         ([echo(b"x" * 18_000_000)], grpc.StatusCode.RESOURCE_EXHAUSTED, "larger than max"),
     ],
-)  # fmt: skip
+)
 async def test_wrong_requests_get_a_clear_status(
     raw: Any, messages: list[InferRequest], code: grpc.StatusCode, words: str
 ) -> None:

@@ -15,14 +15,14 @@ from google.protobuf.empty_pb2 import Empty
 
 from mien.engine.call import Call
 from mien.errors import MienError, NodeFailed, NodeIncompatible, RequestError, Unavailable
+from mien.inference.contract import InferRequest as Asked
+from mien.inference.contract import InferResult, Item, TaskInfo
 from mien.keys import KeyStore
 from mien.nodes.authorise import by_keys
 from mien.nodes.client import NodeClient
 from mien.nodes.contract import INFER, SERVICE
 from mien.nodes.proto.inference_pb2 import Capability, Error, InferRequest, InferResponse, IOTask
 from mien.nodes.server import NodeServer
-from mien.services.inference import InferRequest as Asked
-from mien.services.inference import InferResult, Item, TaskInfo
 
 TASKS = [IOTask(name="t"), IOTask(name="t_stream")]
 
@@ -226,11 +226,14 @@ async def test_nothing_is_held_after_any_sequence_of_messages() -> None:
                     for _ in range(chance.randint(1, 6)):
                         await stream.write(
                             InferRequest(
-                                task=chance.choice(["t", "nope"]), payload=b"x" * chance.choice([0, 10, 400, 1200]),
-                                correlation_id=chance.choice("ab"), seq=chance.choice([0, 1]),
-                                total=chance.choice([0, 1, 2]), offset=chance.choice([0, 10]),
+                                task=chance.choice(["t", "nope"]),
+                                payload=b"x" * chance.choice([0, 10, 400, 1200]),
+                                correlation_id=chance.choice("ab"),
+                                seq=chance.choice([0, 1]),
+                                total=chance.choice([0, 1, 2]),
+                                offset=chance.choice([0, 10]),
                             )
-                        )  # fmt: skip
+                        )
                     match chance.choice(["close", "cancel", "stay"]):
                         case "close":
                             await stream.done_writing()

@@ -19,9 +19,9 @@ from mien.errors import (
     Overloaded,
     Unavailable,
 )
+from mien.inference.contract import InferRequest, Item
 from mien.nodes.client import Chunking, NodeClient
 from mien.nodes.node import State
-from mien.services.inference import InferRequest, Item
 
 
 async def test_a_request_is_answered_with_its_whole_result(node: Any, pool: Any, ask: Any) -> None:
@@ -31,8 +31,10 @@ async def test_a_request_is_answered_with_its_whole_result(node: Any, pool: Any,
         assert result.is_final
         assert result.meta["colour"] == "red"
         assert (result.meta["correlation"], result.meta["mime"], result.meta["stream"]) == (
-            "corr-1", "text/plain", "False",
-        )  # fmt: skip
+            "corr-1",
+            "text/plain",
+            "False",
+        )
 
 
 async def test_a_stream_comes_message_by_message(node: Any, pool: Any) -> None:
@@ -101,11 +103,14 @@ async def test_old_names_of_a_task_work(node: Any, pool: Any, ask: Any) -> None:
 @pytest.mark.parametrize(
     ("kind", "error", "message"),
     [
-        ("invalid", ImageError, "these are no pixels"), ("missing", NotFound, "no such thing"),
-        ("busy", Overloaded, "too much"), ("bug", NodeFailed, "the node failed"),
-        ("nothing", NodeFailed, "without a final message"), ("away", Unavailable, "loading"),
+        ("invalid", ImageError, "these are no pixels"),
+        ("missing", NotFound, "no such thing"),
+        ("busy", Overloaded, "too much"),
+        ("bug", NodeFailed, "the node failed"),
+        ("nothing", NodeFailed, "without a final message"),
+        ("away", Unavailable, "loading"),
     ],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("late", ["", "1"])
 async def test_errors_are_what_the_node_would_have_answered(
     node: Any, pool: Any, ask: Any, kind: str, error: type[MienError], message: str, late: str

@@ -12,10 +12,10 @@ import pytest
 
 from mien.engine.call import Call
 from mien.errors import ImageFormatUnsupported, InvalidField, ModelError, NotFound
+from mien.inference.contract import InferRequest, InferResult, Item
+from mien.inference.sniff import media_type
 from mien.metrics import Metrics
 from mien.runtime import Runtime, build_runtime, needed_models
-from mien.services.inference import InferRequest, InferResult, Item
-from mien.services.sniff import media_type
 from mien.settings import Settings
 
 SAME = [("person_a_1", "person_a_2"), ("person_b_1", "person_b_2")]
@@ -38,9 +38,14 @@ def runtime() -> Iterator[Runtime]:
 
 
 async def messages(
-    runtime: Runtime, service: str, *payloads: bytes, task: str = "", stream: bool = False, mime: str | None = None,
+    runtime: Runtime,
+    service: str,
+    *payloads: bytes,
+    task: str = "",
+    stream: bool = False,
+    mime: str | None = None,
     **metadata: str,
-) -> list[InferResult]:  # fmt: skip
+) -> list[InferResult]:
     items = tuple(Item(data, media_type(data, mime)) for data in payloads)
     request = InferRequest(items, task, metadata)
     return [m async for m in runtime.registry.resolve(service).infer(request, Call(60), stream=stream)]
@@ -57,12 +62,12 @@ def vectors(answer: Any) -> np.ndarray:
 # --- embedding
 
 
-async def test_pictures_become_unit_vectors_and_portraits_differ_from_what_is_none(
+async def test_images_become_unit_vectors_and_portraits_differ_from_what_is_none(
     runtime: Runtime, photos: dict[str, bytes]
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
     stripes = np.repeat((np.arange(300) // 10 % 2 * 255).astype(np.uint8)[:, None], 300, 1)
-    others = [bytes(cv2.imencode(".png", picture)[1]) for picture in (noise, stripes)]
+    others = [bytes(cv2.imencode(".png", image)[1]) for image in (noise, stripes)]
     answer = await ask(runtime, "embedding", *photos.values(), *others)
     assert {(part["dim"], part["model_id"]) for part in answer} == {(1280, "efficientnet_lite0")}
     found = vectors(answer)
@@ -106,12 +111,14 @@ async def test_a_long_text_is_cut_at_256_tokens_and_says_so(runtime: Runtime) ->
 @pytest.mark.parametrize(
     ("data", "task", "mime", "said"),
     [
-        (b"", "", None, "empty or blank"), (b" \n\t", "", None, "empty or blank"),
-        (b"a cat", "clip_image_embed", None, "expects a picture; got text/plain"),
-        (b"\xff\xfe", "", None, "picture or UTF-8 text"), (b"caf\xe9", "", "text/plain", "byte 3"),
+        (b"", "", None, "empty or blank"),
+        (b" \n\t", "", None, "empty or blank"),
+        (b"a cat", "clip_image_embed", None, "expects an image; got text/plain"),
+        (b"\xff\xfe", "", None, "image or UTF-8 text"),
+        (b"caf\xe9", "", "text/plain", "byte 3"),
         (b"{}", "", "application/json", "got application/json"),
     ],
-)  # fmt: skip
+)
 async def test_payloads_of_the_wrong_kind_are_refused(
     runtime: Runtime, data: bytes, task: str, mime: str | None, said: str
 ) -> None:
@@ -119,7 +126,7 @@ async def test_payloads_of_the_wrong_kind_are_refused(
         await messages(runtime, "embedding", data, task=task, mime=mime)
 
 
-async def test_a_picture_is_no_text_and_a_declared_type_wins(runtime: Runtime, photo: bytes) -> None:
+async def test_a_image_is_no_text_and_a_declared_type_wins(runtime: Runtime, photo: bytes) -> None:
     with pytest.raises(InvalidField, match="expects UTF-8 text; got image/jpeg"):
         await messages(runtime, "embedding", photo, task="semantic_text_embed")
     with pytest.raises(ImageFormatUnsupported):
@@ -175,7 +182,7 @@ async def test_top_k_is_honoured_and_clamped(runtime: Runtime, photo: bytes) -> 
 
 
 async def test_texts_are_not_classified(runtime: Runtime) -> None:
-    with pytest.raises(InvalidField, match="expected a picture; got text/plain"):
+    with pytest.raises(InvalidField, match="expected an image; got text/plain"):
         await ask(runtime, "classification", b"a cat")
 
 
@@ -185,10 +192,12 @@ async def test_texts_are_not_classified(runtime: Runtime) -> None:
 @pytest.mark.parametrize(
     ("service", "task", "model"),
     [
-        ("face_detection", "face_detector_v1", "yunet"), ("face_detection", "", "yunet"),
-        ("face_recognition", "face_detect_and_embed", "fr_feature"), ("face_recognition", "face_embed", "fr_feature"),
+        ("face_detection", "face_detector_v1", "yunet"),
+        ("face_detection", "", "yunet"),
+        ("face_recognition", "face_detect_and_embed", "fr_feature"),
+        ("face_recognition", "face_embed", "fr_feature"),
     ],
-)  # fmt: skip
+)
 async def test_faces_are_exactly_face_v1(runtime: Runtime, photo: bytes, service: str, task: str, model: str) -> None:
     (message,) = await messages(runtime, service, photo, task=task)
     assert (message.mime, message.schema) == ("application/json;schema=face_v1", "face_v1")
@@ -211,9 +220,9 @@ async def test_faces_are_exactly_face_v1(runtime: Runtime, photo: bytes, service
         assert np.linalg.norm(face["embedding"]) == pytest.approx(1, abs=1e-5)
 
 
-async def test_boxes_are_cut_at_the_pictures_edges(runtime: Runtime, photo: bytes) -> None:
-    picture = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
-    cut = picture[60:180, 80:160]  # the face reaches over the left and the upper edge
+async def test_boxes_are_cut_at_the_images_edges(runtime: Runtime, photo: bytes) -> None:
+    image = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
+    cut = image[60:180, 80:160]  # the face reaches over the left and the upper edge
     answer = await ask(runtime, "face_detection", bytes(cv2.imencode(".png", cut)[1]), task="face_detect")
     for face in answer["faces"]:
         assert min(face["bbox"]) >= 0
@@ -276,8 +285,8 @@ async def test_a_single_face_is_not_told_twice(runtime: Runtime, photo: bytes) -
     assert [m.is_final for m in await messages(runtime, "face_recognition", photo, stream=True)] == [True]
 
 
-async def test_one_bad_picture_of_several_fails_alone(runtime: Runtime, photo: bytes) -> None:
-    sent = (photo, photo[:2000], b"no picture", photo)
+async def test_one_bad_image_of_several_fails_alone(runtime: Runtime, photo: bytes) -> None:
+    sent = (photo, photo[:2000], b"no image", photo)
     *parts, final = await messages(runtime, "face_recognition", *sent, stream=True)
     first, cut, text, last = json.loads(final.data)
     assert cut["error"]["code"] == "image_truncated"

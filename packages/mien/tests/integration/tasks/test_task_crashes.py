@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from mien.database.database import Database
 from mien.errors import DatabaseInUse
+from mien.storage.database import Database
 from mien.tasks.records import Task
 from mien.tasks.sql.store import SqlTaskStore
 from mien.tasks.status import TERMINAL, Status
@@ -34,8 +34,10 @@ WHILE_RECOVERING = ["before_recover", "after_recover", "inside_transaction"]
 def child(folder: Path, kill_at: str, count: int) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-W", "error", str(CHILD), str(folder), kill_at, str(count)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def finish(process: "subprocess.Popen[str]", seconds: float = 50) -> int:

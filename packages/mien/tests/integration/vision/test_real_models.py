@@ -13,11 +13,11 @@ from mien.settings import Settings
 from mien.vision.align import align
 from mien.vision.attributes import Attributes, build_attribute_reader
 from mien.vision.detectors import build_detector
-from mien.vision.picture import decode
+from mien.vision.image import decode
 from mien.vision.recognisers import normalise, recogniser_tensor
 from mien.vision.refine import CROP_SIDE, THRESHOLD, refine_crop, refined_landmarks
 from mien.vision.search import ladder
-from mien.vision.types import Array, Detections, Outputs, Picture
+from mien.vision.types import Array, Detections, Image, Outputs
 from mien.zoo.manifest import find, load_manifests
 from mien.zoo.zoo import Zoo
 
@@ -61,31 +61,31 @@ def _session(zoo: Zoo, name: str) -> Run:
     return run
 
 
-def photo(name: str) -> Picture:
+def photo(name: str) -> Image:
     return decode((PHOTOS / f"{name}.jpg").read_bytes(), max_pixels=10**7, max_bytes=10**7)
 
 
-def detect(load: Callable[[str], Run], name: str, picture: Picture, threshold: float) -> Detections:
+def detect(load: Callable[[str], Run], name: str, image: Image, threshold: float) -> Detections:
     detector = build_detector(find(MANIFESTS, name))
-    for side in ladder(*picture.shape[:2], 640):
-        prepared = detector.prepare(picture, side)
+    for side in ladder(*image.shape[:2], 640):
+        prepared = detector.prepare(image, side)
         found = detector.decode(load(name)(prepared.tensor), prepared, threshold, 0.3, 1024)
         if len(found):
             break
     return found
 
 
-def landmarks(load: Callable[[str], Run], picture: Picture, found: Detections, index: int) -> Array:
+def landmarks(load: Callable[[str], Run], image: Image, found: Detections, index: int) -> Array:
     yunet = build_detector(find(MANIFESTS, "yunet"))
-    crop = refine_crop(picture, found.boxes[index])
-    prepared = yunet.prepare(crop.picture, CROP_SIDE)
+    crop = refine_crop(image, found.boxes[index])
+    prepared = yunet.prepare(crop.image, CROP_SIDE)
     seen = yunet.decode(load("yunet")(prepared.tensor), prepared, THRESHOLD, 0.3, 16)
     return refined_landmarks(seen, crop, found.landmarks[index])
 
 
-def embedding(load: Callable[[str], Run], recogniser: str, picture: Picture) -> Array:
-    found = detect(load, "yunet", picture, 0.6)
-    crop = align(picture, landmarks(load, picture, found, 0))
+def embedding(load: Callable[[str], Run], recogniser: str, image: Image) -> Array:
+    found = detect(load, "yunet", image, 0.6)
+    crop = align(image, landmarks(load, image, found, 0))
     spec = find(MANIFESTS, recogniser).input
     assert spec is not None
     raw = next(iter(load(recogniser)(recogniser_tensor(crop, spec)).values()))
@@ -102,12 +102,12 @@ def cosines(load: Callable[[str], Run], recogniser: str) -> dict[tuple[str, str]
 def test_every_portrait_has_exactly_one_face(
     load: Callable[[str], Run], detector: str, threshold: float, name: str
 ) -> None:
-    picture = photo(name)
-    found = detect(load, detector, picture, threshold)
+    image = photo(name)
+    found = detect(load, detector, image, threshold)
     assert len(found) == 1
     x1, y1, x2, y2 = found.boxes[0]
-    assert 0 < x1 < x2 < picture.shape[1]
-    assert 0 < y1 < y2 < picture.shape[0]
+    assert 0 < x1 < x2 < image.shape[1]
+    assert 0 < y1 < y2 < image.shape[0]
     left, right, nose, mouth_left, mouth_right = found.landmarks[0]
     assert left[0] < nose[0] < right[0]
     assert max(left[1], right[1]) < nose[1] < min(mouth_left[1], mouth_right[1])
@@ -127,11 +127,11 @@ def test_all_faces_of_a_collage_are_found(load: Callable[[str], Run], detector: 
 
 
 def test_refined_landmarks_stay_on_the_face_when_the_box_is_moved_a_little(load: Callable[[str], Run]) -> None:
-    picture = photo("person_b_1")
-    found = detect(load, "yunet", picture, 0.6)
+    image = photo("person_b_1")
+    found = detect(load, "yunet", image, 0.6)
     width = float(found.boxes[0, 2] - found.boxes[0, 0])
     moved = Detections(found.boxes + np.float32(0.03 * width), found.scores, found.landmarks)
-    once, again = landmarks(load, picture, found, 0), landmarks(load, picture, moved, 0)
+    once, again = landmarks(load, image, found, 0), landmarks(load, image, moved, 0)
     assert np.abs(once - found.landmarks[0]).max() < 0.1 * width
     assert np.abs(once - again).max() < 0.08 * width
 
@@ -153,13 +153,13 @@ def test_sface_gives_the_cosines_it_was_measured_with(load: Callable[[str], Run]
 
 @pytest.mark.parametrize(("name", "male"), [("impostor_1", 1), ("person_a_2", 1), ("person_b_1", 0), ("person_b_2", 0)])
 def test_gender_age_and_mask_are_read(load: Callable[[str], Run], name: str, male: int) -> None:
-    picture = photo(name)
-    found = detect(load, "yunet", picture, 0.6)
-    points = landmarks(load, picture, found, 0)
+    image = photo(name)
+    found = detect(load, "yunet", image, 0.6)
+    points = landmarks(load, image, found, 0)
 
     def read(model: str) -> Attributes:
         reader = build_attribute_reader(find(MANIFESTS, model))
-        return reader.decode(load(model)(reader.prepare(reader.crop(picture, found.boxes[0], points))))
+        return reader.decode(load(model)(reader.prepare(reader.crop(image, found.boxes[0], points))))
 
     assert read("gender").gender == male
     age = read("age").age

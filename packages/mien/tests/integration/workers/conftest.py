@@ -18,7 +18,7 @@ from mien.settings import Settings
 from mien.tasks.execution import Fit
 from mien.tasks.records import Attempt, LogKind, Task, candidate_of, setup_key
 from mien.tasks.status import Status
-from mien.workers.executor import PoolExecutor
+from mien.tasks.worker_executor import PoolExecutor
 from mien.workers.files import FileGate
 from mien.workers.household import Household
 from mien.workers.placement import LocalPlacement

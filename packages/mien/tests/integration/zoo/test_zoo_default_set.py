@@ -15,10 +15,10 @@ from mien.errors import ModelUnavailable
 from mien.settings import Settings
 from mien.vision.align import align
 from mien.vision.detectors import build_detector
-from mien.vision.picture import decode
+from mien.vision.image import decode
 from mien.vision.recognisers import normalise, recogniser_tensor
 from mien.vision.refine import refine_crop, refined_landmarks
-from mien.vision.types import Detections, Picture
+from mien.vision.types import Detections, Image
 from mien.zoo.convert import convert
 from mien.zoo.downloads import open_downloads
 from mien.zoo.manifest import load_manifests
@@ -126,15 +126,15 @@ def test_the_default_threshold_tells_the_persons_on_the_photographs_apart(zoo, n
         assert (vectors[a] @ vectors[b] >= spec.same_threshold) == same, (a, b)
 
 
-def aligned(zoo: Zoo, picture: Picture) -> Picture:
-    face = detect(zoo, picture, 640, 0.6)
-    crop = refine_crop(picture, face.boxes[0])
-    return align(picture, refined_landmarks(detect(zoo, crop.picture, 256, 0.5), crop, face.landmarks[0]))
+def aligned(zoo: Zoo, image: Image) -> Image:
+    face = detect(zoo, image, 640, 0.6)
+    crop = refine_crop(image, face.boxes[0])
+    return align(image, refined_landmarks(detect(zoo, crop.image, 256, 0.5), crop, face.landmarks[0]))
 
 
-def detect(zoo: Zoo, picture: Picture, side: int, threshold: float) -> Detections:
+def detect(zoo: Zoo, image: Image, side: int, threshold: float) -> Detections:
     detector, session = build_detector(zoo.manifest("yunet")), session_of(zoo.locate("yunet"))
-    prepared = detector.prepare(picture, side)
+    prepared = detector.prepare(image, side)
     names = [node.name for node in session.get_outputs()]
     outputs = {name: value[0] for name, value in zip(names, run(session, prepared.tensor[None]), strict=True)}
     return detector.decode(outputs, prepared, threshold, 0.3, 10)

@@ -19,14 +19,20 @@ def test_the_scrfd_file_finds_a_white_square_where_it_is(synthetic, tmp_path, nd
     assert all(len(node.shape) == ndim for node in session.get_outputs())
     spec = Input(name="input.1", multiple=32, mean=(127.5,) * 3, std=(128.0,) * 3)
     manifest = Manifest(
-        name="scrfd", task="face_detection", family="scrfd", title="t", licence="l", credit="c",
-        source=Source(kind="file"), input=spec,
-    )  # fmt: skip
+        name="scrfd",
+        task="face_detection",
+        family="scrfd",
+        title="t",
+        licence="l",
+        credit="c",
+        source=Source(kind="file"),
+        input=spec,
+    )
     detector = build_detector(manifest)
-    picture = np.zeros((480, 640, 3), np.uint8)
+    image = np.zeros((480, 640, 3), np.uint8)
     x, y = 320 - side // 2, 256 - side // 2
-    picture[y : y + side, x : x + side] = 255
-    prepared = detector.prepare(picture, 640)
+    image[y : y + side, x : x + side] = 255
+    prepared = detector.prepare(image, 640)
     names = [node.name for node in session.get_outputs()]
     found = session.run(None, {"input.1": prepared.tensor[None]})
     outputs = {name: value[0] if ndim == 3 else value for name, value in zip(names, found, strict=True)}
@@ -38,7 +44,7 @@ def test_the_scrfd_file_finds_a_white_square_where_it_is(synthetic, tmp_path, nd
     np.testing.assert_allclose(faces.landmarks[0], expected, atol=1)
 
 
-def test_the_recogniser_file_tells_pictures_apart(synthetic, tmp_path):
+def test_the_recogniser_file_tells_images_apart(synthetic, tmp_path):
     session = session_of(synthetic.arcface(tmp_path / "arcface.onnx", dim=512))
     x = np.random.default_rng(1).uniform(-1, 1, (2, 3, 112, 112)).astype(np.float32)
     (vectors,) = session.run(None, {"input.1": x})

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from mien.api.insightface.schema import ExtractRequest
-from mien.api.insightface.wire import JSON, answer_type, parse, render
 from mien.errors import InvalidField, RequestError, UnsupportedMediaType
+from mien.http.insightface.schema import ExtractRequest
+from mien.http.insightface.wire import JSON, answer_type, parse, render
 
 X_MSGPACK = "application/x-msgpack"
 MSGPACK = "application/msgpack"

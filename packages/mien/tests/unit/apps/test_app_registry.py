@@ -20,9 +20,13 @@ def registry(tmp_path: Path) -> AppRegistry:
 
 def deploy(registry: AppRegistry, digit: str, name: str = "hello", service: str = "") -> Deployed:
     record = AppVersion(
-        namespace="ada", name=name, version=digit * 64, created=datetime.now(UTC),
-        manifest=AppManifest(service=service), functions={"run": FunctionSchema()},
-    )  # fmt: skip
+        namespace="ada",
+        name=name,
+        version=digit * 64,
+        created=datetime.now(UTC),
+        manifest=AppManifest(service=service),
+        functions={"run": FunctionSchema()},
+    )
     with registry.staging() as staged:
         (staged / "content").mkdir()
         (staged / "content" / "inference.py").write_text(digit)

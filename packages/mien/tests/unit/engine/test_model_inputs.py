@@ -35,9 +35,13 @@ def two_inputs(path: Path) -> Path:
 
 def test_a_feed_takes_a_batch_apart(engine: Engine, tmp_path: Path) -> None:
     model = engine.load(
-        "sum", two_inputs(tmp_path / "sum.onnx"), Plan(1, 1, 4), warm_up=(2, 3), dtype=np.int64,
+        "sum",
+        two_inputs(tmp_path / "sum.onnx"),
+        Plan(1, 1, 4),
+        warm_up=(2, 3),
+        dtype=np.int64,
         feed=lambda batch: {"a": batch[:, 0], "b": batch[:, 1]},
-    )  # fmt: skip
+    )
     items = [np.array([[1, 2, 3], [10 * n, 0, 0]], np.int64) for n in range(4)]
     outputs = model.run(items, Call(5))
     assert [output["out"].tolist() for output in outputs] == [[1 + 10 * n, 2, 3] for n in range(4)]

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mien.database.database import Database
 from mien.errors import BodyTooLarge, Conflict, NotFound, RequestError, StorageFull, UnsupportedMediaType
-from mien.files.local import LocalFileStore
-from mien.files.records import NewFile, safe_name
+from mien.storage.database import Database
+from mien.storage.file_records import NewFile, safe_name
+from mien.storage.files import LocalFileStore
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 100
 
@@ -204,7 +204,7 @@ async def test_types_come_from_the_declaration_then_the_content_then_the_name(
 @pytest.mark.parametrize(
     "data", [b"<html><script>", b"  <!DOCTYPE html>", b"%PDF-1.7", b"\x7fELF", b"PK\x03\x04", b"<svg onload=x>"]
 )
-async def test_what_is_plainly_no_picture_is_not_stored_as_one(
+async def test_what_is_plainly_no_image_is_not_stored_as_one(
     store: LocalFileStore, tmp_path: Path, data: bytes
 ) -> None:
     record = await store.create(NewFile(content_type="image/png"))
@@ -216,11 +216,20 @@ async def test_what_is_plainly_no_picture_is_not_stored_as_one(
 @pytest.mark.parametrize(
     ("name", "safe"),
     [
-        ("../../etc/passwd", "passwd"), ("C:\\Windows\\x.exe", "x.exe"), ("..", "file"), ("", "file"), (None, "file"),
-        ("a\0b\r\nc.txt", "abc.txt"), ("\u202egnp.exe", "gnp.exe"), ("x" * 500 + ".jpeg", "x" * 195 + ".jpeg"),
-        ("Ünïcode 名.png", "Ünïcode 名.png"), ("/", "file"), ("...hidden", "hidden"), ("\ud800", "file"),
+        ("../../etc/passwd", "passwd"),
+        ("C:\\Windows\\x.exe", "x.exe"),
+        ("..", "file"),
+        ("", "file"),
+        (None, "file"),
+        ("a\0b\r\nc.txt", "abc.txt"),
+        ("\u202egnp.exe", "gnp.exe"),
+        ("x" * 500 + ".jpeg", "x" * 195 + ".jpeg"),
+        ("Ünïcode 名.png", "Ünïcode 名.png"),
+        ("/", "file"),
+        ("...hidden", "hidden"),
+        ("\ud800", "file"),
     ],
-)  # fmt: skip
+)
 def test_names_are_only_names(name: str | None, safe: str) -> None:
     assert safe_name(name) == safe
 
@@ -331,10 +340,10 @@ async def test_an_output_of_a_task_is_stored_from_its_path(store: LocalFileStore
 FULL_DISK = """
     import asyncio, resource, signal, sys
     from pathlib import Path
-    from mien.database.database import Database
+    from mien.storage.database import Database
     from mien.errors import StorageFull
-    from mien.files.local import LocalFileStore
-    from mien.files.records import NewFile
+    from mien.storage.files import LocalFileStore
+    from mien.storage.file_records import NewFile
 
     async def chunks(size):
         for _ in range(size // 100_000):
@@ -364,8 +373,11 @@ FULL_DISK = """
 def test_a_full_disk_is_said_clearly_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(FULL_DISK), str(tmp_path)],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.stdout.splitlines() == [
         "full: the server's disk is full; the file was not stored", "left: 0", "stored: 5000000",
     ], done.stderr  # fmt: skip

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.api.inferencesh.dialect import (
+from mien.http.inferencesh.dialect import (
     PREFIXES,
     Dialect,
     client_version,

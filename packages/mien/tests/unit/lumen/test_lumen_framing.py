@@ -8,17 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.api.lumen.accept import accepted
-from mien.api.lumen.framing import DEFAULT, FRAMINGS, Framing, error_event, framing_for, result_event
 from mien.cli.client import EventParser
 from mien.errors import DeadlineExceeded
-from mien.services.inference import InferResult
+from mien.http.lumen.accept import accepted
+from mien.http.lumen.framing import DEFAULT, FRAMINGS, Framing, error_event, framing_for, result_event
+from mien.inference.contract import InferResult
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 results = st.builds(
-    InferResult, data=st.binary(max_size=200), mime=texts, schema=texts, meta=st.dictionaries(texts, texts),
-    is_final=st.booleans(), seq=st.integers(0, 2**40), total=st.integers(0, 2**40), offset=st.integers(0, 2**40),
-)  # fmt: skip
+    InferResult,
+    data=st.binary(max_size=200),
+    mime=texts,
+    schema=texts,
+    meta=st.dictionaries(texts, texts),
+    is_final=st.booleans(),
+    seq=st.integers(0, 2**40),
+    total=st.integers(0, 2**40),
+    offset=st.integers(0, 2**40),
+)
 framings = pytest.mark.parametrize("framing", [DEFAULT, *FRAMINGS.values()], ids=lambda f: type(f).__name__)
 
 

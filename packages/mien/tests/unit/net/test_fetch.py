@@ -11,14 +11,7 @@ from typing import Any
 
 import pytest
 
-from mien.errors import (
-    ImageError,
-    ImageTooLarge,
-    InvalidField,
-    SourceFailed,
-    SourceNotFound,
-    SourceRefused,
-)
+from mien.errors import ImageError, ImageTooLarge, InvalidField, SourceFailed, SourceNotFound, SourceRefused
 from mien.net.fetch import Fetcher
 from mien.net.guard import check_address
 
@@ -42,7 +35,7 @@ class Server:
         return f"{scheme}://{host}:{self.port}{path}"
 
 
-def answer(body: bytes = b"picture", status: str = "200 OK", **headers: str) -> Handler:
+def answer(body: bytes = b"image", status: str = "200 OK", **headers: str) -> Handler:
     async def handle(request: Request, writer: asyncio.StreamWriter) -> None:
         fields = {"content-length": str(len(body)), **{n.replace("_", "-"): v for n, v in headers.items()}}
         head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
@@ -108,8 +101,8 @@ Make = Callable[..., Fetcher]
 
 
 async def test_the_body_is_returned(serve: Serve, fetcher_factory: Make) -> None:
-    server = await serve(answer(b"picture"))
-    assert await fetcher_factory().fetch(server.url("/a%20b.jpg?x=1#part")) == b"picture"
+    server = await serve(answer(b"image"))
+    assert await fetcher_factory().fetch(server.url("/a%20b.jpg?x=1#part")) == b"image"
     assert server.requests[0].target == "/a%20b.jpg?x=1"
     assert server.requests[0].headers["accept-encoding"] == "identity"
 
@@ -133,12 +126,25 @@ async def test_wrong_headers_are_refused_before_anything_is_sent(serve: Serve, f
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://example.com/a", "file:///etc/passwd", "/etc/passwd", "a.jpg", "", "http://", "http:///a",
-     "data:image/png;base64,AAAA",
-     "http://user:secret@example.com/", "http://example.com@127.0.0.1/", "gopher://127.0.0.1:25/", "http://[::1",
-     "http://exa mple/",
-     "http://example.com:99999/", "http://a\r\nb/", "http://" + "a" * 9000],
-)  # fmt: skip
+    [
+        "ftp://example.com/a",
+        "file:///etc/passwd",
+        "/etc/passwd",
+        "a.jpg",
+        "",
+        "http://",
+        "http:///a",
+        "data:image/png;base64,AAAA",
+        "http://user:secret@example.com/",
+        "http://example.com@127.0.0.1/",
+        "gopher://127.0.0.1:25/",
+        "http://[::1",
+        "http://exa mple/",
+        "http://example.com:99999/",
+        "http://a\r\nb/",
+        "http://" + "a" * 9000,
+    ],
+)
 async def test_urls_that_are_not_plain_http_are_refused(fetcher_factory: Make, url: str) -> None:
     with pytest.raises(SourceRefused) as caught:
         await fetcher_factory().fetch(url)
@@ -187,7 +193,7 @@ async def test_a_name_that_resolves_differently_the_second_time_is_resolved_once
         asked.append(host)
         return ("127.0.0.1",) if len(asked) == 1 else ("8.8.8.8",)
 
-    assert await fetcher_factory(resolver=rebinding).fetch(server.url(host="rebind.example")) == b"picture"
+    assert await fetcher_factory(resolver=rebinding).fetch(server.url(host="rebind.example")) == b"image"
     assert asked == ["rebind.example"]
     assert server.requests[0].headers["host"] == f"rebind.example:{server.port}"
 
@@ -263,7 +269,7 @@ async def test_a_refusal_is_not_tried_again_and_errors_hide_the_query(serve: Ser
 @pytest.mark.parametrize("status", ["500 x", "503 x", "429 x"])
 async def test_what_can_pass_is_tried_again(serve: Serve, fetcher_factory: Make, status: str) -> None:
     server = await serve(in_turn(answer(b"", status, retry_after="0"), answer(b"", status, retry_after="0"), answer()))
-    assert await fetcher_factory(tries=3).fetch(server.url()) == b"picture"
+    assert await fetcher_factory(tries=3).fetch(server.url()) == b"image"
     assert len(server.requests) == 3
 
 
@@ -276,7 +282,7 @@ async def test_tries_end(serve: Serve, fetcher_factory: Make) -> None:
 
 async def test_a_broken_off_answer_is_tried_again(serve: Serve, fetcher_factory: Make) -> None:
     server = await serve(in_turn(answer(b"half", content_length="100"), answer()))
-    assert await fetcher_factory(tries=2).fetch(server.url()) == b"picture"
+    assert await fetcher_factory(tries=2).fetch(server.url()) == b"image"
 
 
 async def test_a_body_shorter_than_promised_is_a_failure(serve: Serve, fetcher_factory: Make) -> None:
@@ -362,7 +368,7 @@ async def test_no_more_than_so_many_are_fetched_at_once(serve: Serve, fetcher_fa
 
     server = await serve(slow)
     fetcher = fetcher_factory(concurrency=2)
-    assert await asyncio.gather(*(fetcher.fetch(server.url()) for _ in range(8))) == [b"picture"] * 8
+    assert await asyncio.gather(*(fetcher.fetch(server.url()) for _ in range(8))) == [b"image"] * 8
     assert most == 2
 
 
@@ -404,6 +410,6 @@ async def test_certificates_are_checked_against_the_hosts_name_not_its_address(
 ) -> None:
     trusting = ssl.create_default_context(cafile=str(certificate[0]))
     fetcher = fetcher_factory(resolver=here, ssl_context=trusting)
-    assert await fetcher.fetch(tls_server.url(host="good.example", scheme="https")) == b"picture"
+    assert await fetcher.fetch(tls_server.url(host="good.example", scheme="https")) == b"image"
     with pytest.raises(SourceFailed, match="certificate"):
         await fetcher.fetch(tls_server.url(host="other.example", scheme="https"))

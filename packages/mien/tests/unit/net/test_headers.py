@@ -7,10 +7,7 @@ from mien.net.headers import check_headers
 
 
 def test_ordinary_headers_pass_with_lower_case_names() -> None:
-    assert check_headers({"Authorization": "Bearer x", "X-Key": ""}) == {
-        "authorization": "Bearer x",
-        "x-key": "",
-    }
+    assert check_headers({"Authorization": "Bearer x", "X-Key": ""}) == {"authorization": "Bearer x", "x-key": ""}
     assert check_headers(None) == {}
 
 

@@ -1,4 +1,4 @@
-"""Pictures by path stay under their root."""
+"""Images by path stay under their root."""
 
 import os
 from pathlib import Path
@@ -11,12 +11,12 @@ from mien.net.paths import read_under
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    top = tmp_path / "pictures"
+    top = tmp_path / "images"
     (top / "sub").mkdir(parents=True)
     (top / "sub" / "face.jpg").write_bytes(b"face")
     (tmp_path / "secret.txt").write_bytes(b"secret")
-    (tmp_path / "pictures2").mkdir()
-    (tmp_path / "pictures2" / "other.jpg").write_bytes(b"other")
+    (tmp_path / "images2").mkdir()
+    (tmp_path / "images2" / "other.jpg").write_bytes(b"other")
     return top
 
 
@@ -32,10 +32,20 @@ def test_without_a_root_the_error_says_how_to_turn_paths_on() -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/passwd", "../secret.txt", "sub/../../secret.txt", "sub/../sub/face.jpg",
-     "", ".", "a\0b", "..\\secret.txt",
-     "C:/x", "~/x", "//host/share"],
-)  # fmt: skip
+    [
+        "/etc/passwd",
+        "../secret.txt",
+        "sub/../../secret.txt",
+        "sub/../sub/face.jpg",
+        "",
+        ".",
+        "a\0b",
+        "..\\secret.txt",
+        "C:/x",
+        "~/x",
+        "//host/share",
+    ],
+)
 def test_paths_that_could_lead_out_are_refused(root: Path, path: str) -> None:
     with pytest.raises(SourceRefused):
         read_under(root, path, 100)
@@ -43,7 +53,7 @@ def test_paths_that_could_lead_out_are_refused(root: Path, path: str) -> None:
 
 def test_links_out_of_the_root_are_refused_and_links_inside_are_read(root: Path) -> None:
     (root / "out").symlink_to(root.parent / "secret.txt")
-    (root / "outdir").symlink_to(root.parent / "pictures2")
+    (root / "outdir").symlink_to(root.parent / "images2")
     (root / "in.jpg").symlink_to("sub/face.jpg")
     assert read_under(root, "in.jpg", 100) == b"face"
     for path in ("out", "outdir/other.jpg"):

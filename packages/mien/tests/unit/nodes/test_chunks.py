@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mien.errors import BodyTooLarge
+from mien.inference.contract import InferResult
 from mien.nodes.chunks import (
     PIECE_MARK,
     BadAnswer,
@@ -20,7 +21,6 @@ from mien.nodes.chunks import (
     split,
     split_result,
 )
-from mien.services.inference import InferResult
 
 HEAD = Head("task", "text/plain", {"a": "b"})
 PAYLOADS = st.binary(max_size=400)
@@ -90,9 +90,18 @@ def test_a_request_is_complete_with_its_last_piece_and_not_before(
     assert done.payload == payload
 
 
-@given(st.lists(st.tuples(
-    st.sampled_from(["", "a", "b"]), st.binary(max_size=6), st.integers(0, 4), st.integers(0, 4), st.integers(0, 12)
-), max_size=12))  # fmt: skip
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["", "a", "b"]),
+            st.binary(max_size=6),
+            st.integers(0, 4),
+            st.integers(0, 4),
+            st.integers(0, 12),
+        ),
+        max_size=12,
+    )
+)
 def test_any_sequence_either_makes_contiguous_wholes_or_is_refused(
     messages: list[tuple[str, bytes, int, int, int]],
 ) -> None:

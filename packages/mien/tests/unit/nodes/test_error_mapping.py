@@ -16,13 +16,22 @@ OWN = (errors.Unauthorized, errors.Forbidden)  # a gateway's key is not its call
 @pytest.mark.parametrize(
     ("status", "code"),
     [
-        (400, Code.INVALID_ARGUMENT), (422, Code.INVALID_ARGUMENT), (415, Code.INVALID_ARGUMENT),
-        (401, Code.UNAUTHENTICATED), (403, Code.PERMISSION_DENIED), (404, Code.NOT_FOUND),
-        (413, Code.RESOURCE_EXHAUSTED), (429, Code.RESOURCE_EXHAUSTED), (503, Code.UNAVAILABLE),
-        (504, Code.DEADLINE_EXCEEDED), (499, Code.CANCELLED), (500, Code.INTERNAL), (502, Code.INTERNAL),
+        (400, Code.INVALID_ARGUMENT),
+        (422, Code.INVALID_ARGUMENT),
+        (415, Code.INVALID_ARGUMENT),
+        (401, Code.UNAUTHENTICATED),
+        (403, Code.PERMISSION_DENIED),
+        (404, Code.NOT_FOUND),
+        (413, Code.RESOURCE_EXHAUSTED),
+        (429, Code.RESOURCE_EXHAUSTED),
+        (503, Code.UNAVAILABLE),
+        (504, Code.DEADLINE_EXCEEDED),
+        (499, Code.CANCELLED),
+        (500, Code.INTERNAL),
+        (502, Code.INTERNAL),
         (418, Code.INTERNAL),
     ],
-)  # fmt: skip
+)
 def test_each_status_has_its_code(status: int, code: grpc.StatusCode) -> None:
     kind = type("Some", (MienError,), {"status": status, "code": f"some_{status}"})
     assert status_of(kind("x")) is code
@@ -47,13 +56,20 @@ def test_our_nodes_errors_come_back_as_they_were(kind: type[MienError], how: str
 @pytest.mark.parametrize(
     ("code", "details", "status"),
     [
-        (Code.INVALID_ARGUMENT, "bad", 400), (Code.NOT_FOUND, "no", 404), (Code.UNAVAILABLE, "gone", 503),
-        (Code.FAILED_PRECONDITION, "cold", 503), (Code.DEADLINE_EXCEEDED, "late", 504), (Code.INTERNAL, "bug", 502),
-        (Code.UNKNOWN, "?", 502), (Code.UNIMPLEMENTED, "?", 502), (Code.UNAUTHENTICATED, "key", 502),
-        (Code.PERMISSION_DENIED, "key", 502), (Code.RESOURCE_EXHAUSTED, "busy", 429),
+        (Code.INVALID_ARGUMENT, "bad", 400),
+        (Code.NOT_FOUND, "no", 404),
+        (Code.UNAVAILABLE, "gone", 503),
+        (Code.FAILED_PRECONDITION, "cold", 503),
+        (Code.DEADLINE_EXCEEDED, "late", 504),
+        (Code.INTERNAL, "bug", 502),
+        (Code.UNKNOWN, "?", 502),
+        (Code.UNIMPLEMENTED, "?", 502),
+        (Code.UNAUTHENTICATED, "key", 502),
+        (Code.PERMISSION_DENIED, "key", 502),
+        (Code.RESOURCE_EXHAUSTED, "busy", 429),
         (Code.RESOURCE_EXHAUSTED, "received message larger than max (9 vs. 4)", 413),
     ],
-)  # fmt: skip
+)
 def test_other_nodes_codes_have_their_status(code: grpc.StatusCode, details: str, status: int) -> None:
     assert from_status(code, details, {}, "n:1").status == status
 
@@ -61,11 +77,14 @@ def test_other_nodes_codes_have_their_status(code: grpc.StatusCode, details: str
 @pytest.mark.parametrize(
     ("code", "status"),
     [
-        (ErrorCode.ERROR_CODE_INVALID_ARGUMENT, 400), (ErrorCode.ERROR_CODE_UNAVAILABLE, 503),
-        (ErrorCode.ERROR_CODE_DEADLINE_EXCEEDED, 504), (ErrorCode.ERROR_CODE_INTERNAL, 502),
-        (ErrorCode.ERROR_CODE_UNSPECIFIED, 502), (77, 502),
+        (ErrorCode.ERROR_CODE_INVALID_ARGUMENT, 400),
+        (ErrorCode.ERROR_CODE_UNAVAILABLE, 503),
+        (ErrorCode.ERROR_CODE_DEADLINE_EXCEEDED, 504),
+        (ErrorCode.ERROR_CODE_INTERNAL, 502),
+        (ErrorCode.ERROR_CODE_UNSPECIFIED, 502),
+        (77, 502),
     ],
-)  # fmt: skip
+)
 def test_other_nodes_in_band_errors_have_their_status(code: int, status: int) -> None:
     error = Error(code=code, message="boom", detail="line 4")  # type: ignore[arg-type]
     found = from_in_band(InferResponse(error=error), "n:1")

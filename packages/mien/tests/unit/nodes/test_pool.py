@@ -8,12 +8,12 @@ import pytest
 
 from mien.engine.call import Call
 from mien.errors import MienError, NodeIncompatible, NotFound, Overloaded, RequestError, Unavailable
+from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
+from mien.inference.registry import ServiceRegistry
 from mien.nodes.network import Network
 from mien.nodes.node import Cooldown, State
 from mien.nodes.pool import NodePool, PoolOptions, RemoteService
 from mien.nodes.proto.inference_pb2 import Capability, IOTask
-from mien.services.inference import InferRequest, InferResult, Item, TaskInfo
-from mien.services.registry import ServiceRegistry
 
 REQUEST = InferRequest((Item(b"x", "text/plain"),), "t")
 
@@ -217,8 +217,10 @@ async def test_another_protocol_is_never_routed_and_says_why(world: MakeWorld) -
     assert w.state("a:1") is State.INCOMPATIBLE
     (shown,) = w.pool.snapshot()
     assert (shown["status"], shown["compatibility"], shown["incompatible_reason"]) == (
-        "error", "incompatible", "speaks 2.0",
-    )  # fmt: skip
+        "error",
+        "incompatible",
+        "speaks 2.0",
+    )
     with pytest.raises(NotFound):
         await w.ask()
 
@@ -256,8 +258,12 @@ async def test_a_node_is_shown_with_what_it_did(world: MakeWorld) -> None:
     await w.ask()
     (shown,) = w.pool.snapshot()
     assert (shown["id"], shown["name"], shown["address"], shown["status"], shown["availability"]) == (
-        "static@a:1", "static", "a:1", "active", "ready",
-    )  # fmt: skip
+        "static@a:1",
+        "static",
+        "a:1",
+        "active",
+        "ready",
+    )
     assert shown["tasks"] == ["t"]
     stats = shown["stats"]
     assert (stats["total_requests"], stats["successful_requests"], stats["failed_requests"]) == (1, 1, 0)

@@ -7,13 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mien.errors import InvalidField
-from mien.services import metadata
-from mien.services.faces import FaceOptions
-from mien.services.ocr import read_options
+from mien.faces.face_v1 import FACE_KEYS, face_options
+from mien.faces.pipeline import FaceOptions
+from mien.inference import metadata
+from mien.inference.ocr import read_options
 
 
 def options(**given_keys: str) -> FaceOptions:
-    return metadata.face_options(given_keys, 0.6, embedding=True)
+    return face_options(given_keys, 0.6, embedding=True)
 
 
 def test_nothing_given_is_the_servers_defaults() -> None:
@@ -22,12 +23,19 @@ def test_nothing_given_is_the_servers_defaults() -> None:
 
 def test_all_five_keys_are_understood() -> None:
     found = options(
-        detection_confidence_threshold=" 0.5 ", nms_threshold="0.4567", face_size_min="50.0", face_size_max="1e3",
+        detection_confidence_threshold=" 0.5 ",
+        nms_threshold="0.4567",
+        face_size_min="50.0",
+        face_size_max="1e3",
         max_faces="+7",
-    )  # fmt: skip
+    )
     assert (found.threshold, found.nms_threshold, found.min_size, found.max_size, found.limit) == (
-        0.5, 0.4567, 50, 1000, 7,
-    )  # fmt: skip
+        0.5,
+        0.4567,
+        50,
+        1000,
+        7,
+    )
 
 
 @pytest.mark.parametrize("unlimited", ["-1", "0", "", "  "])
@@ -38,13 +46,22 @@ def test_minus_one_and_zero_mean_all_faces(unlimited: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("detection_confidence_threshold", "7"), ("detection_confidence_threshold", "-0.1"),
-        ("detection_confidence_threshold", "nan"), ("detection_confidence_threshold", "0,5"),
-        ("nms_threshold", "1.01"), ("nms_threshold", "inf"), ("face_size_min", "-1"), ("face_size_max", "big"),
-        ("face_size_max", "1_000"), ("face_size_max", "1e999"), ("max_faces", "-2"), ("max_faces", "2.0"),
-        ("max_faces", "9" * 5000), ("max_faces", "٣x"),
+        ("detection_confidence_threshold", "7"),
+        ("detection_confidence_threshold", "-0.1"),
+        ("detection_confidence_threshold", "nan"),
+        ("detection_confidence_threshold", "0,5"),
+        ("nms_threshold", "1.01"),
+        ("nms_threshold", "inf"),
+        ("face_size_min", "-1"),
+        ("face_size_max", "big"),
+        ("face_size_max", "1_000"),
+        ("face_size_max", "1e999"),
+        ("max_faces", "-2"),
+        ("max_faces", "2.0"),
+        ("max_faces", "9" * 5000),
+        ("max_faces", "٣x"),
     ],
-)  # fmt: skip
+)
 def test_what_is_out_of_range_is_refused_by_name(key: str, value: str) -> None:
     with pytest.raises(InvalidField, match=key) as caught:
         options(**{key: value})
@@ -74,9 +91,9 @@ def test_top_k_defaults_and_contradictions() -> None:
 
 
 def test_strict_mode_names_unknown_keys_and_knows_the_doors_own() -> None:
-    metadata.check_known({"max_faces": "1", "timeout_ms": "5"}, metadata.FACE_KEYS)
+    metadata.check_known({"max_faces": "1", "timeout_ms": "5"}, FACE_KEYS)
     with pytest.raises(InvalidField, match=r"metadata max_face: no such metadata here.*max_faces"):
-        metadata.check_known({"max_face": "1"}, metadata.FACE_KEYS)
+        metadata.check_known({"max_face": "1"}, FACE_KEYS)
 
 
 def test_reading_options() -> None:
@@ -90,14 +107,14 @@ def test_reading_options() -> None:
 def accepted(given_keys: dict[str, str]) -> FaceOptions | None:
     """The options, None where they were refused under the name of a key that was given."""
     try:
-        return metadata.face_options(given_keys, 0.6, embedding=False)
+        return face_options(given_keys, 0.6, embedding=False)
     except InvalidField as error:
         named = error.fields[0]["loc"][1]
     assert named in given_keys
     return None
 
 
-@given(st.dictionaries(st.sampled_from(metadata.FACE_KEYS), st.text(max_size=12) | st.floats().map(str)))
+@given(st.dictionaries(st.sampled_from(FACE_KEYS), st.text(max_size=12) | st.floats().map(str)))
 def test_face_metadata_gives_sane_options_or_an_error_that_names_a_key(given_keys: dict[str, str]) -> None:
     found = accepted(given_keys)
     if found is not None:

@@ -21,9 +21,9 @@ from mien.errors import (
     InvalidField,
     Overloaded,
 )
+from mien.inference.contract import InferRequest, InferResult, Item
+from mien.inference.items import Answer, ItemWorkers, Tell, to_json
 from mien.metrics import Metrics
-from mien.services.inference import InferRequest, InferResult, Item
-from mien.services.items import Answer, ItemWorkers, Tell, to_json
 from mien.settings import Settings
 
 SOON = 5.0  # seconds that nothing here may take
@@ -47,7 +47,7 @@ class Bench:
         )
 
     def work(self, item: Item, tell: Tell | None) -> Answer:
-        """`wait` waits for the gate, `bad` is a bad picture, `bug` a bug, `parts` tells of two parts."""
+        """`wait` waits for the gate, `bad` is a bad image, `bug` a bug, `parts` tells of two parts."""
         self.seen.append(item.data)
         if item.data == b"wait":
             assert self.gate.wait(SOON)
@@ -193,7 +193,7 @@ async def test_a_finished_answer_does_not_cancel_its_call(bench: Bench) -> None:
     assert not call.cancelled
 
 
-async def test_only_pictures_count_as_pictures(bench: Bench) -> None:
+async def test_only_images_count_as_images(bench: Bench) -> None:
     await bench.all(b"x", b"bad")
     assert (bench.images("done"), bench.images("failed")) == (0, 0)
     await bench.all(b"x", b"bad", mime="image/png")

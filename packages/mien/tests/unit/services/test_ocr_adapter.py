@@ -14,26 +14,26 @@ from mien.engine.admission import Admission
 from mien.engine.call import Call
 from mien.engine.pool import WorkerPool
 from mien.errors import InvalidField
+from mien.inference.contract import InferRequest, InferResult, Item
+from mien.inference.items import ItemWorkers
+from mien.inference.ocr import OcrService
 from mien.metrics import Metrics
-from mien.services.inference import InferRequest, InferResult, Item
-from mien.services.items import ItemWorkers
-from mien.services.ocr import OcrService
 from mien.settings import Settings
 from mien.vision.text_lines import RapidOcr, ReadOptions, is_installed
-from mien.vision.types import Picture
+from mien.vision.types import Image
 
 
 class StandIn:
-    """Answers like RapidOCR: one line on pictures with a dark pixel, none on white ones; notes its options."""
+    """Answers like RapidOCR: one line on images with a dark pixel, none on white ones; notes its options."""
 
     options: dict[str, Any]
 
     def __init__(self, params: dict[str, Any]) -> None:
         self.params = params
 
-    def __call__(self, picture: Picture, **options: Any) -> SimpleNamespace:
+    def __call__(self, image: Image, **options: Any) -> SimpleNamespace:
         type(self).options = options
-        if picture.min() > 250:
+        if image.min() > 250:
             return SimpleNamespace(boxes=None, txts=None, scores=None)
         boxes = np.array([[[-1.2, 2], [900, 2.6], [900, 9], [0, 9]]], np.float32)
         return SimpleNamespace(boxes=boxes, txts=("Grüße",), scores=(1.0001,))
@@ -51,20 +51,23 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
 def workers() -> Iterator[ItemWorkers]:
     pool = WorkerPool(1)
     yield ItemWorkers(
-        pool=pool, admission=Admission(max_images=9, max_bytes=1), settings=Settings(strict_metadata=True),
-        metrics=Metrics(), parallel=1,
-    )  # fmt: skip
+        pool=pool,
+        admission=Admission(max_images=9, max_bytes=1),
+        settings=Settings(strict_metadata=True),
+        metrics=Metrics(),
+        parallel=1,
+    )
     pool.close()
 
 
 def written(text: str) -> bytes:
-    picture = np.full((200, 600, 3), 255, np.uint8)
-    cv2.putText(picture, text, (40, 110), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (0, 0, 0), 2)
-    return bytes(cv2.imencode(".png", picture)[1])
+    image = np.full((200, 600, 3), 255, np.uint8)
+    cv2.putText(image, text, (40, 110), cv2.FONT_HERSHEY_SIMPLEX, 1.5, (0, 0, 0), 2)
+    return bytes(cv2.imencode(".png", image)[1])
 
 
-async def read(service: OcrService, picture: bytes, **metadata: str) -> InferResult:
-    request = InferRequest((Item(picture, "image/png"),), "", metadata)
+async def read(service: OcrService, image: bytes, **metadata: str) -> InferResult:
+    request = InferRequest((Item(image, "image/png"),), "", metadata)
     (message,) = [m async for m in service.infer(request, Call(60), stream=False)]
     return message
 
@@ -82,7 +85,7 @@ async def test_lines_become_ocr_v1(stand_in: type[StandIn], workers: ItemWorkers
     assert stand_in.options == {"use_cls": False, "text_score": 0.3, "box_thresh": 0.5, "unclip_ratio": 1.6}
 
 
-async def test_a_blank_picture_has_no_lines(stand_in: type[StandIn], workers: ItemWorkers) -> None:
+async def test_a_blank_image_has_no_lines(stand_in: type[StandIn], workers: ItemWorkers) -> None:
     message = await read(OcrService(workers, RapidOcr(1)), written(""))
     assert json.loads(message.data) == {"items": [], "count": 0, "model_id": "pp-ocrv6-small"}
 
@@ -94,8 +97,8 @@ async def test_strict_mode_knows_the_services_own_keys_only(stand_in: type[Stand
 
 @pytest.mark.skipif(not is_installed(), reason="the extra mien[ocr] is not installed")
 def test_the_real_rapidocr_reads_a_line() -> None:
-    picture = cv2.imdecode(np.frombuffer(written("INVOICE 2026"), np.uint8), cv2.IMREAD_COLOR)
-    (line,) = RapidOcr(1).read(picture, ReadOptions())  # type: ignore[arg-type]
+    image = cv2.imdecode(np.frombuffer(written("INVOICE 2026"), np.uint8), cv2.IMREAD_COLOR)
+    (line,) = RapidOcr(1).read(image, ReadOptions())  # type: ignore[arg-type]
     assert line.text.replace(" ", "") == "INVOICE2026"
     assert line.box[0, 0] < line.box[1, 0]
     assert line.confidence > 0.8

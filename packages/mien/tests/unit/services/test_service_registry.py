@@ -7,8 +7,8 @@ import pytest
 
 from mien.engine.call import Call
 from mien.errors import NotFound
-from mien.services.inference import InferRequest, InferResult, TaskInfo
-from mien.services.registry import ServiceRegistry, task_of
+from mien.inference.contract import InferRequest, InferResult, TaskInfo
+from mien.inference.registry import ServiceRegistry, task_of
 
 
 def task(name: str, *aliases: str) -> TaskInfo:

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from mien.services import classification, embedding, face_detection, face_recognition, metadata, ocr
+from mien.faces import face_detection, face_recognition
+from mien.faces.face_v1 import FACE_KEYS
+from mien.inference import classification, embedding, metadata, ocr
 
 TEXT = (Path(__file__).parents[5] / "docs" / "services.md").read_text()
 
@@ -12,10 +14,19 @@ TEXT = (Path(__file__).parents[5] / "docs" / "services.md").read_text()
 @pytest.mark.parametrize(
     "name",
     [
-        *face_detection.ALIASES, *face_recognition.ALIASES, *embedding.EITHER_ALIASES, *embedding.IMAGE_ALIASES,
-        *embedding.TEXT_ALIASES, *classification.ALIASES, embedding.EITHER, embedding.IMAGE, embedding.TEXT,
-        *metadata.FACE_KEYS, *metadata.TOP_K_KEYS, *ocr.KEYS,
+        *face_detection.ALIASES,
+        *face_recognition.ALIASES,
+        *embedding.EITHER_ALIASES,
+        *embedding.IMAGE_ALIASES,
+        *embedding.TEXT_ALIASES,
+        *classification.ALIASES,
+        embedding.EITHER,
+        embedding.IMAGE,
+        embedding.TEXT,
+        *FACE_KEYS,
+        *metadata.TOP_K_KEYS,
+        *ocr.KEYS,
     ],
-)  # fmt: skip
+)
 def test_the_name_is_documented(name: str) -> None:
     assert f"`{name}`" in TEXT

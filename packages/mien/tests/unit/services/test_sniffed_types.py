@@ -1,4 +1,4 @@
-"""The media type of a payload: pictures by their first bytes, text by being UTF-8, or as declared."""
+"""The media type of a payload: images by their first bytes, text by being UTF-8, or as declared."""
 
 from io import BytesIO
 
@@ -8,35 +8,53 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mien.errors import InvalidField
-from mien.services.sniff import LOOK, bare, media_type
+from mien.inference.sniff import LOOK, bare, media_type
 
 
-def picture(kind: str) -> bytes:
+def image(kind: str) -> bytes:
     out = BytesIO()
     Image.new("RGB", (5, 4)).save(out, kind)
     return out.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "bmp", "tiff"])
-def test_pictures_are_told_apart(kind: str) -> None:
-    assert media_type(picture(kind)) == f"image/{kind}"
-    assert media_type(memoryview(picture(kind))) == f"image/{kind}"
+def test_images_are_told_apart(kind: str) -> None:
+    assert media_type(image(kind)) == f"image/{kind}"
+    assert media_type(memoryview(image(kind))) == f"image/{kind}"
 
 
 @pytest.mark.parametrize(("brand", "mime"), [(b"avif", "image/avif"), (b"heic", "image/heic"), (b"mif1", "image/heic")])
-def test_isobmff_pictures_are_told_apart(brand: bytes, mime: str) -> None:
+def test_isobmff_images_are_told_apart(brand: bytes, mime: str) -> None:
     assert media_type(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0" + brand * 2 + b"\x80") == mime
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "a photo of a cat", "猫の写真", "# Title\n- a", "123", "null", "{not json", "", "<b>x</b>",
+        "a photo of a cat",
+        "猫の写真",
+        "# Title\n- a",
+        "123",
+        "null",
+        "{not json",
+        "",
+        "<b>x</b>",
         "hello, world\nfoo, bar\n",
-        "a\tb\nc\td", "[1,2,3]", '{"a":1}', "BM is a company", "ID3", "%PDF-", "BEGIN:VCARD", "WEBVTT", "#!/bin/sh",
-        "GIF89a is a format", "RIFFabcdWEBP is another", "II*", "with a \0 in it",
+        "a\tb\nc\td",
+        "[1,2,3]",
+        '{"a":1}',
+        "BM is a company",
+        "ID3",
+        "%PDF-",
+        "BEGIN:VCARD",
+        "WEBVTT",
+        "#!/bin/sh",
+        "GIF89a is a format",
+        "RIFFabcdWEBP is another",
+        "II*",
+        "with a \0 in it",
     ],
-)  # fmt: skip
+)
 def test_valid_utf8_is_text_whatever_it_looks_like(text: str) -> None:
     assert media_type(text.encode()) == "text/plain"
 
@@ -54,11 +72,15 @@ def test_a_character_cut_at_the_edge_of_what_is_looked_at_is_no_fault(before: in
 @pytest.mark.parametrize(
     ("declared", "mime"),
     [
-        ("image/png", "image/png"), (" Text/HTML; charset=utf-8", "text/html"), ("image/jpg", "image/jpeg"),
-        ("application/vnd.x+json", "application/vnd.x+json"), ("", "text/plain"), (None, "text/plain"),
+        ("image/png", "image/png"),
+        (" Text/HTML; charset=utf-8", "text/html"),
+        ("image/jpg", "image/jpeg"),
+        ("application/vnd.x+json", "application/vnd.x+json"),
+        ("", "text/plain"),
+        (None, "text/plain"),
         ("application/octet-stream", "text/plain"),
     ],
-)  # fmt: skip
+)
 def test_what_is_declared_wins_where_it_says_something(declared: str | None, mime: str) -> None:
     assert media_type(b"hello", declared) == mime
 
@@ -77,6 +99,6 @@ def test_every_payload_has_a_type(data: bytes) -> None:
 
 
 @given(st.text())
-def test_no_text_without_control_characters_is_taken_for_a_picture(text: str) -> None:
+def test_no_text_without_control_characters_is_taken_for_a_image(text: str) -> None:
     text = "".join(character for character in text if character.isprintable())
     assert media_type(text.encode()) == "text/plain"

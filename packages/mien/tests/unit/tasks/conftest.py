@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mien.database.database import Database
+from mien.storage.database import Database
 from mien.tasks.records import Submission, Task
 from mien.tasks.scheduler import Policy, Scheduler
 from mien.tasks.sql.store import SqlTaskStore

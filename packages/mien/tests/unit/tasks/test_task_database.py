@@ -11,9 +11,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from mien.database.database import Database
-from mien.database.schema import files, metadata
 from mien.errors import Conflict, DatabaseInUse, InternalError, Unavailable
+from mien.storage.database import Database
+from mien.storage.schema import files, metadata
 
 
 def insert(name: str) -> sa.Insert:
@@ -76,7 +76,7 @@ async def test_only_one_process_has_it_open(tmp_path: Path) -> None:
     script = """
         import asyncio, sys
         from pathlib import Path
-        from mien.database.database import Database
+        from mien.storage.database import Database
         asyncio.run(Database.open(Path(sys.argv[1])))
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "t.db")]
@@ -104,7 +104,7 @@ async def test_damaged_and_newer_databases_are_refused_in_words(tmp_path: Path) 
 FULL_DISK = """
     import asyncio, resource, signal, sys
     from pathlib import Path
-    from mien.database.database import Database
+    from mien.storage.database import Database
     from mien.errors import StorageFull
     from mien.tasks.records import Submission
     from mien.tasks.sql.store import SqlTaskStore
@@ -134,6 +134,9 @@ FULL_DISK = """
 def test_on_a_full_disk_nothing_is_accepted_that_is_not_stored(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(FULL_DISK), str(tmp_path / "t.db")],
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.stdout == "True True\n", done.stdout + done.stderr

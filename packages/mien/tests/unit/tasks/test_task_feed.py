@@ -121,10 +121,7 @@ async def test_a_hundred_watchers_share_one_snapshot(store: Any) -> None:
     assert feed._topics == {}
 
 
-@given(
-    steps=st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), max_size=12),
-    slow=st.integers(1, 4),
-)
+@given(steps=st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), max_size=12), slow=st.integers(1, 4))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_resuming_anywhere_loses_and_repeats_nothing(
     store: Any, steps: list[tuple[int, bool, bool]], slow: int

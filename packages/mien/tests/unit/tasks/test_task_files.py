@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from mien.database.database import Database
-from mien.database.dialect import writer_engine
-from mien.database.migrate import migrate
-from mien.database.schema import files as file_table
 from mien.errors import InvalidField, NotFound
-from mien.files.local import LocalFileStore
-from mien.files.records import FileRecord, NewFile
+from mien.storage.database import Database
+from mien.storage.dialect import writer_engine
+from mien.storage.file_records import FileRecord, NewFile
+from mien.storage.files import LocalFileStore
+from mien.storage.migrate import migrate
+from mien.storage.schema import files as file_table
 from mien.tasks.machine import Outcome
 from mien.tasks.records import Submission
 from mien.tasks.sql.store import SqlTaskStore
@@ -178,8 +178,8 @@ async def test_an_upload_that_never_came_is_no_tasks_business(house: House) -> N
 KILLED = """
     import asyncio, os, signal, sys
     from pathlib import Path
-    from mien.database.database import Database
-    from mien.files.local import LocalFileStore
+    from mien.storage.database import Database
+    from mien.storage.files import LocalFileStore
     from mien.tasks.sql.store import SqlTaskStore
 
     class Dying(LocalFileStore):

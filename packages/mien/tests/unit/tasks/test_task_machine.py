@@ -11,8 +11,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 
-from mien.database.database import Database
 from mien.errors import IdempotencyConflict, StaleAttempt
+from mien.storage.database import Database
 from mien.tasks.machine import Changes, LogText, Outcome
 from mien.tasks.records import Attempt, LogKind, Submission, Task
 from mien.tasks.sql.store import SqlTaskStore
@@ -85,10 +85,13 @@ class TaskMachine(RuleBasedStateMachine):
     )
     def submit(self, key: str | None, given: int, deadline: int | None, webhook: bool) -> str:
         submission = Submission(
-            app="t/a", input=given, idempotency_key=key, metadata={},
+            app="t/a",
+            input=given,
+            idempotency_key=key,
+            metadata={},
             deadline=None if deadline is None or key else self.now + deadline,
             webhook="http://x/" if webhook and not key else None,
-        )  # fmt: skip
+        )
         try:
             task, created = self.run(self.store.submit(submission))
         except IdempotencyConflict:

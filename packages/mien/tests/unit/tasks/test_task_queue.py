@@ -34,9 +34,12 @@ def filled(*candidates: Candidate, patience: float = 30.0) -> Queue:
 
 def test_priority_then_fit_then_age() -> None:
     queue = filled(
-        candidate(1, "cold"), candidate(2, "warm"), candidate(3, "warm"), candidate(4, "cold", priority=1),
+        candidate(1, "cold"),
+        candidate(2, "warm"),
+        candidate(3, "warm"),
+        candidate(4, "cold", priority=1),
         candidate(5, "warm", priority=-1),
-    )  # fmt: skip
+    )
     assert order(queue, NOW, {"warm": Fit.WARM}) == [4, 2, 3, 1, 5]
     assert len(queue) == 0
 

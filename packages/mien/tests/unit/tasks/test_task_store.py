@@ -24,11 +24,25 @@ async def claimed(store: Any, submission: Any, **fields: Any) -> Any:
 
 async def test_what_was_submitted_is_what_is_found(store: Any, submission: Any) -> None:
     given_task = submission(
-        app_version="v1", variant="big", function="draw", infra="private", workers=("w1",), input={"b": [1, "é\u2028"]},
-        setup={"z": 1, "a": 2}, webhook="https://example.org/x", session_id="s", session_timeout=5.0, priority=3,
-        owner="key1", idempotency_key="i", deadline=store._clock() + 60, timeout=9.0, retries=0,
-        metadata={"m": 1}, dialect="a",
-    )  # fmt: skip
+        app_version="v1",
+        variant="big",
+        function="draw",
+        infra="private",
+        workers=("w1",),
+        input={"b": [1, "é\u2028"]},
+        setup={"z": 1, "a": 2},
+        webhook="https://example.org/x",
+        session_id="s",
+        session_timeout=5.0,
+        priority=3,
+        owner="key1",
+        idempotency_key="i",
+        deadline=store._clock() + 60,
+        timeout=9.0,
+        retries=0,
+        metadata={"m": 1},
+        dialect="a",
+    )
     task, created = await store.submit(given_task)
     assert created
     assert await store.get(task.id) == task
@@ -257,9 +271,10 @@ async def test_webhooks_wait_until_they_are_delivered_or_given_up(store: Any, su
 async def test_text_that_databases_do_not_take_is_cleaned(store: Any, submission: Any) -> None:
     attempt = await claimed(store, submission)
     await store.finish(
-        attempt, Outcome(status=Status.FAILED, error="a\0b\ud800", error_code="app_failed"),
+        attempt,
+        Outcome(status=Status.FAILED, error="a\0b\ud800", error_code="app_failed"),
         Changes(logs=(LogText(0.0, LogKind.RUN, "\ud83d x"),)),
-    )  # fmt: skip
+    )
     assert (await store.get(attempt.id)).error == "a\ufffdb?"
 
 

@@ -7,16 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mien.vision.align import (
-    ARCFACE_TEMPLATE,
-    DLIB_TEMPLATE,
-    align,
-    apply,
-    box_chip,
-    dlib_chip,
-    mask_crop,
-    similarity,
-)
+from mien.vision.align import ARCFACE_TEMPLATE, DLIB_TEMPLATE, align, apply, box_chip, dlib_chip, mask_crop, similarity
 
 POINTS = arrays(np.float64, (5, 2), elements=st.floats(-1000, 1000, allow_subnormal=False))
 
@@ -54,10 +45,10 @@ def test_many_faces_at_once_give_what_one_at_a_time_gives() -> None:
 
 
 def dotted(landmarks: np.ndarray, side: int) -> np.ndarray:
-    picture = np.zeros((side, side, 3), np.uint8)
+    image = np.zeros((side, side, 3), np.uint8)
     for x, y in landmarks.round().astype(int):
-        cv2.circle(picture, (int(x), int(y)), side // 80, (255, 255, 255), cv2.FILLED)
-    return picture
+        cv2.circle(image, (int(x), int(y)), side // 80, (255, 255, 255), cv2.FILLED)
+    return image
 
 
 @pytest.mark.parametrize("size", [112, 224])
@@ -78,9 +69,9 @@ def test_dlib_chips_have_the_landmarks_in_place_at_any_size_of_the_face(scale: i
 
 
 def test_a_box_chip_is_half_as_large_again_as_the_box() -> None:
-    picture = np.zeros((300, 300, 3), np.uint8)
-    picture[100:200, 120:180] = 255
-    chip = box_chip(picture, np.array([120, 100, 180, 200], np.float32), 96)
+    image = np.zeros((300, 300, 3), np.uint8)
+    image[100:200, 120:180] = 255
+    chip = box_chip(image, np.array([120, 100, 180, 200], np.float32), 96)
     rows, columns = np.nonzero(chip[..., 0] > 128)
     assert abs((rows.max() - rows.min() + 1) - 64) <= 1
     assert abs((columns.max() - columns.min() + 1) - 38.4) <= 1.5
@@ -94,9 +85,9 @@ def test_mask_crops_of_boxes_at_or_beyond_the_edge_exist(box: list[int]) -> None
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 3), (1, 2000)])
-def test_degenerate_pictures_and_landmarks_give_crops(height: int, width: int) -> None:
-    picture = np.zeros((height, width, 3), np.uint8)
+def test_degenerate_images_and_landmarks_give_crops(height: int, width: int) -> None:
+    image = np.zeros((height, width, 3), np.uint8)
     for landmarks in (np.zeros((5, 2), np.float32), ARCFACE_TEMPLATE, ARCFACE_TEMPLATE * 1000):
-        assert align(picture, landmarks).shape == (112, 112, 3)
-        assert dlib_chip(picture, landmarks, 32).shape == (32, 32, 3)
-        assert box_chip(picture, landmarks.reshape(-1)[:4]).shape == (96, 96, 3)
+        assert align(image, landmarks).shape == (112, 112, 3)
+        assert dlib_chip(image, landmarks, 32).shape == (32, 32, 3)
+        assert box_chip(image, landmarks.reshape(-1)[:4]).shape == (96, 96, 3)

@@ -13,9 +13,16 @@ BOX = np.array([0, 0, 112, 112], np.float32)
 
 def reader(family: str) -> AttributeReader:
     return build_attribute_reader(
-        Manifest(name=family, task="age", family=family, title="", licence="", credit="",  # type: ignore[arg-type]
-                 source=Source(kind="file"))
-    )  # fmt: skip
+        Manifest(
+            name=family,
+            task="age",
+            family=family,
+            title="",
+            licence="",
+            credit="",  # type: ignore[arg-type]
+            source=Source(kind="file"),
+        )
+    )
 
 
 def says(family: str, values: list[float]) -> object:
@@ -24,13 +31,17 @@ def says(family: str, values: list[float]) -> object:
 
 @pytest.mark.parametrize(
     ("family", "shape"),
-    [("dlib_age", (3, 64, 64)), ("dlib_gender", (3, 32, 32)), ("insightface_genderage", (3, 96, 96)),
-     ("keras_mask", (224, 224, 3))],
-)  # fmt: skip
+    [
+        ("dlib_age", (3, 64, 64)),
+        ("dlib_gender", (3, 32, 32)),
+        ("insightface_genderage", (3, 96, 96)),
+        ("keras_mask", (224, 224, 3)),
+    ],
+)
 def test_a_face_becomes_the_models_input(family: str, shape: tuple[int, ...]) -> None:
     one = reader(family)
-    picture = np.full((112, 112, 3), 255, np.uint8)
-    tensor = one.prepare(one.crop(picture, BOX, ARCFACE_TEMPLATE))
+    image = np.full((112, 112, 3), 255, np.uint8)
+    tensor = one.prepare(one.crop(image, BOX, ARCFACE_TEMPLATE))
     assert (tensor.shape, tensor.dtype) == (shape, np.float32)
 
 

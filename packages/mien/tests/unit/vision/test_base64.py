@@ -34,10 +34,16 @@ def test_every_usual_spelling_is_read(text: str | bytes | memoryview) -> None:
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [("abc!", "'!'"), ("ab=c", "after its padding"), ("abcde", "cut off"), ("data:image/png,abc", ";base64,"),
-     ("äbcd", "'ä'"),
-     ("ab===", "more than two"), ("https://x/y.jpg", "':'")],
-)  # fmt: skip
+    [
+        ("abc!", "'!'"),
+        ("ab=c", "after its padding"),
+        ("abcde", "cut off"),
+        ("data:image/png,abc", ";base64,"),
+        ("äbcd", "'ä'"),
+        ("ab===", "more than two"),
+        ("https://x/y.jpg", "':'"),
+    ],
+)
 def test_other_text_is_refused_with_the_reason(text: str, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         decode_base64(text, max_bytes=1000)

@@ -23,9 +23,14 @@ SIZES = BOXES[:, 2:] - BOXES[:, :2]
 
 def manifest(family: str) -> Manifest:
     return Manifest(
-        name=family, task="face_detection", family=family, title="", licence="", credit="",  # type: ignore[arg-type]
+        name=family,
+        task="face_detection",
+        family=family,
+        title="",
+        licence="",
+        credit="",  # type: ignore[arg-type]
         source=Source(kind="file"),
-    )  # fmt: skip
+    )
 
 
 def yunet_outputs(height: int, width: int) -> Outputs:
@@ -87,12 +92,12 @@ def encoded(detector: Detector, prepared: Prepared) -> Outputs:
     return ENCODERS[detector.name](*prepared.tensor.shape[1:])
 
 
-def picture(height: int, width: int) -> np.ndarray:
+def image(height: int, width: int) -> np.ndarray:
     return np.zeros((height, width, 3), np.uint8)
 
 
 def test_known_faces_come_back_best_first(detector: Detector) -> None:
-    prepared = detector.prepare(picture(180, 300), 640)
+    prepared = detector.prepare(image(180, 300), 640)
     assert prepared.tensor.shape == (3, 192, 320)
     found = detector.decode(encoded(detector, prepared), prepared, 0.5, 0.3, 100)
     np.testing.assert_allclose(found.scores, SCORES, rtol=1e-5)
@@ -101,14 +106,14 @@ def test_known_faces_come_back_best_first(detector: Detector) -> None:
 
 
 def test_faces_are_in_pixels_of_the_source(detector: Detector) -> None:
-    prepared = detector.prepare(picture(721, 1203), 300)
+    prepared = detector.prepare(image(721, 1203), 300)
     assert prepared.scale == 300 / 1203
     found = detector.decode(encoded(detector, prepared), prepared, 0.5, 0.3, 100)
     np.testing.assert_allclose(found.boxes, BOXES * 4.01, rtol=0.01)
 
 
 def test_threshold_and_limit_hold(detector: Detector) -> None:
-    prepared = detector.prepare(picture(180, 300), 640)
+    prepared = detector.prepare(image(180, 300), 640)
     outputs = encoded(detector, prepared)
     assert len(detector.decode(outputs, prepared, 0.75, 0.3, 100)) == 2
     assert len(detector.decode(outputs, prepared, 0.5, 0.3, 1)) == 1
@@ -116,8 +121,8 @@ def test_threshold_and_limit_hold(detector: Detector) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 3), (1, 2000), (2000, 1), (31, 33)])
-def test_degenerate_pictures_are_inputs_too(detector: Detector, height: int, width: int) -> None:
-    prepared = detector.prepare(picture(height, width), 640)
+def test_degenerate_images_are_inputs_too(detector: Detector, height: int, width: int) -> None:
+    prepared = detector.prepare(image(height, width), 640)
     assert not any(side % 32 for side in prepared.tensor.shape[1:])
     assert prepared.tensor.shape[1] >= prepared.height >= 1
     empty = {name: np.zeros_like(array) for name, array in _empty(detector, prepared).items()}
@@ -138,7 +143,7 @@ def _empty(detector: Detector, prepared: Prepared) -> Outputs:
 
 
 def test_a_threshold_of_zero_takes_no_seconds(detector: Detector) -> None:
-    prepared = detector.prepare(picture(1280, 1280), 1280)
+    prepared = detector.prepare(image(1280, 1280), 1280)
     rng = np.random.default_rng(0)
     outputs = {
         name: rng.uniform(0, 1, array.shape).astype(np.float32) for name, array in _full(detector.name, 1280).items()
@@ -154,13 +159,13 @@ def _full(name: str, side: int) -> Outputs:
 
 
 def test_damaged_outputs_stay_finite(detector: Detector) -> None:
-    prepared = detector.prepare(picture(180, 300), 640)
+    prepared = detector.prepare(image(180, 300), 640)
     outputs = {name: array + np.float32(500) for name, array in encoded(detector, prepared).items()}
     assert np.isfinite(detector.decode(outputs, prepared, 0.5, 0.3, 10).boxes).all()
 
 
 def test_outputs_of_another_model_are_an_error_that_names_the_model(detector: Detector) -> None:
-    prepared = detector.prepare(picture(64, 64), 640)
+    prepared = detector.prepare(image(64, 64), 640)
     with pytest.raises(ModelError, match=detector.name):
         detector.decode({"other": np.zeros((3, 3), np.float32)}, prepared, 0.5, 0.3, 10)
 
@@ -172,7 +177,7 @@ def test_a_fixed_input_size_is_padded_to() -> None:
     fixed = build_detector(
         msgspec.structs.replace(manifest("scrfd"), input=msgspec.structs.replace(spec, width=640, height=640))
     )
-    prepared = fixed.prepare(picture(180, 1300), 1280)
+    prepared = fixed.prepare(image(180, 1300), 1280)
     assert prepared.tensor.shape == (3, 640, 640)
     assert prepared.tensor[0, -1, -1] == np.float32(-127.5 / 128)
 

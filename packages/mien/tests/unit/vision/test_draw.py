@@ -20,14 +20,14 @@ def canvas(height: int = 200, width: int = 200) -> np.ndarray:
     return np.full((height, width, 3), 30, np.uint8)
 
 
-def has(picture: np.ndarray, colour: tuple[int, int, int]) -> bool:
-    return bool((picture == colour).all(-1).any())
+def has(image: np.ndarray, colour: tuple[int, int, int]) -> bool:
+    return bool((image == colour).all(-1).any())
 
 
-def test_the_picture_itself_is_not_drawn_on() -> None:
-    picture = canvas()
-    draw_detections(picture, FACE, detector="yunet")
-    assert (picture == 30).all()
+def test_the_image_itself_is_not_drawn_on() -> None:
+    image = canvas()
+    draw_detections(image, FACE, detector="yunet")
+    assert (image == 30).all()
 
 
 def test_boxes_are_green_and_red_without_a_mask() -> None:
@@ -51,16 +51,16 @@ def test_the_total_stands_at_the_bottom_left_even_without_faces() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 3), (1, 2000), (3000, 2000)])
-def test_any_picture_and_any_box_can_be_drawn(height: int, width: int) -> None:
+def test_any_image_and_any_box_can_be_drawn(height: int, width: int) -> None:
     for box in ([-1e9, -1e9, 1e9, 1e9], [0, 0, 0, 0], [5e4, 5e4, 6e4, 6e4], [np.inf, 0, 1, 1]):
         face = Detections(np.array([box], np.float32), FACE.scores, FACE.landmarks)
         assert draw_detections(canvas(height, width), face, detector="x").shape == (height, width, 3)
 
 
-def test_pictures_are_encoded_with_their_colours() -> None:
-    picture = canvas(16, 24)
-    picture[:] = 200, 100, 50
-    for data, kind in ((encode_jpeg(picture), "JPEG"), (encode_png(picture), "PNG")):
+def test_images_are_encoded_with_their_colours() -> None:
+    image = canvas(16, 24)
+    image[:] = 200, 100, 50
+    for data, kind in ((encode_jpeg(image), "JPEG"), (encode_png(image), "PNG")):
         image = Image.open(io.BytesIO(data))
         assert (image.format, image.size) == (kind, (24, 16))
         assert np.abs(np.asarray(image).astype(int) - [50, 100, 200]).max() <= 3

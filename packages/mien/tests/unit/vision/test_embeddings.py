@@ -19,7 +19,7 @@ def test_an_aligned_crop_becomes_the_recognisers_input() -> None:
 
 
 def test_a_crop_of_another_size_is_refused_with_both_sizes() -> None:
-    with pytest.raises(ImageError, match="112x112 pixels; this picture is 100x112"):
+    with pytest.raises(ImageError, match="112x112 pixels; this image is 100x112"):
         recogniser_tensor(np.zeros((112, 100, 3), np.uint8), SPEC)
 
 
@@ -45,8 +45,15 @@ def test_similarity_is_a_matrix_of_cosines() -> None:
 
 @pytest.mark.parametrize(
     ("height", "width", "first", "sides"),
-    [(900, 700, 640, (640, 320, 1280)), (2000, 1, 640, (640, 320, 1280)), (500, 400, 640, (640, 320)),
-     (1, 1, 640, (640,)), (300, 200, 640, (640,)), (900, 700, 320, (320, 1280)), (3000, 9, 1280, (1280, 320))],
-)  # fmt: skip
+    [
+        (900, 700, 640, (640, 320, 1280)),
+        (2000, 1, 640, (640, 320, 1280)),
+        (500, 400, 640, (640, 320)),
+        (1, 1, 640, (640,)),
+        (300, 200, 640, (640,)),
+        (900, 700, 320, (320, 1280)),
+        (3000, 9, 1280, (1280, 320)),
+    ],
+)
 def test_the_ladder_has_no_size_twice(height: int, width: int, first: int, sides: tuple[int, ...]) -> None:
     assert ladder(height, width, first) == sides

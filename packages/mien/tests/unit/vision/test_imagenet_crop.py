@@ -1,4 +1,4 @@
-"""What an ImageNet model sees of a picture, and how its classes are ranked."""
+"""What an ImageNet model sees of an image, and how its classes are ranked."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from mien.zoo.manifest import Input
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 900), (256, 256), (100, 80), (3001, 2000), (900, 903)])
-def test_any_picture_becomes_a_square(height: int, width: int) -> None:
+def test_any_image_becomes_a_square(height: int, width: int) -> None:
     crop = central_square(np.full((height, width, 3), 77, np.uint8), 224)
     assert crop.shape == (224, 224, 3)
     assert (crop == 77).all()
@@ -16,20 +16,20 @@ def test_any_picture_becomes_a_square(height: int, width: int) -> None:
 
 @pytest.mark.parametrize("side", [256, 1024, 2048])
 def test_the_square_is_the_centre_at_seven_eighths(side: int) -> None:
-    picture = np.zeros((side, side * 2, 3), np.uint8)
+    image = np.zeros((side, side * 2, 3), np.uint8)
     edge = side // 16
-    picture[edge:-edge, side // 2 + edge : side * 3 // 2 - edge] = 255
-    assert (central_square(picture, 224) == 255).all()
-    picture[:] = 0
-    picture[:, : side // 2 + edge] = 255
-    assert (central_square(picture, 224) == 0).all()
+    image[edge:-edge, side // 2 + edge : side * 3 // 2 - edge] = 255
+    assert (central_square(image, 224) == 255).all()
+    image[:] = 0
+    image[:, : side // 2 + edge] = 255
+    assert (central_square(image, 224) == 0).all()
 
 
 def test_the_tensor_is_scaled_rgb() -> None:
     spec = Input(name="image", width=224, height=224, mean=(127.0,) * 3, std=(128.0,) * 3)
-    picture = np.zeros((50, 50, 3), np.uint8)
-    picture[..., 2] = 255  # red, in BGR
-    tensor = imagenet_tensor(picture, spec)
+    image = np.zeros((50, 50, 3), np.uint8)
+    image[..., 2] = 255  # red, in BGR
+    tensor = imagenet_tensor(image, spec)
     assert tensor.shape == (3, 224, 224)
     assert tensor.dtype == np.float32
     assert tensor[:, 0, 0] == pytest.approx([1, -127 / 128, -127 / 128])

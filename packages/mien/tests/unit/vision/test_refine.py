@@ -13,17 +13,17 @@ PICTURE = np.zeros((200, 300, 3), np.uint8)
 @given(st.floats(-50, 250), st.floats(-50, 250), st.floats(1, 300), st.floats(1, 300))
 def test_the_face_is_centred_and_128_pixels_long_in_the_crop(x: float, y: float, w: float, h: float) -> None:
     crop = refine_crop(PICTURE, np.array([x, y, x + w, y + h], np.float32))
-    assert crop.picture.shape == (256, 256, 3)
+    assert crop.image.shape == (256, 256, 3)
     ends = crop.to_source(np.array([[64, 64], [192, 192]], np.float32))
     assert np.allclose(ends.mean(0), [x + w / 2, y + h / 2], atol=0.05)
     assert np.allclose(ends[1] - ends[0], max(w, h), rtol=1e-3)
 
 
-def test_the_picture_is_where_the_mapping_says() -> None:
-    picture = PICTURE.copy()
-    picture[90:111, 140:161] = 255
-    crop = refine_crop(picture, np.array([118, 68, 182, 132], np.float32))
-    rows, columns = np.nonzero(crop.picture[..., 0] > 128)
+def test_the_image_is_where_the_mapping_says() -> None:
+    image = PICTURE.copy()
+    image[90:111, 140:161] = 255
+    crop = refine_crop(image, np.array([118, 68, 182, 132], np.float32))
+    rows, columns = np.nonzero(crop.image[..., 0] > 128)
     centre = crop.to_source(np.array([columns.mean(), rows.mean()], np.float32))
     assert np.abs(centre - [150, 100]).max() < 0.6
 

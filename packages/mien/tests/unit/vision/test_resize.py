@@ -1,4 +1,4 @@
-"""Pictures made smaller."""
+"""Images made smaller."""
 
 import cv2
 import numpy as np
@@ -22,21 +22,21 @@ def test_the_longest_side_fits_and_nothing_is_enlarged(height: int, width: int, 
     assert scale == min(1.0, side / max(height, width))
 
 
-def test_a_picture_that_fits_is_not_copied() -> None:
-    picture = smooth(50, 40)
-    assert fit(picture, 50)[0] is picture
+def test_a_image_that_fits_is_not_copied() -> None:
+    image = smooth(50, 40)
+    assert fit(image, 50)[0] is image
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 2000), (2000, 1), (3, 1000)])
-def test_thin_pictures_keep_at_least_one_pixel(height: int, width: int) -> None:
+def test_thin_images_keep_at_least_one_pixel(height: int, width: int) -> None:
     assert sorted(fit(np.zeros((height, width, 3), np.uint8), 320)[0].shape[:2])[0] == 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(900, 716), (1281, 961), (3001, 2003)])
 def test_the_fast_way_gives_what_area_interpolation_gives(height: int, width: int) -> None:
-    picture = smooth(height, width)
-    fast, _ = fit(picture, 640)
-    exact = cv2.resize(picture, fast.shape[1::-1], interpolation=cv2.INTER_AREA)
+    image = smooth(height, width)
+    fast, _ = fit(image, 640)
+    exact = cv2.resize(image, fast.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(fast.astype(int) - exact).mean() < 1
 
 

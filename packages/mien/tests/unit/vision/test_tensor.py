@@ -1,4 +1,4 @@
-"""Pictures as model inputs."""
+"""Images as model inputs."""
 
 import numpy as np
 import pytest
@@ -28,6 +28,6 @@ def test_a_slot_of_a_batch_is_filled_in_place() -> None:
     assert (batch[0] == -1).all()
 
 
-def test_a_picture_that_does_not_fit_is_an_error() -> None:
+def test_a_image_that_does_not_fit_is_an_error() -> None:
     with pytest.raises(ValueError, match="5x7"):
         to_tensor(PICTURE, Input(name="x"), 6, 8)

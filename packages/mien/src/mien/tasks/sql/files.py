@@ -5,9 +5,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mien.database.schema import files, task_inputs, tasks
 from mien.errors import InvalidField
-from mien.files.names import files_named
+from mien.storage.names import files_named
+from mien.storage.schema import files, task_inputs, tasks
 
 
 def record_inputs(connection: sa.Connection, seq: int, row: Mapping[str, Any], now: float) -> None:

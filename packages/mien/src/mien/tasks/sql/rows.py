@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import orjson
 
-from mien.database.schema import tasks
+from mien.storage.schema import tasks
 from mien.tasks.records import Candidate, Event, LogKind, LogLine, Task, canonical, clean
 from mien.tasks.status import Status
 

@@ -6,9 +6,9 @@ from typing import Any
 import sqlalchemy as sa
 from msgspec.structs import replace
 
-from mien.database.database import Database
-from mien.database.schema import task_logs, tasks, webhooks
 from mien.errors import Conflict, IdempotencyConflict, NotFound, RequestError
+from mien.storage.database import Database
+from mien.storage.schema import task_logs, tasks, webhooks
 from mien.tasks import machine
 from mien.tasks.machine import Changes, LogText, Outcome
 from mien.tasks.records import Attempt, Candidate, LogLine, Submission, Task, clean
@@ -354,9 +354,13 @@ def _save(
 
 def _log_row(seq: int, line: LogLine) -> dict[str, Any]:
     return {
-        "task_seq": seq, "number": line.number, "attempt": line.attempt, "at": line.at, "kind": int(line.kind),
+        "task_seq": seq,
+        "number": line.number,
+        "attempt": line.attempt,
+        "at": line.at,
+        "kind": int(line.kind),
         "text": line.text,
-    }  # fmt: skip
+    }
 
 
 def _conditions(which: Filter) -> list[sa.ColumnElement[bool]]:

@@ -8,41 +8,41 @@ import numpy as np
 from mien.vision.nms import best, nms
 from mien.vision.resize import fit, halvings
 from mien.vision.tensor import to_tensor
-from mien.vision.types import EMPTY, Array, Detections, Outputs, Picture
+from mien.vision.types import EMPTY, Array, Detections, Image, Outputs
 from mien.zoo.manifest import Input
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A picture as a detector's input."""
+    """An image as a detector's input."""
 
     tensor: Array
     """[3, H, W] float32; H and W are multiples of what the model asks for. Equal shapes can share a batch."""
     scale: float
-    """Pixels of the input per pixel of the source picture, ≤ 1."""
+    """Pixels of the input per pixel of the source image, ≤ 1."""
     height: int
-    """Rows of the input that show the picture; the rest is padding."""
+    """Rows of the input that show the image; the rest is padding."""
     width: int
     stretch: tuple[float, float]
     """Source pixels per input pixel, x and y: 1 / scale but for the rounding of the sides."""
 
 
 class Detector(Protocol):
-    """Turns pictures into model inputs and a model's outputs into faces. Frozen: threads can share one."""
+    """Turns images into model inputs and a model's outputs into faces. Frozen: threads can share one."""
 
     @property
     def name(self) -> str:
         """The manifest's name."""
         ...
 
-    def prepare(self, picture: Picture, longest_side: int) -> Prepared:
-        """The picture as input, shrunk so that its longest side is at most `longest_side` pixels; never
+    def prepare(self, image: Image, longest_side: int) -> Prepared:
+        """The image as input, shrunk so that its longest side is at most `longest_side` pixels; never
         enlarged.
         """
         ...
 
     def decode(self, outputs: Outputs, prepared: Prepared, threshold: float, nms: float, max_faces: int) -> Detections:
-        """Faces with a score above `threshold` in pixels of the source picture, best first, at most
+        """Faces with a score above `threshold` in pixels of the source image, best first, at most
         `max_faces`.
 
         `outputs` are those of one item, without the batch axis. `nms` is the intersection over union (0..1)
@@ -52,10 +52,10 @@ class Detector(Protocol):
         ...
 
 
-def prepare(picture: Picture, longest_side: int, spec: Input, multiple: int) -> Prepared:
+def prepare(image: Image, longest_side: int, spec: Input, multiple: int) -> Prepared:
     """Shrink, then pad: to the size that `spec` fixes, else to the next `multiple`."""
-    resized, scale = fit(picture, min(longest_side, spec.height or longest_side, spec.width or longest_side))
-    (rows, columns), (height, width) = picture.shape[:2], resized.shape[:2]
+    resized, scale = fit(image, min(longest_side, spec.height or longest_side, spec.width or longest_side))
+    (rows, columns), (height, width) = image.shape[:2], resized.shape[:2]
     steps = halvings(rows, columns, height, width) if scale < 1 else 0
     stretch = (columns >> steps << steps) / width, (rows >> steps << steps) / height
     tall, wide = spec.height or height + -height % multiple, spec.width or width + -width % multiple
@@ -66,7 +66,7 @@ def prepare(picture: Picture, longest_side: int, spec: Input, multiple: int) -> 
 def select(
     boxes: Array, scores: Array, landmarks: Array, prepared: Prepared, overlap: float, max_faces: int
 ) -> Detections:
-    """The faces that stay after non-maximum suppression, in pixels of the source picture.
+    """The faces that stay after non-maximum suppression, in pixels of the source image.
 
     `boxes` [N, 4], `scores` [N] and `landmarks` [N, 5, 2] are candidates in pixels of the input.
     """

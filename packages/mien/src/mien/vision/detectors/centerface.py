@@ -6,7 +6,7 @@ import numpy as np
 
 from mien.errors import ModelError
 from mien.vision.detectors.base import Prepared, prepare, select, strongest
-from mien.vision.types import EMPTY, Array, Detections, Outputs, Picture
+from mien.vision.types import EMPTY, Array, Detections, Image, Outputs
 from mien.zoo.manifest import Input
 
 STRIDE = 4
@@ -25,8 +25,8 @@ class CenterFace:
     input: Input
     outputs: tuple[str, ...] = DEFAULT_OUTPUTS
 
-    def prepare(self, picture: Picture, longest_side: int) -> Prepared:
-        return prepare(picture, longest_side, self.input, MULTIPLE)
+    def prepare(self, image: Image, longest_side: int) -> Prepared:
+        return prepare(image, longest_side, self.input, MULTIPLE)
 
     def decode(self, outputs: Outputs, prepared: Prepared, threshold: float, nms: float, max_faces: int) -> Detections:
         try:

@@ -6,7 +6,7 @@ import numpy as np
 
 from mien.errors import ModelError
 from mien.vision.detectors.base import Prepared, prepare, select, strongest
-from mien.vision.types import EMPTY, Array, Detections, Outputs, Picture
+from mien.vision.types import EMPTY, Array, Detections, Image, Outputs
 from mien.zoo.manifest import Input
 
 STRIDES = (8, 16, 32)
@@ -22,7 +22,7 @@ class Scrfd:
     anchors.
 
     Without names in the manifest the outputs are told apart by their shapes. Models from the InsightFace
-    packs have such outputs even before a batch axis is taken off (rank 2, not 3): they can run one picture at
+    packs have such outputs even before a batch axis is taken off (rank 2, not 3): they can run one image at
     a time only. See `batchable`.
     """
 
@@ -30,8 +30,8 @@ class Scrfd:
     input: Input
     outputs: tuple[str, ...] = ()
 
-    def prepare(self, picture: Picture, longest_side: int) -> Prepared:
-        return prepare(picture, longest_side, self.input, STRIDES[-1])
+    def prepare(self, image: Image, longest_side: int) -> Prepared:
+        return prepare(image, longest_side, self.input, STRIDES[-1])
 
     def decode(self, outputs: Outputs, prepared: Prepared, threshold: float, nms: float, max_faces: int) -> Detections:
         height, width = prepared.tensor.shape[1:]
@@ -56,7 +56,7 @@ class Scrfd:
 
 
 def batchable(output_ranks: tuple[int, ...]) -> bool:
-    """Whether a model with outputs of these ranks has a batch axis, so that it can run several pictures at
+    """Whether a model with outputs of these ranks has a batch axis, so that it can run several images at
     once.
     """
     return all(rank == 3 for rank in output_ranks)

@@ -6,12 +6,12 @@ import numpy as np
 
 from mien.errors import ModelError
 from mien.vision.detectors.base import Prepared, prepare, select, strongest
-from mien.vision.types import EMPTY, Array, Detections, Outputs, Picture
+from mien.vision.types import EMPTY, Array, Detections, Image, Outputs
 from mien.zoo.manifest import Input
 
 STRIDES = (8, 16, 32)
 LARGEST_LOG_SIZE = 12.0
-"""e¹² strides are more than any picture; keeps damaged outputs finite."""
+"""e¹² strides are more than any image; keeps damaged outputs finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +23,8 @@ class YuNet:
     name: str
     input: Input
 
-    def prepare(self, picture: Picture, longest_side: int) -> Prepared:
-        return prepare(picture, longest_side, self.input, STRIDES[-1])
+    def prepare(self, image: Image, longest_side: int) -> Prepared:
+        return prepare(image, longest_side, self.input, STRIDES[-1])
 
     def decode(self, outputs: Outputs, prepared: Prepared, threshold: float, nms: float, max_faces: int) -> Detections:
         try:

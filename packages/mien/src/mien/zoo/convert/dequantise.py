@@ -52,11 +52,7 @@ def _evaluate(node: NodeProto, stored: Arrays) -> NDArray[np.float32]:
     has_zero_point = len(node.input) > 2 and node.input[2]
     zero_point = stored[node.input[2]] if has_zero_point else np.zeros_like(scale)
     return dequantise(
-        quantised,
-        scale,
-        zero_point,
-        axis=attribute(node, "axis", 1),
-        block_size=attribute(node, "block_size", 0),
+        quantised, scale, zero_point, axis=attribute(node, "axis", 1), block_size=attribute(node, "block_size", 0)
     )
 
 

@@ -33,8 +33,13 @@ def serialise(model: ModelProto) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def build(name: str, nodes: Sequence[NodeProto], inputs: Sequence[ValueInfoProto],
-          outputs: Sequence[ValueInfoProto], weights: Sequence[TensorProto]) -> bytes:  # fmt: skip
+def build(
+    name: str,
+    nodes: Sequence[NodeProto],
+    inputs: Sequence[ValueInfoProto],
+    outputs: Sequence[ValueInfoProto],
+    weights: Sequence[TensorProto],
+) -> bytes:
     """A new model as bytes."""
     graph = helper.make_graph(nodes, name, inputs, outputs, weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="mien")

@@ -35,7 +35,7 @@ def convert(source: Path) -> bytes:
 
 
 class _Network:
-    """The graph as far as it is built. Between layers, pictures are [N, channels, height, width]."""
+    """The graph as far as it is built. Between layers, images are [N, channels, height, width]."""
 
     def __init__(self, stored: h5py.Group) -> None:
         self.nodes: list[NodeProto] = []
@@ -93,8 +93,16 @@ class _Network:
         kernel = kernel.transpose(2, 3, 0, 1).reshape(-1, 1, height, width)
         self._convolve(name, inputs[0], config, kernel, bias, groups=channels)
 
-    def _convolve(self, name: str, x: str, config: dict[str, Any], kernel: NDArray[np.float32],
-                  bias: list[NDArray[np.float32]], *, groups: int) -> None:  # fmt: skip
+    def _convolve(
+        self,
+        name: str,
+        x: str,
+        config: dict[str, Any],
+        kernel: NDArray[np.float32],
+        bias: list[NDArray[np.float32]],
+        *,
+        groups: int,
+    ) -> None:
         if config["activation"] != "linear":
             raise ModelCorrupt(f"the Keras layer {name} has an activation, which this conversion does not expect")
         given = [self._keep(f"{name}_{kind}", values) for kind, values in zip("wb", [kernel, *bias], strict=False)]

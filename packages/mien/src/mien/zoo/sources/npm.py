@@ -32,25 +32,11 @@ def _pack(package: str, folder: Path, downloads: Downloads) -> Path:
 
 
 def _run(npm: Npm, package: str, folder: Path) -> None:
-    command = [
-        *npm.command,
-        "pack",
-        package,
-        "--ignore-scripts",
-        "--silent",
-        "--pack-destination",
-        str(folder),
-    ]
+    command = [*npm.command, "pack", package, "--ignore-scripts", "--silent", "--pack-destination", str(folder)]
     environment = {**os.environ, **npm.environment, "npm_config_update_notifier": "false"}
     try:
         ran = subprocess.run(
-            command,
-            cwd=folder,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=TIMEOUT_SECONDS,
-            check=False,
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise ModelUnavailable(f"npm did not get {package} within {TIMEOUT_SECONDS} s; try again") from error

@@ -1,0 +1,268 @@
+"""Faces of one image: found, selected, aligned, embedded, described. Synchronous; blocks its worker thread."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
+
+import numpy as np
+
+from mien.engine.call import Call
+from mien.engine.engine import Model
+from mien.errors import ImageError
+from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE, align
+from mien.vision.attributes import AttributeReader, Attributes
+from mien.vision.detectors import Detector
+from mien.vision.draw import encode_jpeg
+from mien.vision.recognisers import normalise, recogniser_tensor
+from mien.vision.refine import THRESHOLD as REFINE_THRESHOLD
+from mien.vision.refine import refine_crop, refined_landmarks
+from mien.vision.search import ladder
+from mien.vision.types import EMPTY, Array, Detections, Image
+from mien.zoo.manifest import Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class FaceOptions:
+    """What to look for and what to say about it."""
+
+    threshold: float
+    """Least detection score."""
+    nms_threshold: float | None = None
+    """Overlap (IoU) from which two boxes are one face; None: as the detector's manifest says."""
+    embedding: bool = True
+    landmarks: bool = False
+    crops: bool = False
+    """Return the aligned crops as JPEG."""
+    attributes: bool = False
+    """Age and gender."""
+    masks: bool = False
+    limit: int = 0
+    """Most faces, the largest ones; 0: all."""
+    min_size: float = 0
+    """Least box width in pixels of the image."""
+    max_size: float = 0
+    """Largest box width in pixels; 0: any."""
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face. Coordinates are pixels of the upright image."""
+
+    index: int
+    """Rank among the image's detections before small ones were dropped."""
+    box: Array
+    """[4] x1, y1, x2, y2, not clipped."""
+    score: float
+    landmarks: Array
+    """[5, 2], refined where an embedding, a crop or landmarks were asked for."""
+    vector: Array | None = None
+    """[D] float32, length 1."""
+    norm: float | None = None
+    """The raw embedding's length."""
+    crop: bytes | None = None
+    """JPEG of the aligned 112×112 crop."""
+    attributes: Attributes = field(default_factory=Attributes)
+    """Age, gender and mask, where asked for and where there is a model."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceAnalysis:
+    """Everything about one image."""
+
+    faces: tuple[Face, ...]
+    width: int
+    height: int
+    scale: float
+    """Factor at which the detector saw the image."""
+    detect_ms: float = 0.0
+    embed_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Trait:
+    """An attribute model with the code that feeds and reads it."""
+
+    reader: AttributeReader
+    model: Model
+
+
+class FacePipeline:
+    """Detector, recogniser and attribute models put together. Holds no state between images; thread-safe."""
+
+    def __init__(
+        self,
+        *,
+        detector: Detector,
+        nms: float,
+        detection: Model,
+        recogniser: Manifest,
+        recognition: Model,
+        first_side: int,
+        max_faces: int,
+        refinement: Model | None = None,
+        age_gender: Sequence[Trait] = (),
+        masks: Sequence[Trait] = (),
+    ) -> None:
+        """`nms`: the detector's own overlap threshold. `first_side`: pixels.
+
+        `refinement`: the model of the second landmark pass; None leaves it out.
+        """
+        if recogniser.input is None:
+            raise ValueError(f"{recogniser.name}: a recogniser's manifest needs an [input]")
+        self._detector = detector
+        self._nms = nms
+        self._detection = detection
+        self._recogniser_input = recogniser.input
+        self._recognition = recognition
+        self._first_side = first_side
+        self._max_faces = max_faces
+        self._refinement = refinement
+        self._age_gender = tuple(age_gender)
+        self._masks = tuple(masks)
+
+    def analyse(
+        self, image: Image, options: FaceOptions, call: Call, tell: Callable[[Face, int], None] | None = None
+    ) -> FaceAnalysis:
+        """The image's faces, best first (largest first where a limit cuts). Raises ModelError, DeadlineExceeded.
+
+        `tell` is handed each face, and how many there are, as soon as everything about it is known.
+        """
+        started = time.perf_counter()
+        found, scale = self._detect(image, options, call)
+        index, chosen = select(found, options)
+        detected = time.perf_counter()
+        faces: tuple[Face, ...] = ()
+        for part in self._portions(len(chosen), whole=tell is None):
+            described = self._refined(image, index[part], chosen.take(np.arange(len(chosen))[part]), options, call)
+            faces += described
+            if tell is not None:
+                for face in described:
+                    tell(face, len(chosen))
+        height, width = image.shape[:2]
+        done = time.perf_counter()
+        return FaceAnalysis(faces, width, height, scale, (detected - started) * 1e3, (done - detected) * 1e3)
+
+    def _portions(self, faces: int, *, whole: bool) -> Iterator[slice]:
+        """All faces at once, or so many at a time as the recogniser's lanes take side by side."""
+        plan = self._recognition.plan
+        size = faces if whole else plan.lanes * plan.max_batch
+        for start in range(0, faces, max(1, size)):
+            yield slice(start, start + size)
+
+    def _refined(
+        self, image: Image, index: list[int], chosen: Detections, options: FaceOptions, call: Call
+    ) -> tuple[Face, ...]:
+        if options.embedding or options.crops or options.landmarks or options.attributes:
+            chosen = self._refine(image, chosen, call)
+        return self._describe(image, index, chosen, options, call)
+
+    def embed_crop(self, crop: Image, options: FaceOptions, call: Call) -> FaceAnalysis:
+        """The one face of an aligned 112×112 crop, without detection. Raises ImageError for another size."""
+        height, width = crop.shape[:2]
+        if (height, width) != (ARCFACE_SIZE, ARCFACE_SIZE):
+            raise ImageError(
+                f"embed_only takes aligned {ARCFACE_SIZE}x{ARCFACE_SIZE} crops; this image is {width}x{height}"
+            )
+        started = time.perf_counter()
+        box = np.array([[0, 0, width, height]], np.float32)
+        whole = Detections(box, np.ones(1, np.float32), ARCFACE_TEMPLATE[np.newaxis])
+        faces = self._describe(crop, [0], whole, options, call)
+        return FaceAnalysis(faces, width, height, 1.0, 0.0, (time.perf_counter() - started) * 1e3)
+
+    def _detect(self, image: Image, options: FaceOptions, call: Call) -> tuple[Detections, float]:
+        """What the first size of the ladder that shows a face shows."""
+        height, width = image.shape[:2]
+        for side in ladder(height, width, self._first_side):
+            prepared = self._detector.prepare(image, side)
+            (outputs,) = self._detection.run([prepared.tensor], call)
+            nms = self._nms if options.nms_threshold is None else options.nms_threshold
+            found = self._detector.decode(outputs, prepared, options.threshold, nms, self._max_faces)
+            if len(found):
+                break
+        return found, prepared.scale
+
+    def _refine(self, image: Image, faces: Detections, call: Call) -> Detections:
+        """The same faces with landmarks from a close-up of each."""
+        if self._refinement is None:
+            return faces
+        crops = [refine_crop(image, box) for box in faces.boxes]
+        prepared = [self._detector.prepare(crop.image, max(crop.image.shape[:2])) for crop in crops]
+        outputs = self._refinement.run([p.tensor for p in prepared], call)
+        seen = [
+            self._detector.decode(output, p, REFINE_THRESHOLD, self._nms, self._max_faces)
+            for output, p in zip(outputs, prepared, strict=True)
+        ]
+        landmarks = [
+            refined_landmarks(found, crop, first)
+            for found, crop, first in zip(seen, crops, faces.landmarks, strict=True)
+        ]
+        return Detections(faces.boxes, faces.scores, np.stack(landmarks))
+
+    def _describe(
+        self, image: Image, index: list[int], found: Detections, options: FaceOptions, call: Call
+    ) -> tuple[Face, ...]:
+        crops = [align(image, points) for points in found.landmarks] if options.embedding or options.crops else []
+        vectors, norms = self._embed(crops, call) if options.embedding and crops else (None, None)
+        traits = (*self._age_gender * options.attributes, *self._masks * options.masks)
+        attributes = self._attributes(image, found, traits, call)
+        return tuple(
+            Face(
+                index=index[i],
+                box=found.boxes[i],
+                score=float(found.scores[i]),
+                landmarks=found.landmarks[i],
+                vector=None if vectors is None else vectors[i],
+                norm=None if norms is None else float(norms[i]),
+                crop=encode_jpeg(crops[i]) if options.crops else None,
+                attributes=attributes[i],
+            )
+            for i in range(len(found))
+        )
+
+    @staticmethod
+    def _attributes(image: Image, found: Detections, traits: Sequence[Trait], call: Call) -> list[Attributes]:
+        """What all the traits' models together say of each face."""
+        known = [Attributes()] * len(found)
+        for trait in traits:
+            crops = [
+                trait.reader.crop(image, box, points) for box, points in zip(found.boxes, found.landmarks, strict=True)
+            ]
+            outputs = trait.model.run([trait.reader.prepare(crop) for crop in crops], call)
+            said = [trait.reader.decode(output) for output in outputs]
+            known = [merged(a, b) for a, b in zip(known, said, strict=True)]
+        return known
+
+    def _embed(self, crops: list[Image], call: Call) -> tuple[Array, Array]:
+        tensors = [recogniser_tensor(crop, self._recogniser_input) for crop in crops]
+        outputs = self._recognition.run(tensors, call)
+        raw = np.stack([next(iter(output.values())).reshape(-1) for output in outputs])
+        return normalise(raw)
+
+
+def detections_of(faces: Sequence[Face]) -> Detections:
+    """Boxes, scores and landmarks of the faces, as the detector gave them."""
+    if not faces:
+        return EMPTY
+    return Detections(
+        np.stack([face.box for face in faces]),
+        np.array([face.score for face in faces], np.float32),
+        np.stack([face.landmarks for face in faces]),
+    )
+
+
+def merged(first: Attributes, second: Attributes) -> Attributes:
+    """What either says; the second where both do."""
+    said = {item.name: value for item in fields(second) if (value := getattr(second, item.name)) is not None}
+    return replace(first, **said)
+
+
+def select(found: Detections, options: FaceOptions) -> tuple[list[int], Detections]:
+    """The faces that the options let through and their ranks: the limit first (largest areas), then the sizes."""
+    width, height = (found.boxes[:, 2:] - found.boxes[:, :2]).T
+    order = np.arange(len(found))
+    if 0 < options.limit < len(found):
+        order = np.argsort(-width * height, kind="stable")[: options.limit]
+    rank = np.arange(len(order))
+    wide = width[order]
+    kept = (wide >= options.min_size) & ((options.max_size <= 0) | (wide <= options.max_size))
+    return [int(i) for i in rank[kept]], found.take(order[kept])

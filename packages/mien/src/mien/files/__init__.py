@@ -1,1 +1,0 @@
-"""Blobs with records, and signed URLs."""

@@ -1,0 +1,235 @@
+"""Routes of files: records, uploads to signed URLs, contents with ranges."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from fastapi import APIRouter
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from mien.errors import Forbidden, InvalidField, NotFound, RequestError, UnsupportedMediaType
+from mien.http.inferencesh.door import Caller, DoorRoute, caller, parse_object
+from mien.http.inferencesh.receive import body_chunks, read_body
+from mien.http.inferencesh.schema import FILES_BODY
+from mien.http.inferencesh.shapes import file_shape
+from mien.storage.disk import disk_errors
+from mien.storage.file_records import FileRecord, NewFile
+from mien.storage.file_store import Content
+from mien.storage.media_types import inline
+from mien.storage.ranges import parse_range
+
+router = APIRouter(route_class=DoorRoute, tags=["Files"])
+MOST_FILES = 100
+BODY_BYTES = 1024 * 1024
+FORM_ROOM = 64 * 1024
+READ_BLOCK = 1024 * 1024
+
+
+class _Wanted(msgspec.Struct):
+    filename: str | None = None
+    content_type: str | None = None
+    size: int | None = None
+    path: str | None = None
+    public: bool | None = None
+
+
+@router.post("/files", openapi_extra=FILES_BODY)
+async def create_files(request: Request) -> Response:
+    """JSON: a record for each of `files`, with the `upload_url` that its content is to be put to. Multipart: one file
+    with its content, answered by its record."""
+    asked = caller(request)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _uploaded_form(asked)
+    if kind not in ("", "application/json"):
+        raise UnsupportedMediaType(f"Content-Type is {kind[:80]!r}; this route reads application/json or a form")
+    body = parse_object(await read_body(request, BODY_BYTES))
+    given = body.get("files", [body] if body else [])
+    if not isinstance(given, list) or not given:
+        raise InvalidField("files: expected a list of at least one file")
+    if len(given) > MOST_FILES:
+        raise InvalidField(f"files: at most {MOST_FILES} in one request; got {len(given)}")
+    wanted = [_wanted(item, number) for number, item in enumerate(given)]
+    links = asked.platform.links
+    records = [await asked.platform.files.create(_new(item, asked)) for item in wanted]
+    return asked.answer([file_shape(record, links, asked.base, upload=True) for record in records])
+
+
+@router.get("/files")
+async def list_files(request: Request) -> Response:
+    """Records, newest first; `cursor` pages."""
+    asked = caller(request)
+    page = await asked.platform.files.find(cursor=request.query_params.get("cursor"), limit=50)
+    items = [file_shape(record, asked.platform.links, asked.base) for record in page.files]
+    return asked.answer({"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None})
+
+
+@router.get("/files/{file_id}")
+async def get_file(request: Request, file_id: str) -> Response:
+    """The record, with an `upload_url` as long as there is no content."""
+    asked = caller(request)
+    record = await asked.platform.files.get(file_id)
+    return asked.answer(file_shape(record, asked.platform.links, asked.base, upload=not record.ready))
+
+
+@router.delete("/files/{file_id}")
+async def delete_file(request: Request, file_id: str) -> Response:
+    """Remove the file."""
+    asked = caller(request)
+    await asked.platform.files.delete(file_id)
+    return asked.answer({"id": file_id, "deleted": True})
+
+
+@router.put("/files/{file_id}/{name:path}")
+async def put_content(request: Request, file_id: str, name: str) -> Response:
+    """The content, for a record's `upload_url`. It is readable as soon as this has answered."""
+    asked = caller(request, None)
+    asked.platform.links.signer.check("PUT", file_id, request.query_params)
+    limit = asked.platform.settings.file_max_bytes
+    chunks = _counted(body_chunks(request, limit), asked, "in")
+    record = await asked.platform.files.write(file_id, chunks, request.headers.get("content-type"))
+    return asked.answer(file_shape(record, asked.platform.links, asked.base))
+
+
+@router.head("/files/{file_id}/{name:path}", include_in_schema=False)
+@router.get("/files/{file_id}/{name:path}")
+async def get_content(request: Request, file_id: str, name: str) -> Response:
+    """The content: public, by its signed URL, or with an API key. Ranges are honoured."""
+    asked = caller(request, None)
+    record = await _readable(asked, file_id)
+    if not record.ready:
+        raise NotFound(f"the file {file_id[:40]!r} was not uploaded yet")
+    headers = content_headers(record)
+    if _matches(request.headers.get("if-none-match"), headers["ETag"]):
+        return Response(None, 304, headers)
+    unchanged = request.headers.get("if-range", headers["ETag"]) == headers["ETag"]
+    wanted = parse_range(request.headers.get("range"), record.size or 0) if unchanged else None
+    start, stop = wanted or (0, record.size or 0)
+    headers["Content-Length"] = str(stop - start)
+    if wanted is not None:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{record.size}"
+    status = 206 if wanted else 200
+    if request.method == "HEAD":
+        return Response(None, status, headers)
+    content = await asked.platform.files.open(file_id, start, stop)
+    return StreamingResponse(_counted(_blocks(content), asked, "out"), status, headers)
+
+
+async def _readable(asked: Caller, file_id: str) -> FileRecord:
+    """The record, for who may read its content. Who may not does not learn whether there is one."""
+    request = asked.request
+    if "signature" in request.query_params or "expires" in request.query_params:
+        asked.platform.links.signer.check(request.method, file_id, request.query_params)
+        return await asked.platform.files.get(file_id)
+    if request.headers.get("authorization") or request.headers.get("x-api-key"):
+        caller(request)
+        return await asked.platform.files.get(file_id)
+    try:
+        record = await asked.platform.files.get(file_id)
+    except NotFound:
+        record = None
+    if record is None or not record.public:
+        raise Forbidden("this file is read by its signed URL, or with an API key")
+    return record
+
+
+def content_headers(record: FileRecord) -> dict[str, str]:
+    """Headers that keep a browser from taking the content for more than it is."""
+    shown = "inline" if inline(record.content_type) else "attachment"
+    ascii_name = record.filename.encode("ascii", "replace").decode().replace("\\", "_").replace('"', "_")
+    quoted = quote(record.filename, safe="")
+    charset = "; charset=utf-8" if record.content_type.startswith("text/") else ""
+    return {
+        "Content-Type": record.content_type + charset,
+        "Content-Disposition": f"{shown}; filename=\"{ascii_name}\"; filename*=UTF-8''{quoted}",
+        "X-Content-Type-Options": "nosniff",
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+        "Accept-Ranges": "bytes",
+        "ETag": f'"{record.sha256}"',
+        "Cache-Control": f"{'public' if record.public else 'private'}, max-age=86400, immutable",
+    }
+
+
+async def _uploaded_form(asked: Caller) -> Response:
+    request, limit = asked.request, asked.platform.settings.file_max_bytes
+    parser = MultiPartParser(
+        request.headers, body_chunks(request, limit + FORM_ROOM), max_files=1, max_fields=16, max_part_size=BODY_BYTES
+    )
+    try:
+        with disk_errors():  # what is large goes through a temporary file
+            form = await parser.parse()
+    except (MultiPartException, KeyError, ValueError) as error:
+        raise RequestError(f"the form does not parse: {getattr(error, 'message', error)}") from None
+    try:
+        upload = form.get("file")
+        if not isinstance(upload, UploadFile):
+            raise InvalidField("file: expected an uploaded file")
+        fields = {key: value for key, value in form.multi_items() if isinstance(value, str) and value}
+        new = NewFile(
+            filename=fields.get("filename") or upload.filename,
+            path=fields.get("path"),
+            owner=asked.owner,
+            content_type=fields.get("content_type") or upload.content_type,
+            public=fields.get("public", "").lower() in ("1", "true", "yes"),
+            size=upload.size,
+        )
+        record = await asked.platform.files.create(new)
+        try:
+            record = await asked.platform.files.write(record.id, _counted(_spooled(upload), asked, "in"))
+        except BaseException:
+            await asyncio.shield(asked.platform.files.delete(record.id))
+            raise
+    finally:
+        await form.close()
+    return asked.answer(file_shape(record, asked.platform.links, asked.base))
+
+
+def _wanted(item: Any, number: int) -> _Wanted:
+    try:
+        wanted = msgspec.convert(item, _Wanted)
+    except msgspec.ValidationError as error:
+        raise InvalidField(f"files[{number}]: {error}") from None
+    if wanted.size is not None and wanted.size < 0:
+        raise InvalidField(f"files[{number}].size: expected a number of bytes")
+    return wanted
+
+
+def _new(wanted: _Wanted, asked: Caller) -> NewFile:
+    return NewFile(
+        filename=wanted.filename or wanted.path,
+        content_type=wanted.content_type,
+        size=wanted.size or None,
+        path=wanted.path,
+        public=bool(wanted.public),
+        owner=asked.owner,
+    )
+
+
+async def _spooled(upload: UploadFile) -> AsyncIterator[bytes]:
+    while block := await upload.read(READ_BLOCK):
+        yield block
+
+
+async def _blocks(content: Content) -> AsyncIterator[bytes]:
+    try:
+        async for block in content:
+            yield block
+    finally:
+        await content.aclose()
+
+
+async def _counted(blocks: AsyncIterator[bytes], asked: Caller, direction: str) -> AsyncIterator[bytes]:
+    counter = asked.platform.metrics.file_bytes.labels(direction)
+    async for block in blocks:
+        counter.inc(len(block))
+        yield block
+
+
+def _matches(header: str | None, etag: str) -> bool:
+    return header is not None and (header.strip() == "*" or etag in [tag.strip() for tag in header.split(",")])

@@ -1,0 +1,153 @@
+"""The frames of a task's stream, without any I/O: which there are for an update, and what is in them.
+
+Every frame is a snapshot of the task. `new_events` and `new_logs` hold what was in no frame before it, so that whoever
+joins them, over any number of resumed connections, has every status and every log line once.
+"""
+
+import json
+import re
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any
+
+import msgspec
+import orjson
+
+from mien.http.inferencesh.dialect import Table
+from mien.http.inferencesh.shapes import event_shape, log_shape, task_shape
+from mien.storage.links import Links
+from mien.tasks.events import Cursor, Update
+from mien.tasks.records import Event, LogLine, Task
+
+TAIL_LINES = 100
+FULL_LINES = 1000
+FULL_CHARS = 192 * 1024
+"""Clients read a line of at most half a MiB."""
+CHUNK_CHARS = 96 * 1024
+SMALL_INPUT = 16 * 1024
+MOST_CACHED = 256
+MOST_CACHED_BYTES = 32 * 1024 * 1024
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """One frame, before it is shown in a dialect."""
+
+    task: Task
+    cursor: Cursor
+    """Resuming after it continues exactly behind this frame."""
+    events: tuple[Event, ...] = ()
+    logs: tuple[LogLine, ...] = ()
+    whole: bool = False
+    """The first and the last of a stream have everything; those between leave a large input out."""
+
+
+def frames_of(update: Update, before: Cursor, *, first: bool) -> Iterator[Frame]:
+    """The frames that bring a watcher from `before` to the update: one per status, more where there are many logs.
+
+    The first frame of a stream sums up what was before; the terminal status only ever comes in the last.
+    """
+    task, events = update.task, update.events
+    passed = before.events
+    if not first:
+        for event in events[:-1]:
+            passed += 1
+            yield Frame(_as_of(task, passed), Cursor(before.revision, passed, before.logs), (event,))
+        events = events[-1:]
+    *early, last = list(_chunks(update.logs)) or [()]
+    for lines in early:
+        told = events[: len(events) - task.terminal] if first and not passed else ()
+        passed += len(told)
+        events = events[len(told) :]
+        yield Frame(_as_of(task, passed), Cursor(before.revision, passed, lines[-1].number), told, lines)
+    yield Frame(task, update.cursor, events, last, whole=first or task.terminal)
+
+
+def _as_of(task: Task, passed: int) -> Task:
+    """The task when it had had so many events."""
+    event = task.events[max(0, passed - 1)]
+    return msgspec.structs.replace(task, status=event.status, updated_at=event.at, events=task.events[:passed])
+
+
+def _chunks(lines: Iterable[LogLine]) -> Iterator[tuple[LogLine, ...]]:
+    chunk: list[LogLine] = []
+    size = 0
+    for line in lines:
+        if chunk and size + len(line.text) > CHUNK_CHARS:
+            yield tuple(chunk)
+            chunk, size = [], 0
+        chunk.append(line)
+        size += len(line.text)
+    if chunk:
+        yield tuple(chunk)
+
+
+def newest(lines: Iterable[LogLine], count: int, chars: int = FULL_CHARS) -> tuple[LogLine, ...]:
+    """The last lines, at most so many."""
+    kept: deque[LogLine] = deque()
+    for line in reversed(list(lines)):
+        chars -= len(line.text) + 100
+        if len(kept) == count or (chars < 0 and kept):
+            break
+        kept.appendleft(line)
+    return tuple(kept)
+
+
+def frame_shape(frame: Frame, tail: Iterable[LogLine], table: Table, links: Links, base: str) -> dict[str, Any]:
+    """The frame's object. `tail`: the task's newest log lines."""
+    task = frame.task
+    shorter = not frame.whole and _is_large(task.input)
+    if shorter:
+        task = msgspec.structs.replace(task, input=None)
+    shown = task_shape(task, table, links, base, newest(tail, FULL_LINES if frame.whole else TAIL_LINES))
+    if shorter:
+        del shown["input"]
+    number = frame.cursor.events - len(frame.events)
+    shown["new_events"] = [
+        event_shape(event, task.id, number + place, table) for place, event in enumerate(frame.events, 1)
+    ]
+    shown["new_logs"] = [log_shape(line, task.id) for line in frame.logs]
+    shown["cursor"] = str(frame.cursor)
+    return shown
+
+
+class FrameCache:
+    """Frames as bytes, made once for all who watch a task from the same place."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Hashable, bytes] = OrderedDict()
+        self._size = 0
+
+    def get(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
+        """What `make` made for that key."""
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = make()
+            self._size += len(known)
+            while len(self._known) > MOST_CACHED or self._size > MOST_CACHED_BYTES:
+                self._size -= len(self._known.popitem(last=False)[1])
+        return known
+
+
+def _is_large(value: Any) -> bool:
+    if isinstance(value, str):
+        return len(value) > SMALL_INPUT
+    return isinstance(value, dict | list) and len(orjson.dumps(value)) > SMALL_INPUT
+
+
+def ascii_json(value: Any) -> bytes:
+    """JSON in ASCII alone: some clients split lines at characters beyond it."""
+    data = orjson.dumps(value)
+    if data.isascii():
+        return data
+    return _NOT_ASCII.sub(lambda match: json.dumps(match.group())[1:-1], data.decode()).encode()
+
+
+def sse(data: bytes, cursor: str) -> bytes:
+    """One event of an event stream."""
+    return b"id: " + cursor.encode() + b"\ndata: " + data + b"\n\n"
+
+
+def ndjson(data: bytes, _cursor: str) -> bytes:
+    """One line."""
+    return data + b"\n"

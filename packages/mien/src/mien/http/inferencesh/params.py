@@ -1,0 +1,241 @@
+"""What `POST /run` asks for, checked before a task exists."""
+
+import math
+import re
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from mien.apps.record import AppVersion
+from mien.apps.reference import AppRef, parse_ref
+from mien.errors import AppUnknown, InvalidField, MienError, NotFound, RequestError
+from mien.http.inferencesh.door import Caller
+from mien.net.fetch import parse_url
+from mien.storage.links import map_strings, names_files
+from mien.tasks.builtin import BUILTIN
+from mien.tasks.records import Submission, setup_key
+
+INFRA = ("cloud", "private", "private_first")
+LONGEST_KEY = 200
+NEW_SESSION = "new"
+_VERSION = re.compile(r"[0-9a-f]{4,64}")
+
+
+class RunParams(msgspec.Struct):
+    """The body. Fields that are not here are ignored, as older servers do."""
+
+    app: str
+    input: Any = None
+    setup: Any = None
+    infra: str | None = None
+    variant: str | None = None
+    version: str | None = None
+    function: str | None = None
+    workers: list[str] | None = None
+    webhook: str | None = None
+    session: str | None = None
+    session_timeout: float | None = None
+    run_at: str | float | None = None
+    deadline: str | float | None = None
+    timeout: float | None = None
+    retries: int | None = None
+    priority: int | None = None
+    idempotency_key: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+def read_params(body: dict[str, Any]) -> RunParams:
+    """Raises InvalidField that names the field."""
+    try:
+        return msgspec.convert(body, RunParams)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$")
+        field = place.rstrip("`").lstrip(".")
+        if "missing required field" in message:
+            field, message = "app", "this field is required"
+        raise InvalidField(
+            f"{field}: {message}" if field else message, ({"type": "type", "loc": field.split("."), "msg": message},)
+        ) from None
+
+
+class _App:
+    """What a submission has to know of its app, deployed or built in."""
+
+    def __init__(self, name: str, version: AppVersion | None) -> None:
+        self.name = name
+        self.version = version
+        self.id = version.version if version else ""
+        self.functions: dict[str, dict[str, Any]] = (
+            {name: function.input_schema for name, function in version.functions.items()}
+            if version
+            else {"run": BUILTIN[name].input_schema}
+        )
+        self.default = version.default_function if version else "run"
+        self.setup_schema = version.setup_schema if version else None
+
+    def has_variant(self, key: str) -> bool:
+        return key == "default" if self.version is None else self.version.manifest.variant(key) is not None
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        return ("default",) if self.version is None else self.version.variants
+
+
+async def read_submission(params: RunParams, caller: Caller) -> Submission:
+    """The submission. Raises AppUnknown, RequestError, InvalidField and session errors."""
+    app, named = _app(params, caller)
+    function = _function(params, named, app)
+    session = params.session
+    known = None
+    if session and session != NEW_SESSION:
+        known = caller.platform.sessions.check(session)
+    variant = params.variant or (known.variant if known and known.app == app.name else "default")
+    if not app.has_variant(variant):
+        raise RequestError(f"variant: {app.name} has no variant {variant[:60]!r}; it has {', '.join(app.variants)}")
+    given, setup = await _value(params.input, "input", caller), await _value(params.setup, "setup", caller)
+    checks = caller.platform.checks
+    checks.check((app.name, app.id, f"{function}()"), app.functions[function], {} if given is None else given, "input")
+    if setup is not None:
+        checks.check((app.name, app.id, "setup"), app.setup_schema, setup, "setup")
+    submission = Submission(
+        app=app.name,
+        app_version=app.id,
+        variant=variant,
+        function=function,
+        infra=_infra(params.infra),
+        workers=tuple(params.workers or ()),
+        input=given,
+        setup=setup,
+        webhook=_webhook(params.webhook),
+        session_timeout=_seconds("session_timeout", params.session_timeout),
+        owner=caller.owner,
+        priority=_range("priority", params.priority or 0, -100, 100),
+        idempotency_key=_key(params, caller),
+        deadline=read_time("deadline", params.deadline),
+        timeout=_seconds("timeout", params.timeout),
+        run_at=read_time("run_at", params.run_at),
+        retries=None if params.retries is None else _range("retries", params.retries, 0, 100),
+        metadata=params.metadata or {},
+    )
+    return submission if not session else _in_session(submission, session, params, caller)
+
+
+def _in_session(submission: Submission, session: str, params: RunParams, caller: Caller) -> Submission:
+    if submission.app_version == "":
+        raise RequestError(f"session: {submission.app} is built in and keeps no state")
+    sessions, platform = caller.platform.sessions, caller.platform
+    if session == NEW_SESSION:
+        known = sessions.open(
+            app=submission.app,
+            app_version=submission.app_version,
+            variant=submission.variant,
+            setup_key=setup_key(submission.setup),
+            owner=submission.owner,
+            timeout=submission.session_timeout or platform.settings.app_idle_seconds,
+            key=submission.idempotency_key,
+        )
+        known.setup = submission.setup
+    else:
+        known = sessions.join(
+            session,
+            app=submission.app,
+            variant=params.variant,
+            setup_key=None if params.setup is None else setup_key(submission.setup),
+        )
+    known.calls += 1
+    return msgspec.structs.replace(
+        submission, session_id=known.id, app_version=known.app_version, setup=known.setup, session_timeout=known.timeout
+    )
+
+
+def _app(params: RunParams, caller: Caller) -> tuple[_App, str | None]:
+    """The app and the function that its reference names."""
+    ref = parse_ref(params.app.strip(), caller.platform.settings.app_namespace)
+    if ref.version is None and params.version and params.version != "latest":
+        if not _VERSION.fullmatch(params.version):
+            raise AppUnknown(f"version: {params.version[:80]!r} is no id of a version of {ref.app}")
+        ref = AppRef(ref.namespace, ref.name, params.version, ref.function)
+    if ref.app in BUILTIN and ref.version is None:
+        return _App(ref.app, None), ref.function
+    deployed = caller.platform.apps.resolve(AppRef(ref.namespace, ref.name, ref.version))
+    return _App(deployed.version.app, deployed.version), ref.function
+
+
+def _function(params: RunParams, named: str | None, app: _App) -> str:
+    function = named or params.function or app.default
+    if function not in app.functions:
+        if function == "run":
+            return app.default
+        raise RequestError(f"function: {app.name} has no function {function[:60]!r}; it has {', '.join(app.functions)}")
+    return function
+
+
+async def _value(value: Any, name: str, caller: Caller) -> Any:
+    """With files of this server by their inner names; each must be there."""
+    links = caller.platform.links
+    taken = map_strings(value, lambda text: links.taken(text, caller.base) if "/files/" in text else text)
+    for place, file_id in names_files(taken):
+        field = f"{name}.{place}" if place else name
+        try:
+            record = await caller.platform.files.get(file_id)
+        except NotFound:
+            raise InvalidField(f"{field}: this server has no file {file_id}") from None
+        if not record.ready:
+            raise InvalidField(f"{field}: the file {file_id} was not uploaded yet")
+    return taken
+
+
+def _infra(infra: str | None) -> str:
+    if infra and infra not in INFRA:
+        raise InvalidField(f"infra: expected one of {', '.join(INFRA)}; got {infra[:40]!r}")
+    return infra or "cloud"
+
+
+def _webhook(url: str | None) -> str | None:
+    if not url:
+        return None
+    try:
+        parse_url(url)
+    except MienError as error:
+        raise InvalidField(f"webhook: {error.message}") from None
+    return url
+
+
+def _key(params: RunParams, caller: Caller) -> str | None:
+    header = caller.request.headers.get("idempotency-key")
+    if header and params.idempotency_key and header != params.idempotency_key:
+        raise RequestError("idempotency_key: the body and the Idempotency-Key header have different ones")
+    key = params.idempotency_key or header
+    if key and len(key) > LONGEST_KEY:
+        raise InvalidField(f"idempotency_key: at most {LONGEST_KEY} characters; got {len(key)}")
+    return key or None
+
+
+def _range(name: str, value: int, low: int, high: int) -> int:
+    if not low <= value <= high:
+        raise InvalidField(f"{name}: expected a number in {low}..{high}; got {value}")
+    return value
+
+
+def _seconds(name: str, value: float | None) -> float | None:
+    if value is not None and not (math.isfinite(value) and 0 < value <= 1e9):
+        raise InvalidField(f"{name}: expected seconds, more than 0; got {value:g}")
+    return value
+
+
+def read_time(name: str, value: str | float | None) -> float | None:
+    """Seconds since 1970 from a number or RFC 3339."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        try:
+            at = datetime.fromisoformat(value)
+        except ValueError:
+            at = None
+        if at is None or at.tzinfo is None:
+            raise InvalidField(f"{name}: expected a time such as 2030-01-31T12:00:00Z; got {value[:40]!r}")
+        return at.timestamp()
+    if not (math.isfinite(value) and 0 <= value <= 1e11):
+        raise InvalidField(f"{name}: expected seconds since 1970; got {value:g}")
+    return value

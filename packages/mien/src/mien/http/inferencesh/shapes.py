@@ -1,0 +1,272 @@
+"""Tasks, log lines, files and apps as this door shows them."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from mien.apps.record import AppVersion, Deployed
+from mien.http.inferencesh.dialect import Table, number_of, shown_number
+from mien.storage.file_records import FileRecord
+from mien.storage.links import Links
+from mien.tasks.builtin import BuiltinApp
+from mien.tasks.records import Event, LogLine, Task
+from mien.tasks.sessions import Session, Sessions
+
+_NULLS = (
+    "deleted_at",
+    "user_id",
+    "team_id",
+    "flow_id",
+    "flow_run_id",
+    "sub_flow_run_id",
+    "chat_id",
+    "agent_id",
+    "agent_version_id",
+    "agent",
+    "engine_id",
+    "engine",
+    "rating",
+    "telemetry",
+    "transaction_id",
+    "transaction",
+    "graph_id",
+    "user_public_key",
+    "engine_public_key",
+    "egress",
+    "socket",
+)
+"""Fields that clients' types have and that mean nothing here."""
+
+
+def time_text(at: float | None) -> str | None:
+    """RFC 3339, UTC, microseconds."""
+    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def event_shape(event: Event, task_id: str, number: int, table: Table) -> dict[str, Any]:
+    at = time_text(event.at)
+    return {
+        "id": f"{task_id}.{number}",
+        "task_id": task_id,
+        "created_at": at,
+        "event_time": at,
+        "status": number_of(event.status, table),
+        "status_name": event.status.name.lower(),
+        "attempt": event.attempt,
+        "reason": event.reason,
+    }
+
+
+def log_shape(line: LogLine, task_id: str) -> dict[str, Any]:
+    at = time_text(line.at)
+    return {
+        "id": line.number,
+        "task_id": task_id,
+        "created_at": at,
+        "updated_at": at,
+        "log_type": int(line.kind),
+        "attempt": line.attempt,
+        "content": line.text,
+    }
+
+
+def task_shape(task: Task, table: Table, links: Links, base: str, logs: Iterable[LogLine] = ()) -> dict[str, Any]:
+    """The whole task."""
+    return {
+        "id": task.id,
+        "short_id": task.short_id,
+        "created_at": time_text(task.created_at),
+        "updated_at": time_text(task.updated_at),
+        "status": shown_number(task, table),
+        "status_name": task.status.name.lower(),
+        "status_text": task.progress_message or task.status.name.lower(),
+        "app_id": task.app,
+        "app": task.app,
+        "app_version_id": task.app_version,
+        "app_version": task.app_version[:10],
+        "app_variant": task.variant,
+        "variant": task.variant,
+        "function": task.function,
+        "infra": task.infra,
+        "workers": list(task.workers),
+        "setup": links.shown(task.setup, base),
+        "input": links.shown(task.input, base),
+        "output": links.shown(task.output, base),
+        "error": task.error,
+        "error_code": task.error_code,
+        "progress": task.progress,
+        "progress_message": task.progress_message,
+        "events": [event_shape(event, task.id, number, table) for number, event in enumerate(task.events, 1)],
+        "logs": [log_shape(line, task.id) for line in logs],
+        "log_count": task.log_count,
+        "worker_id": task.worker,
+        "worker": None if task.worker is None else {"id": task.worker},
+        "webhook": task.webhook,
+        "session_id": task.session_id,
+        "session_timeout": task.session_timeout,
+        "priority": task.priority,
+        "idempotency_key": task.idempotency_key,
+        "attempt": task.attempt,
+        "run_at": time_text(task.run_at),
+        "deadline": time_text(task.deadline),
+        "timeout": task.timeout,
+        "cancel_requested_at": time_text(task.cancel_requested_at),
+        "finished_at": time_text(task.finished_at),
+        "metadata": task.metadata,
+        "visibility": "private",
+        "is_featured": False,
+        "usage_events": [],
+        **dict.fromkeys(_NULLS),
+    }
+
+
+def status_shape(task: Task, table: Table) -> dict[str, Any]:
+    """What is asked for often."""
+    return {
+        "id": task.id,
+        "status": shown_number(task, table),
+        "status_name": task.status.name.lower(),
+        "created_at": time_text(task.created_at),
+        "updated_at": time_text(task.updated_at),
+        "progress": task.progress,
+        "progress_message": task.progress_message,
+    }
+
+
+def file_shape(record: FileRecord, links: Links, base: str, *, upload: bool = False) -> dict[str, Any]:
+    shown = {
+        "id": record.id,
+        "created_at": time_text(record.created_at),
+        "updated_at": time_text(record.updated_at),
+        "uri": links.read_url(base, record),
+        "filename": record.filename,
+        "path": record.path,
+        "remote_path": f"files/{record.id}",
+        "content_type": record.content_type,
+        "size": record.declared_size if record.size is None else record.size,
+        "sha256": record.sha256,
+        "public": record.public,
+        "ready": record.ready,
+        "task_id": record.task_id,
+        "expires_at": time_text(record.expires_at),
+        "category": None,
+        "rating": None,
+        "metadata": None,
+    }
+    return shown | {"upload_url": links.write_url(base, record)} if upload else shown
+
+
+def app_shape(version: AppVersion, *, latest: bool) -> dict[str, Any]:
+    """An app's version without its schemas."""
+    manifest = version.manifest
+    return {
+        "id": version.app,
+        "namespace": version.namespace,
+        "name": version.name,
+        "version_id": version.version,
+        "version": version.short_id,
+        "ref": f"{version.app}@{version.short_id}",
+        "latest": latest,
+        "created_at": version.created.isoformat(),
+        "description": manifest.description,
+        "category": manifest.category,
+        "service": manifest.service or None,
+        "functions": list(version.functions),
+        "default_function": version.default_function,
+        "variants": list(version.variants),
+        "concurrency": version.concurrency,
+        "builtin": False,
+        "resources": {
+            "gpu": {"count": manifest.resources.gpus, "vram": manifest.resources.vram},
+            "ram": manifest.resources.ram,
+        },
+    }
+
+
+def app_detail(version: AppVersion, versions: list[Deployed], latest: str) -> dict[str, Any]:
+    """A version with its schemas, and the others of its app."""
+    default = version.functions.get(version.default_function)
+    return app_shape(version, latest=version.version == latest) | {
+        "input_schema": default.input_schema if default else None,
+        "output_schema": default.output_schema if default else None,
+        "setup_schema": version.setup_schema,
+        "functions_schema": {
+            name: {
+                "description": function.description,
+                "input_schema": function.input_schema,
+                "output_schema": function.output_schema,
+            }
+            for name, function in version.functions.items()
+        },
+        "packages": list(version.packages),
+        "files": version.files,
+        "size": version.size,
+        "versions": [
+            {
+                "version_id": other.version.version,
+                "version": other.version.short_id,
+                "created_at": other.version.created.isoformat(),
+                "latest": other.version.version == latest,
+            }
+            for other in versions
+        ],
+    }
+
+
+def builtin_shape(app: BuiltinApp, *, detail: bool = False) -> dict[str, Any]:
+    namespace, _, name = app.name.partition("/")
+    shown: dict[str, Any] = {
+        "id": app.name,
+        "namespace": namespace,
+        "name": name,
+        "version_id": "",
+        "version": "",
+        "ref": app.name,
+        "latest": True,
+        "created_at": None,
+        "description": app.description,
+        "category": "built-in",
+        "service": app.service,
+        "functions": ["run"],
+        "default_function": "run",
+        "variants": ["default"],
+        "concurrency": None,
+        "builtin": True,
+        "resources": None,
+    }
+    if detail:
+        shown |= {
+            "input_schema": app.input_schema,
+            "output_schema": app.output_schema,
+            "setup_schema": None,
+            "functions_schema": {
+                "run": {
+                    "description": app.description,
+                    "input_schema": app.input_schema,
+                    "output_schema": app.output_schema,
+                }
+            },
+            "packages": [],
+            "files": 0,
+            "size": 0,
+            "versions": [],
+        }
+    return shown
+
+
+def session_shape(session: Session, sessions: Sessions) -> dict[str, Any]:
+    return {
+        "id": session.id,
+        "session_id": session.id,
+        "status": sessions.state(session),
+        "app": session.app,
+        "app_id": session.app,
+        "app_version_id": session.app_version,
+        "app_variant": session.variant,
+        "call_count": session.calls,
+        "created_at": time_text(session.created_at),
+        "last_call_at": time_text(session.used_at),
+        "updated_at": time_text(session.used_at),
+        "expires_at": time_text(session.used_at + session.timeout),
+        "session_timeout": session.timeout,
+    }

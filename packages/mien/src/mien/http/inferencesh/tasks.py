@@ -1,0 +1,202 @@
+"""Routes of tasks."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from fastapi import APIRouter
+from msgspec.structs import replace
+from starlette.requests import Request
+from starlette.responses import Response
+
+from mien.apps.reference import parse_ref
+from mien.errors import InvalidField, MienError
+from mien.http.inferencesh.dialect import Table, shown_number, statuses_of
+from mien.http.inferencesh.door import Caller, DoorRoute, caller, parse_object
+from mien.http.inferencesh.frames import FULL_LINES, newest
+from mien.http.inferencesh.params import read_params, read_submission, read_time
+from mien.http.inferencesh.receive import read_body
+from mien.http.inferencesh.schema import LIST_BODY, RUN_BODY
+from mien.http.inferencesh.shapes import file_shape, log_shape, status_shape, task_shape
+from mien.http.inferencesh.stream import TaskStream
+from mien.tasks.machine import wall_clock
+from mien.tasks.records import Task
+from mien.tasks.store import Filter
+
+router = APIRouter(route_class=DoorRoute, tags=["Tasks"])
+BODY_ROOM = 1024 * 1024
+MOST_LISTED = 200
+PAGE_CHARS = 4 * 1024 * 1024
+"""Where a page of tasks ends early: 200 tasks of 20 MiB each would be 4 GiB, several times over."""
+WAIT_SECONDS = 25.0
+
+
+async def run(request: Request) -> Response:
+    """Run an app: the task, on disk. With `?wait=true` it waits for its end, up to 25 s; with `stream` in the body and
+    an Accept of a stream, the answer is the task's stream."""
+    asked = caller(request)
+    body = parse_object(await read_body(request, asked.platform.settings.task_input_bytes + BODY_ROOM))
+    params = read_params(body)
+    submission = replace(await read_submission(params, asked), dialect=asked.dialect.remembered)
+    task, created = await asked.platform.scheduler.submit(submission)
+    if body.get("stream") is True and _accepts_stream(request):
+        return TaskStream(asked, await asked.platform.feed.watch(task.id), resumed=False)
+    if request.query_params.get("wait", "").lower() in ("1", "true", "yes"):
+        task = await _ended(asked, task)
+    headers = {} if created else {"Idempotent-Replayed": "true"}
+    return asked.answer(_shown(asked, task), headers=headers)
+
+
+for path in ("/run", "/apps/run"):
+    router.add_api_route(path, run, methods=["POST"], openapi_extra=RUN_BODY, response_model=None)
+
+
+@router.get("/tasks")
+async def list_tasks(request: Request) -> Response:
+    """Tasks, newest first: `status` (number or name, several by commas), `app`, `function`, `session_id`,
+    `created_after`, `created_before`, `cursor`, `limit`."""
+    return await _listed(caller(request), dict(request.query_params))
+
+
+@router.post("/tasks/list", openapi_extra=LIST_BODY)
+async def list_tasks_by_body(request: Request) -> Response:
+    """As `GET /tasks`, with the filters in a JSON object."""
+    asked = caller(request)
+    return await _listed(asked, parse_object(await read_body(request, BODY_ROOM)))
+
+
+@router.get("/tasks/{task_id}")
+async def get_task(request: Request, task_id: str) -> Response:
+    """The whole task, with its newest 1000 log lines."""
+    asked = caller(request)
+    task = await asked.platform.store.get(task_id)
+    logs = await asked.platform.store.logs(task_id, max(0, task.log_count - FULL_LINES), FULL_LINES)
+    return asked.answer(_shown(asked, task, newest(logs, FULL_LINES)))
+
+
+@router.delete("/tasks/{task_id}")
+async def delete_task(request: Request, task_id: str) -> Response:
+    """Remove an ended task with its logs and the files that it made, except those that other tasks were given."""
+    asked = caller(request)
+    await asked.platform.store.delete(task_id)
+    with suppress(MienError):  # the housekeeping tries again, and takes what is too much for one request
+        await asked.platform.files.expire(wall_clock())
+    return asked.answer({"id": task_id, "deleted": True})
+
+
+@router.get("/tasks/{task_id}/status")
+async def task_status(request: Request, task_id: str) -> Response:
+    """The status alone."""
+    asked = caller(request)
+    task = await asked.platform.store.get(task_id)
+    return asked.answer(status_shape(task, asked.dialect.of(task)))
+
+
+@router.get("/tasks/{task_id}/logs")
+async def task_logs(request: Request, task_id: str) -> Response:
+    """Log lines with numbers over `after`, at most `limit`."""
+    asked = caller(request)
+    after = _number("after", request.query_params.get("after"), 0, 10**15, 0)
+    limit = _number("limit", request.query_params.get("limit"), 1, 10_000, 1000)
+    lines = await asked.platform.store.logs(task_id, after, limit)
+    return asked.answer([log_shape(line, task_id) for line in lines])
+
+
+@router.get("/tasks/{task_id}/files")
+async def task_files(request: Request, task_id: str) -> Response:
+    """Records of the files that the task made, newest first."""
+    asked = caller(request)
+    await asked.platform.store.get(task_id)
+    page = await asked.platform.files.find(task_id=task_id, cursor=request.query_params.get("cursor"), limit=100)
+    return asked.answer([file_shape(record, asked.platform.links, asked.base) for record in page.files])
+
+
+@router.post("/tasks/{task_id}/cancel")
+async def cancel_task(request: Request, task_id: str) -> Response:
+    """End the task: at once if it is queued, within the grace period if it runs. A task that has ended stays as it
+    is."""
+    asked = caller(request)
+    task = await asked.platform.scheduler.cancel(task_id)
+    table = asked.dialect.of(task)
+    cancelled = task.cancel_requested_at is not None
+    return asked.answer({"id": task.id, "status": shown_number(task, table), "cancelled": cancelled})
+
+
+@router.get("/tasks/{task_id}/stream")
+async def stream_task(request: Request, task_id: str) -> Response:
+    """The task as it changes, to its end: an event stream, or NDJSON where that is accepted. `Last-Event-ID` (or
+    `?after=` a frame's `cursor`) resumes."""
+    asked = caller(request)
+    after = request.headers.get("last-event-id") or request.query_params.get("after") or None
+    return TaskStream(asked, await asked.platform.feed.watch(task_id, after), resumed=after is not None)
+
+
+# --- parts
+
+
+def _shown(asked: Caller, task: Task, logs: Any = ()) -> dict[str, Any]:
+    return task_shape(task, asked.dialect.of(task), asked.platform.links, asked.base, logs)
+
+
+async def _ended(asked: Caller, task: Task) -> Task:
+    """The task once it has ended, or as it is when the patience for that is over."""
+    with await asked.platform.feed.watch(task.id) as watch:
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                async for update in watch:
+                    task = update.task
+        except TimeoutError:
+            pass
+        return watch.task
+
+
+async def _listed(asked: Caller, given: dict[str, Any]) -> Response:
+    table: Table = asked.dialect.table
+    app = given.get("app")
+    ref = None if not app else parse_ref(str(app), asked.platform.settings.app_namespace)
+    which = Filter(
+        statuses=_statuses(given.get("status"), table),
+        app=None if ref is None else ref.app,
+        function=_text(given.get("function")),
+        session_id=_text(given.get("session_id")),
+        created_after=_moment("created_after", given),
+        created_before=_moment("created_before", given),
+    )
+    limit = _number("limit", given.get("limit"), 1, MOST_LISTED, 50)
+    page = await asked.platform.store.find(which, cursor=_text(given.get("cursor")), limit=limit, max_chars=PAGE_CHARS)
+    items = [_shown(asked, task) for task in page.tasks]
+    return asked.answer({"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None})
+
+
+def _statuses(given: Any, table: Table) -> Any:
+    if given is None or given == "" or given == []:
+        return None
+    texts = given if isinstance(given, list) else str(given).split(",")
+    return statuses_of((str(text) for text in texts), table)
+
+
+def _moment(name: str, given: dict[str, Any]) -> float | None:
+    value = given.get(name)
+    if isinstance(value, str) and value.replace(".", "", 1).isdecimal():
+        value = float(value)
+    if value is not None and not isinstance(value, str | int | float):
+        raise InvalidField(f"{name}: expected a time")
+    return read_time(name, value)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value)
+
+
+def _number(name: str, value: Any, low: int, high: int, default: int) -> int:
+    if value is None or value == "":
+        return default
+    text = str(value)
+    if not text.isdecimal() or len(text) > 18 or not low <= int(text) <= high:
+        raise InvalidField(f"{name}: expected a whole number in {low}..{high}; got {text[:40]!r}")
+    return int(text)
+
+
+def _accepts_stream(request: Request) -> bool:
+    accept = request.headers.get("accept", "")
+    return "text/event-stream" in accept or "application/x-ndjson" in accept

@@ -1,0 +1,83 @@
+"""Faces as this door's answers: the documented keys, always all of them, null where not asked for."""
+
+from typing import Any
+
+import numpy as np
+import pybase64
+
+from mien.faces.pipeline import Face, FaceAnalysis, FaceOptions
+from mien.faces.service import ImageDone, ImageResult
+from mien.http.insightface.schema import ExtractParameters
+from mien.settings import Settings
+
+STATUS_WORDS = {"success": ("success", "error"), "ok": ("ok", "failed")}
+
+
+def options_of(parameters: ExtractParameters, settings: Settings) -> FaceOptions:
+    """The parameters as the face service's options."""
+    return FaceOptions(
+        threshold=settings.default_threshold if parameters.threshold is None else parameters.threshold,
+        embedding=parameters.extract_embedding,
+        landmarks=parameters.return_landmarks,
+        crops=parameters.return_face_data,
+        attributes=parameters.extract_ga,
+        masks=parameters.detect_masks,
+        limit=parameters.limit_faces,
+        min_size=parameters.min_face_size,
+    )
+
+
+def extract_answer(
+    results: list[ImageResult], parameters: ExtractParameters, total_ms: float, status_words: str
+) -> dict[str, Any]:
+    """The body of an `/extract` answer. Vectors stay numpy arrays: the encoders write them natively."""
+    words = STATUS_WORDS[status_words]
+    took: dict[str, Any] = {"total_ms": total_ms}
+    if parameters.verbose_timings:
+        done = [result for result in results if isinstance(result, ImageDone)]
+        took["read_imgs_ms"] = sum(result.read_ms for result in done)
+        took["embed_all_ms"] = sum(result.analysis.embed_ms for result in done)
+    data = [image_answer(result, parameters, words) for result in results]
+    answer: dict[str, Any] = {"took": took, "data": data}
+    if parameters.embed_only and status_words == "ok":
+        # the original's envelope for crops, beside the one that everything else has
+        answer |= {"took_ms": total_ms, "status": words[0]}
+    return answer
+
+
+def image_answer(result: ImageResult, parameters: ExtractParameters, words: tuple[str, str]) -> dict[str, Any]:
+    """One image: its faces, or a clear sentence."""
+    good, bad = words
+    if isinstance(result, ImageDone):
+        return {"status": good, "took_ms": result.took_ms, "faces": face_answers(result.analysis, parameters)}
+    failed: dict[str, Any] = {"status": bad, "took_ms": 0.0, "faces": [], "error": result.error.message}
+    if bad == "failed":  # where clients of the original server look; never a traceback here
+        failed["traceback"] = result.error.message
+    return failed
+
+
+def face_answers(analysis: FaceAnalysis, parameters: ExtractParameters) -> list[dict[str, Any]]:
+    """The faces of one image."""
+    return [_face_answer(face, analysis.scale, parameters.return_landmarks) for face in analysis.faces]
+
+
+def _face_answer(face: Face, scale: float, landmarks: bool) -> dict[str, Any]:
+    traits = face.attributes
+    box = np.trunc(face.box).astype(int).tolist()
+    return {
+        "num_det": face.index,
+        "prob": face.score,
+        "size": int(face.box[2] - face.box[0]),
+        "bbox": box,
+        "scale": scale,
+        "landmarks": np.trunc(face.landmarks).astype(int).tolist() if landmarks else None,
+        "norm": face.norm,
+        "vec": face.vector,
+        "facedata": None if face.crop is None else pybase64.b64encode(face.crop).decode(),
+        "gender": traits.gender,
+        "age": None if traits.age is None else round(traits.age),
+        "mask": traits.mask,
+        "mask_probs": None
+        if traits.mask_probs is None
+        else dict(zip(("mask", "no_mask"), traits.mask_probs, strict=True)),
+    }

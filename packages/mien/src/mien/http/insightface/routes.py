@@ -1,0 +1,231 @@
+"""The routes of the InsightFace-REST door. Handlers take the raw request: no copy, no second validation."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any, TypeVar
+
+import numpy as np
+from fastapi import APIRouter
+from pydantic import BaseModel
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+
+from mien.engine.call import Call
+from mien.errors import InvalidField, MienError, Unavailable
+from mien.faces.pipeline import detections_of
+from mien.faces.service import ImageDone, ImageResult
+from mien.http.body import read_body
+from mien.http.context import authorised
+from mien.http.disconnect import cancelled_by_disconnect
+from mien.http.insightface.answers import extract_answer, face_answers, options_of
+from mien.http.insightface.multipart import read_form
+from mien.http.insightface.schema import (
+    CompareAnswer,
+    CompareRequest,
+    DrawParameters,
+    DrawRequest,
+    ExtractAnswer,
+    ExtractParameters,
+    ExtractRequest,
+    Images,
+)
+from mien.http.insightface.wire import answer_type, parse, render
+from mien.http.openapi import body_of
+from mien.inference.sources import Base64, RawBytes, Remote, Source
+from mien.runtime import Runtime
+from mien.vision.draw import draw_detections as draw
+from mien.vision.draw import encode_jpeg
+from mien.vision.similarity import cosine_similarity
+from mien.vision.types import Array
+
+LARGE_BODY = 256 * 1024  # bytes: parsing more than this would hold up the event loop
+M = TypeVar("M", bound=BaseModel)
+
+router = APIRouter()
+recognition = "Detection & recognition"
+utility = "Utility"
+
+
+@asynccontextmanager
+async def _parsed(request: Request, model: type[M]) -> AsyncIterator[tuple[M, Runtime, Call]]:
+    """The authorised, validated request and its call; room for the body is held until the block ends."""
+    runtime = authorised(request)
+    settings = runtime.settings
+    call = Call(settings.request_timeout)
+    with ExitStack() as room:
+        body = await read_body(
+            request, settings.max_body_bytes, runtime.admission, room, seconds=settings.request_timeout
+        )
+        content_type = request.headers.get("content-type", "")
+        if len(body) > LARGE_BODY:
+            parsed = await runtime.parsers.run(call, parse, body, content_type, model)
+        else:
+            parsed = parse(body, content_type, model)
+        async with cancelled_by_disconnect(request, call):
+            yield parsed, runtime, call
+
+
+def _sources(images: Images, headers: dict[str, str]) -> list[Source]:
+    """The request's images; `urls` win over `data`, as in the original, but an empty list hides nothing."""
+    if images.urls:
+        return [Remote(location, headers) for location in images.urls]
+    return [RawBytes(item) if isinstance(item, bytes) else Base64(item) for item in images.data]
+
+
+@router.post(
+    "/extract", tags=[recognition], responses={200: {"model": ExtractAnswer}}, openapi_extra=body_of(ExtractRequest)
+)
+async def extract(request: Request) -> Response:
+    """Find faces and compute their embeddings in a batch of images. JSON or MessagePack, both ways."""
+    started = time.perf_counter()
+    async with _parsed(request, ExtractRequest) as (body, runtime, call):
+        sources = _sources(body.images, body.img_req_headers)
+        answer = await _extracted(sources, body, runtime, call, started)
+        kind = answer_type(request, msgpack=body.msgpack)
+        vectors = sum(len(image["faces"]) for image in answer["data"])
+        # a few faces encode faster than a thread switch takes
+        return render(answer, kind) if vectors <= 64 else await runtime.parsers.run(call, render, answer, kind)
+
+
+async def _extracted(
+    sources: list[Source], parameters: ExtractParameters, runtime: Runtime, call: Call, started: float
+) -> dict[str, Any]:
+    settings = runtime.settings
+    results = await runtime.faces.analyse(
+        sources, options_of(parameters, settings), call, aligned=parameters.embed_only
+    )
+    total_ms = (time.perf_counter() - started) * 1e3
+    return extract_answer(results, parameters, total_ms, settings.status_words)
+
+
+@router.post("/multipart/extract", tags=[recognition], responses={200: {"model": ExtractAnswer}})
+async def multipart_extract(request: Request) -> Response:
+    """As `/extract`, with the images as uploaded files (any field names) and the parameters as form fields."""
+    started = time.perf_counter()
+    runtime = authorised(request)
+    call = Call(runtime.settings.request_timeout)
+    with ExitStack() as room:
+        files, parameters = await read_form(request, runtime, ExtractParameters, room)
+        async with cancelled_by_disconnect(request, call):
+            answer = await _extracted([RawBytes(file) for file in files], parameters, runtime, call, started)
+        return render(answer, answer_type(request, msgpack=False))
+
+
+@router.post(
+    "/compare", tags=[recognition], responses={200: {"model": CompareAnswer}}, openapi_extra=body_of(CompareRequest)
+)
+async def compare(request: Request) -> Response:
+    """Compare every face of one image with every face of another."""
+    started = time.perf_counter()
+    async with _parsed(request, CompareRequest) as (body, runtime, call):
+        sources = _sources(body.images, body.img_req_headers)
+        if len(sources) != 2:
+            raise InvalidField(f"images: expected exactly 2 images to compare, got {len(sources)}")
+        parameters = ExtractParameters.model_validate(body.model_dump(exclude={"images"}))
+        results = await runtime.faces.analyse(sources, options_of(parameters, runtime.settings), call)
+        first, second = (_succeeded(result, number) for number, result in enumerate(results, 1))
+        similarity = _similarity(_vectors(first), _vectors(second))
+        threshold = runtime.same_threshold
+        answer = {
+            "took": {"total_ms": (time.perf_counter() - started) * 1e3},
+            "model": runtime.settings.recogniser,
+            "threshold": threshold,
+            "faces": [face_answers(side.analysis, parameters) for side in (first, second)],
+            "similarity": similarity,
+            "same": similarity >= threshold,
+        }
+        return render(answer, answer_type(request, msgpack=False))
+
+
+def _succeeded(result: ImageResult, number: int) -> ImageDone:
+    if isinstance(result, ImageDone):
+        return result
+    raise type(result.error)(f"image {number}: {result.error.message}")
+
+
+def _vectors(done: ImageDone) -> list[Array]:
+    return [face.vector for face in done.analysis.faces if face.vector is not None]
+
+
+def _similarity(first: list[Array], second: list[Array]) -> Array:
+    """[N, M], also where an image shows no face."""
+    if not first or not second:
+        return np.zeros((len(first), len(second)), np.float32)
+    return cosine_similarity(np.stack(first), np.stack(second))
+
+
+@router.post(
+    "/draw_detections",
+    tags=[recognition],
+    openapi_extra=body_of(DrawRequest),
+    responses={200: {"content": {"image/jpeg": {}}}},
+)
+async def draw_detections(request: Request) -> Response:
+    """The first image with its faces drawn in, as JPEG."""
+    async with _parsed(request, DrawRequest) as (body, runtime, call):
+        sources = _sources(body.images, body.img_req_headers)
+        if not sources:
+            raise InvalidField("images: expected an image to draw on, got none")
+        return await _drawn(sources[0], body, runtime, call)
+
+
+@router.post("/multipart/draw_detections", tags=[recognition], responses={200: {"content": {"image/jpeg": {}}}})
+async def multipart_draw_detections(request: Request) -> Response:
+    """An uploaded image (field `file`) with its faces drawn in, as JPEG."""
+    runtime = authorised(request)
+    call = Call(runtime.settings.request_timeout)
+    with ExitStack() as room:
+        files, parameters = await read_form(request, runtime, DrawParameters, room)
+        async with cancelled_by_disconnect(request, call):
+            return await _drawn(RawBytes(files[0]), parameters, runtime, call)
+
+
+async def _drawn(source: Source, parameters: DrawParameters, runtime: Runtime, call: Call) -> Response:
+    wanted = ExtractParameters.model_validate(
+        {**parameters.model_dump(), "extract_embedding": False, "return_landmarks": parameters.draw_landmarks}
+    )
+    (result,) = await runtime.faces.analyse([source], options_of(wanted, runtime.settings), call)
+    faces = _succeeded(result, 1).analysis.faces
+    # The service keeps no pixels: decoding again costs milliseconds, on a route for people's eyes.
+    image = await runtime.faces.image(source, call)
+
+    def paint() -> bytes:
+        drawn = draw(
+            image,
+            detections_of(faces),
+            detector=runtime.settings.detector,
+            landmarks=parameters.draw_landmarks,
+            scores=parameters.draw_scores,
+            sizes=parameters.draw_sizes,
+            masks=[f.attributes.mask for f in faces],
+        )
+        return encode_jpeg(drawn)
+
+    return Response(await runtime.pool.run(call, paint), media_type="image/jpeg")
+
+
+@router.get("/info", tags=[utility])
+async def info(request: Request) -> JSONResponse:
+    """Models and defaults of this server. Holds no secrets."""
+    runtime = authorised(request)
+    return JSONResponse(runtime.info())
+
+
+@router.get("/health", tags=[utility])
+async def health(request: Request) -> JSONResponse:
+    """Finds the face in a built-in photo, through every stage: 200 `{"status": "ok"}`, else 500."""
+    runtime: Runtime | None = request.app.state.runtime
+    try:
+        if runtime is None:
+            raise Unavailable("the models are being loaded")
+        await runtime.self_check()
+    except MienError:
+        return JSONResponse({"detail": "self check failed"}, 500)
+    return JSONResponse({"status": "ok"})
+
+
+@router.get("/", include_in_schema=False)
+async def root() -> RedirectResponse:
+    """To the interactive documentation."""
+    return RedirectResponse("/docs", 307)

@@ -1,0 +1,25 @@
+"""The image model that embedding and classification share."""
+
+from dataclasses import dataclass
+
+from mien.engine.call import Call
+from mien.engine.engine import Model
+from mien.vision.imagenet import imagenet_tensor
+from mien.vision.types import Image, Outputs
+from mien.zoo.manifest import Input
+
+PROBABILITIES, EMBEDDING = "probabilities", "embedding"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageModel:
+    """A loaded model of the family `imagenet`."""
+
+    name: str
+    spec: Input
+    model: Model
+
+    def run(self, image: Image, call: Call) -> Outputs:
+        """`probabilities` [classes] and `embedding` [D] of an image, float32. Blocks; raises as Model.run does."""
+        (outputs,) = self.model.run([imagenet_tensor(image, self.spec)], call)
+        return outputs

@@ -1,0 +1,66 @@
+"""The media type of a payload: what the caller declared, else what its first bytes look like."""
+
+import codecs
+import re
+
+from mien.errors import ImageError, InvalidField
+from mien.vision.formats import sniff
+
+TEXT = "text/plain"
+BINARY = "application/octet-stream"
+IMAGES = {
+    "JPEG": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+    "AVIF": "image/avif",
+    "HEIF": "image/heic",
+}
+"""Media types by the image formats that this server reads."""
+
+LOOK = 65536  # bytes that are looked at: enough to tell, and no payload is so large that this takes time
+_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
+_SAME = {"image/jpg": "image/jpeg", "image/heif": "image/heic", "image/x-png": "image/png"}
+_CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+
+
+def media_type(data: bytes | memoryview, declared: str | None = None) -> str:
+    """The bare media type of `data`, lower case: `declared` where that says something, else as it looks.
+
+    An image by its magic number, else `text/plain` where the first 64 KiB are UTF-8, else
+    `application/octet-stream`. Constant time. Raises InvalidField for a declared type that is none.
+    """
+    given = bare(declared or "")
+    return given if given not in ("", BINARY) else _looks_like(data)
+
+
+def bare(declared: str) -> str:
+    """A media type without its parameters, in its usual spelling; empty where nothing is declared.
+
+    Raises InvalidField for words that are no media type.
+    """
+    kind = declared.partition(";")[0].strip().lower()
+    if kind and not _TYPE.fullmatch(kind):
+        message = f"payload_mime: expected a media type such as image/jpeg; got {declared[:60]!r}"
+        raise InvalidField(message, ({"type": "media_type", "loc": ["payload_mime"], "msg": message},))
+    return _SAME.get(kind, kind)
+
+
+def _looks_like(data: bytes | memoryview) -> str:
+    head = _as_text(bytes(data[:LOOK]), whole=len(data) <= LOOK)
+    try:
+        kind = IMAGES[sniff(data)]
+    except ImageError:
+        return BINARY if head is None else TEXT
+    # Words can spell a magic number (BM, GIF89a, RIFF…WEBP); an image's header always holds control characters, too.
+    return TEXT if head is not None and not _CONTROLS.search(head) else kind
+
+
+def _as_text(head: bytes, *, whole: bool) -> str | None:
+    """UTF-8 as text, None where it is none. Unless `whole`, the last character may be cut."""
+    try:
+        return codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)
+    except UnicodeDecodeError:
+        return None

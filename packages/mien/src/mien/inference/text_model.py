@@ -1,0 +1,88 @@
+"""Texts as vectors: tokens in, mean of the last hidden state out (Reimers & Gurevych, 2019)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from mien.engine.call import Call
+from mien.engine.engine import Model
+from mien.errors import ModelError
+from mien.inference.items import payload_refused
+from mien.vision.types import Array
+
+MAX_TOKENS = 256  # what all-MiniLM-L6-v2 was trained with
+MAX_CHARACTERS = 65536  # cut before tokenising, so that no text takes long; far more than MAX_TOKENS tokens need
+STEP = 16
+"""Token counts are rounded up to a multiple of this, so that texts of like length share a batch."""
+
+Tokens = NDArray[np.int64]
+"""[3, S] int64: ids, mask (1 for tokens, 0 for padding), types (all 0)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TextVector:
+    """A text's embedding and how much of the text it is of."""
+
+    vector: Array
+    """[D] float32, length 1."""
+    tokens: int
+    """With the two that mark start and end."""
+    truncated: bool
+
+
+class WordPieces:
+    """A tokenizer that pads to shared lengths. Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        """`path`: a `tokenizer.json`. Raises ModelError."""
+        try:
+            self._tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:
+            raise ModelError(f"{path.name}: no tokenizer that reads: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(MAX_TOKENS)
+
+    def encode(self, text: str) -> tuple[Tokens, int, bool]:
+        """The text as [3, S], S a multiple of 16; the number of tokens; whether the text had more than fit.
+
+        Raises InvalidField for a text without any token.
+        """
+        encoding = self._tokenizer.encode(text[:MAX_CHARACTERS])
+        count = len(encoding.ids)
+        if sum(encoding.special_tokens_mask) == count:
+            raise payload_refused("expected a text; this one is empty or blank")
+        packed = np.zeros((3, count + -count % STEP), np.int64)
+        packed[0, :count] = encoding.ids
+        packed[1, :count] = 1
+        return packed, count, bool(encoding.overflowing) or len(text) > MAX_CHARACTERS
+
+
+def feed(batch: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """A batch [N, 3, S] as the model's three inputs."""
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return {name: np.ascontiguousarray(batch[:, row]) for row, name in enumerate(names)}
+
+
+def mean_pooled(hidden: Array, mask: NDArray[np.int64]) -> Array:
+    """The mean [D] of `hidden` [S, D] over the tokens that `mask` [S] marks, at length 1."""
+    mean: Array = hidden[mask > 0].mean(0)
+    return mean / np.float32(np.linalg.norm(mean))
+
+
+@dataclass(frozen=True, slots=True)
+class TextModel:
+    """A loaded model of the family `minilm` with its tokenizer."""
+
+    name: str
+    pieces: WordPieces
+    model: Model
+
+    def embed(self, text: str, call: Call) -> TextVector:
+        """The embedding of a text. Blocks; raises InvalidField for an empty one, else as Model.run does."""
+        packed, count, truncated = self.pieces.encode(text)
+        (outputs,) = self.model.run([packed], call)
+        return TextVector(mean_pooled(next(iter(outputs.values())), packed[1]), count, truncated)

@@ -1,1 +1,0 @@
-"""Tasks, apps, workers and files of one server, put together."""

@@ -1,0 +1,205 @@
+"""Built-in apps: the services of this server as apps, on its own models and without a process of their own."""
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from mien.engine.call import Call
+from mien.errors import InvalidField, MienError, NotFound
+from mien.inference.contract import InferRequest, Item
+from mien.inference.registry import ServiceRegistry
+from mien.inference.sniff import media_type
+from mien.net.fetch import Fetcher
+from mien.storage.file_store import FileStore
+from mien.storage.links import file_id
+from mien.storage.names import SCHEME
+from mien.tasks.execution import AppFailed, Fit, Reporter, StopReason
+from mien.tasks.records import Attempt, Candidate
+from mien.tasks.status import Status
+
+NAMESPACE = "mien"
+_FILE = {"type": "string", "format": "file", "description": "A file of this server, an http(s) URL or a data: URI"}
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltinApp:
+    """An app that is a service of this server."""
+
+    name: str
+    """`mien/…`."""
+    description: str
+    service: str
+    input_schema: dict[str, Any]
+    output_schema: dict[str, Any] = field(default_factory=lambda: {"type": "object"})
+
+
+def _schema(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": required}
+
+
+_NUMBER = {"type": "number"}
+BUILTIN = {
+    app.name: app
+    for app in (
+        BuiltinApp(
+            "mien/faces",
+            "Faces of an image: boxes, landmarks, scores and embeddings",
+            "face_recognition",
+            _schema(
+                ["image"],
+                image=_FILE,
+                detection_confidence_threshold={**_NUMBER, "minimum": 0, "maximum": 1},
+                nms_threshold={**_NUMBER, "minimum": 0, "maximum": 1},
+                face_size_min={**_NUMBER, "minimum": 0},
+                face_size_max={**_NUMBER, "minimum": 0},
+                max_faces={"type": "integer", "minimum": -1},
+            ),
+        ),
+        BuiltinApp(
+            "mien/embed",
+            "The vector of an image or a text",
+            "embedding",
+            {
+                **_schema([], image=_FILE, text={"type": "string"}),
+                "oneOf": [{"required": ["image"]}, {"required": ["text"]}],
+            },
+        ),
+        BuiltinApp(
+            "mien/classify",
+            "What an image shows, the likeliest first",
+            "classification",
+            _schema(["image"], image=_FILE, top_k={"type": "integer", "minimum": 1}),
+        ),
+    )
+}
+
+
+def is_builtin(app: str, version: str) -> bool:
+    """Whether the task's app is one of these: a deployed app always has a version."""
+    return not version and app in BUILTIN
+
+
+class BuiltinExecutor:
+    """Implements the scheduler's Executor for the built-in apps. Attach the services once their models are loaded."""
+
+    def __init__(self, files: FileStore, *, places: int, max_bytes: int) -> None:
+        """`places`: tasks at once; `max_bytes`: of one image."""
+        self._files = files
+        self._places = places
+        self._max_bytes = max_bytes
+        self._taken: set[str] = set()
+        self._calls: dict[str, Call] = {}
+        self._services: ServiceRegistry | None = None
+        self._fetcher: Fetcher | None = None
+
+    def attach(self, services: ServiceRegistry, fetcher: Fetcher) -> None:
+        """From now on tasks can run."""
+        self._services, self._fetcher = services, fetcher
+
+    def fit(self, candidate: Candidate) -> Fit:
+        if self._services is None:
+            return Fit.BLOCKED
+        return Fit.WARM if len(self._taken) < self._places else Fit.NO_ROOM
+
+    def reserve(self, candidate: Candidate) -> None:
+        self._taken.add(candidate.id)
+
+    def release(self, task_id: str) -> None:
+        self._taken.discard(task_id)
+
+    def grace(self, candidate: Candidate) -> float | None:
+        return None
+
+    async def execute(self, attempt: Attempt, report: Reporter) -> Any:
+        call = self._calls[attempt.id] = Call()
+        report.worker("engine")
+        try:
+            report.status(Status.PREPARING)
+            item, metadata = await self._asked(attempt.task.input or {}, call)
+            report.status(Status.RUNNING)
+            return await self._answer(BUILTIN[attempt.task.app], item, metadata, call)
+        except MienError as error:
+            raise AppFailed(error.message, error.code) from error
+        finally:
+            del self._calls[attempt.id]
+            self._taken.discard(attempt.id)
+
+    def stop(self, task_id: str, reason: StopReason, grace: float) -> None:
+        if (call := self._calls.get(task_id)) is not None:
+            call.cancel()
+
+    async def reap(self) -> None:
+        """There are no processes."""
+
+    async def _answer(self, app: BuiltinApp, item: Item, metadata: Mapping[str, str], call: Call) -> Any:
+        assert self._services is not None  # noqa: S101 - `fit` has looked
+        try:
+            service = self._services.resolve(app.service)
+        except NotFound:
+            raise NotFound(
+                f"{app.name} needs the service {app.service}, whose model this server did not load"
+            ) from None
+        request = InferRequest((item,), metadata=metadata)
+        async for result in service.infer(request, call, stream=False):
+            if result.is_final:
+                return msgspec.json.decode(result.data)
+        raise AppFailed(f"{app.name} gave no answer")
+
+    async def _asked(self, given: Mapping[str, Any], call: Call) -> tuple[Item, dict[str, str]]:
+        """The payload and, as metadata, the fields that are left."""
+        fields = {
+            key: _text(value) for key, value in given.items() if key not in ("image", "text") and value is not None
+        }
+        if isinstance(text := given.get("text"), str):
+            return Item(text.encode("utf-8", "replace"), "text/plain"), fields
+        image = given.get("image")
+        location = image.get("uri") if isinstance(image, dict) else image
+        if not isinstance(location, str):
+            raise InvalidField("image: expected a file of this server, an http(s) URL or a data: URI")
+        data = await self._read(location, call)
+        return Item(data, await asyncio.to_thread(media_type, data)), fields
+
+    async def _read(self, location: str, call: Call) -> bytes:
+        if location.startswith(SCHEME) and (known := file_id(location)) is not None:
+            return await self._stored(known)
+        if location.startswith("data:"):
+            return data_uri(location)
+        if location.startswith(("http://", "https://")):
+            assert self._fetcher is not None  # noqa: S101 - attached together with the services
+            async with call.bounding():
+                return bytes(await self._fetcher.fetch(location, {}))
+        raise InvalidField("image: expected a file of this server, an http(s) URL or a data: URI")
+
+    async def _stored(self, known: str) -> bytes:
+        record = await self._files.get(known)
+        if (record.size or 0) > self._max_bytes:
+            raise InvalidField(f"image: the file has {record.size} bytes; an image may have {self._max_bytes}")
+        content = await self._files.open(known)
+        try:
+            return b"".join([block async for block in content])
+        finally:
+            await content.aclose()
+
+
+def data_uri(uri: str) -> bytes:
+    """The bytes of a `data:` URI. Raises InvalidField."""
+    head, comma, body = uri.partition(",")
+    if not comma:
+        raise InvalidField("image: the data: URI has no comma")
+    if not head.endswith(";base64"):
+        return unquote_to_bytes(body)
+    try:
+        text = body.replace("-", "+").replace("_", "/").rstrip("=")
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidField("image: the data: URI is not base64") from None
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

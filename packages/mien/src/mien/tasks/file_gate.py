@@ -1,0 +1,66 @@
+"""Files of the store on their way into workers, and from there into the store."""
+
+import asyncio
+import shutil
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+from mien.errors import BodyTooLarge, NotFound, StorageFull
+from mien.storage.disk import disk_errors
+from mien.storage.file_records import NewFile, safe_name
+from mien.storage.file_store import FileStore
+from mien.storage.links import inside, replace_inside
+from mien.workers.files import OutputFile
+
+_REMEMBERED = 1000
+
+
+class StoreGate:
+    """Implements `mien.workers.files.FileGate`: inputs are copied, outputs are stored as files of their task."""
+
+    def __init__(self, files: FileStore) -> None:
+        self._files = files
+        self._stored: OrderedDict[tuple[str, str, int, int, int], str] = OrderedDict()
+
+    async def fetch(self, task_id: str, value: Any, folder: Path) -> Any:
+        """Files of this server become paths in `folder`. URLs of other places stay: the app fetches them itself."""
+
+        async def copied(file_id: str) -> str:
+            record = await self._files.get(file_id)
+            target = folder / file_id / safe_name(record.filename)
+            if not target.exists():
+                source = await self._files.local_path(file_id)
+                if source is None:
+                    raise NotFound(f"the file {file_id} has no content")
+                with disk_errors(f"{record.filename} was not given to the app"):
+                    target.parent.mkdir()
+                    await asyncio.to_thread(shutil.copyfile, source, target)  # a copy: stored content never changes
+            return str(target)
+
+        return await replace_inside(value, copied)
+
+    async def store(self, task_id: str, file: OutputFile) -> Any:
+        """The file's name inside tasks, once it is stored. An unchanged file of several outputs is stored once."""
+        mark = await asyncio.to_thread(_mark, task_id, file.path)
+        if mark is not None and mark in self._stored:
+            return self._stored[mark]
+        new = NewFile(filename=file.filename or file.path.name, content_type=file.content_type, task_id=task_id)
+        try:
+            name = inside(await self._files.add_path(new, file.path))
+        except (BodyTooLarge, StorageFull) as error:
+            raise type(error)(f"{file.path.name}: {error.message}") from error
+        if mark is not None:
+            self._stored[mark] = name
+            while len(self._stored) > _REMEMBERED:
+                self._stored.popitem(last=False)
+        return name
+
+
+def _mark(task_id: str, path: Path) -> tuple[str, str, int, int, int] | None:
+    """What tells whether a file is still the same."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return task_id, str(path), found.st_ino, found.st_size, found.st_mtime_ns

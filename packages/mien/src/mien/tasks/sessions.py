@@ -1,0 +1,157 @@
+"""Sessions: state that an app keeps in one worker, from task to task. They live as long as that worker."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from mien.errors import SessionEnded, SessionExpired, SessionMismatch, SessionNotFound
+from mien.tasks.records import new_id
+from mien.tasks.status import Status
+from mien.tasks.store import Change
+
+State = Literal["pending", "active", "expired", "ended"]
+KEPT_SECONDS = 3600.0
+"""How long a session that is over is remembered, so that callers hear what became of it."""
+
+
+class SessionWorkers(Protocol):
+    """What a pool knows of sessions."""
+
+    def has_session(self, session_id: str) -> bool: ...
+
+    def end_session(self, session_id: str) -> bool: ...
+
+    def keep_session(self, session_id: str) -> bool: ...
+
+
+class Session(msgspec.Struct, kw_only=True):
+    """One session; times in seconds since 1970."""
+
+    id: str
+    app: str
+    app_version: str
+    variant: str
+    setup_key: str
+    owner: str
+    created_at: float
+    used_at: float
+    timeout: float
+    """Seconds of idleness after which it expires."""
+    setup: Any = None
+    calls: int = 0
+    started: bool = False
+    """Whether its worker has been up."""
+    over: State | None = None
+    over_at: float = 0.0
+
+
+class Sessions:
+    """The sessions of one server, in memory as their state is."""
+
+    def __init__(self, workers: SessionWorkers, *, clock: Callable[[], float] = time.time) -> None:
+        self._workers = workers
+        self._clock = clock
+        self._known: dict[str, Session] = {}
+
+    def changed(self, change: Change) -> None:
+        """Listens to the task store."""
+        session = self._known.get(change.task.session_id or "")
+        if session is None:
+            return
+        session.used_at = self._clock()
+        if change.task.status >= Status.RUNNING:
+            session.started = True
+
+    def open(
+        self, *, app: str, app_version: str, variant: str, setup_key: str, owner: str, timeout: float, key: str | None
+    ) -> Session:
+        """A new session; with an idempotency key, the one that was opened with it before."""
+        now = self._clock()
+        self._forget(now)
+        name = new_id(now) if key is None else hashlib.sha256(f"{owner}\n{key}".encode()).hexdigest()[:26]
+        if (known := self._known.get(f"sess_{name}")) is not None:
+            return known
+        session = Session(
+            id=f"sess_{name}",
+            app=app,
+            app_version=app_version,
+            variant=variant,
+            setup_key=setup_key,
+            owner=owner,
+            created_at=now,
+            used_at=now,
+            timeout=timeout,
+        )
+        self._known[session.id] = session
+        return session
+
+    def join(self, session_id: str, *, app: str, variant: str | None, setup_key: str | None) -> Session:
+        """The session, for one more task. Raises SessionNotFound, SessionEnded, SessionExpired, SessionMismatch."""
+        session = self.check(session_id)
+        for name, given, has in (
+            ("app", app, session.app),
+            ("variant", variant, session.variant),
+            ("setup", setup_key, session.setup_key),
+        ):
+            if given is not None and given != has:
+                shown = f": it has {has}" if name != "setup" else ""
+                raise SessionMismatch(f"the session {session_id} was opened with another {name}{shown}")
+        return session
+
+    def check(self, session_id: str) -> Session:
+        """The session. Raises SessionNotFound, SessionEnded, SessionExpired."""
+        session = self.get(session_id)
+        state = self.state(session)
+        if state == "ended":
+            raise SessionEnded(f"the session {session_id} was ended")
+        if state == "expired":
+            raise SessionExpired(f"the session {session_id} is over: its worker was idle for too long, or was lost")
+        return session
+
+    def get(self, session_id: str) -> Session:
+        """The session, over or not. Raises SessionNotFound."""
+        session = self._known.get(session_id)
+        if session is None:
+            raise SessionNotFound(f"there is no session {session_id[:64]!r}; sessions end with the server")
+        return session
+
+    def all(self) -> list[Session]:
+        """Every session that is remembered, the newest first."""
+        self._forget(self._clock())
+        return sorted(self._known.values(), key=lambda session: -session.created_at)
+
+    def state(self, session: Session) -> State:
+        """Where the session is in its life."""
+        if session.over is None and session.started and not self._workers.has_session(session.id):
+            self._end(session, "expired")
+        if session.over is not None:
+            return session.over
+        return "active" if session.started else "pending"
+
+    def keep_alive(self, session_id: str) -> Session:
+        """Begin the idle time anew."""
+        session = self.check(session_id)
+        session.used_at = self._clock()
+        self._workers.keep_session(session_id)
+        return session
+
+    def end(self, session_id: str) -> Session:
+        """End the session and its worker; a task that runs there ends first. Again is fine."""
+        session = self.get(session_id)
+        if self.state(session) not in ("ended", "expired"):
+            self._end(session, "ended")
+            self._workers.end_session(session_id)
+        return session
+
+    def _end(self, session: Session, state: State) -> None:
+        session.over, session.over_at = state, self._clock()
+
+    def _forget(self, now: float) -> None:
+        for session in list(self._known.values()):
+            self.state(session)
+            never = session.over is None and not session.started and now - session.used_at > KEPT_SECONDS
+            if never or (session.over is not None and now - session.over_at > KEPT_SECONDS):
+                del self._known[session.id]

@@ -1,0 +1,287 @@
+"""Runs the attempts of the scheduler in the workers of the pool."""
+
+import asyncio
+import contextlib
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mien.apps.reference import AppRef
+from mien.apps.registry import AppRegistry
+from mien.errors import MienError
+from mien.settings import Settings
+from mien.storage.disk import disk_errors
+from mien.tasks.execution import AppFailed, Fit, Reporter, StopReason, WorkerLost
+from mien.tasks.records import Attempt, Candidate, LogKind
+from mien.tasks.status import Status
+from mien.workers.files import FileGate, NoFiles, has_files, replace_files
+from mien.workers.household import clear
+from mien.workers.listener import AppError, RunCancelled, WorkerGone
+from mien.workers.placement import Need
+from mien.workers.pool import Job, Place, PoolListener, Stage, WorkerKey, WorkerPool, need_of
+from mien.workers.supervisor import Worker
+
+DEFAULT_FUNCTION = "run"
+KNOWN_PROFILES = 4096
+STATUSES = {
+    Stage.PREPARING: Status.PREPARING,
+    Stage.STARTING: Status.SERVING,
+    Stage.SETTING_UP: Status.SETTING_UP,
+    Stage.RUNNING: Status.RUNNING,
+}
+LOG_KINDS = {
+    Stage.PREPARING: LogKind.BUILD,
+    Stage.STARTING: LogKind.SERVE,
+    Stage.SETTING_UP: LogKind.SETUP,
+    Stage.RUNNING: LogKind.RUN,
+}
+CODES = {"input": "invalid_input", "load": "load_failed", "setup": "setup_failed", "out_of_memory": "out_of_memory"}
+
+
+class PoolExecutor:
+    """Implements the scheduler's Executor with supervised worker processes."""
+
+    def __init__(
+        self, pool: WorkerPool, registry: AppRegistry, settings: Settings, *, files: FileGate | None = None
+    ) -> None:
+        self._pool = pool
+        self._registry = registry
+        self._settings = settings
+        self._files: FileGate = files or NoFiles()
+        self._profiles: dict[tuple[str, str, str], _Profile] = {}
+        self._reserved: dict[str, Place | MienError] = {}
+        self._running: dict[str, _Running] = {}
+
+    def fit(self, candidate: Candidate) -> Fit:
+        try:
+            return Fit(self._pool.warmth(_key(candidate), self._profile(candidate).need))
+        except MienError:
+            return Fit.COLD  # `execute` fails with words
+
+    def reserve(self, candidate: Candidate) -> None:
+        try:
+            self._reserved[candidate.id] = self._pool.reserve(_key(candidate), self._profile(candidate).need)
+        except MienError as error:
+            self._reserved[candidate.id] = error
+
+    def release(self, task_id: str) -> None:
+        place = self._reserved.pop(task_id, None)
+        if isinstance(place, Place):
+            self._pool.release(place)
+
+    def grace(self, candidate: Candidate) -> float | None:
+        try:
+            return self._profile(candidate).grace
+        except MienError:
+            return None  # `execute` fails with words
+
+    async def execute(self, attempt: Attempt, report: Reporter) -> Any:
+        place = self._reserved.pop(attempt.id)
+        if isinstance(place, MienError):
+            raise place
+        running = _Running(_run_id(attempt), place)
+        work = asyncio.ensure_future(self._work(attempt, place, report, running))
+        running.work = work
+        self._running[attempt.id] = running
+        try:
+            await asyncio.wait({work})
+        except asyncio.CancelledError:
+            work.cancel()
+            while not work.done():  # also when it is cancelled again: until then the worker lives
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait({work})
+            raise
+        finally:
+            del self._running[attempt.id]
+        return _result(work)
+
+    def stop(self, task_id: str, reason: StopReason, grace: float) -> None:
+        running = self._running.get(task_id)
+        if running is None or running.work is None:
+            return
+        if running.stage is Stage.RUNNING and running.place.worker is not None and not running.ran:
+            running.place.worker.cancel(running.run_id, grace)
+        else:
+            running.work.cancel()
+
+    async def reap(self) -> None:
+        await asyncio.to_thread(clear, self._settings.data_dir / "workers")
+
+    async def _work(self, attempt: Attempt, place: Place, report: Reporter, running: "_Running") -> Any:
+        task = attempt.task
+        listener = _TaskListener(report, running, self._store_of(attempt))
+        report.worker(place.name)
+        try:
+            deployed = self._registry.resolve(_ref(task.app, task.app_version))
+            job = Job(
+                running.run_id,
+                deployed,
+                task.variant,
+                _function(task.function, deployed.version.functions),
+                task.setup,
+                _metadata(attempt, place),
+                task.session_timeout,
+            )
+        except BaseException:
+            self._pool.release(place)
+            raise
+        folder: list[Path] = []
+
+        async def prepare(worker: Worker) -> Any:
+            folder.append(worker.spec.folder / "files" / running.run_id)
+            with disk_errors("the task was not started"):
+                folder[0].mkdir(mode=0o700)
+            return await self._files.fetch(task.id, task.input, folder[0])
+
+        async def finish(worker: Worker, output: Any) -> Any:
+            running.ran = True
+            await listener.settle()
+            if not has_files(output):
+                return output
+            report.status(Status.UPLOADING)
+            return await replace_files(output, listener.store)
+
+        try:
+            return await self._pool.run(place, job, listener, prepare, finish)
+        except AppError as error:
+            if error.traceback:
+                report.log(LOG_KINDS[running.stage], error.traceback)
+            raise AppFailed(error.message, CODES.get(error.kind, "app_failed")) from error
+        except RunCancelled:
+            raise AppFailed("the task was cancelled", "cancelled") from None
+        except WorkerGone as gone:
+            raise WorkerLost(gone.reason) from gone
+        finally:
+            await listener.close()
+            if folder:
+                await _remove(folder[0])
+
+    def _store_of(self, attempt: Attempt) -> Any:
+        async def store(file: Any) -> Any:
+            return await self._files.store(attempt.id, file)
+
+        return store
+
+    def _profile(self, candidate: Candidate) -> "_Profile":
+        """What the version asks for; read once, as versions do not change."""
+        key = (candidate.app, candidate.app_version, candidate.variant)
+        profile = self._profiles.get(key)
+        if profile is None:
+            deployed = self._registry.resolve(_ref(candidate.app, candidate.app_version))
+            if len(self._profiles) >= KNOWN_PROFILES:
+                self._profiles.clear()
+            need = need_of(deployed, candidate.variant, self._settings)
+            profile = self._profiles[key] = _Profile(need, deployed.version.manifest.grace)
+        return profile
+
+
+async def _remove(folder: Path) -> None:
+    try:
+        folder.rmdir()  # most runs are given no files: a thread for an empty folder would cost more than its removal
+    except FileNotFoundError:
+        return  # it went with its worker
+    except OSError:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Profile:
+    """What scheduling has to know about a version's variant."""
+
+    need: Need
+    grace: float | None
+
+
+@dataclass(eq=False, slots=True)
+class _Running:
+    run_id: str
+    place: Place
+    stage: Stage = Stage.PREPARING
+    work: "asyncio.Future[Any] | None" = None
+    ran: bool = False
+    """The app is done; what remains is taking its files."""
+
+
+@dataclass(slots=True)
+class _TaskListener(PoolListener):
+    """Tells the scheduler what the pool tells; partial outputs with files are stored one after the other."""
+
+    report: Reporter
+    running: _Running
+    store: Any
+    _outputs: "asyncio.Task[None] | None" = None
+    _next: list[Any] = field(default_factory=list)
+
+    def stage(self, stage: Stage) -> None:
+        self.running.stage = stage
+        self.report.status(STATUSES[stage])
+
+    def log(self, line: str) -> None:
+        self.report.log(LOG_KINDS[self.running.stage], line)
+
+    def progress(self, fraction: float, message: str) -> None:
+        self.report.progress(fraction, message)
+
+    def output(self, value: Any) -> None:
+        if self._outputs is None and not has_files(value):
+            self.report.output(value)
+            return
+        self._next[:] = [value]  # the newest wins
+        if self._outputs is None:
+            self._outputs = asyncio.create_task(self._store())
+
+    async def _store(self) -> None:
+        try:
+            while self._next:
+                self.report.output(await replace_files(self._next.pop(), self.store))
+        finally:
+            self._outputs = None
+
+    async def settle(self) -> None:
+        """Wait until partial outputs are stored, so that none comes after the final one. Raises what storing raised."""
+        if self._outputs is not None:
+            await self._outputs
+
+    async def close(self) -> None:
+        if self._outputs is not None:
+            self._outputs.cancel()
+            with contextlib.suppress(asyncio.CancelledError, MienError, OSError):
+                await self._outputs
+
+
+def _result(work: "asyncio.Future[Any]") -> Any:
+    if work.cancelled():
+        raise AppFailed("the task was stopped before the app ran", "cancelled")
+    return work.result()
+
+
+def _key(candidate: Candidate) -> WorkerKey:
+    return WorkerKey(candidate.app, candidate.app_version, candidate.variant, candidate.setup_key, candidate.session_id)
+
+
+def _ref(app: str, version: str) -> AppRef:
+    namespace, _, name = app.partition("/")
+    return AppRef(namespace, name, version or None)
+
+
+def _run_id(attempt: Attempt) -> str:
+    return f"{attempt.id}.{attempt.number}"
+
+
+def _function(name: str, known: Any) -> str | None:
+    """`run` stands for the app's default function where the app has no function of that name."""
+    return None if name == DEFAULT_FUNCTION and name not in known else name
+
+
+def _metadata(attempt: Attempt, place: Place) -> dict[str, Any]:
+    task = attempt.task
+    return {
+        **task.metadata,
+        "app_id": task.app,
+        "app_version_id": task.app_version,
+        "app_variant": task.variant,
+        "worker_id": place.name,
+        "gpu_ids": [str(gpu) for gpu in place.grant.gpu_ids],
+        "task_id": task.id,
+    }

@@ -1,0 +1,257 @@
+"""Encoded images to arrays, never trusting the bytes."""
+
+import struct
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+import cv2
+import numpy as np
+import simplejpeg
+from PIL import Image as PilImage
+from PIL import ImageFile
+
+from mien.errors import ImageFormatUnsupported, ImageTooLarge, ImageTruncated
+from mien.vision.exif import UPRIGHT, swaps_sides, tiff_orientation, upright
+from mien.vision.formats import sniff
+from mien.vision.types import Image
+
+# The limit on pixels is an argument here, checked in the header; Pillow's own would warn or raise at others.
+PilImage.MAX_IMAGE_PIXELS = None
+
+DAMAGE = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+"""What Pillow and its plugins were seen to raise for damaged files: its documentation names only OSError."""
+
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+_HARMLESS_JPEG = (
+    "extraneous bytes",
+    "Inconsistent progression",
+    "Unknown Adobe",
+    "unknown JFIF",
+    "Unsupported",
+    "subsampling",
+)
+"""Complaints of the strict decoder about files that may be complete: Pillow decides."""
+_PILLOW_NOISE: tuple[Any, ...] = ("ignore", r"PIL\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an image's header says."""
+
+    format: str
+    """JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF or HEIF."""
+    width: int
+    """Pixels, upright: as `decode` will give it."""
+    height: int
+    orientation: int
+    """EXIF orientation 1..8 as found in the header; 1 where the format's reader applies it by itself."""
+
+
+def probe(data: bytes | memoryview) -> Header:
+    """The image's header; no pixel is decoded.
+
+    Raises ImageFormatUnsupported for what is no image, ImageTruncated for a header that is damaged or cut
+    off.
+    """
+    kind = sniff(data)
+    return _jpeg_header(data) if kind == "JPEG" else _pillow_header(_opened(kind, data), kind)
+
+
+def decode(data: bytes | memoryview, *, max_pixels: int, max_bytes: int) -> Image:
+    """The image as BGR, upright, transparency on white, the first frame of an animation.
+
+    Raises ImageTooLarge over `max_bytes` encoded bytes or `max_pixels` (both checked before a pixel is
+    allocated), ImageFormatUnsupported for what is no image and ImageTruncated for one that is cut off or
+    damaged.
+    """
+    if len(data) > max_bytes:
+        raise ImageTooLarge(f"the image has {len(data)} bytes; this server reads at most {max_bytes}")
+    kind = sniff(data)
+    if kind == "JPEG":
+        header = _jpeg_header(data)
+        _check_size(header, max_pixels)
+        return upright(_jpeg_pixels(data), header.orientation)
+    image = _opened(kind, data)
+    _check_size(_pillow_header(image, kind), max_pixels)
+    return _pillow_pixels(image, kind)
+
+
+def _check_size(header: Header, max_pixels: int) -> None:
+    pixels = header.width * header.height
+    if pixels > max_pixels:
+        raise ImageTooLarge(
+            f"the image is {header.width}x{header.height}, {pixels} pixels; this server decodes at most {max_pixels}"
+        )
+    if pixels <= 0:
+        raise ImageTruncated(f"the image says that it is {header.width}x{header.height} pixels large")
+
+
+# --- JPEG
+
+
+def _jpeg_header(data: bytes | memoryview) -> Header:
+    """Size and orientation from the marker segments before the first scan (ITU-T T.81, annex B)."""
+    view, at, orientation = memoryview(data), 2, UPRIGHT
+    try:
+        while True:
+            if view[at] != 0xFF:
+                raise ImageTruncated("the JPEG is damaged: a marker is missing in its header")
+            marker = view[at + 1]
+            if marker == 0xFF or marker in _STANDALONE:  # fill byte; marker without a segment
+                at += 1 if marker == 0xFF else 2
+                continue
+            if marker in (0xD9, 0xDA):
+                raise ImageTruncated("the JPEG is damaged: it has no frame header")
+            (length,) = struct.unpack_from(">H", view, at + 2)
+            if marker in _START_OF_FRAME:
+                height, width = struct.unpack_from(">HH", view, at + 5)
+                break
+            if marker == 0xE1 and bytes(view[at + 4 : at + 10]) == b"Exif\0\0":
+                orientation = tiff_orientation(view[at + 10 : at + 2 + length])
+            at += 2 + length
+    except (IndexError, struct.error):
+        raise ImageTruncated("the JPEG ends inside its header") from None
+    if swaps_sides(orientation):
+        width, height = height, width
+    return Header("JPEG", width, height, orientation)
+
+
+def _jpeg_pixels(data: bytes | memoryview) -> Image:
+    try:
+        pixels: Image = simplejpeg.decode_jpeg(data, "BGR")
+    except (ValueError, OverflowError) as error:
+        return _odd_jpeg_pixels(data, str(error))
+    return pixels
+
+
+def _odd_jpeg_pixels(data: bytes | memoryview, complaint: str) -> Image:
+    """A JPEG that the strict decoder complains about: complete but odd ones are read all the same."""
+    if "Premature end" in complaint:
+        raise ImageTruncated("the JPEG ends before its last pixel; was it cut off while being sent?")
+    if any(words in complaint for words in _HARMLESS_JPEG):
+        return _pillow_pixels(_opened("JPEG", data), "JPEG", UPRIGHT)
+    raise ImageTruncated(f"the JPEG is damaged: {complaint[:100]}")
+
+
+# --- everything else, by Pillow
+
+
+def _opened(kind: str, data: bytes | memoryview) -> ImageFile.ImageFile:
+    """Pillow's lazily loading image, made by the one plugin that the first bytes call for."""
+    _quieten_pillow()
+    factory = _heif_factory() if kind == "HEIF" else _factory(kind)
+    try:
+        image: ImageFile.ImageFile = factory(BytesIO(data), "")
+    except DAMAGE as error:
+        raise ImageTruncated(f"the {kind} image's header is damaged or cut off") from error
+    return image
+
+
+def _factory(kind: str) -> Any:
+    if kind not in PilImage.OPEN:
+        PilImage.init()
+    if kind not in PilImage.OPEN:
+        raise ImageFormatUnsupported(f"this server's Pillow was built without {kind}")
+    return PilImage.OPEN[kind][0]
+
+
+def _heif_factory() -> Any:
+    try:
+        import pillow_heif  # here: an optional extra, and slow to import
+    except ImportError:
+        raise ImageFormatUnsupported("HEIF images are not read by this server: it needs the extra mien[heif]") from None
+    return pillow_heif.HeifImageFile
+
+
+def _quieten_pillow() -> None:
+    """Pillow warns about odd metadata of images that it reads well. A filter, once: catch_warnings is not
+    thread-safe."""
+    action, module = _PILLOW_NOISE
+    if not any(f[0] == action and getattr(f[3], "pattern", None) == module for f in warnings.filters):
+        warnings.filterwarnings(action, module=module)
+
+
+def _pillow_header(image: ImageFile.ImageFile, kind: str) -> Header:
+    width, height = image.size
+    orientation = UPRIGHT if kind == "TIFF" else _orientation(image)  # Pillow turns TIFF by itself
+    if swaps_sides(orientation):
+        width, height = height, width
+    return Header(kind, width, height, orientation)
+
+
+def _orientation(image: PilImage.Image) -> int:
+    try:
+        # the base class's: the PNG plugin's own would decode every pixel to look for EXIF behind them
+        value = PilImage.Image.getexif(image).get(0x0112, UPRIGHT)
+    except DAMAGE:
+        return UPRIGHT
+    return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
+
+
+def _pillow_pixels(image: ImageFile.ImageFile, kind: str, orientation: int | None = None) -> Image:
+    try:
+        image.load()
+        pixels = _bgr(image)
+    except DAMAGE as error:
+        raise ImageTruncated(f"the {kind} image is damaged or ends early") from error
+    # after load: PNG may hold its EXIF behind the pixels, and TIFF has been turned and says so
+    return upright(pixels, _orientation(image) if orientation is None else orientation)
+
+
+def _bgr(image: PilImage.Image) -> Image:
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        return _on_white(np.asarray(image.convert("RGBA")))
+    if image.mode == "RGB":
+        return _cv(cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR))
+    if image.mode.startswith(("I", "F")):
+        return _gray(_eight_bits(np.asarray(image)))
+    if image.mode in ("L", "1"):
+        return _gray(np.asarray(image.convert("L")))
+    return _cv(cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR))
+
+
+def _gray(pixels: np.ndarray) -> Image:
+    return _cv(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR))
+
+
+def _on_white(rgba: np.ndarray) -> Image:
+    bgr = _cv(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGR))
+    alpha = rgba[..., 3:]
+    if alpha.min() == 255:
+        return bgr
+    weighted = bgr.astype(np.uint16) * alpha + np.uint16(255) * (255 - alpha.astype(np.uint16))
+    return _cv(((weighted + 127) // 255).astype(np.uint8))
+
+
+def _eight_bits(pixels: np.ndarray) -> np.ndarray:
+    """Whole or floating-point gray values of more than 8 bits, scaled to 0..255 by the range that they are
+    in.
+    """
+    if pixels.dtype == np.uint16 or pixels.dtype == np.dtype(">u2"):
+        return (pixels >> 8).astype(np.uint8)
+    values = np.nan_to_num(pixels.astype(np.float32), posinf=0.0, neginf=0.0)
+    highest = float(values.max(initial=0.0))
+    floating = pixels.dtype.kind == "f"
+    full = next((limit for limit in (1.0, 255.0, 65535.0) if highest <= limit and (floating or limit > 1)), highest)
+    return _cv(np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8))
+
+
+def _cv(pixels: Any) -> Image:
+    image: Image = pixels
+    return image
