@@ -28,6 +28,7 @@ from mien.http.lumen.routes import router as lumen
 from mien.http.lumen.traffic import Traffic
 from mien.http.observe import Observe
 from mien.http.operations.routes import router as operations
+from mien.http.origin import OriginGuard
 from mien.keys import KeyStore
 from mien.metrics import Metrics
 from mien.nodes.authorise import by_keys
@@ -88,6 +89,8 @@ def create_app(settings: Settings, *, doors: bool = True) -> FastAPI:
         app.include_router(lumen)
         app.include_router(inferencesh)
         app.add_middleware(InferFirst)
+    app.add_middleware(OriginGuard, settings=settings, has_keys=lambda: bool(keys.all()))
+    if doors:
         app.add_middleware(CompatPaths)
     app.add_middleware(Observe, metrics=metrics)
     if settings.cors_origins:

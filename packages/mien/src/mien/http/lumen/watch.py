@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from fastapi import APIRouter
@@ -12,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from mien.errors import Forbidden, MienError, UpgradeRequired
+from mien.errors import MienError, UpgradeRequired
 from mien.http.context import authorised
 from mien.http.errors import error_response
 from mien.runtime import Runtime
@@ -36,7 +35,6 @@ async def watch_without_upgrade(request: Request) -> Response:
 async def watch(socket: WebSocket) -> None:
     """Snapshots until either side goes away."""
     try:
-        _require_known_origin(socket)
         runtime = authorised(socket)
     except MienError as error:
         await socket.send_denial_response(error_response(error, secrets.token_hex(8)))
@@ -66,13 +64,3 @@ async def snapshots(runtime: Runtime) -> AsyncIterator[list[dict[str, Any]]]:
         return
     async for snapshot in runtime.nodes.changes():
         yield snapshot["nodes"]
-
-
-def _require_known_origin(socket: WebSocket) -> None:
-    """Browsers let any page open a WebSocket anywhere and only say which page it was. Raises Forbidden."""
-    origin = socket.headers.get("origin")
-    if origin is None or urlsplit(origin).netloc == socket.headers.get("host"):
-        return
-    allowed = socket.app.state.settings.cors_origins
-    if "*" not in allowed and origin not in allowed:
-        raise Forbidden(f"pages of {origin[:80]!r} may not watch this server; see MIEN_CORS_ORIGINS")
