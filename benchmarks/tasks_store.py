@@ -21,12 +21,13 @@ from typing import Any
 
 from mien.storage.database import Database
 from mien.tasks.events import Feed
-from mien.tasks.execution import Fit, Reporter, StopReason
+from mien.tasks.execution import Reporter, StopReason
 from mien.tasks.records import Attempt, Candidate, Submission, Task
 from mien.tasks.scheduler import Policy, Scheduler
 from mien.tasks.sql.store import SqlTaskStore
 from mien.tasks.status import Status
 from mien.tasks.store import Change
+from mien.workers.fit import Fit
 
 PAYLOAD = {"prompt": "x" * 300, "seed": 1}
 

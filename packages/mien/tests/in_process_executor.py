@@ -8,9 +8,10 @@ ignores `stop`, so only cancellation ends it; `fail`, `lose` and `crash` raise A
 import asyncio
 from typing import Any
 
-from mien.tasks.execution import AppFailed, Fit, Reporter, StopReason, WorkerLost
+from mien.tasks.execution import AppFailed, Reporter, StopReason, WorkerLost
 from mien.tasks.records import Attempt, Candidate, LogKind
 from mien.tasks.status import Status
+from mien.workers.fit import Fit
 
 
 class InProcessExecutor:

@@ -19,9 +19,10 @@ from mien.net.fetch import Fetcher
 from mien.storage.file_store import FileStore
 from mien.storage.links import file_id
 from mien.storage.names import SCHEME
-from mien.tasks.execution import AppFailed, Fit, Reporter, StopReason
+from mien.tasks.execution import AppFailed, Reporter, StopReason
 from mien.tasks.records import Attempt, Candidate
 from mien.tasks.status import Status
+from mien.workers.fit import Fit
 
 NAMESPACE = "mien"
 _FILE = {"type": "string", "format": "file", "description": "A file of this server, an http(s) URL or a data: URI"}

@@ -1,31 +1,13 @@
 """The seam between the scheduler and whatever runs tasks: what an executor is told, and what it may answer."""
 
-from enum import IntEnum
 from typing import Any, Literal, Protocol
 
 from mien.tasks.records import Attempt, Candidate, LogKind
 from mien.tasks.status import Status
+from mien.workers.fit import Fit
 
 StopReason = Literal["cancelled", "deadline", "superseded", "shutdown"]
 """Why a running attempt shall end: somebody asked, its time is up, the claim was lost, the server stops."""
-
-
-class Fit(IntEnum):
-    """How well a task would be placed right now; more is better."""
-
-    BLOCKED = -1
-    """It waits for something of its own (the worker of its session, its app's own limit): others may overtake it."""
-    NO_ROOM = 0
-    """It waits for room that other tasks have; it would fit on an idle machine. When it has waited too long, tasks
-    that came later are held back until it fits. A task that never fits: say COLD, and fail it in `execute`."""
-    COLD = 1
-    """There is room, but a process has to be started."""
-    SAME_APP = 2
-    """As COLD, and the environment is already there."""
-    SAME_VERSION = 3
-    """A worker of the version is up, with another setup."""
-    WARM = 4
-    """A worker with the same version, function host and setup is idle: it starts at once."""
 
 
 class AppFailed(Exception):

@@ -3,10 +3,11 @@
 from typing import Any
 
 from mien.tasks.builtin import BuiltinExecutor, is_builtin
-from mien.tasks.execution import Fit, Reporter, StopReason
+from mien.tasks.execution import Reporter, StopReason
 from mien.tasks.records import Attempt, Candidate
 from mien.tasks.sessions import Sessions
 from mien.tasks.worker_executor import PoolExecutor
+from mien.workers.fit import Fit
 
 
 class AppExecutor:

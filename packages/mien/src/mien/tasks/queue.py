@@ -4,8 +4,8 @@ import heapq
 from collections.abc import Callable, Collection
 from typing import Any
 
-from mien.tasks.execution import Fit
 from mien.tasks.records import Candidate
+from mien.workers.fit import Fit
 
 Place = Callable[[Candidate], Fit]
 
@@ -71,7 +71,7 @@ class Queue:
                 continue
             fit = place(head)
             waited = now - max(head.created_at, head.run_at or 0.0)
-            if fit > Fit.NO_ROOM:
+            if fit.startable:
                 overdue = waited > self._patience
                 ranked.append(((-head.priority, not overdue, 0 if overdue else -fit, head.seq), head))
             elif fit is Fit.NO_ROOM and waited > 2 * self._patience:

@@ -12,10 +12,11 @@ from mien.apps.registry import AppRegistry
 from mien.errors import MienError
 from mien.settings import Settings
 from mien.storage.disk import disk_errors
-from mien.tasks.execution import AppFailed, Fit, Reporter, StopReason, WorkerLost
+from mien.tasks.execution import AppFailed, Reporter, StopReason, WorkerLost
 from mien.tasks.records import Attempt, Candidate, LogKind
 from mien.tasks.status import Status
 from mien.workers.files import FileGate, NoFiles, has_files, replace_files
+from mien.workers.fit import Fit
 from mien.workers.household import clear
 from mien.workers.listener import AppError, RunCancelled, WorkerGone
 from mien.workers.placement import Need
@@ -55,9 +56,9 @@ class PoolExecutor:
 
     def fit(self, candidate: Candidate) -> Fit:
         try:
-            return Fit(self._pool.warmth(_key(candidate), self._profile(candidate).need))
+            return self._pool.fit(_key(candidate), self._profile(candidate).need)
         except MienError:
-            return Fit.COLD  # `execute` fails with words
+            return Fit.NEVER  # its app is gone or unreadable: `execute` fails with the reason
 
     def reserve(self, candidate: Candidate) -> None:
         try:

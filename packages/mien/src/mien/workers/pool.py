@@ -17,6 +17,7 @@ from mien.errors import InvalidField, MienError, NoResources, Unavailable
 from mien.metrics import Metrics
 from mien.settings import Settings
 from mien.workers.crashes import CrashBreaker
+from mien.workers.fit import Fit
 from mien.workers.household import Household
 from mien.workers.listener import AppError, Listener, RunCancelled, WorkerGone
 from mien.workers.placement import Grant, Need, Placement, gpu_variables
@@ -35,18 +36,6 @@ class WorkerKey:
     variant: str = "default"
     setup_key: str = ""
     session_id: str | None = None
-
-
-class Warmth(IntEnum):
-    """How near a place is to running; more is better."""
-
-    NO_ROOM = 0
-    COLD = 1
-    ENVIRONMENT = 2
-    """The environment is made."""
-    SAME_VERSION = 3
-    """A worker of the version is up, with another setup."""
-    WARM = 4
 
 
 class Stage(IntEnum):
@@ -152,25 +141,25 @@ class WorkerPool:
 
     # --- choosing a place: fast, synchronous
 
-    def warmth(self, key: WorkerKey, need: Need) -> Warmth:
+    def fit(self, key: WorkerKey, need: Need) -> Fit:
         """How well a run with this key would be placed now."""
         if self._closed:
-            return Warmth.NO_ROOM
+            return Fit.NO_ROOM
         same = [place for place in self._places if place.key == key and not place.leaving]
         if any(place.free for place in same):
-            return Warmth.WARM
+            return Fit.WARM
         if same and key.session_id is not None:
-            return Warmth.NO_ROOM  # a session's state is in one worker
+            return Fit.BLOCKED  # a session's state is in one worker: no room elsewhere is of use to it
         if self._placement.lacks(need) is not None:
-            return Warmth.COLD  # `prepare` says why it never fits, rather than leaving the task to wait for ever
+            return Fit.NEVER
         if self._victims(key, need) is None:
-            return Warmth.NO_ROOM
+            return Fit.NO_ROOM
         if any(place.key.version == key.version and place.idle for place in self._places):
-            return Warmth.SAME_VERSION
-        return Warmth.ENVIRONMENT if (key.version, key.variant) in self._made else Warmth.COLD
+            return Fit.SAME_VERSION
+        return Fit.ENVIRONMENT if (key.version, key.variant) in self._made else Fit.COLD
 
     def reserve(self, key: WorkerKey, need: Need) -> Place:
-        """Take the place that `warmth` has just spoken of; idle workers in its way go. Raises NoResources."""
+        """Take the place that `fit` has just spoken of; idle workers in its way go. Raises NoResources."""
         if (lack := self._placement.lacks(need)) is not None:
             raise NoResources(lack)
         for place in self._places:

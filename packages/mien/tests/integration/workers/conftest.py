@@ -15,11 +15,11 @@ from mien.apps.record import Deployed
 from mien.apps.registry import AppRegistry
 from mien.metrics import Metrics
 from mien.settings import Settings
-from mien.tasks.execution import Fit
 from mien.tasks.records import Attempt, LogKind, Task, candidate_of, setup_key
 from mien.tasks.status import Status
 from mien.tasks.worker_executor import PoolExecutor
 from mien.workers.files import FileGate
+from mien.workers.fit import Fit
 from mien.workers.household import Household
 from mien.workers.placement import LocalPlacement
 from mien.workers.pool import WorkerPool
@@ -142,7 +142,7 @@ class Server:
         self.number += 1
         task = task_of(deployed, given or {}, self.number, **fields)
         candidate = candidate_of(task)
-        assert self.executor.fit(candidate) is not Fit.NO_ROOM
+        assert self.executor.fit(candidate).startable
         self.executor.reserve(candidate)
         report = Report()
         work = asyncio.create_task(self.executor.execute(Attempt(task, "test", time.time() + 60), report))

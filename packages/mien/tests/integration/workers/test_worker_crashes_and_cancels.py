@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from mien.errors import AppBroken
-from mien.tasks.execution import AppFailed, Fit, WorkerLost
+from mien.tasks.execution import AppFailed, WorkerLost
+from mien.workers.fit import Fit
 
 SLACK = 1.0
 """Seconds after the grace in which a slot is free, as promised."""
@@ -50,7 +51,7 @@ async def test_a_worker_that_dies_while_idle_is_not_used_again(probe: Any) -> No
             break
         await asyncio.sleep(0.05)
     assert server.pool.places == ()
-    assert server.fit(app) is Fit.SAME_APP
+    assert server.fit(app) is Fit.ENVIRONMENT
 
 
 async def test_memory_is_limited(probe: Any) -> None:
@@ -133,7 +134,7 @@ async def test_an_app_that_does_not_stop_frees_its_slot_in_time(probe: Any, body
     assert work.exception() is not None
     assert took < grace + SLACK
     assert not alive(pid)
-    assert server.fit(app) in (Fit.SAME_APP, Fit.COLD)
+    assert server.fit(app) in (Fit.ENVIRONMENT, Fit.COLD)
 
 
 async def test_a_kill_reaches_children_in_sessions_of_their_own(probe: Any, tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from mien.storage.database import Database
-from mien.tasks.execution import Fit
 from mien.tasks.records import Submission, Task
 from mien.tasks.scheduler import Policy, Scheduler
 from mien.tasks.sql.store import SqlTaskStore
 from mien.tasks.status import Status
+from mien.workers.fit import Fit
 
 STUBBORN = "for _ in range(300):\n    try:\n        await asyncio.sleep(0.1)\n    except asyncio.CancelledError: pass"
 SLOW = "try:\n    await asyncio.sleep(30)\nexcept asyncio.CancelledError:\n    await asyncio.sleep(0.4)\n    raise"

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from mien.errors import NoResources
-from mien.tasks.execution import AppFailed, Fit
+from mien.tasks.execution import AppFailed
 from mien.workers.files import OutputFile
+from mien.workers.fit import Fit
 
 SEED_APP = """
 from infsh import BaseApp, BaseAppInput, BaseAppOutput, File

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from mien.apps.process import GuardedProcess, ProcessLimits
-from mien.tasks.execution import AppFailed, Fit, WorkerLost
+from mien.tasks.execution import AppFailed, WorkerLost
 from mien.tasks.records import Attempt, candidate_of
 from mien.workers.files import OutputFile
+from mien.workers.fit import Fit
 
 from .conftest import Report, task_of
 

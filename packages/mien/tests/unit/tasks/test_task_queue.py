@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from mien.tasks.execution import Fit
 from mien.tasks.queue import Queue
 from mien.tasks.records import Candidate
+from mien.workers.fit import Fit
 
 NOW = 1000.0
 
