@@ -14,8 +14,6 @@ from mien.engine.plan import Plan
 from mien.engine.session import Feed, Session
 from mien.errors import ModelError
 
-WARM_UP_TIMEOUT = 600.0  # seconds: TensorRT builds its engine in the first run
-
 
 @dataclass(frozen=True, slots=True)
 class Model:

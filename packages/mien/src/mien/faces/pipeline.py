@@ -13,10 +13,10 @@ from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE, align
 from mien.vision.attributes import AttributeReader, Attributes
 from mien.vision.detectors import Detector
 from mien.vision.draw import encode_jpeg
-from mien.vision.recognisers import normalise, recogniser_tensor
+from mien.vision.preprocessing import ladder
+from mien.vision.recognition import normalise, recogniser_tensor
 from mien.vision.refine import THRESHOLD as REFINE_THRESHOLD
 from mien.vision.refine import refine_crop, refined_landmarks
-from mien.vision.search import ladder
 from mien.vision.types import EMPTY, Array, Detections, Image
 from mien.zoo.manifest import Manifest
 

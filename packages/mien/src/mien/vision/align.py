@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.vision.resize import shrink
+from mien.vision.preprocessing import shrink
 from mien.vision.types import Array, Image
 
 ARCFACE_TEMPLATE: Array = np.array(
@@ -48,11 +48,6 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> Af
     matrix[..., 0, 2] = aim[..., 0, 0] - a * x + b * y
     matrix[..., 1, 2] = aim[..., 0, 1] - b * x - a * y
     return matrix
-
-
-def apply(matrix: Affine, points: NDArray[np.floating]) -> Array:
-    """`points` [..., 2] moved by `matrix`, as float32."""
-    return (points @ matrix[:, :2].T + matrix[:, 2]).astype(np.float32)
 
 
 def align(image: Image, landmarks: Array, size: int = ARCFACE_SIZE) -> Image:

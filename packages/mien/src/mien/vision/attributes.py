@@ -7,7 +7,7 @@ import numpy as np
 
 from mien.errors import ManifestInvalid, ModelError
 from mien.vision.align import box_chip, dlib_chip, mask_crop
-from mien.vision.tensor import to_tensor
+from mien.vision.preprocessing import to_tensor
 from mien.vision.types import Array, Image, Outputs
 from mien.zoo.manifest import Input, Manifest
 

@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image as PilImage
 
 from mien.vision.types import Array, Detections, Image
 
@@ -75,13 +73,6 @@ def encode_jpeg(image: Image, quality: int = 95) -> bytes:
         np.ascontiguousarray(image), quality, "BGR", "444" if quality >= 90 else "420"
     )
     return encoded
-
-
-def encode_png(image: Image) -> bytes:
-    """The image as a PNG file, compressed fast rather than small."""
-    file = BytesIO()
-    PilImage.fromarray(np.ascontiguousarray(image[..., ::-1])).save(file, "PNG", compress_level=1)
-    return file.getvalue()
 
 
 def _pen(image: Image) -> _Pen:

@@ -2,7 +2,6 @@
 
 import struct
 import warnings
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -13,8 +12,7 @@ from PIL import Image as PilImage
 from PIL import ImageFile
 
 from mien.errors import ImageFormatUnsupported, ImageTooLarge, ImageTruncated
-from mien.vision.exif import UPRIGHT, swaps_sides, tiff_orientation, upright
-from mien.vision.formats import sniff
+from mien.vision.image_header import ORIENTATION, UPRIGHT, Header, jpeg_header, sniff, swaps_sides
 from mien.vision.types import Image
 
 # The limit on pixels is an argument here, checked in the header; Pillow's own would warn or raise at others.
@@ -36,8 +34,6 @@ DAMAGE = (
 )
 """What Pillow and its plugins were seen to raise for damaged files: its documentation names only OSError."""
 
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
 _HARMLESS_JPEG = (
     "extraneous bytes",
     "Inconsistent progression",
@@ -50,19 +46,6 @@ _HARMLESS_JPEG = (
 _PILLOW_NOISE: tuple[Any, ...] = ("ignore", r"PIL\.")
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What an image's header says."""
-
-    format: str
-    """JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF or HEIF."""
-    width: int
-    """Pixels, upright: as `decode` will give it."""
-    height: int
-    orientation: int
-    """EXIF orientation 1..8 as found in the header; 1 where the format's reader applies it by itself."""
-
-
 def probe(data: bytes | memoryview) -> Header:
     """The image's header; no pixel is decoded.
 
@@ -70,7 +53,7 @@ def probe(data: bytes | memoryview) -> Header:
     off.
     """
     kind = sniff(data)
-    return _jpeg_header(data) if kind == "JPEG" else _pillow_header(_opened(kind, data), kind)
+    return jpeg_header(data) if kind == "JPEG" else _pillow_header(_opened(kind, data), kind)
 
 
 def decode(data: bytes | memoryview, *, max_pixels: int, max_bytes: int) -> Image:
@@ -84,7 +67,7 @@ def decode(data: bytes | memoryview, *, max_pixels: int, max_bytes: int) -> Imag
         raise ImageTooLarge(f"the image has {len(data)} bytes; this server reads at most {max_bytes}")
     kind = sniff(data)
     if kind == "JPEG":
-        header = _jpeg_header(data)
+        header = jpeg_header(data)
         _check_size(header, max_pixels)
         return upright(_jpeg_pixels(data), header.orientation)
     image = _opened(kind, data)
@@ -102,34 +85,29 @@ def _check_size(header: Header, max_pixels: int) -> None:
         raise ImageTruncated(f"the image says that it is {header.width}x{header.height} pixels large")
 
 
+def upright(image: Image, orientation: int) -> Image:
+    """The image turned and mirrored so that it is seen as meant."""
+    match orientation:
+        case 2:
+            turned = cv2.flip(image, 1)
+        case 3:
+            turned = cv2.rotate(image, cv2.ROTATE_180)
+        case 4:
+            turned = cv2.flip(image, 0)
+        case 5:
+            turned = cv2.transpose(image)
+        case 6:
+            turned = cv2.rotate(image, cv2.ROTATE_90_CLOCKWISE)
+        case 7:
+            turned = cv2.rotate(cv2.transpose(image), cv2.ROTATE_180)
+        case 8:
+            turned = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
+        case _:
+            return image
+    return turned.astype(np.uint8, copy=False)
+
+
 # --- JPEG
-
-
-def _jpeg_header(data: bytes | memoryview) -> Header:
-    """Size and orientation from the marker segments before the first scan (ITU-T T.81, annex B)."""
-    view, at, orientation = memoryview(data), 2, UPRIGHT
-    try:
-        while True:
-            if view[at] != 0xFF:
-                raise ImageTruncated("the JPEG is damaged: a marker is missing in its header")
-            marker = view[at + 1]
-            if marker == 0xFF or marker in _STANDALONE:  # fill byte; marker without a segment
-                at += 1 if marker == 0xFF else 2
-                continue
-            if marker in (0xD9, 0xDA):
-                raise ImageTruncated("the JPEG is damaged: it has no frame header")
-            (length,) = struct.unpack_from(">H", view, at + 2)
-            if marker in _START_OF_FRAME:
-                height, width = struct.unpack_from(">HH", view, at + 5)
-                break
-            if marker == 0xE1 and bytes(view[at + 4 : at + 10]) == b"Exif\0\0":
-                orientation = tiff_orientation(view[at + 10 : at + 2 + length])
-            at += 2 + length
-    except (IndexError, struct.error):
-        raise ImageTruncated("the JPEG ends inside its header") from None
-    if swaps_sides(orientation):
-        width, height = height, width
-    return Header("JPEG", width, height, orientation)
 
 
 def _jpeg_pixels(data: bytes | memoryview) -> Image:
@@ -198,7 +176,7 @@ def _pillow_header(image: ImageFile.ImageFile, kind: str) -> Header:
 def _orientation(image: PilImage.Image) -> int:
     try:
         # the base class's: the PNG plugin's own would decode every pixel to look for EXIF behind them
-        value = PilImage.Image.getexif(image).get(0x0112, UPRIGHT)
+        value = PilImage.Image.getexif(image).get(ORIENTATION, UPRIGHT)
     except DAMAGE:
         return UPRIGHT
     return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from mien.vision.tensor import to_tensor
+from mien.vision.preprocessing import to_tensor
 from mien.vision.types import Array, Image
 from mien.zoo.manifest import Input
 

@@ -34,10 +34,5 @@ class Detections:
         """The detections at `index` (integers or a mask), in that order."""
         return Detections(self.boxes[index], self.scores[index], self.landmarks[index])
 
-    def scaled(self, factor: float) -> "Detections":
-        """The same faces in an image whose sides are `factor` times as long."""
-        f = np.float32(factor)
-        return Detections(self.boxes * f, self.scores, self.landmarks * f)
-
 
 EMPTY = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))

@@ -14,9 +14,9 @@ from mien.vision.align import align
 from mien.vision.attributes import Attributes, build_attribute_reader
 from mien.vision.detectors import build_detector
 from mien.vision.image import decode
-from mien.vision.recognisers import normalise, recogniser_tensor
+from mien.vision.preprocessing import ladder
+from mien.vision.recognition import normalise, recogniser_tensor
 from mien.vision.refine import CROP_SIDE, THRESHOLD, refine_crop, refined_landmarks
-from mien.vision.search import ladder
 from mien.vision.types import Array, Detections, Image, Outputs
 from mien.zoo.manifest import find, load_manifests
 from mien.zoo.zoo import Zoo

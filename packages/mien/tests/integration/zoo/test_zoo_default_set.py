@@ -16,7 +16,7 @@ from mien.settings import Settings
 from mien.vision.align import align
 from mien.vision.detectors import build_detector
 from mien.vision.image import decode
-from mien.vision.recognisers import normalise, recogniser_tensor
+from mien.vision.recognition import normalise, recogniser_tensor
 from mien.vision.refine import refine_crop, refined_landmarks
 from mien.vision.types import Detections, Image
 from mien.zoo.convert import convert

@@ -8,7 +8,6 @@ import pytest
 
 from mien.errors import ManifestInvalid, ModelError
 from mien.vision.detectors import Detector, Prepared, build_detector
-from mien.vision.detectors.scrfd import batchable
 from mien.vision.types import Outputs
 from mien.zoo.manifest import Manifest, Source
 
@@ -180,11 +179,6 @@ def test_a_fixed_input_size_is_padded_to() -> None:
     prepared = fixed.prepare(image(180, 1300), 1280)
     assert prepared.tensor.shape == (3, 640, 640)
     assert prepared.tensor[0, -1, -1] == np.float32(-127.5 / 128)
-
-
-def test_only_models_with_a_batch_axis_take_batches() -> None:
-    assert batchable((3,) * 9)
-    assert not batchable((2,) * 9)
 
 
 def test_other_families_are_no_detectors() -> None:

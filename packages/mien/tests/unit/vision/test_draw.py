@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mien.vision.draw import GREEN, RED, draw_detections, encode_jpeg, encode_png
+from mien.vision.draw import GREEN, RED, draw_detections, encode_jpeg
 from mien.vision.types import EMPTY, Detections
 
 FACE = Detections(
@@ -60,7 +60,6 @@ def test_any_image_and_any_box_can_be_drawn(height: int, width: int) -> None:
 def test_images_are_encoded_with_their_colours() -> None:
     image = canvas(16, 24)
     image[:] = 200, 100, 50
-    for data, kind in ((encode_jpeg(image), "JPEG"), (encode_png(image), "PNG")):
-        image = Image.open(io.BytesIO(data))
-        assert (image.format, image.size) == (kind, (24, 16))
-        assert np.abs(np.asarray(image).astype(int) - [50, 100, 200]).max() <= 3
+    decoded = Image.open(io.BytesIO(encode_jpeg(image)))
+    assert (decoded.format, decoded.size) == ("JPEG", (24, 16))
+    assert np.abs(np.asarray(decoded).astype(int) - [50, 100, 200]).max() <= 3

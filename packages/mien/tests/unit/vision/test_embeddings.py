@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from mien.errors import ImageError
-from mien.vision.recognisers import normalise, recogniser_tensor
-from mien.vision.search import ladder
-from mien.vision.similarity import cosine_similarity
+from mien.vision.preprocessing import ladder
+from mien.vision.recognition import cosine_similarity, normalise, recogniser_tensor
 from mien.zoo.manifest import Input
 
 SPEC = Input(name="x", width=112, height=112, channels="bgr", mean=(127.5,) * 3, std=(128.0,) * 3)

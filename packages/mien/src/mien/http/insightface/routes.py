@@ -36,7 +36,7 @@ from mien.inference.sources import Base64, RawBytes, Remote, Source
 from mien.runtime import Runtime
 from mien.vision.draw import draw_detections as draw
 from mien.vision.draw import encode_jpeg
-from mien.vision.similarity import cosine_similarity
+from mien.vision.recognition import cosine_similarity
 from mien.vision.types import Array
 
 LARGE_BODY = 256 * 1024  # bytes: parsing more than this would hold up the event loop

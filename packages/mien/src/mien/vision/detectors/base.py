@@ -6,8 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from mien.vision.nms import best, nms
-from mien.vision.resize import fit, halvings
-from mien.vision.tensor import to_tensor
+from mien.vision.preprocessing import fit, halvings, to_tensor
 from mien.vision.types import EMPTY, Array, Detections, Image, Outputs
 from mien.zoo.manifest import Input
 

@@ -23,7 +23,7 @@ class Scrfd:
 
     Without names in the manifest the outputs are told apart by their shapes. Models from the InsightFace
     packs have such outputs even before a batch axis is taken off (rank 2, not 3): they can run one image at
-    a time only. See `batchable`.
+    a time only.
     """
 
     name: str
@@ -53,13 +53,6 @@ class Scrfd:
                 f"{self.name}: no output of shape {error.args[0]} for a {width}x{height} input; there are: {shapes}"
             ) from error
         return list(zip(score, box, points, strict=True))
-
-
-def batchable(output_ranks: tuple[int, ...]) -> bool:
-    """Whether a model with outputs of these ranks has a batch axis, so that it can run several images at
-    once.
-    """
-    return all(rank == 3 for rank in output_ranks)
 
 
 def _faces(

@@ -1,16 +1,16 @@
-"""Face recognisers: aligned crop in, unit vector out."""
+"""Face recognition: an aligned crop in, a unit vector out, and how alike two of them are."""
 
 import numpy as np
 
 from mien.errors import ImageError
 from mien.vision.align import ARCFACE_SIZE
-from mien.vision.tensor import to_tensor
+from mien.vision.preprocessing import to_tensor
 from mien.vision.types import Array, Image
 from mien.zoo.manifest import Input
 
 
-def recogniser_tensor(crop: Image, spec: Input, out: Array | None = None) -> Array:
-    """An aligned crop as the recogniser's input, without a batch axis; `out` as in `to_tensor`.
+def recogniser_tensor(crop: Image, spec: Input) -> Array:
+    """An aligned crop as the recogniser's input, without a batch axis.
 
     Raises ImageError for a crop of another size than the model takes (112 × 112 where the manifest does not
     say).
@@ -19,7 +19,7 @@ def recogniser_tensor(crop: Image, spec: Input, out: Array | None = None) -> Arr
     rows, columns = crop.shape[:2]
     if (rows, columns) != (height, width):
         raise ImageError(f"an aligned crop is {width}x{height} pixels; this image is {columns}x{rows}")
-    return to_tensor(crop, spec, height, width, out)
+    return to_tensor(crop, spec, height, width)
 
 
 def normalise(raw: Array) -> tuple[Array, Array]:
@@ -32,3 +32,15 @@ def normalise(raw: Array) -> tuple[Array, Array]:
     norms = np.linalg.norm(raw, axis=1).astype(np.float32)
     unit = raw / np.where(norms > 0, norms, np.float32(1))[:, None]
     return unit.astype(np.float32, copy=False), norms
+
+
+def cosine_similarity(a: Array, b: Array) -> Array:
+    """[N, M] float32 in -1..1: the cosine of each of the N unit vectors in `a` [N, D] with each of the M in
+    `b` [M, D].
+
+    Raises ValueError for vectors of different lengths.
+    """
+    if a.shape[-1] != b.shape[-1]:
+        raise ValueError(f"embeddings of {a.shape[-1]} and {b.shape[-1]} numbers: made by different models?")
+    cosines: Array = np.clip(a @ b.T, np.float32(-1), np.float32(1))
+    return cosines

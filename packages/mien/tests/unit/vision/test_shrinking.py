@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.vision.resize import fit, pad_to_multiple
+from mien.vision.preprocessing import fit
 
 
 def smooth(height: int, width: int) -> np.ndarray:
@@ -44,11 +44,3 @@ def test_fine_patterns_become_gray_and_no_false_pattern() -> None:
     stripes = np.zeros((2400, 2400, 3), np.uint8)
     stripes[:, ::2] = 255
     assert fit(stripes, 600)[0].std() < 2
-
-
-def test_padding_is_black_right_and_below() -> None:
-    padded = pad_to_multiple(np.full((33, 64, 3), 9, np.uint8), 32)
-    assert padded.shape == (64, 64, 3)
-    assert (padded[:33] == 9).all()
-    assert not padded[33:].any()
-    assert pad_to_multiple(padded, 32) is padded

@@ -1,0 +1,137 @@
+"""What an image's first bytes say: its format, its size, which way is up. Never trusts them, decodes no pixel."""
+
+import struct
+from dataclasses import dataclass
+
+from mien.errors import ImageFormatUnsupported, ImageTruncated
+
+READ = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIF"
+_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
+_AVIF_BRANDS = {b"avif", b"avis"}
+_SHOWN = 8
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
+ORIENTATION = 0x0112
+UPRIGHT = 1
+_SHORT = 3
+_MOST_ENTRIES = 512
+_ROTATED = {5, 6, 7, 8}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What an image's header says."""
+
+    format: str
+    """JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF or HEIF."""
+    width: int
+    """Pixels, upright: as `decode` will give it."""
+    height: int
+    orientation: int
+    """EXIF orientation 1..8 as found in the header; 1 where the format's reader applies it by itself."""
+
+
+def sniff(data: bytes | memoryview) -> str:
+    """The format by Pillow's name for it: JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF or HEIF.
+
+    Raises ImageTruncated for no data at all, ImageFormatUnsupported that says what was found for anything
+    else.
+    """
+    head = bytes(data[:64])
+    if not head:
+        raise ImageTruncated("the image is empty: 0 bytes")
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return "TIFF"
+    if head.startswith(b"BM"):
+        return "BMP"
+    if head[4:8] == b"ftyp" and (kind := _isobmff(head)):
+        return kind
+    raise ImageFormatUnsupported(f"no image that this server reads ({READ}): the data {_found(head)}")
+
+
+def jpeg_header(data: bytes | memoryview) -> Header:
+    """Size and orientation from the marker segments before the first scan (ITU-T T.81, annex B)."""
+    view, at, orientation = memoryview(data), 2, UPRIGHT
+    try:
+        while True:
+            if view[at] != 0xFF:
+                raise ImageTruncated("the JPEG is damaged: a marker is missing in its header")
+            marker = view[at + 1]
+            if marker == 0xFF or marker in _STANDALONE:  # fill byte; marker without a segment
+                at += 1 if marker == 0xFF else 2
+                continue
+            if marker in (0xD9, 0xDA):
+                raise ImageTruncated("the JPEG is damaged: it has no frame header")
+            (length,) = struct.unpack_from(">H", view, at + 2)
+            if marker in _START_OF_FRAME:
+                height, width = struct.unpack_from(">HH", view, at + 5)
+                break
+            if marker == 0xE1 and bytes(view[at + 4 : at + 10]) == b"Exif\0\0":
+                orientation = tiff_orientation(view[at + 10 : at + 2 + length])
+            at += 2 + length
+    except (IndexError, struct.error):
+        raise ImageTruncated("the JPEG ends inside its header") from None
+    if swaps_sides(orientation):
+        width, height = height, width
+    return Header("JPEG", width, height, orientation)
+
+
+def tiff_orientation(tiff: bytes | memoryview) -> int:
+    """The orientation (1..8, TIFF 6.0 section "Orientation") in an EXIF block that starts with its TIFF
+    header.
+
+    1 for a block that does not have it or is damaged.
+    """
+    order = {b"II": "<", b"MM": ">"}.get(bytes(tiff[:2]))
+    if order is None:
+        return UPRIGHT
+    try:
+        (start,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, start)
+        for index in range(min(count, _MOST_ENTRIES)):
+            tag, kind, _, value = struct.unpack_from(order + "HHIH", tiff, start + 2 + 12 * index)
+            if tag == ORIENTATION:
+                return value if kind == _SHORT and 1 <= value <= 8 else UPRIGHT
+    except struct.error:
+        return UPRIGHT
+    return UPRIGHT
+
+
+def swaps_sides(orientation: int) -> bool:
+    """Whether turning the image upright exchanges its width and height."""
+    return orientation in _ROTATED
+
+
+def _isobmff(head: bytes) -> str | None:
+    """AVIF or HEIF by the brands in the file type box (ISO/IEC 14496-12), None for films and the like."""
+    size = int.from_bytes(head[:4], "big")
+    brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)), 4))}
+    if brands & _AVIF_BRANDS:
+        return "AVIF"
+    return "HEIF" if brands & _HEIF_BRANDS else None
+
+
+def _found(head: bytes) -> str:
+    start = head.lstrip().lower()
+    guess = ""
+    if start.startswith((b"<!do", b"<htm")):
+        guess = "; is this an HTML page?"
+    elif start.startswith((b"<svg", b"<?xm")):
+        guess = "; SVG and XML are not read"
+    elif start.startswith((b"{", b"[")):
+        guess = "; is this JSON?"
+    elif start.startswith(b"%pdf"):
+        guess = "; this is a PDF"
+    elif head[4:8] == b"ftyp":
+        guess = "; is this a video?"
+    elif start.startswith((b"data:", b"/9j/", b"ivbor")):
+        guess = "; is this base64 text that should have been decoded?"
+    return f"starts with {head[:_SHOWN]!r}{guess}"

@@ -1,0 +1,100 @@
+"""From an image to a model's input: the sizes to look at, shrinking, and pixels as a tensor."""
+
+import cv2
+import numpy as np
+
+from mien.vision.types import Array, Image
+from mien.zoo.manifest import Input
+
+SMALLER, LARGER = 320, 1280
+
+
+def ladder(height: int, width: int, first: int) -> tuple[int, ...]:
+    """Longest sides to try in order for a `height` × `width` image: `first`, then 320, then 1280.
+
+    Faces that fill the image are found at the small size, tiny ones at the large. A size at which the
+    image would look the same as at an earlier one (images are never enlarged) is left out, so there is
+    always at least one.
+    """
+    longest = max(height, width)
+    seen: dict[int, int] = {}
+    for side in (first, SMALLER, LARGER):
+        seen.setdefault(min(side, longest), side)
+    return tuple(seen.values())
+
+
+def fit(image: Image, longest_side: int) -> tuple[Image, float]:
+    """The image with its longest side at most `longest_side` pixels, and the factor (≤ 1) that did it.
+
+    Never enlarges: an image that fits is returned as it is, not copied. A side that would round to 0 becomes
+    1.
+    """
+    rows, columns = image.shape[:2]
+    scale = longest_side / max(rows, columns)
+    if scale >= 1:
+        return image, 1.0
+    return shrink(image, max(1, round(rows * scale)), max(1, round(columns * scale))), scale
+
+
+def shrink(image: Image, height: int, width: int) -> Image:
+    """The image at a smaller size, without aliasing.
+
+    Area interpolation by an arbitrary factor costs more than a detector's run (36 ms for 12 megapixels).
+    Halving has a fast path in OpenCV: so halve while that is not too small, then interpolate linearly by what
+    is left, at most 2.
+    """
+    steps = halvings(image.shape[0], image.shape[1], height, width)
+    if not steps and max(image.shape[0] / height, image.shape[1] / width) > 2:
+        return _resized(image, height, width, cv2.INTER_AREA)
+    for _ in range(steps):
+        rows, columns = image.shape[0] // 2, image.shape[1] // 2
+        image = _resized(image[: rows * 2, : columns * 2], rows, columns, cv2.INTER_AREA)
+    return _resized(image, height, width, cv2.INTER_LINEAR)
+
+
+def halvings(rows: int, columns: int, height: int, width: int) -> int:
+    """How often `shrink` halves. Odd rows and columns are lost: it shows `rows >> n << n` of the image's
+    rows.
+    """
+    steps = 0
+    while rows >> (steps + 1) >= height and columns >> (steps + 1) >= width:
+        steps += 1
+    return steps
+
+
+def to_tensor(image: Image, spec: Input, height: int, width: int) -> Array:
+    """The image as `(pixel - mean) / std`, float32, in the layout of `spec`, without a batch axis.
+
+    An image smaller than `height` × `width` is padded with black pixels on the right and at the bottom.
+    Raises ValueError for an image that is larger.
+    """
+    rows, columns = image.shape[:2]
+    if rows > height or columns > width:
+        raise ValueError(f"a {columns}x{rows} image does not fit into a {width}x{height} input")
+    shape = (3, height, width) if spec.layout == "nchw" else (height, width, 3)
+    tensor = np.empty(shape, np.float32)
+    # split and one copy per plane: 20 times as fast as cv2.dnn.blobFromImage of OpenCV 5
+    planes = cv2.split(image)
+    for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):
+        source = planes[channel if spec.channels == "bgr" else 2 - channel]
+        plane = tensor[channel] if spec.layout == "nchw" else tensor[..., channel]
+        _fill(plane, source, mean, std)
+    return tensor
+
+
+def _resized(image: Image, height: int, width: int, interpolation: int) -> Image:
+    result: Image = cv2.resize(image, (width, height), interpolation=interpolation)  # type: ignore[assignment]
+    return result
+
+
+def _fill(plane: Array, source: np.ndarray, mean: float, std: float) -> None:
+    rows, columns = source.shape
+    content = plane[:rows, :columns]
+    np.copyto(content, source)
+    if mean:
+        content -= np.float32(mean)
+    if std != 1:
+        content *= np.float32(1 / std)
+    black = -mean / std
+    plane[rows:] = black
+    plane[:rows, columns:] = black
