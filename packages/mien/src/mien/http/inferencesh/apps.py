@@ -14,11 +14,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from mien.apps.archive import unpack
 from mien.apps.record import Deployed
 from mien.apps.reference import AppRef, parse_ref
 from mien.errors import InternalError, MienError
 from mien.http.errors import error_body
-from mien.http.inferencesh.archives import unpack
 from mien.http.inferencesh.dialect import wants_ndjson
 from mien.http.inferencesh.door import Caller, DoorRoute, caller
 from mien.http.inferencesh.receive import body_chunks
