@@ -19,6 +19,11 @@ class MienError(Exception):
         self.retry_after = retry_after
         """Seconds after which a new try makes sense, where that is known."""
 
+    @property
+    def is_fault(self) -> bool:
+        """Whether this server is at fault, so that its log needs the traceback: for others the message says all."""
+        return self.status == 500
+
     def without_frames(self) -> Self:
         """Itself, for when all is said: the frames of its traceback and causes would keep images alive.
 

@@ -23,7 +23,7 @@ from mien.http.inferencesh.frames import FrameCache
 from mien.http.inferencesh.routes import router as inferencesh
 from mien.http.inferencesh.webhook import webhook_body
 from mien.http.insightface.routes import router as insightface
-from mien.http.lumen.front import InferFirst
+from mien.http.lumen.routes import InferFirst
 from mien.http.lumen.routes import router as lumen
 from mien.http.lumen.traffic import Traffic
 from mien.http.observe import Observe

@@ -26,7 +26,7 @@ LAYERS = [
     {"zoo", "apps", "net"},
     {"metrics", "logs", "keys"},
     {"settings"},
-    {"errors", "atomic", "locks", "__init__"},
+    {"errors", "__init__"},
 ]
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 

@@ -1,25 +1,47 @@
-"""A client that hangs up cancels its work."""
+"""A client that disconnects cancels its work."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from types import TracebackType
 
 from starlette.requests import Request
+from starlette.types import Receive
 
 from mien.engine.call import Call
 
+DELAY_SECONDS = 0.05
+"""Until the connection is watched. Most responses are out by then, and need no asyncio task for it."""
 
-@asynccontextmanager
-async def cancelled_by_disconnect(request: Request, call: Call) -> AsyncIterator[None]:
-    """While the block runs, cancel `call` when the client disconnects. The body must have been read."""
 
-    async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        call.cancel()
+async def disconnected(receive: Receive) -> None:
+    """Return once the client has disconnected. The body must have been read."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
-    watcher = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watcher.cancel()
+
+class cancel_on_disconnect:  # noqa: N801 - used like a function
+    """Context manager: while the block runs, `call` is cancelled when the client disconnects.
+
+    The body must have been read: two readers of one connection would take each other's messages.
+    """
+
+    def __init__(self, request: Request, call: Call) -> None:
+        self._request = request
+        self._call = call
+        self._watcher: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(DELAY_SECONDS, self._start)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _start(self) -> None:
+        self._watcher = asyncio.get_running_loop().create_task(self._watch())
+
+    async def _watch(self) -> None:
+        await disconnected(self._request.receive)
+        self._call.cancel()

@@ -1,7 +1,8 @@
-"""Errors on the wire: one body for all doors, made from the error's code, status and message."""
+"""Errors on the wire: made from the error's code, status and message, in one place for all APIs."""
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import orjson
 import structlog
@@ -16,6 +17,7 @@ from mien.errors import InternalError, InvalidField, MethodNotAllowed, MienError
 
 log = structlog.get_logger()
 
+RenderError: TypeAlias = Callable[[Request, MienError], Response]
 _BY_STATUS: dict[int, type[MienError]] = {404: NotFound, 405: MethodNotAllowed}
 
 
@@ -31,8 +33,19 @@ def error_body(error: MienError, request_id: str) -> dict[str, Any]:
     }
 
 
+def _renderer(request: Request) -> RenderError:
+    """The matched route's own `render_error`, where its API has one."""
+    renderer: RenderError = getattr(request.scope.get("route"), "render_error", render_error)
+    return renderer
+
+
+def render_error(request: Request, error: MienError) -> Response:
+    """The response for `error` as most APIs send it."""
+    return error_response(error, request.state.request_id)
+
+
 def error_response(error: MienError, request_id: str) -> Response:
-    """The answer for `error`, with Retry-After where a new try makes sense."""
+    """The response for `error`, with Retry-After where a new try makes sense."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
@@ -54,14 +67,14 @@ def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidFi
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error of every route in the one form."""
+    """Answer every error of every route: counted, logged if it is a fault, in the form of the route's API."""
 
     async def mien_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, MienError)  # noqa: S101 - Starlette's signature is wider than its call
         request.app.state.metrics.errors.labels(error.code).inc()
-        if error.status == 500:  # others are the world's doing: their sentence says all
+        if error.is_fault:
             log.error("request failed", code=error.code, exc_info=error)
-        return error_response(error.without_frames(), request.state.request_id)
+        return _renderer(request)(request, error.without_frames())
 
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101

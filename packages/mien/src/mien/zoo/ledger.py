@@ -1,11 +1,10 @@
 """What was settled once for a model and outlives its files: consent to its licence, hashes first seen."""
 
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
-
-from mien.atomic import replace_file
 
 
 class Consent(msgspec.Struct, frozen=True):
@@ -45,4 +44,6 @@ def read_ledger(path: Path) -> Ledger:
 
 def write_ledger(path: Path, ledger: Ledger) -> None:
     """Replaces the ledger at `path` as a whole."""
-    replace_file(path, msgspec.json.format(msgspec.json.encode(ledger)))
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix="ledger-", delete=False) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(ledger)))
+    Path(file.name).replace(path)

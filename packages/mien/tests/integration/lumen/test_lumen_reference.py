@@ -363,8 +363,8 @@ def test_errors(door: Any, fields: dict[str, Any], status: int, code: str, words
         (b"\x81\x01\x02", "application/msgpack", 400, "string keys"),
         (b"service=echo", "application/x-www-form-urlencoded", 415, "this route reads application/json"),
         (b"service=echo", "text/plain", 415, "this route reads"),
-        (b"x", "multipart/form-data", 400, "the form does not parse"),
-        (b"x", "multipart/form-data; boundary=b", 400, "the form does not parse"),
+        (b"x", "multipart/form-data", 400, "the form cannot be parsed"),
+        (b"x", "multipart/form-data; boundary=b", 400, "the form cannot be parsed"),
     ],
 )
 def test_bodies_that_do_not_parse(door: Any, body: bytes, kind: str, status: int, words: str) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from mien.http.lumen import streams
+from mien.http import streaming
+from mien.http.lumen import response
 
 SIX = ["correlation_id", "is_final", "meta", "result_b64", "seq", "total"]
 FURTHER = ["offset", "result_mime", "result_schema", "error"]
@@ -90,7 +91,7 @@ def test_pieces_keep_their_numbers(door: Any) -> None:
 
 
 def test_heartbeats_where_the_framing_has_room(door: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(streams, "HEARTBEAT_SECONDS", 0.05)
+    monkeypatch.setattr(response, "HEARTBEAT_SECONDS", 0.05)
     slow = asked(steps="1", ms="300")
     real = door.client.post("/v1/infer", json=slow, headers={"Accept": "text/event-stream"})
     assert real.text.count(": waiting\n\n") >= 3
@@ -189,7 +190,7 @@ def test_disconnect_gives_back_the_room(door: Any) -> None:
 def test_a_client_that_takes_nothing_is_given_up(
     door: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(streams, "STALLED_SECONDS", 0.2)
+    monkeypatch.setattr(streaming, "STALLED_SECONDS", 0.2)
     service = door.services["pieces"]
     pieces = json.dumps([["x" * 60_000, 0, 0, 0, False]] * 800 + [["", 0, 0, 0, True]])
     raw = half_request(door, {"service": "pieces_stream", "metadata": {"pieces": pieces}})

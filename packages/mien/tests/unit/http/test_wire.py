@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from mien.errors import InvalidField, RequestError, UnsupportedMediaType
+from mien.http.insightface.request import parse
+from mien.http.insightface.response import render, response_type
 from mien.http.insightface.schema import ExtractRequest
-from mien.http.insightface.wire import JSON, answer_type, parse, render
+from mien.http.media import JSON
 
 X_MSGPACK = "application/x-msgpack"
 MSGPACK = "application/msgpack"
@@ -50,17 +52,17 @@ def asking(*accept: str) -> Request:
     ],
 )
 def test_the_answer_comes_in_the_type_that_accept_prefers(accept: tuple[str, ...], expected: str) -> None:
-    assert answer_type(asking(*accept), msgpack=False) == expected
+    assert response_type(asking(*accept), msgpack=False) == expected
 
 
 @pytest.mark.parametrize("accept", [(), ("*/*",), (JSON,), (X_MSGPACK,)])
 def test_the_bodys_flag_asks_for_messagepack_whatever_accept_says(accept: tuple[str, ...]) -> None:
-    assert answer_type(asking(*accept), msgpack=True) == X_MSGPACK
+    assert response_type(asking(*accept), msgpack=True) == X_MSGPACK
 
 
 @given(st.text(st.characters(max_codepoint=255), max_size=60), st.booleans())
 def test_no_accept_header_is_an_error(header: str, msgpack: bool) -> None:
-    assert answer_type(asking(header), msgpack=msgpack) in {JSON, X_MSGPACK, MSGPACK, "application/vnd.msgpack"}
+    assert response_type(asking(header), msgpack=msgpack) in {JSON, X_MSGPACK, MSGPACK, "application/vnd.msgpack"}
 
 
 @pytest.mark.parametrize(

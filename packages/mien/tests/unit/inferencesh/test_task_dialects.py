@@ -11,8 +11,8 @@ from mien.http.inferencesh.dialect import (
     read_dialect,
     split_prefix,
     statuses_of,
-    wants_ndjson,
 )
+from mien.http.media import NDJSON_TYPES, accepts
 from mien.tasks.status import TERMINAL, Status
 
 versions = st.tuples(st.integers(0, 3), st.integers(0, 99), st.integers(0, 99))
@@ -71,7 +71,7 @@ def test_unmarked_requests() -> None:
     assert not read(user_agent="inference-sdk-py/0.36.0").bare
     assert read(user_agent="inference-sdk-py/0.36.0").problems
     assert read("/apps/run", user_agent="mien-inferencesh/0.1.0", default="B").table == "A"
-    assert not wants_ndjson({"accept": "text/event-stream"})
+    assert not accepts({"accept": "text/event-stream"}, *NDJSON_TYPES)
 
 
 @given(st.sampled_from(list(Status)), tables)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mien.cli.client import EventParser
 from mien.errors import DeadlineExceeded
-from mien.http.lumen.accept import accepted
-from mien.http.lumen.framing import DEFAULT, FRAMINGS, Framing, error_event, framing_for, result_event
+from mien.http.lumen.response import DEFAULT, FRAMINGS, Framing, error_event, framing_for, result_event
+from mien.http.media import parse_accept
 from mien.inference.contract import InferResult
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
@@ -73,7 +73,7 @@ def test_errors_are_final_events(framing: Framing) -> None:
 
 @given(st.text(max_size=60))
 def test_any_accept_header_has_a_framing(header: str) -> None:
-    assert framing_for(accepted(header)) in (DEFAULT, *FRAMINGS.values())
+    assert framing_for(parse_accept(header)) in (DEFAULT, *FRAMINGS.values())
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_any_accept_header_has_a_framing(header: str) -> None:
     ],
 )
 def test_accept(header: str, expected: list[str]) -> None:
-    assert accepted(header) == expected
+    assert parse_accept(header) == expected

@@ -14,19 +14,19 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from mien.apps.archive import unpack
 from mien.apps.record import Deployed
 from mien.apps.reference import AppRef, parse_ref
 from mien.errors import InternalError, MienError
+from mien.http.body import chunks_to_disk
 from mien.http.errors import error_body
-from mien.http.inferencesh.dialect import wants_ndjson
-from mien.http.inferencesh.door import Caller, DoorRoute, caller
-from mien.http.inferencesh.receive import body_chunks
+from mien.http.inferencesh.archives import unpack
+from mien.http.inferencesh.door import Caller, TaskRoute, caller
 from mien.http.inferencesh.shapes import app_detail, app_shape, builtin_shape
+from mien.http.media import NDJSON, NDJSON_TYPES, accepts
 from mien.tasks.builtin import BUILTIN
 
 log = structlog.get_logger()
-router = APIRouter(route_class=DoorRoute, tags=["Apps"])
+router = APIRouter(route_class=TaskRoute, tags=["Apps"])
 ARCHIVE = {"requestBody": {"required": True, "content": {"application/zip": {}, "application/x-tar": {}}}}
 
 
@@ -46,10 +46,10 @@ async def deploy_app(request: Request) -> Response:
     asked = caller(request, "admin")
     name = request.query_params.get("name") or None
     async with _uploaded(asked) as (folder, keep):
-        if not wants_ndjson(request.headers):
+        if not accepts(request.headers, *NDJSON_TYPES):
             return asked.answer(await _deploy(asked, folder, name, lambda line: None))
         keep()
-    return StreamingResponse(_told(asked, folder, name), headers={"Content-Type": "application/x-ndjson"})
+    return StreamingResponse(_told(asked, folder, name), media_type=NDJSON)
 
 
 @router.get("/apps/{reference:path}")
@@ -139,7 +139,7 @@ async def _uploaded(asked: Caller) -> AsyncIterator[tuple[Path, Any]]:
     try:
         archive = place / "archive"
         with archive.open("xb") as file:
-            async for chunk in body_chunks(asked.request, settings.app_max_bytes):
+            async for chunk in chunks_to_disk(asked.request, settings.app_max_bytes):
                 await asyncio.to_thread(file.write, chunk)
         folder = await asyncio.to_thread(
             unpack, archive, place / "app", max_files=settings.app_max_files, max_bytes=settings.app_max_bytes

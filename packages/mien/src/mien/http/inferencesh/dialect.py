@@ -12,6 +12,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from mien.errors import InvalidField
+from mien.http.media import NDJSON_TYPES, accepts
 from mien.tasks.records import Task
 from mien.tasks.status import Status
 
@@ -68,18 +69,15 @@ def read_dialect(headers: Mapping[str, str], path: str, forced: Table | None, de
         return Dialect(table, settled=True, bare=bare, problems=problems, known=True)
     if path == "/run":
         return Dialect("A", settled=False, bare=bare, problems=problems, known=True)
-    return Dialect("B" if bare or wants_ndjson(headers) else default, settled=False, bare=bare, problems=problems)
+    return Dialect(
+        "B" if bare or accepts(headers, *NDJSON_TYPES) else default, settled=False, bare=bare, problems=problems
+    )
 
 
 def client_version(agent: str) -> Version | None:
     """The version that newer clients put in their User-Agent."""
     match = _AGENT.search(agent)
     return None if match is None else (int(match[1]), int(match[2]), int(match[3] or 0))
-
-
-def wants_ndjson(headers: Mapping[str, str]) -> bool:
-    """Whether a stream is asked for as NDJSON; else it is SSE."""
-    return any(kind in headers.get("accept", "").lower() for kind in ("application/x-ndjson", "application/jsonl"))
 
 
 def number_of(status: Status, table: Table) -> int:

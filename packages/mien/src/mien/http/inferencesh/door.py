@@ -1,26 +1,24 @@
-"""What every handler of this door starts with and ends with: the caller, the dialect, envelopes and errors."""
+"""What every handler of this API starts with and ends with: the caller, the dialect, envelopes and errors."""
 
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 import orjson
-import structlog
 from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mien.errors import InvalidField, MienError, RequestError, Unavailable
+from mien.errors import InvalidField, MienError, Unavailable
+from mien.http.body import chunks_to_disk
+from mien.http.codecs import json_object
 from mien.http.errors import error_body, error_response
 from mien.http.inferencesh.dialect import Dialect, read_dialect
 from mien.keys import Scope
 from mien.tasks.platform import Platform
 
-log = structlog.get_logger()
 STARTING_SECONDS = 1.0
 ERROR_TYPES = "https://errors.mien.invalid/errors/"
-MOST_NESTED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +49,18 @@ def caller(request: Request, scope: Scope | None = "infer") -> Caller:
     return Caller(request, platform, dialect_of(request), "" if key is None else key.id, base)
 
 
+async def read_object(request: Request, limit: int) -> dict[str, Any]:
+    """The body as a JSON object. Raises RequestError, BodyTooLarge, BodyTooSlow, Cancelled."""
+    body = bytearray()
+    async for chunk in chunks_to_disk(request, limit):
+        body += chunk
+    return json_object(body)
+
+
 def dialect_of(request: Request) -> Dialect:
     """The dialect that the request shows."""
     forced = getattr(request.state, "status_table", None)
     return read_dialect(request.headers, request.url.path, forced, request.app.state.settings.status_table)
-
-
-class DoorRoute(APIRoute):
-    """A route whose errors have this door's form."""
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
-
-        async def handle(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except MienError as error:
-                request.app.state.metrics.errors.labels(error.code).inc()
-                if error.status >= 500 and error.status != 503:
-                    log.error("request failed", code=error.code, exc_info=error)
-                return problem(request, error.without_frames())
-
-        return handle
 
 
 def problem(request: Request, error: MienError) -> Response:
@@ -93,35 +81,10 @@ def problem(request: Request, error: MienError) -> Response:
     return Response(orjson.dumps(body), error.status, headers, media_type=kind)
 
 
-def parse_object(body: bytes | bytearray) -> dict[str, Any]:
-    """A JSON object. An empty body is an empty one. Raises RequestError."""
-    if not body.strip():
-        return {}
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestError(f"the body is no JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise RequestError(f"the body is {_kind(value)}; expected a JSON object")
-    check_depth(value)
-    return value
+class TaskRoute(APIRoute):
+    """A route whose errors have this API's form."""
 
-
-def check_depth(value: Any) -> None:
-    """Raise RequestError for JSON that is nested too deeply to be handled."""
-    level = [value]
-    for _ in range(MOST_NESTED):
-        level = [
-            inner
-            for item in level
-            for inner in (item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return
-    raise RequestError(f"the body is nested more than {MOST_NESTED} levels deep")
-
-
-def _kind(value: Any) -> str:
-    names = {list: "an array", str: "a string", bool: "a boolean", int: "a number", float: "a number"}
-    return names.get(type(value), "null")
+    @staticmethod
+    def render_error(request: Request, error: MienError) -> Response:
+        """See `problem`."""
+        return problem(request, error)

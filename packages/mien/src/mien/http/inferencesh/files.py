@@ -8,25 +8,26 @@ from urllib.parse import quote
 import msgspec
 from fastapi import APIRouter
 from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from mien.errors import Forbidden, InvalidField, NotFound, RequestError, UnsupportedMediaType
-from mien.http.inferencesh.door import Caller, DoorRoute, caller, parse_object
-from mien.http.inferencesh.receive import body_chunks, read_body
+from mien.errors import Forbidden, InvalidField, NotFound, UnsupportedMediaType
+from mien.http.body import chunks_to_disk
+from mien.http.forms import FORM, FormLimits, read_form, text_fields
+from mien.http.inferencesh.door import Caller, TaskRoute, caller, read_object
 from mien.http.inferencesh.schema import FILES_BODY
 from mien.http.inferencesh.shapes import file_shape
-from mien.storage.disk import disk_errors
+from mien.http.media import JSON, content_type
 from mien.storage.file_records import FileRecord, NewFile
 from mien.storage.file_store import Content
 from mien.storage.media_types import inline
 from mien.storage.ranges import parse_range
 
-router = APIRouter(route_class=DoorRoute, tags=["Files"])
+router = APIRouter(route_class=TaskRoute, tags=["Files"])
 MOST_FILES = 100
 BODY_BYTES = 1024 * 1024
 FORM_ROOM = 64 * 1024
+FORM_LIMITS = FormLimits(files=1, field_bytes=BODY_BYTES, memory_bytes=1024 * 1024)
 READ_BLOCK = 1024 * 1024
 
 
@@ -43,12 +44,12 @@ async def create_files(request: Request) -> Response:
     """JSON: a record for each of `files`, with the `upload_url` that its content is to be put to. Multipart: one file
     with its content, answered by its record."""
     asked = caller(request)
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
+    kind = content_type(request)
+    if kind == FORM:
         return await _uploaded_form(asked)
-    if kind not in ("", "application/json"):
-        raise UnsupportedMediaType(f"Content-Type is {kind[:80]!r}; this route reads application/json or a form")
-    body = parse_object(await read_body(request, BODY_BYTES))
+    if kind not in ("", JSON):
+        raise UnsupportedMediaType(f"Content-Type is {kind[:80]!r}; this route reads {JSON} or a form")
+    body = await read_object(request, BODY_BYTES)
     given = body.get("files", [body] if body else [])
     if not isinstance(given, list) or not given:
         raise InvalidField("files: expected a list of at least one file")
@@ -91,7 +92,7 @@ async def put_content(request: Request, file_id: str, name: str) -> Response:
     asked = caller(request, None)
     asked.platform.links.signer.check("PUT", file_id, request.query_params)
     limit = asked.platform.settings.file_max_bytes
-    chunks = _counted(body_chunks(request, limit), asked, "in")
+    chunks = _counted(chunks_to_disk(request, limit), asked, "in")
     record = await asked.platform.files.write(file_id, chunks, request.headers.get("content-type"))
     return asked.answer(file_shape(record, asked.platform.links, asked.base))
 
@@ -158,36 +159,29 @@ def content_headers(record: FileRecord) -> dict[str, str]:
 
 async def _uploaded_form(asked: Caller) -> Response:
     request, limit = asked.request, asked.platform.settings.file_max_bytes
-    parser = MultiPartParser(
-        request.headers, body_chunks(request, limit + FORM_ROOM), max_files=1, max_fields=16, max_part_size=BODY_BYTES
-    )
-    try:
-        with disk_errors():  # what is large goes through a temporary file
-            form = await parser.parse()
-    except (MultiPartException, KeyError, ValueError) as error:
-        raise RequestError(f"the form does not parse: {getattr(error, 'message', error)}") from None
-    try:
+    async with read_form(request, chunks_to_disk(request, limit + FORM_ROOM), FORM_LIMITS) as form:
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
             raise InvalidField("file: expected an uploaded file")
-        fields = {key: value for key, value in form.multi_items() if isinstance(value, str) and value}
-        new = NewFile(
-            filename=fields.get("filename") or upload.filename,
-            path=fields.get("path"),
-            owner=asked.owner,
-            content_type=fields.get("content_type") or upload.content_type,
-            public=fields.get("public", "").lower() in ("1", "true", "yes"),
-            size=upload.size,
-        )
-        record = await asked.platform.files.create(new)
-        try:
-            record = await asked.platform.files.write(record.id, _counted(_spooled(upload), asked, "in"))
-        except BaseException:
-            await asyncio.shield(asked.platform.files.delete(record.id))
-            raise
-    finally:
-        await form.close()
+        record = await _stored(asked, upload, text_fields(form))
     return asked.answer(file_shape(record, asked.platform.links, asked.base))
+
+
+async def _stored(asked: Caller, upload: UploadFile, fields: dict[str, str]) -> FileRecord:
+    new = NewFile(
+        filename=fields.get("filename") or upload.filename,
+        path=fields.get("path") or None,
+        owner=asked.owner,
+        content_type=fields.get("content_type") or upload.content_type,
+        public=fields.get("public", "").lower() in ("1", "true", "yes"),
+        size=upload.size,
+    )
+    record = await asked.platform.files.create(new)
+    try:
+        return await asked.platform.files.write(record.id, _counted(_spooled(upload), asked, "in"))
+    except BaseException:
+        await asyncio.shield(asked.platform.files.delete(record.id))
+        raise
 
 
 def _wanted(item: Any, number: int) -> _Wanted:

@@ -4,10 +4,10 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mien.http.inferencesh.door import DoorRoute, caller
+from mien.http.inferencesh.door import TaskRoute, caller
 from mien.http.inferencesh.shapes import session_shape
 
-router = APIRouter(route_class=DoorRoute, tags=["Sessions"])
+router = APIRouter(route_class=TaskRoute, tags=["Sessions"])
 
 
 @router.get("/sessions")

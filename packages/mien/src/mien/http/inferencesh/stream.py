@@ -6,95 +6,84 @@ from collections import deque
 from contextlib import suppress
 
 import structlog
-from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
 from mien.errors import MienError
-from mien.http.inferencesh.dialect import Table, wants_ndjson
+from mien.http.inferencesh.dialect import Table
 from mien.http.inferencesh.door import Caller
 from mien.http.inferencesh.frames import FULL_LINES, Frame, FrameCache, ascii_json, frame_shape, frames_of, ndjson, sse
+from mien.http.media import EVENT_STREAM, NDJSON, NDJSON_TYPES, accepts
+from mien.http.streaming import StreamedResponse
 from mien.tasks.events import Cursor, Update, Watch
 from mien.tasks.records import LogLine
 
 log = structlog.get_logger()
 REPEAT_SECONDS = 15.0
 URLS_AS_OLD_AS = 600.0  # seconds: frames are kept with their signed URLs
-STALLED_SECONDS = 30.0  # a client that takes no bytes for so long is given up
 
 
-class TaskStream(Response):
+class TaskStream(StreamedResponse):
     """The stream of one task. Ends after the terminal frame, or when the server stops."""
 
     def __init__(self, caller: Caller, watch: Watch, *, resumed: bool) -> None:
-        lines = wants_ndjson(caller.request.headers)
-        kind = "application/x-ndjson" if lines else "text/event-stream"
-        super().__init__(
-            headers={
-                "Content-Type": f"{kind}; charset=utf-8",
-                "Cache-Control": "no-cache, no-transform",
-                "X-Accel-Buffering": "no",
-            }
-        )
-        del self.headers["content-length"]
+        lines = accepts(caller.request.headers, *NDJSON_TYPES)
+        kind = NDJSON if lines else EVENT_STREAM
+        super().__init__(f"{kind}; charset=utf-8", {"Cache-Control": "no-cache, no-transform"})
         self._caller, self._watch, self._resumed = caller, watch, resumed
         self._encode = ndjson if lines else sse
         self._table: Table = caller.dialect.of(watch.task)
         self._tail: deque[LogLine] = deque(maxlen=FULL_LINES)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gone = asyncio.create_task(_disconnect(receive))
+    async def send_body(self) -> None:
         stopping = asyncio.create_task(self._caller.platform.stopping.wait())
         try:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._send_frames(send, gone, stopping)
+            await self._send_frames(stopping)
         except MienError as error:
             log.warning("a stream broke off", task=self._watch.task.id, code=error.code, error=error.message)
-        except TimeoutError:
-            log.warning("the client takes no bytes: stream given up", seconds=STALLED_SECONDS)
         finally:
-            gone.cancel()
             stopping.cancel()
-            self._watch.close()
-        if not gone.done():
+        if not self.disconnected.done():
             with suppress(OSError):
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+                await self.write(b"", more=False)
 
-    async def _send_frames(self, send: Send, gone: "asyncio.Task[None]", stopping: "asyncio.Task[bool]") -> None:
+    async def close(self) -> None:
+        self._watch.close()
+
+    async def _send_frames(self, stopping: "asyncio.Task[bool]") -> None:
         watch, first = self._watch, not self._resumed
         if self._resumed:
             await self._load_tail()
             if watch.task.revision <= watch.cursor.revision:
-                await self._repeat(send)  # nothing is new, but a connection begins with a snapshot
+                await self._repeat()  # nothing is new, but a connection begins with a snapshot
         while not watch.over:
             before = watch.cursor
             waiting = asyncio.create_task(watch.next(None))
             try:
                 await asyncio.wait(
-                    {waiting, gone, stopping}, timeout=REPEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                    {waiting, self.disconnected, stopping}, timeout=REPEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED
                 )
-                if gone.done():
+                if self.disconnected.done():
                     return
                 update = waiting.result() if waiting.done() else None
             finally:
                 waiting.cancel()
             if update is not None:
-                await self._send_update(send, update, before, first=first)
+                await self._send_update(update, before, first=first)
                 first = False
             elif stopping.done():
                 return
             elif not watch.over:
-                await self._repeat(send)
+                await self._repeat()
 
-    async def _send_update(self, send: Send, update: Update, before: Cursor, *, first: bool) -> None:
+    async def _send_update(self, update: Update, before: Cursor, *, first: bool) -> None:
         body = b""
         for frame in frames_of(update, before, first=first):
             self._tail.extend(frame.logs)
             body += self._encoded(frame)
-        await self._write(send, body)
+        await self.write(body)
 
-    async def _repeat(self, send: Send) -> None:
+    async def _repeat(self) -> None:
         """The task as it is, with nothing new."""
-        await self._write(send, self._encoded(Frame(self._watch.task, self._watch.cursor, whole=True)))
+        await self.write(self._encoded(Frame(self._watch.task, self._watch.cursor, whole=True)))
 
     async def _load_tail(self) -> None:
         known = self._watch.cursor.logs
@@ -120,12 +109,3 @@ class TaskStream(Response):
         )
         data = cache.get(key, lambda: ascii_json(frame_shape(frame, self._tail, self._table, links, base)))
         return self._encode(data, cursor)
-
-    async def _write(self, send: Send, body: bytes) -> None:
-        async with asyncio.timeout(STALLED_SECONDS):
-            await send({"type": "http.response.body", "body": body, "more_body": True})
-
-
-async def _disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

@@ -12,18 +12,18 @@ from starlette.responses import Response
 from mien.apps.reference import parse_ref
 from mien.errors import InvalidField, MienError
 from mien.http.inferencesh.dialect import Table, shown_number, statuses_of
-from mien.http.inferencesh.door import Caller, DoorRoute, caller, parse_object
+from mien.http.inferencesh.door import Caller, TaskRoute, caller, read_object
 from mien.http.inferencesh.frames import FULL_LINES, newest
 from mien.http.inferencesh.params import read_params, read_submission, read_time
-from mien.http.inferencesh.receive import read_body
 from mien.http.inferencesh.schema import LIST_BODY, RUN_BODY
 from mien.http.inferencesh.shapes import file_shape, log_shape, status_shape, task_shape
 from mien.http.inferencesh.stream import TaskStream
+from mien.http.media import EVENT_STREAM, NDJSON_TYPES, accepts
 from mien.tasks.machine import wall_clock
 from mien.tasks.records import Task
 from mien.tasks.store import Filter
 
-router = APIRouter(route_class=DoorRoute, tags=["Tasks"])
+router = APIRouter(route_class=TaskRoute, tags=["Tasks"])
 BODY_ROOM = 1024 * 1024
 MOST_LISTED = 200
 PAGE_CHARS = 4 * 1024 * 1024
@@ -35,7 +35,7 @@ async def run(request: Request) -> Response:
     """Run an app: the task, on disk. With `?wait=true` it waits for its end, up to 25 s; with `stream` in the body and
     an Accept of a stream, the answer is the task's stream."""
     asked = caller(request)
-    body = parse_object(await read_body(request, asked.platform.settings.task_input_bytes + BODY_ROOM))
+    body = await read_object(request, asked.platform.settings.task_input_bytes + BODY_ROOM)
     params = read_params(body)
     submission = replace(await read_submission(params, asked), dialect=asked.dialect.remembered)
     task, created = await asked.platform.scheduler.submit(submission)
@@ -62,7 +62,7 @@ async def list_tasks(request: Request) -> Response:
 async def list_tasks_by_body(request: Request) -> Response:
     """As `GET /tasks`, with the filters in a JSON object."""
     asked = caller(request)
-    return await _listed(asked, parse_object(await read_body(request, BODY_ROOM)))
+    return await _listed(asked, await read_object(request, BODY_ROOM))
 
 
 @router.get("/tasks/{task_id}")
@@ -198,5 +198,4 @@ def _number(name: str, value: Any, low: int, high: int, default: int) -> int:
 
 
 def _accepts_stream(request: Request) -> bool:
-    accept = request.headers.get("accept", "")
-    return "text/event-stream" in accept or "application/x-ndjson" in accept
+    return accepts(request.headers, EVENT_STREAM, *NDJSON_TYPES)

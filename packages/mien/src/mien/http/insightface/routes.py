@@ -1,13 +1,10 @@
-"""The routes of the InsightFace-REST door. Handlers take the raw request: no copy, no second validation."""
+"""Routes of the InsightFace-REST API. Handlers take the raw request: no copy, no second validation."""
 
 import time
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
-from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
@@ -15,11 +12,9 @@ from mien.engine.call import Call
 from mien.errors import InvalidField, MienError, Unavailable
 from mien.faces.pipeline import detections_of
 from mien.faces.service import ImageDone, ImageResult
-from mien.http.body import read_body
 from mien.http.context import authorised
-from mien.http.disconnect import cancelled_by_disconnect
-from mien.http.insightface.answers import extract_answer, face_answers, options_of
-from mien.http.insightface.multipart import read_form
+from mien.http.insightface.request import options_of, parsed_form, parsed_request, sources_of
+from mien.http.insightface.response import extract_answer, face_answers, render, response_type
 from mien.http.insightface.schema import (
     CompareAnswer,
     CompareRequest,
@@ -28,49 +23,18 @@ from mien.http.insightface.schema import (
     ExtractAnswer,
     ExtractParameters,
     ExtractRequest,
-    Images,
 )
-from mien.http.insightface.wire import answer_type, parse, render
 from mien.http.openapi import body_of
-from mien.inference.sources import Base64, RawBytes, Remote, Source
+from mien.inference.sources import Source
 from mien.runtime import Runtime
 from mien.vision.draw import draw_detections as draw
 from mien.vision.draw import encode_jpeg
 from mien.vision.recognition import cosine_similarity
 from mien.vision.types import Array
 
-LARGE_BODY = 256 * 1024  # bytes: parsing more than this would hold up the event loop
-M = TypeVar("M", bound=BaseModel)
-
 router = APIRouter()
 recognition = "Detection & recognition"
 utility = "Utility"
-
-
-@asynccontextmanager
-async def _parsed(request: Request, model: type[M]) -> AsyncIterator[tuple[M, Runtime, Call]]:
-    """The authorised, validated request and its call; room for the body is held until the block ends."""
-    runtime = authorised(request)
-    settings = runtime.settings
-    call = Call(settings.request_timeout)
-    with ExitStack() as room:
-        body = await read_body(
-            request, settings.max_body_bytes, runtime.admission, room, seconds=settings.request_timeout
-        )
-        content_type = request.headers.get("content-type", "")
-        if len(body) > LARGE_BODY:
-            parsed = await runtime.parsers.run(call, parse, body, content_type, model)
-        else:
-            parsed = parse(body, content_type, model)
-        async with cancelled_by_disconnect(request, call):
-            yield parsed, runtime, call
-
-
-def _sources(images: Images, headers: dict[str, str]) -> list[Source]:
-    """The request's images; `urls` win over `data`, as in the original, but an empty list hides nothing."""
-    if images.urls:
-        return [Remote(location, headers) for location in images.urls]
-    return [RawBytes(item) if isinstance(item, bytes) else Base64(item) for item in images.data]
 
 
 @router.post(
@@ -79,10 +43,10 @@ def _sources(images: Images, headers: dict[str, str]) -> list[Source]:
 async def extract(request: Request) -> Response:
     """Find faces and compute their embeddings in a batch of images. JSON or MessagePack, both ways."""
     started = time.perf_counter()
-    async with _parsed(request, ExtractRequest) as (body, runtime, call):
-        sources = _sources(body.images, body.img_req_headers)
+    async with parsed_request(request, ExtractRequest) as (body, runtime, call):
+        sources = sources_of(body.images, body.img_req_headers)
         answer = await _extracted(sources, body, runtime, call, started)
-        kind = answer_type(request, msgpack=body.msgpack)
+        kind = response_type(request, msgpack=body.msgpack)
         vectors = sum(len(image["faces"]) for image in answer["data"])
         # a few faces encode faster than a thread switch takes
         return render(answer, kind) if vectors <= 64 else await runtime.parsers.run(call, render, answer, kind)
@@ -103,13 +67,9 @@ async def _extracted(
 async def multipart_extract(request: Request) -> Response:
     """As `/extract`, with the images as uploaded files (any field names) and the parameters as form fields."""
     started = time.perf_counter()
-    runtime = authorised(request)
-    call = Call(runtime.settings.request_timeout)
-    with ExitStack() as room:
-        files, parameters = await read_form(request, runtime, ExtractParameters, room)
-        async with cancelled_by_disconnect(request, call):
-            answer = await _extracted([RawBytes(file) for file in files], parameters, runtime, call, started)
-        return render(answer, answer_type(request, msgpack=False))
+    async with parsed_form(request, ExtractParameters) as (sources, parameters, runtime, call):
+        answer = await _extracted(sources, parameters, runtime, call, started)
+        return render(answer, response_type(request, msgpack=False))
 
 
 @router.post(
@@ -118,8 +78,8 @@ async def multipart_extract(request: Request) -> Response:
 async def compare(request: Request) -> Response:
     """Compare every face of one image with every face of another."""
     started = time.perf_counter()
-    async with _parsed(request, CompareRequest) as (body, runtime, call):
-        sources = _sources(body.images, body.img_req_headers)
+    async with parsed_request(request, CompareRequest) as (body, runtime, call):
+        sources = sources_of(body.images, body.img_req_headers)
         if len(sources) != 2:
             raise InvalidField(f"images: expected exactly 2 images to compare, got {len(sources)}")
         parameters = ExtractParameters.model_validate(body.model_dump(exclude={"images"}))
@@ -135,7 +95,7 @@ async def compare(request: Request) -> Response:
             "similarity": similarity,
             "same": similarity >= threshold,
         }
-        return render(answer, answer_type(request, msgpack=False))
+        return render(answer, response_type(request, msgpack=False))
 
 
 def _succeeded(result: ImageResult, number: int) -> ImageDone:
@@ -163,8 +123,8 @@ def _similarity(first: list[Array], second: list[Array]) -> Array:
 )
 async def draw_detections(request: Request) -> Response:
     """The first image with its faces drawn in, as JPEG."""
-    async with _parsed(request, DrawRequest) as (body, runtime, call):
-        sources = _sources(body.images, body.img_req_headers)
+    async with parsed_request(request, DrawRequest) as (body, runtime, call):
+        sources = sources_of(body.images, body.img_req_headers)
         if not sources:
             raise InvalidField("images: expected an image to draw on, got none")
         return await _drawn(sources[0], body, runtime, call)
@@ -173,12 +133,8 @@ async def draw_detections(request: Request) -> Response:
 @router.post("/multipart/draw_detections", tags=[recognition], responses={200: {"content": {"image/jpeg": {}}}})
 async def multipart_draw_detections(request: Request) -> Response:
     """An uploaded image (field `file`) with its faces drawn in, as JPEG."""
-    runtime = authorised(request)
-    call = Call(runtime.settings.request_timeout)
-    with ExitStack() as room:
-        files, parameters = await read_form(request, runtime, DrawParameters, room)
-        async with cancelled_by_disconnect(request, call):
-            return await _drawn(RawBytes(files[0]), parameters, runtime, call)
+    async with parsed_form(request, DrawParameters) as (sources, parameters, runtime, call):
+        return await _drawn(sources[0], parameters, runtime, call)
 
 
 async def _drawn(source: Source, parameters: DrawParameters, runtime: Runtime, call: Call) -> Response:

@@ -1,20 +1,33 @@
 """GET routes about the server itself: health, nodes, tasks, metrics, settings."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import orjson
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from mien.errors import NotFound
+from mien import __version__
+from mien.errors import MienError, NotFound, UpgradeRequired
 from mien.http.context import authorised
-from mien.http.lumen.configuration import configuration
-from mien.http.lumen.shapes import active, envelope, local_node, tasks_of
+from mien.http.errors import error_response
+from mien.inference.contract import Service, TaskInfo
 from mien.runtime import Runtime
+from mien.settings import Settings
 
 Handler = TypeVar("Handler", bound=Callable[[Request], Awaitable[Response]])
 SERVICE = "Lumen REST API"
+WATCH_PATH = "/v1/nodes/watch"
+GOING_AWAY = 1001
+LOCAL = "local"
+"""Id of this server among the nodes."""
+PROTOCOL_VERSION = "1.0"
+RUNTIME = "onnxruntime"
 
 router = APIRouter(tags=["Nodes"])
 
@@ -82,3 +95,185 @@ def all_nodes(runtime: Runtime) -> list[dict[str, Any]]:
     """This server first, then the nodes behind it."""
     local = local_node(runtime.registry.local(), runtime.settings.queue_images)
     return [local, *(runtime.nodes.snapshot() if runtime.nodes is not None else ())]
+
+
+# --- a WebSocket that sends the nodes now and at each change
+
+
+@router.get(WATCH_PATH, response_model=None, responses={426: {"description": "Connect to it as a WebSocket."}})
+async def watch_without_upgrade(request: Request) -> Response:
+    """A WebSocket: sends `{"type": "snapshot", "nodes": [...]}` at once and at each change."""
+    error = UpgradeRequired("this route speaks WebSocket: connect to it as one")
+    response = error_response(error, request.state.request_id)
+    response.headers.update({"Upgrade": "websocket", "Connection": "Upgrade"})
+    return response
+
+
+@router.websocket(WATCH_PATH)
+async def watch(socket: WebSocket) -> None:
+    """Snapshots until either side goes away."""
+    try:
+        runtime = authorised(socket)
+    except MienError as error:
+        await socket.send_denial_response(error_response(error, secrets.token_hex(8)))
+        return
+    await socket.accept()
+    sending = asyncio.create_task(_send(socket, runtime))
+    try:
+        while True:  # whatever the client sends is ignored; its goodbye ends the wait
+            await socket.receive_text()
+    except (WebSocketDisconnect, KeyError):
+        pass
+    finally:
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+async def _send(socket: WebSocket, runtime: Runtime) -> None:
+    async for nodes in snapshots(runtime):
+        await socket.send_text(orjson.dumps({"type": "snapshot", "nodes": nodes}).decode())
+    await socket.close(GOING_AWAY)
+
+
+async def snapshots(runtime: Runtime) -> AsyncIterator[list[dict[str, Any]]]:
+    """The nodes behind this server now, and again after each change."""
+    if runtime.nodes is None:
+        yield []
+        return
+    async for snapshot in runtime.nodes.changes():
+        yield snapshot["nodes"]
+
+
+# --- what they answer
+
+
+def now() -> str:
+    """This moment in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def envelope(data: Any) -> dict[str, Any]:
+    """An answer as all of this door's look."""
+    return {"success": True, "data": data, "timestamp": now()}
+
+
+def local_node(services: Sequence[Service], max_concurrency: int) -> dict[str, Any]:
+    """This server as one of its nodes."""
+    models = dict.fromkeys(name for service in services for task in service.tasks() for name in task.model.split())
+    return {
+        "id": LOCAL,
+        "name": "mien",
+        "address": "",
+        "status": "active",
+        "version": __version__,
+        "runtime": RUNTIME,
+        "models": [{"id": name, "name": name, "version": "", "runtime": RUNTIME} for name in models],
+        "capabilities": [_capability(service, max_concurrency) for service in services],
+        "last_seen": now(),
+        "tasks": [task.name for service in services for task in service.tasks()],
+        "weight": 1,
+    }
+
+
+def _capability(service: Service, max_concurrency: int) -> dict[str, Any]:
+    tasks = service.tasks()
+    return {
+        "service_name": service.name,
+        "model_ids": list(dict.fromkeys(name for task in tasks for name in task.model.split())),
+        "runtime": RUNTIME,
+        "max_concurrency": max_concurrency,
+        "precisions": ["fp32"],
+        "tasks": [_task(task) for task in tasks],
+        "protocol_version": PROTOCOL_VERSION,
+    }
+
+
+def _task(task: TaskInfo) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "aliases": list(task.aliases),
+        "input_mimes": list(task.input_mimes),
+        "output_mimes": list(task.output_mimes),
+        "limits": dict(task.limits),
+    }
+
+
+def tasks_of(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Every task of every node, by service and all together."""
+    services: dict[str, list[dict[str, Any]]] = {}
+    for node in nodes:
+        for offered in node.get("capabilities") or ():
+            services.setdefault(offered["service_name"], []).extend(
+                {
+                    "name": task["name"],
+                    "aliases": task.get("aliases", []),
+                    "input_mimes": task["input_mimes"],
+                    "output_mime": task["output_mimes"],  # a list under the original's name for it
+                    "node_id": node["id"],
+                    "node_name": node["name"],
+                    "service_name": offered["service_name"],
+                    "node_address": node["address"],
+                }
+                for task in offered["tasks"]
+            )
+    every = [task for tasks in services.values() for task in tasks]
+    return {
+        "services": services,
+        "all_tasks": every,
+        "total_nodes": len(nodes),
+        "active_nodes": active(nodes),
+        "total_tasks": len(every),
+        "services_count": len(services),
+    }
+
+
+def active(nodes: Sequence[dict[str, Any]]) -> int:
+    """How many nodes take requests."""
+    return sum(node["status"] == "active" for node in nodes)
+
+
+def configuration(settings: Settings) -> dict[str, Any]:
+    """Under the original's keys, durations in nanoseconds, limits beside them."""
+    return {
+        "server": {
+            "rest": {
+                "enabled": True,
+                "host": settings.host,
+                "port": settings.port or 8080,
+                "cors": bool(settings.cors_origins),
+                "timeout": _nanoseconds(settings.request_timeout),
+            }
+        },
+        "discovery": {
+            "enabled": settings.mdns_browse,
+            "service_type": "_lumen._tcp",
+            "domain": "local",
+            "scan_interval": _nanoseconds(settings.mdns_scan_seconds),
+            "node_timeout": _nanoseconds(settings.node_forget_seconds),
+            "max_nodes": settings.node_limit,
+        },
+        "load_balancer": {
+            "strategy": "least_outstanding_requests",
+            "health_check": settings.node_health_seconds > 0,
+            "check_interval": _nanoseconds(settings.node_health_seconds),
+        },
+        "chunk": {
+            "enable_auto": settings.chunk_auto,
+            "threshold": settings.chunk_threshold,
+            "max_chunk_bytes": settings.chunk_max_bytes,
+        },
+        "limits": {
+            "max_body_bytes": settings.max_body_bytes,
+            "max_image_bytes": settings.max_image_bytes,
+            "max_items": settings.max_images,
+            "max_pixels": settings.max_pixels,
+            "queue_items": settings.queue_images,
+            "queue_bytes": settings.queue_bytes,
+        },
+        "models": {"providers": list(settings.providers), "offline": settings.offline},
+        "logging": {"level": settings.log_level, "format": settings.log_format},
+    }
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1e9)

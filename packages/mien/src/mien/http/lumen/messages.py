@@ -1,30 +1,38 @@
-"""The messages of one answer, within its caller's patience."""
+"""The messages of a service's result: read within the request's deadline, ahead of a slow client, or to the end."""
 
 import asyncio
 from collections.abc import AsyncIterator
 
+import structlog
+
 from mien.engine.call import Call
-from mien.errors import DeadlineExceeded, InternalError
+from mien.errors import DeadlineExceeded, InternalError, MienError, NodeFailed
 from mien.inference.contract import InferResult
+from mien.nodes.chunks import BadAnswer, assemble
+
+log = structlog.get_logger()
+AHEAD = 4
+"""Messages that a service may be ahead of its client."""
 
 
 class Messages:
-    """Reads a service's answer. Deadline and cancel of the call end the wait even where the service ignores them."""
+    """Reads a service's result. Deadline and cancel of the call end the wait even where the service ignores them."""
 
     def __init__(self, source: AsyncIterator[InferResult], call: Call) -> None:
         self._source = source
         self._call = call
 
     async def next(self) -> InferResult:
-        """The next message. Raises what the service raises, Cancelled, DeadlineExceeded, InternalError at its end."""
-        message = await self._within_patience()
+        """The next message. Raises what the service raises, DeadlineExceeded, Cancelled, and InternalError for a
+        service that ends without a final message."""
+        message = await self._within_deadline()
         if message is None:
             self._call.check()  # a service may take the end of its call for the end of its work
             raise InternalError("the service ended its answer without a final message")
         return message
 
-    async def _within_patience(self) -> InferResult | None:
-        """As `Call.bounding` does it, without that one's generator: this is every request's way."""
+    async def _within_deadline(self) -> InferResult | None:
+        """As `Call.bounding` does it, without that one's generator: every request comes this way."""
         call, loop = self._call, asyncio.get_running_loop()
         call.check()
         limit, waiting = asyncio.timeout(call.remaining()), True
@@ -48,7 +56,7 @@ class Messages:
             if not limit.expired():
                 raise  # the service's own
             call.check()
-            # the loop's clock is coarser than the deadline's
+            # The loop's clock is coarser than the deadline's.
             raise DeadlineExceeded(f"the request was not done within its {call.timeout:g} s") from None
 
     async def close(self) -> None:
@@ -56,3 +64,58 @@ class Messages:
         close = getattr(self._source, "aclose", None)
         if close is not None:
             await close()
+
+
+class PrefetchingReader:
+    """Reads messages in an asyncio task of its own, so that whoever waits for them can do other things too."""
+
+    def __init__(self, messages: Messages) -> None:
+        self._messages = messages
+        self._queue: asyncio.Queue[InferResult | MienError] = asyncio.Queue(AHEAD)
+        self._reading = asyncio.create_task(self._read())
+
+    async def next(self) -> InferResult:
+        """The next message. Raises MienError."""
+        item = await self._queue.get()
+        if isinstance(item, MienError):
+            raise item
+        return item
+
+    async def close(self) -> None:
+        """End the service's work."""
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read(self) -> None:
+        try:
+            message = InferResult()
+            while not message.is_final:
+                message = await self._messages.next()
+                await self._queue.put(message)
+        except MienError as error:
+            await self._queue.put(error.without_frames())
+        except Exception as error:
+            log.error("the service failed", exc_info=error)
+            await self._queue.put(InternalError("the server failed; its log has the details under the request id"))
+        finally:
+            await self._messages.close()
+
+
+async def collect(messages: Messages) -> InferResult:
+    """The whole result: the final message, or the pieces put together where the service sent it in pieces.
+
+    Raises what the service raises, and NodeFailed for pieces that do not fit together.
+    """
+    pieces: list[InferResult] = []
+    while True:
+        message = await messages.next()
+        if message.total > 1:
+            pieces.append(message)
+        if message.is_final:
+            break
+    if not pieces:
+        return message
+    try:
+        return assemble(pieces)
+    except BadAnswer as error:
+        raise NodeFailed(f"the service's response is incomplete: {error}") from None

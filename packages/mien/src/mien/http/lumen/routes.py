@@ -1,30 +1,37 @@
 """`POST /v1/infer`. The handler takes the raw request: no copy, no second validation."""
 
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mien.engine.call import Call
+from mien.errors import MienError
 from mien.http.context import authorised
-from mien.http.lumen.accept import accepted
-from mien.http.lumen.bodies import read_envelope
+from mien.http.disconnect import cancel_on_disconnect
+from mien.http.errors import render_error
 from mien.http.lumen.catalogue import router as catalogue
-from mien.http.lumen.framing import framing_for
-from mien.http.lumen.hangup import Hangup
-from mien.http.lumen.merge import collect
-from mien.http.lumen.messages import Messages
-from mien.http.lumen.results import answer
-from mien.http.lumen.routing import TIMEOUT_HEADER, patience, route
+from mien.http.lumen.messages import Messages, PrefetchingReader, collect
+from mien.http.lumen.request import (
+    CORRELATION_HEADER,
+    MAX_ID_LENGTH,
+    TIMEOUT_HEADER,
+    deadline_seconds,
+    read_envelope,
+    route,
+)
+from mien.http.lumen.response import EventStream, correlation, framing_for, whole_response
 from mien.http.lumen.schema import INFER_ANSWERS, INFER_BODY
-from mien.http.lumen.streams import EventStream, Pump
 from mien.http.lumen.traffic import Traffic
-from mien.http.lumen.watch import router as watch
+from mien.http.media import accepted
 from mien.inference.contract import InferRequest, Service
 from mien.runtime import Runtime
 
 PATH = "/v1/infer"
+PATHS = (PATH, f"{PATH}/")
 
 router = APIRouter()
 
@@ -35,13 +42,13 @@ async def infer(request: Request) -> Response:
     traffic: Traffic = request.app.state.infer_traffic
     with ExitStack() as room, traffic.measured() as outcome:
         envelope = await read_envelope(request, runtime, room)
-        request.state.correlation_id = envelope.correlation_id  # for the answer, should this fail
+        request.state.correlation_id = envelope.correlation_id  # for the response, should this fail
         asked = route(envelope, runtime.registry)
         in_header = request.headers.get(TIMEOUT_HEADER, "")
-        call = Call(patience(asked.timeout_ms, in_header, runtime.settings.request_timeout))
+        call = Call(deadline_seconds(asked.timeout_ms, in_header, runtime.settings.request_timeout))
         if asked.stream:
             response = await _streamed(request, runtime, asked.service, asked.request, call)
-            response.take(room.pop_all(), outcome.hand_over())
+            response.hold(room.pop_all(), outcome.hand_over())
             return response
         return await _whole(request, asked.service, asked.request, call)
 
@@ -57,45 +64,79 @@ router.add_api_route(
 )
 router.add_route(f"{PATH}/", infer, ["POST"], include_in_schema=False)
 router.include_router(catalogue)
-router.include_router(watch)
 
 
 async def _whole(request: Request, service: Service, asked: InferRequest, call: Call) -> Response:
     messages = Messages(service.infer(asked, call, stream=False), call)
     try:
-        with Hangup(request, call):
+        with cancel_on_disconnect(request, call):
             result = await collect(messages)
     finally:
         await messages.close()
-    return answer(result, asked.correlation_id, wanted=_wanted(request), decode=_decode(request))
+    return whole_response(result, asked.correlation_id, wanted=accepted(request), decode=_decode(request))
 
 
 async def _streamed(
     request: Request, runtime: Runtime, service: Service, asked: InferRequest, call: Call
 ) -> EventStream:
-    """The stream, once its first message is there: errors before it are ordinary answers."""
-    pump = Pump(Messages(service.infer(asked, call, stream=True), call))
+    """The stream, once its first message is there: errors before it are ordinary responses."""
+    reader = PrefetchingReader(Messages(service.infer(asked, call, stream=True), call))
     try:
-        with Hangup(request, call):
-            first = await pump.next()
+        with cancel_on_disconnect(request, call):
+            first = await reader.next()
     except BaseException:
         call.cancel()
-        await pump.close()
+        await reader.close()
         raise
     return EventStream(
         first,
-        pump,
+        reader,
         call,
-        framing=framing_for(_wanted(request)),
+        framing=framing_for(accepted(request)),
         correlation_id=asked.correlation_id,
         decode=_decode(request),
         metrics=runtime.metrics,
     )
 
 
-def _wanted(request: Request) -> list[str]:
-    return accepted(request.headers.get("accept", ""))
-
-
 def _decode(request: Request) -> bool:
     return request.query_params.get("decode", "").lower() in ("1", "true", "yes")
+
+
+# --- in front of the router
+
+
+def _render_error(request: Request, error: MienError) -> Response:
+    """The error with the correlation id of a request that failed, perhaps before its body was read."""
+    response = render_error(request, error)
+    in_header = request.headers.get(CORRELATION_HEADER, "")[:MAX_ID_LENGTH]
+    known = getattr(request.state, "correlation_id", "") or in_header or request.state.request_id
+    response.headers.update(correlation(known))
+    return response
+
+
+# What metrics and error handling look at, for a request that the router never sees.
+ROUTE = SimpleNamespace(path=PATH, render_error=_render_error)
+
+
+class InferFirst:
+    """ASGI middleware that answers `POST /v1/infer` in front of the router; everything else passes.
+
+    Matching routes and FastAPI's own steps take several times as long as a small request's work. The same function
+    stays in the router, which documents it and answers other methods.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] not in PATHS or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        scope["route"] = ROUTE
+        request = Request(scope, receive, send)
+        try:
+            response = await infer(request)
+        except MienError as error:
+            response = await scope["app"].exception_handlers[MienError](request, error)
+        await response(scope, receive, send)

@@ -5,36 +5,28 @@
 
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 from mien.errors import ManifestInvalid, ModelCorrupt, ModelUnavailable
 
 RECIPES = ("centerface", "efficientnet_lite0", "fr_feature", "keras_mask", "sface", "yunet")
 
 
-def require_recipe(recipe: str) -> ModuleType:
-    """The module of `recipe`. Asked for before a download, which would be for nothing without it.
+def convert(recipe: str, source: Path, target: Path) -> None:
+    """Writes what `recipe` makes of `source` to `target`: the same bytes each time (with the same libraries).
 
-    Raises ManifestInvalid for a recipe that does not exist, ModelUnavailable when a library is missing.
+    Raises ManifestInvalid for a recipe that does not exist, ModelUnavailable when a library is missing,
+    ModelCorrupt when the source is not what the recipe knows.
     """
     if recipe not in RECIPES:
         raise ManifestInvalid(f"there is no conversion {recipe!r}; there are: {', '.join(RECIPES)}")
     try:
-        return import_module(f"{__name__}.{recipe}")
+        module = import_module(f"{__name__}.{recipe}")
     except ModuleNotFoundError as error:
         if error.name not in {"onnx", "h5py"}:
             raise
         raise ModelUnavailable(
             f"converting this model needs the package {error.name}: run `pip install 'mien[convert]'`"
         ) from error
-
-
-def convert(recipe: str, source: Path, target: Path) -> None:
-    """Writes what `recipe` makes of `source` to `target`: the same bytes each time (with the same libraries).
-
-    Raises as `require_recipe` does, and ModelCorrupt when the source is not what the recipe knows.
-    """
-    module = require_recipe(recipe)
     try:
         converted = module.convert(source)
     except (KeyError, IndexError, ValueError) as error:

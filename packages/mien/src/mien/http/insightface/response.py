@@ -1,30 +1,19 @@
-"""Faces as this door's answers: the documented keys, always all of them, null where not asked for."""
+"""Responses of the InsightFace-REST API: the documented keys, always all of them, null where not asked for."""
 
 from typing import Any
 
 import numpy as np
 import pybase64
+from starlette.requests import Request
+from starlette.responses import Response
 
-from mien.faces.pipeline import Face, FaceAnalysis, FaceOptions
+from mien.faces.pipeline import Face, FaceAnalysis
 from mien.faces.service import ImageDone, ImageResult
+from mien.http.codecs import json_response, msgpack_response
 from mien.http.insightface.schema import ExtractParameters
-from mien.settings import Settings
+from mien.http.media import JSON, MSGPACK, MSGPACK_TYPES, accepted, bare
 
 STATUS_WORDS = {"success": ("success", "error"), "ok": ("ok", "failed")}
-
-
-def options_of(parameters: ExtractParameters, settings: Settings) -> FaceOptions:
-    """The parameters as the face service's options."""
-    return FaceOptions(
-        threshold=settings.default_threshold if parameters.threshold is None else parameters.threshold,
-        embedding=parameters.extract_embedding,
-        landmarks=parameters.return_landmarks,
-        crops=parameters.return_face_data,
-        attributes=parameters.extract_ga,
-        masks=parameters.detect_masks,
-        limit=parameters.limit_faces,
-        min_size=parameters.min_face_size,
-    )
 
 
 def extract_answer(
@@ -81,3 +70,17 @@ def _face_answer(face: Face, scale: float, landmarks: bool) -> dict[str, Any]:
         if traits.mask_probs is None
         else dict(zip(("mask", "no_mask"), traits.mask_probs, strict=True)),
     }
+
+
+def response_type(request: Request, *, msgpack: bool) -> str:
+    """The media type to respond in: MessagePack if the body asked for it or Accept prefers it, else JSON."""
+    wanted = [bare(kind) for kind in accepted(request)]
+    best = next((kind for kind in wanted if kind in MSGPACK_TYPES), None)
+    if best is None:
+        return MSGPACK if msgpack else JSON
+    return JSON if not msgpack and JSON in wanted[: wanted.index(best)] else best
+
+
+def render(answer: dict[str, Any], kind: str) -> Response:
+    """The body in the media type `kind`. numpy arrays are written natively, float32 as float32."""
+    return json_response(answer) if kind == JSON else msgpack_response(answer, kind)

@@ -1,0 +1,76 @@
+"""JSON and MessagePack bodies as plain values, and back."""
+
+from typing import Any
+
+import msgspec
+import orjson
+import ormsgpack
+from starlette.responses import Response
+
+from mien.errors import RequestError
+from mien.http.media import JSON
+
+MOST_NESTED = 64
+LARGE_BODY = 256 * 1024
+"""Bytes. Parsing more than this would hold up the event loop: it is done in a thread."""
+
+
+def json_value(body: bytes | bytearray) -> Any:
+    """What a JSON body says. Raises RequestError."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise RequestError(f"the body is not valid JSON: {error}") from None
+
+
+def msgpack_value(body: bytes | bytearray) -> Any:
+    """What a MessagePack body says. Raises RequestError."""
+    try:
+        return msgspec.msgpack.decode(body)
+    except (msgspec.DecodeError, RecursionError, ValueError, TypeError) as error:
+        raise RequestError(f"the body is not valid MessagePack: {error}") from None
+
+
+def json_object(body: bytes | bytearray) -> dict[str, Any]:
+    """A JSON object that is not nested too deeply. An empty body is an empty one. Raises RequestError."""
+    if not body.strip():
+        return {}
+    value = json_value(body)
+    if not isinstance(value, dict):
+        raise RequestError(f"the body is {kind_of(value)}; expected a JSON object")
+    check_depth(value)
+    return value
+
+
+def check_depth(value: Any) -> None:
+    """Raise RequestError for JSON that is nested too deeply to be handled."""
+    level = [value]
+    for _ in range(MOST_NESTED):
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, dict) else item if isinstance(item, list) else ())
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise RequestError(f"the body is nested more than {MOST_NESTED} levels deep")
+
+
+def kind_of(value: Any) -> str:
+    """What a decoded value is, in the words of JSON."""
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "a map"}
+    return names.get(type(value), "binary data")
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """The value as JSON. numpy arrays are written natively, float32 as float32."""
+    body = orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(body, status, headers, media_type=JSON)
+
+
+def msgpack_response(value: Any, kind: str) -> Response:
+    """The value as MessagePack under the media type `kind`."""
+    return Response(ormsgpack.packb(value, option=ormsgpack.OPT_SERIALIZE_NUMPY), media_type=kind)

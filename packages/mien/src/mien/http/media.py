@@ -1,0 +1,61 @@
+"""Media types: what a body is said to be, and what the client accepts."""
+
+from collections.abc import Mapping
+
+from starlette.requests import HTTPConnection
+
+JSON = "application/json"
+MSGPACK = "application/x-msgpack"
+MSGPACK_TYPES = (MSGPACK, "application/msgpack", "application/vnd.msgpack")
+NDJSON = "application/x-ndjson"
+NDJSON_TYPES = (NDJSON, "application/ndjson", "application/jsonl")
+EVENT_STREAM = "text/event-stream"
+BYTES = "application/octet-stream"
+
+
+def bare(kind: str) -> str:
+    """A media type without its parameters, in lower case."""
+    return kind.partition(";")[0].strip().lower()
+
+
+def content_type(request: HTTPConnection) -> str:
+    """The bare Content-Type; "" where there is none."""
+    return bare(request.headers.get("content-type", ""))
+
+
+def accepted(request: HTTPConnection) -> list[str]:
+    """The types that the client accepts, as `parse_accept` ranks them."""
+    return parse_accept(",".join(request.headers.getlist("accept")))
+
+
+def parse_accept(header: str) -> list[str]:
+    """Media types of an Accept header, most wanted first, in lower case and without spaces; refused ones left out.
+
+    Parameters other than the quality stay: `application/json;schema=face_v1` is a type of its own here.
+    """
+    ranked: list[tuple[float, str]] = []
+    for part in header.split(","):
+        kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        quality = 1.0
+        kept = []
+        for parameter in parameters:
+            if parameter.startswith("q="):
+                quality = _quality(parameter[2:])
+            elif parameter:
+                kept.append(parameter)
+        if kind and quality > 0:
+            ranked.append((-quality, ";".join([kind, *kept])))
+    ranked.sort(key=lambda pair: pair[0])
+    return [kind for _, kind in ranked]
+
+
+def accepts(headers: Mapping[str, str], *kinds: str) -> bool:
+    """Whether the Accept header names one of `kinds` itself; wildcards do not count."""
+    return any(bare(kind) in kinds for kind in parse_accept(headers.get("accept", "")))
+
+
+def _quality(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return 0.0
