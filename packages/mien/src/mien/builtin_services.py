@@ -1,7 +1,5 @@
 """The built-in services: what a server answers without any app or node."""
 
-from collections.abc import Sequence
-
 from mien.faces.face_detection import face_detection
 from mien.faces.face_recognition import face_recognition
 from mien.faces.pipeline import FacePipeline
@@ -15,6 +13,7 @@ from mien.inference.registry import ServiceRegistry
 from mien.inference.text_model import TextModel
 from mien.metrics import Metrics
 from mien.vision.text_lines import LineReader
+from mien.zoo.on_demand import OnDemand
 
 
 def builtin_services(
@@ -22,9 +21,8 @@ def builtin_services(
     metrics: Metrics,
     *,
     pipeline: FacePipeline,
-    image: ImageModel | None,
-    labels: Sequence[str],
-    text: TextModel | None,
+    image: OnDemand[ImageModel] | None,
+    text: OnDemand[TextModel] | None,
     reader: LineReader | None,
 ) -> ServiceRegistry:
     """A registry of the services that the given models make possible."""
@@ -36,7 +34,7 @@ def builtin_services(
     if image is not None or text is not None:
         services.append(EmbeddingService(workers, image, text))
     if image is not None:
-        services.append(ClassificationService(workers, image, labels))
+        services.append(ClassificationService(workers, image))
     if reader is not None:
         services.append(OcrService(workers, reader))
     registry = ServiceRegistry()

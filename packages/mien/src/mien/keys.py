@@ -2,18 +2,18 @@
 
 import hashlib
 import hmac
-import json
-import os
 import secrets
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
-from filelock import FileLock
 
+from mien.atomic import replace_file
 from mien.errors import InternalError, NotFound, RequestError
+from mien.locks import locked
 
 Scope = Literal["infer", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -84,17 +84,12 @@ class KeyStore:
         matches = [key for key in self.all() if hmac.compare_digest(key.sha256, digest)]
         return matches[0] if matches else None
 
-    def _locked(self) -> FileLock:
+    def _locked(self) -> AbstractContextManager[None]:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        return FileLock(self._path.with_suffix(".lock"))
+        return locked(self._path.with_suffix(".lock"))
 
     def _write(self, keys: tuple[Key, ...]) -> None:
-        draft = self._path.with_suffix(".draft")
-        draft.unlink(missing_ok=True)
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(msgspec.to_builtins(keys), file, indent=2)
-        draft.replace(self._path)
+        replace_file(self._path, msgspec.json.format(msgspec.json.encode(keys)))
 
 
 def _digest(secret: str) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import resources
@@ -33,13 +34,14 @@ from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
 from mien.nodes.pool import NodePool
 from mien.settings import Settings
-from mien.vision.align import ARCFACE_SIZE
-from mien.vision.attributes import build_attribute_reader
+from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE
+from mien.vision.attributes import AttributeReader, build_attribute_reader
 from mien.vision.detectors import build_detector
 from mien.vision.imagenet import SIDE
 from mien.vision.refine import CROP_SIDE
 from mien.vision.text_lines import RapidOcr, is_installed
 from mien.zoo.manifest import Family, Manifest
+from mien.zoo.on_demand import OnDemand
 from mien.zoo.zoo import Zoo
 
 SELF_CHECK_SECONDS = 10.0
@@ -51,14 +53,35 @@ TRY_OUT_SIDE = 64
 PORTRAIT = (4, 5)  # the width : height that detectors are warmed with
 
 
-def needed_models(settings: Settings) -> list[str]:
-    """Names of the models that a server with these settings loads."""
-    optional = [settings.age_model, settings.gender_model, settings.mask_model]
-    if settings.image_model:
-        optional += [settings.image_model, IMAGE_LABELS]
-    if settings.text_model:
-        optional += [settings.text_model, tokenizer_of(settings.text_model)]
-    return list(dict.fromkeys([settings.detector, settings.recogniser, *(name for name in optional if name)]))
+def required_models(settings: Settings) -> list[str]:
+    """Names of the models without which a server with these settings does not start."""
+    return list(dict.fromkeys([settings.detector, settings.recogniser]))
+
+
+def optional_models(settings: Settings) -> list[str]:
+    """Names of the models that are loaded at the start where they are here, and else when first wanted."""
+    groups = (age_gender_models, mask_models, image_models, text_models)
+    return list(dict.fromkeys(name for group in groups for name in group(settings)))
+
+
+def age_gender_models(settings: Settings) -> list[str]:
+    """What `extract_ga` needs."""
+    return [name for name in dict.fromkeys((settings.age_model, settings.gender_model)) if name]
+
+
+def mask_models(settings: Settings) -> list[str]:
+    """What `detect_masks` needs."""
+    return [settings.mask_model] if settings.mask_model else []
+
+
+def image_models(settings: Settings) -> list[str]:
+    """What images are embedded and classified with, the model first."""
+    return [settings.image_model, IMAGE_LABELS] if settings.image_model else []
+
+
+def text_models(settings: Settings) -> list[str]:
+    """What texts are embedded with, the model first."""
+    return [settings.text_model, tokenizer_of(settings.text_model)] if settings.text_model else []
 
 
 def tokenizer_of(text_model: str) -> str:
@@ -173,17 +196,17 @@ class Runtime:
 
 
 def build_runtime(settings: Settings, metrics: Metrics) -> Runtime:
-    """Load and warm every model; blocks for as long as that takes. Raises ModelError."""
+    """Load and warm the face models and every other that is here; blocks as long as that takes. Raises ModelError."""
     zoo = Zoo.from_settings(settings)
-    paths = zoo.ensure_all(needed_models(settings))
+    paths = zoo.ensure_all(required_models(settings))
     engine = Engine(
         threads=thread_budget(settings),
         providers=settings.providers,
         batch_wait=settings.batch_wait_ms / 1e3,
         observer=metrics,
     )
-    loader = _Loader(settings, engine, zoo.manifests, paths)
-    pipeline = _face_pipeline(settings, loader)
+    loader = _Loader(settings, engine, zoo)
+    pipeline = _face_pipeline(settings, loader, paths)
     image, text = _image_model(settings, loader), _text_model(settings, loader)
     threads = settings.workers or _worker_threads(engine)
     fetcher = Fetcher(
@@ -211,7 +234,6 @@ def build_runtime(settings: Settings, metrics: Metrics) -> Runtime:
         metrics,
         pipeline=pipeline,
         image=image,
-        labels=read_labels(paths[IMAGE_LABELS]) if image else (),
         text=text,
         reader=RapidOcr(min(engine.threads, OCR_READERS)) if is_installed() else None,
     )
@@ -230,12 +252,12 @@ def _worker_threads(engine: Engine) -> int:
 class _Loader:
     settings: Settings
     engine: Engine
-    manifests: dict[str, Manifest]
-    paths: dict[str, Path]
+    zoo: Zoo
 
     def load(
         self,
         name: str,
+        path: Path,
         shape: tuple[int, ...],
         *,
         stage: int,
@@ -244,21 +266,20 @@ class _Loader:
         feed: Feed | None = None,
     ) -> Model:
         """Load a model; `shape` is that of one item, which its tuning was measured with, too."""
-        manifest, path = self.manifests[name], self.paths[name]
         return self.engine.load(
             alias or name,
             path,
             self._plan(path),
             warm_up=shape,
             stage=stage,
-            output_names=manifest.outputs,
+            output_names=self.zoo.manifest(name).outputs,
             dtype=dtype,
             feed=feed,
         )
 
     def require(self, name: str, family: Family, setting: str) -> Manifest:
         """The manifest of `name`. Raises ModelError that names the setting where it is of another family."""
-        manifest = self.manifests[name]
+        manifest = self.zoo.manifest(name)
         if manifest.family != family:
             raise ModelError(f"{setting}: {name} is of the family {manifest.family}; this needs one of {family}")
         return manifest
@@ -268,25 +289,25 @@ class _Loader:
         return choose_plan(self.settings, recall(record))
 
 
-def _face_pipeline(settings: Settings, loader: _Loader) -> FacePipeline:
-    detector_manifest = loader.manifests[settings.detector]
-    recogniser_manifest = loader.manifests[settings.recogniser]
+def _face_pipeline(settings: Settings, loader: _Loader, paths: Mapping[str, Path]) -> FacePipeline:
+    detector_manifest = loader.zoo.manifest(settings.detector)
+    recogniser_manifest = loader.zoo.manifest(settings.recogniser)
+    detector_file, recogniser_file = paths[settings.detector], paths[settings.recogniser]
     detector = build_detector(detector_manifest)
     second_look = settings.refine and detector_manifest.family == "yunet"
-    age_gender = [name for name in dict.fromkeys((settings.age_model, settings.gender_model)) if name]
     pipeline = FacePipeline(
         detector=detector,
         nms=0.4 if detector_manifest.nms_threshold is None else detector_manifest.nms_threshold,
-        detection=loader.load(settings.detector, detection_shape(settings.detection_size), stage=0),
+        detection=loader.load(settings.detector, detector_file, detection_shape(settings.detection_size), stage=0),
         refinement=loader.load(
-            settings.detector, (3, CROP_SIDE, CROP_SIDE), stage=1, alias=f"{settings.detector}-refine"
+            settings.detector, detector_file, (3, CROP_SIDE, CROP_SIDE), stage=1, alias=f"{settings.detector}-refine"
         )
         if second_look
         else None,
-        age_gender=[_trait(loader, name) for name in age_gender],
-        masks=[_trait(loader, name) for name in (settings.mask_model,) if name],
+        age_gender=_traits(loader, "extract_ga", age_gender_models(settings)),
+        masks=_traits(loader, "detect_masks", mask_models(settings)),
         recogniser=recogniser_manifest,
-        recognition=loader.load(settings.recogniser, input_shape(recogniser_manifest, 112), stage=3),
+        recognition=loader.load(settings.recogniser, recogniser_file, input_shape(recogniser_manifest, 112), stage=3),
         first_side=settings.detection_size,
         max_faces=settings.max_faces,
     )
@@ -296,7 +317,7 @@ def _face_pipeline(settings: Settings, loader: _Loader) -> FacePipeline:
 
 def _try_out(pipeline: FacePipeline, recogniser: Manifest) -> None:
     """Black images through every stage: a file that is not what its manifest says is found now, not by a user."""
-    options = FaceOptions(threshold=0.5, attributes=True, masks=True)
+    options = FaceOptions(threshold=0.5)
     try:
         pipeline.analyse(np.zeros((TRY_OUT_SIDE, TRY_OUT_SIDE, 3), np.uint8), options, Call())
         (face,) = pipeline.embed_crop(np.zeros((ARCFACE_SIZE, ARCFACE_SIZE, 3), np.uint8), options, Call()).faces
@@ -312,26 +333,56 @@ def _try_out(pipeline: FacePipeline, recogniser: Manifest) -> None:
         )
 
 
-def _trait(loader: _Loader, name: str) -> Trait:
-    manifest = loader.manifests[name]
-    return Trait(build_attribute_reader(manifest), loader.load(name, input_shape(manifest, 224), stage=2))
+def _traits(loader: _Loader, option: str, names: list[str]) -> OnDemand[Sequence[Trait]]:
+    """The attribute models behind one option of requests."""
+    # Built at once: a model of the wrong kind is the settings' mistake, and said at the start.
+    readers = [build_attribute_reader(loader.zoo.manifest(name)) for name in names]
+
+    def build(paths: Mapping[str, Path]) -> Sequence[Trait]:
+        return [_trait(loader, reader, paths[reader.name]) for reader in readers]
+
+    return OnDemand(option, names, loader.zoo, build)
 
 
-def _image_model(settings: Settings, loader: _Loader) -> ImageModel | None:
+def _trait(loader: _Loader, reader: AttributeReader, path: Path) -> Trait:
+    shape = input_shape(loader.zoo.manifest(reader.name), 224)
+    trait = Trait(reader, loader.load(reader.name, path, shape, stage=2))
+    black = np.zeros((ARCFACE_SIZE, ARCFACE_SIZE, 3), np.uint8)
+    box = np.array([0, 0, ARCFACE_SIZE, ARCFACE_SIZE], np.float32)
+    try:
+        (output,) = trait.model.run([reader.prepare(reader.crop(black, box, ARCFACE_TEMPLATE))], Call())
+        reader.decode(output)
+    except MienError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{reader.name} does not answer as its manifest says: {error}") from error
+    return trait
+
+
+def _image_model(settings: Settings, loader: _Loader) -> OnDemand[ImageModel] | None:
     if not settings.image_model:
         return None
     manifest = loader.require(settings.image_model, "imagenet", "MIEN_IMAGE_MODEL")
     if manifest.input is None:
         raise ModelError(f"{manifest.name}: an image model's manifest needs an [input]")
-    return ImageModel(manifest.name, manifest.input, loader.load(manifest.name, input_shape(manifest, SIDE), stage=3))
+    name, spec, shape = manifest.name, manifest.input, input_shape(manifest, SIDE)
+
+    def build(paths: Mapping[str, Path]) -> ImageModel:
+        return ImageModel(name, spec, loader.load(name, paths[name], shape, stage=3), read_labels(paths[IMAGE_LABELS]))
+
+    return OnDemand("this task on images", image_models(settings), loader.zoo, build)
 
 
-def _text_model(settings: Settings, loader: _Loader) -> TextModel | None:
+def _text_model(settings: Settings, loader: _Loader) -> OnDemand[TextModel] | None:
     if not settings.text_model:
         return None
     name = loader.require(settings.text_model, "minilm", "MIEN_TEXT_MODEL").name
-    pieces = WordPieces(loader.paths[tokenizer_of(name)])
-    return TextModel(name, pieces, loader.load(name, TEXT_SHAPE, stage=3, dtype=np.int64, feed=feed))
+
+    def build(paths: Mapping[str, Path]) -> TextModel:
+        pieces = WordPieces(paths[tokenizer_of(name)])
+        return TextModel(name, pieces, loader.load(name, paths[name], TEXT_SHAPE, stage=3, dtype=np.int64, feed=feed))
+
+    return OnDemand("this task on texts", text_models(settings), loader.zoo, build)
 
 
 def detection_shape(side: int) -> tuple[int, int, int]:

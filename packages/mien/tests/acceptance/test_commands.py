@@ -154,9 +154,11 @@ def test_doctor_names_what_would_stop_the_server(mien: Mien, tmp_path: Path) -> 
     open_to_all = mien("doctor", port=0, host="0.0.0.0")  # noqa: S104
     assert open_to_all.returncode == 1
     assert "mien keys create" in open_to_all.stdout
-    no_cache = mien("doctor", port=0, cache_dir=tmp_path / "empty", offline=True)
+    no_cache = mien("doctor", port=0, cache_dir=tmp_path / "empty", offline=True, recogniser="sface")
     assert no_cache.returncode == 1
-    assert re.search(r"fail\s+model yunet", no_cache.stdout)
+    assert re.search(r"ok\s+model yunet.*hash verified", no_cache.stdout)  # comes with Mien
+    assert re.search(r"fail\s+model sface", no_cache.stdout)
+    assert re.search(r"ok\s+model age: not here; .*`mien models pull age`", no_cache.stdout)
     assert "Traceback" not in result.stderr + open_to_all.stderr + no_cache.stderr
 
 

@@ -26,7 +26,7 @@ LAYERS = [
     {"zoo", "apps", "net"},
     {"metrics", "logs", "keys"},
     {"settings"},
-    {"errors", "__init__"},
+    {"errors", "atomic", "locks", "__init__"},
 ]
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 
 from mien.apps.environment import RECORD, STAGING, Environment, EnvironmentRecord, Environments, EnvironmentSpec
-from mien.apps.locks import open_lock, try_lock
 from mien.apps.manifest import Variant
 from mien.apps.registry import AppRegistry
+from mien.locks import open_lock, try_lock
 
 YOUNGEST = 3600.0
 """Seconds for which an environment is spared whatever is asked for: an app may be about to be deployed with it."""

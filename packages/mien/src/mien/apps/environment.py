@@ -24,13 +24,13 @@ from typing import Self
 import msgspec
 import uv
 
-from mien.apps.locks import open_lock, try_lock, try_share_lock
 from mien.apps.manifest import Variant
 from mien.apps.mirrors import uv_environment
 from mien.apps.process import GuardedProcess, ProcessLimits
 from mien.apps.record import Deployed
 from mien.apps.wheel import PACKAGES, kernel_id, kernel_wheel
 from mien.errors import EnvironmentFailed
+from mien.locks import open_lock, try_lock, try_share_lock
 
 RECORD = "environment.json"
 STAGING = "staging-"

@@ -3,9 +3,10 @@
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from mien.apps.manifest import AppManifest, read_manifest
 from mien.errors import AppInvalid
@@ -96,15 +97,24 @@ def copy_package(package: AppPackage, target: Path) -> str:
     return version.hexdigest()
 
 
+def copy_within(limit: int, source: IO[bytes], *sinks: Callable[[bytes], object]) -> int | None:
+    """Give what `source` holds to each sink; returns its bytes, or None when there are more than `limit`."""
+    size = 0
+    while chunk := source.read(CHUNK):
+        size += len(chunk)
+        if size > limit:
+            return None
+        for sink in sinks:
+            sink(chunk)
+    return size
+
+
 def _copy(source: Path, destination: Path, room: int) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
+    digest = hashlib.sha256()
     with source.open("rb") as reader, destination.open("xb") as writer:
-        while chunk := reader.read(CHUNK):
-            size += len(chunk)
-            if size > room:
-                raise AppInvalid(f"{source.name} grows while it is copied; deploy again when the folder is at rest")
-            digest.update(chunk)
-            writer.write(chunk)
+        size = copy_within(room, reader, digest.update, writer.write)
+        if size is None:
+            raise AppInvalid(f"{source.name} grows while it is copied; deploy again when the folder is at rest")
         writer.flush()
         os.fsync(writer.fileno())
     return digest.hexdigest(), size

@@ -5,7 +5,6 @@ app: two servers, or a server and a command, may work on one folder. Readers nee
 """
 
 import contextlib
-import os
 import shutil
 import tempfile
 import time
@@ -13,11 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-from filelock import FileLock
 
 from mien.apps.record import AppVersion, Deployed, Index
 from mien.apps.reference import AppRef
+from mien.atomic import replace_file, sync
 from mien.errors import AppUnknown, InternalError, RequestError
+from mien.locks import locked
 
 INDEX = "index.json"
 RECORD = "record.json"
@@ -44,12 +44,12 @@ class AppRegistry:
             target = folder / "versions" / version.version
             if version.version not in index.versions or not (target / RECORD).exists():
                 (staged / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(version)))
-                _flush(staged / RECORD)
+                sync(staged / RECORD)
                 target.parent.mkdir(exist_ok=True)
                 if target.exists():
                     shutil.rmtree(target)
                 staged.rename(target)
-                _flush(target.parent)
+                sync(target.parent)
             _write_index(folder, _with_latest(index, version.version))
             return self._read(target, _read_index(folder))
 
@@ -164,7 +164,7 @@ class AppRegistry:
     @contextlib.contextmanager
     def _locked(self, folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with FileLock(folder / "lock"):
+        with locked(folder / "lock"):
             yield
 
 
@@ -200,17 +200,4 @@ def _read_index(folder: Path) -> Index:
 
 
 def _write_index(folder: Path, index: Index) -> None:
-    with tempfile.NamedTemporaryFile(dir=folder, prefix="index-", delete=False) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(index)))
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(folder / INDEX)
-    _flush(folder)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    replace_file(folder / INDEX, msgspec.json.format(msgspec.json.encode(index)))

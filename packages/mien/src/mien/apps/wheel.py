@@ -3,12 +3,14 @@
 import base64
 import hashlib
 import importlib.util
-import tempfile
+import io
 import zipfile
 from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import distribution
 from pathlib import Path
+
+from mien.atomic import replace_file
 
 PACKAGES = ("infsh", "inferencesh")
 EPOCH = (2020, 1, 1, 0, 0, 0)  # equal contents make equal wheels
@@ -29,12 +31,10 @@ def kernel_wheel(folder: Path) -> Path:
     wheel = folder / f"infsh-{version}-py3-none-any.whl"
     if not wheel.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with (
-            tempfile.NamedTemporaryFile(dir=folder, prefix="wheel-", delete=False) as file,
-            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
-        ):
+        content = io.BytesIO()
+        with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
             _fill(archive, version)
-        Path(file.name).replace(wheel)
+        replace_file(wheel, content.getvalue())
     return wheel
 
 

@@ -22,7 +22,9 @@ from mien.cli.faces import add_face, face_table
 from mien.cli.output import err, out
 from mien.cli.prepare import pull_needed
 from mien.errors import Unavailable
+from mien.runtime import age_gender_models, mask_models
 from mien.settings import Settings
+from mien.zoo.zoo import Zoo
 
 START_SECONDS = 120.0
 STOP_SECONDS = 15.0
@@ -32,10 +34,12 @@ def run_demo(settings: Settings, output: Path) -> None:
     """Print the faces of the built-in photo and write it with the faces drawn in. Leaves nothing running."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the blocks below, which end the server
     pull_needed(settings)
+    zoo = Zoo.from_settings(settings)
+    traits, masks = _all_here(zoo, age_gender_models(settings)), _all_here(zoo, mask_models(settings))
     photo = resources.files("mien").joinpath("data/demo.jpg").read_bytes()
     with _server() as port, IFRClient(host="http://127.0.0.1", port=port) as client:
         started = time.perf_counter()
-        answer = client.extract(data=[photo], mode="data", extract_ga=True, detect_masks=True)
+        answer = client.extract(data=[photo], mode="data", extract_ga=traits, detect_masks=masks)
         took = (time.perf_counter() - started) * 1e3
         drawn = client.draw(photo, mode="data")
     output.mkdir(parents=True, exist_ok=True)
@@ -46,7 +50,13 @@ def run_demo(settings: Settings, output: Path) -> None:
     out.print(_similarity_table(faces))
     out.print(f"{len(faces)} faces, each with {len(faces[0]['vec'])} numbers, in {took:.0f} ms through POST /extract")
     out.print(f"Drawn in: {target}")
+    if not (traits and masks):
+        out.print("Age, gender and mask come with three more models: [bold]mien models pull faces[/]")
     out.print("Now start a server of your own: [bold]make serve[/], or [bold].venv/bin/mien serve[/]")
+
+
+def _all_here(zoo: Zoo, names: list[str]) -> bool:
+    return all(zoo.find(name) is not None for name in names)
 
 
 @contextmanager

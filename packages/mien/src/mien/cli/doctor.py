@@ -13,7 +13,7 @@ from mien.cli.output import out
 from mien.engine.plan import provider_names, thread_budget
 from mien.errors import MienError
 from mien.keys import KeyStore
-from mien.runtime import needed_models
+from mien.runtime import optional_models, required_models
 from mien.server import DEFAULT_PORTS, require_safe_host
 from mien.settings import Settings
 from mien.zoo.zoo import Zoo
@@ -35,8 +35,10 @@ def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
     zoo = Zoo.from_settings(settings)
     yield "runtime", lambda: f"onnxruntime {onnxruntime.__version__}, {_providers(settings)}"
     yield "threads", lambda: f"{thread_budget(settings)} for all models together"
-    for name in needed_models(settings):
+    for name in required_models(settings):
         yield f"model {name}", partial(_model, zoo, name)
+    for name in optional_models(settings):
+        yield f"model {name}", partial(_optional_model, zoo, name)
     yield "data folder", lambda: _writable(settings.data_dir)
     yield "cache folder", lambda: _writable(settings.cache_dir)
     for port in DEFAULT_PORTS if settings.port is None else (settings.port,):
@@ -46,6 +48,12 @@ def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
 
 def _model(zoo: Zoo, name: str) -> str:
     return f"{zoo.locate(name).stat().st_size / 1e6:.1f} MB, hash verified"
+
+
+def _optional_model(zoo: Zoo, name: str) -> str:
+    if zoo.find(name) is None:
+        return f"not here; pulled when first wanted, or by `mien models pull {name}`"
+    return _model(zoo, name)
 
 
 def _providers(settings: Settings) -> str:

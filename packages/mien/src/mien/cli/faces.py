@@ -17,7 +17,7 @@ from mien.faces.pipeline import FaceOptions, detections_of
 from mien.faces.service import ImageDone, ImageFailed, ImageResult
 from mien.inference.sources import RawBytes
 from mien.metrics import Metrics
-from mien.runtime import Runtime, build_runtime
+from mien.runtime import Runtime, age_gender_models, build_runtime, mask_models
 from mien.settings import Settings
 from mien.vision.draw import draw_detections, encode_jpeg
 
@@ -45,7 +45,7 @@ def find_faces(
         attributes=attributes,
         masks=attributes,
     )
-    pull_needed(settings)
+    pull_needed(settings, [*age_gender_models(settings), *mask_models(settings)] if attributes else ())
     return asyncio.run(_run(settings, images, options, as_json=as_json, draw=draw))
 
 

@@ -116,17 +116,25 @@ def _located(zoo: Zoo, name: str) -> Path | ModelError:
 
 def _is_here(zoo: Zoo, name: str) -> bool:
     try:
-        return zoo.record(name) is not None
+        return _size(zoo, name) is not None
     except ModelError:
         return True
 
 
+def _size(zoo: Zoo, name: str) -> int | None:
+    """Bytes of a model's file, by its record where there is one: hashing every file would make a list slow."""
+    if record := zoo.record(name):
+        return record.size
+    path = zoo.find(name)
+    return path.stat().st_size if path else None
+
+
 def _state(zoo: Zoo, manifest: Manifest) -> str:
     try:
-        record = zoo.record(manifest.name)
+        size = _size(zoo, manifest.name)
     except ModelError:
         return "[red]damaged[/]"
-    return f"[green]{decimal(record.size)}[/]" if record else ""
+    return f"[green]{decimal(size)}[/]" if size else ""
 
 
 def _origin(source: Source) -> str:
@@ -158,6 +166,8 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
 
 def _cached_facts(zoo: Zoo, name: str) -> list[tuple[str, str]]:
     record = zoo.record(name)
+    if record is None and (path := zoo.find(name)):
+        return [("here", f"{decimal(path.stat().st_size)}, comes with Mien")]
     if record is None:
         return [("here", f"no: mien models pull {name}")]
     return [

@@ -8,7 +8,7 @@ from mien.engine.plan import thread_budget
 from mien.engine.tune import measure, record_path, remember
 from mien.errors import ModelError
 from mien.inference.text_model import feed
-from mien.runtime import TEXT_SHAPE, detection_shape, input_shape, needed_models
+from mien.runtime import TEXT_SHAPE, detection_shape, input_shape, optional_models, required_models
 from mien.settings import Settings
 from mien.zoo.manifest import Manifest
 from mien.zoo.zoo import Zoo
@@ -16,11 +16,11 @@ from mien.zoo.zoo import Zoo
 
 def tune_models(settings: Settings, names: list[str] | None) -> None:
     """Measure the models one after the other and print what was found."""
-    pull_needed(settings)
+    pull_needed(settings, names or ())
     zoo = Zoo.from_settings(settings)
     threads = thread_budget(settings)
     table = Table("model", "lanes", "threads", "batch", "items/s", "one wide session, items/s")
-    for name in names or [name for name in needed_models(settings) if zoo.manifest(name).family != "data"]:
+    for name in names or _here(zoo, settings):
         manifest, path = zoo.manifest(name), zoo.locate(name)
         err.print(f"measuring {name} …")
         batches = (1, 2, 4, 8) if settings.providers[0] == "cpu" else (1, 4, 16, 32, 64)
@@ -44,6 +44,12 @@ def tune_models(settings: Settings, names: list[str] | None) -> None:
             f"{wide:.0f}",
         )
     out.print(table)
+
+
+def _here(zoo: Zoo, settings: Settings) -> list[str]:
+    """What the server loads at its start. A model that is pulled later can be measured by its name."""
+    optional = [name for name in optional_models(settings) if zoo.record(name) is not None]
+    return [name for name in (*required_models(settings), *optional) if zoo.manifest(name).family != "data"]
 
 
 def _shape(manifest: Manifest, settings: Settings) -> tuple[int, ...]:

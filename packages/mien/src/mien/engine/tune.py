@@ -12,8 +12,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from mien.atomic import replace_file
 from mien.engine.plan import Plan
 from mien.engine.session import Feed, Session
+from mien.zoo.hashing import sha256_of
 
 ROUND_SECONDS = 0.4
 ROUNDS = 3
@@ -57,7 +59,7 @@ def _processor() -> str:
 
 def record_path(cache_dir: Path, model_file: Path, providers: tuple[str, ...], threads: int) -> Path:
     """Where the tuning of this model file on this machine is remembered."""
-    digest = hashlib.sha256(model_file.read_bytes()).hexdigest()[:16]
+    digest = sha256_of(model_file)[:16]
     return cache_dir / "tuning" / machine_id(providers) / f"{digest}-{threads}.json"
 
 
@@ -72,9 +74,7 @@ def recall(path: Path) -> Plan | None:
 
 def remember(path: Path, tuning: Tuning) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{time.monotonic_ns()}")
-    draft.write_bytes(msgspec.json.format(msgspec.json.encode(tuning)))
-    draft.replace(path)
+    replace_file(path, msgspec.json.format(msgspec.json.encode(tuning)), mode=0o644)
 
 
 def combinations(threads: int, batches: tuple[int, ...]) -> list[tuple[int, int, int]]:

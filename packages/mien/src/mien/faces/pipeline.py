@@ -1,5 +1,6 @@
 """Faces of one image: found, selected, aligned, embedded, described. Synchronous; blocks its worker thread."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -19,6 +20,7 @@ from mien.vision.refine import THRESHOLD as REFINE_THRESHOLD
 from mien.vision.refine import refine_crop, refined_landmarks
 from mien.vision.types import EMPTY, Array, Detections, Image
 from mien.zoo.manifest import Manifest
+from mien.zoo.on_demand import OnDemand
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +102,8 @@ class FacePipeline:
         first_side: int,
         max_faces: int,
         refinement: Model | None = None,
-        age_gender: Sequence[Trait] = (),
-        masks: Sequence[Trait] = (),
+        age_gender: OnDemand[Sequence[Trait]],
+        masks: OnDemand[Sequence[Trait]],
     ) -> None:
         """`nms`: the detector's own overlap threshold. `first_side`: pixels.
 
@@ -117,8 +119,8 @@ class FacePipeline:
         self._first_side = first_side
         self._max_faces = max_faces
         self._refinement = refinement
-        self._age_gender = tuple(age_gender)
-        self._masks = tuple(masks)
+        self._age_gender = age_gender
+        self._masks = masks
 
     def analyse(
         self, image: Image, options: FaceOptions, call: Call, tell: Callable[[Face, int], None] | None = None
@@ -141,6 +143,20 @@ class FacePipeline:
         height, width = image.shape[:2]
         done = time.perf_counter()
         return FaceAnalysis(faces, width, height, scale, (detected - started) * 1e3, (done - detected) * 1e3)
+
+    async def require(self, options: FaceOptions) -> None:
+        """Give models that `options` asks for and that are not here a moment to come.
+
+        Raises ModelUnavailable if one does not.
+        """
+        wanted = self._wanted(options)
+        await asyncio.gather(*(group.settle() for group in wanted))
+        for group in wanted:
+            group.get()
+
+    def _wanted(self, options: FaceOptions) -> list[OnDemand[Sequence[Trait]]]:
+        groups = ((self._age_gender, options.attributes), (self._masks, options.masks))
+        return [group for group, asked in groups if asked]
 
     def _portions(self, faces: int, *, whole: bool) -> Iterator[slice]:
         """All faces at once, or so many at a time as the recogniser's lanes take side by side."""
@@ -203,7 +219,7 @@ class FacePipeline:
     ) -> tuple[Face, ...]:
         crops = [align(image, points) for points in found.landmarks] if options.embedding or options.crops else []
         vectors, norms = self._embed(crops, call) if options.embedding and crops else (None, None)
-        traits = (*self._age_gender * options.attributes, *self._masks * options.masks)
+        traits = [trait for group in self._wanted(options) for trait in group.get()]
         attributes = self._attributes(image, found, traits, call)
         return tuple(
             Face(

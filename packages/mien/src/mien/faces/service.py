@@ -71,7 +71,8 @@ class FaceService:
     ) -> list[ImageResult]:
         """A result per source, in order. `aligned`: the images are 112×112 crops, not to be searched for faces.
 
-        Raises BodyTooLarge for too many sources, Overloaded, Unavailable, and DeadlineExceeded or Cancelled when the
+        Raises BodyTooLarge for too many sources, Overloaded, Unavailable, ModelUnavailable for an attribute whose
+        model is not here, and DeadlineExceeded or Cancelled when the
         call is over. What is wrong with one image stays in its own result.
         """
         if len(sources) > self._settings.max_images:
@@ -80,6 +81,7 @@ class FaceService:
             )
         if not sources:
             return []
+        await self.pipeline.require(options)
         turn = asyncio.Semaphore(self._parallel)
         with self._admission.work(len(sources)) as finished:
 

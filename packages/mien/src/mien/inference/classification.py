@@ -15,9 +15,11 @@ from mien.inference.images import IMAGE_MIMES, decoded, image_limits
 from mien.inference.items import Answer, ItemWorkers, Tell, milliseconds, to_json
 from mien.inference.registry import task_of
 from mien.vision.imagenet import best_classes
+from mien.zoo.on_demand import OnDemand
 
 SCHEMA = "labels_v1"
 DEFAULT_TOP_K = 5
+CLASSES = 1000  # of ImageNet: said as long as the names are not here to be counted
 ALIASES = (
     "clip_classify",
     "bioclip_classify",
@@ -42,39 +44,40 @@ class ClassificationService:
 
     name = "classification"
 
-    def __init__(self, workers: ItemWorkers, image: ImageModel, labels: Sequence[str]) -> None:
-        """`labels`: one per class of the model."""
+    def __init__(self, workers: ItemWorkers, image: OnDemand[ImageModel]) -> None:
         self._workers = workers
         self._image = image
-        self._labels = labels
-        limits = {**image_limits(workers.settings), "max_top_k": str(len(labels))}
-        out = (f"application/json;schema={SCHEMA}",)
-        self._task = TaskInfo("image_classify", IMAGE_MIMES, out, image.name, ALIASES, limits)
 
     def tasks(self) -> Sequence[TaskInfo]:
-        return (self._task,)
+        limits = {**image_limits(self._workers.settings), "max_top_k": str(self._classes())}
+        out = (f"application/json;schema={SCHEMA}",)
+        return (TaskInfo("image_classify", IMAGE_MIMES, out, self._image.name, ALIASES, limits),)
+
+    def _classes(self) -> int:
+        return len(self._image.get().labels) if self._image.is_here else CLASSES
 
     def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
         task_of(self, request.task)
         if self._workers.settings.strict_metadata:
             metadata.check_known(request.metadata, metadata.TOP_K_KEYS)
-        wanted = metadata.top_k(request.metadata, DEFAULT_TOP_K, len(self._labels))
+        wanted = metadata.top_k(request.metadata, DEFAULT_TOP_K, self._classes())
 
         def work(item: Item, _tell: Tell | None) -> Answer:
             return self._classify(item, wanted, call)
 
-        return self._workers.answers(SCHEMA, request, call, work, stream=stream)
+        return self._workers.answers(SCHEMA, request, call, work, stream=stream, needs=(self._image,))
 
     def _classify(self, item: Item, wanted: int, call: Call) -> Answer:
         started = time.perf_counter()
-        probabilities = self._image.run(decoded(item, self._workers.settings), call)[PROBABILITIES]
-        if len(probabilities) != len(self._labels):
-            raise ModelError(f"{self._image.name}: {len(probabilities)} classes for {len(self._labels)} names")
+        image = self._image.get()
+        probabilities = image.run(decoded(item, self._workers.settings), call)[PROBABILITIES]
+        if len(probabilities) != len(image.labels):
+            raise ModelError(f"{image.name}: {len(probabilities)} classes for {len(image.labels)} names")
         classes, scores = best_classes(probabilities, wanted)
-        labels = [{"label": self._labels[i], "score": score} for i, score in zip(classes, scores, strict=True)]
+        labels = [{"label": image.labels[i], "score": score} for i, score in zip(classes, scores, strict=True)]
         meta = {
             "top_k": str(len(labels)),
             "processing_time_ms": milliseconds(time.perf_counter() - started),
-            "lumen.model.id": self._image.name,
+            "lumen.model.id": image.name,
         }
-        return Answer(to_json({"labels": labels, "model_id": self._image.name}), meta)
+        return Answer(to_json({"labels": labels, "model_id": image.name}), meta)

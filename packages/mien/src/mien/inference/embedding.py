@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from mien.inference.items import Answer, ItemWorkers, Tell, milliseconds, payloa
 from mien.inference.registry import task_of
 from mien.inference.text_model import MAX_TOKENS, TextModel
 from mien.vision.types import Array
+from mien.zoo.on_demand import OnDemand
 
 SCHEMA = "embedding_v1"
 TEXT_MIMES = ("text/plain", "text/markdown", "text/html")
@@ -33,7 +34,9 @@ class EmbeddingService:
 
     name = "embedding"
 
-    def __init__(self, workers: ItemWorkers, image: ImageModel | None, text: TextModel | None) -> None:
+    def __init__(
+        self, workers: ItemWorkers, image: OnDemand[ImageModel] | None, text: OnDemand[TextModel] | None
+    ) -> None:
         """At least one model."""
         self._workers = workers
         self._image = image
@@ -51,7 +54,7 @@ class EmbeddingService:
         def work(item: Item, _tell: Tell | None) -> Answer:
             return self._embed(item, task, call)
 
-        return self._workers.answers(SCHEMA, request, call, work, stream=stream)
+        return self._workers.answers(SCHEMA, request, call, work, stream=stream, needs=self._needs(request))
 
     def _offered(self, limits: Mapping[str, str]) -> Sequence[TaskInfo]:
         out = (f"application/json;schema={SCHEMA}",)
@@ -62,6 +65,11 @@ class EmbeddingService:
         mimes = tuple(mime for info in single for mime in info.input_mimes)
         models = " ".join(info.model for info in single)
         return [TaskInfo(EITHER, mimes, out, models, EITHER_ALIASES, limits if image else text_limits), *single]
+
+    def _needs(self, request: InferRequest) -> Sequence[OnDemand[Any]]:
+        """The models of the kinds of payload that the request has."""
+        kinds = {item.mime.partition("/")[0] for item in request.items}
+        return [model for model, kind in ((self._image, "image"), (self._text, "text")) if model and kind in kinds]
 
     def _embed(self, item: Item, task: str, call: Call) -> Answer:
         started = time.perf_counter()
@@ -89,7 +97,7 @@ class EmbeddingService:
     def _of_image(self, item: Item, call: Call) -> Vector:
         if self._image is None:
             raise payload_refused("this server has no model for images (MIEN_IMAGE_MODEL); it embeds texts only")
-        raw = self._image.run(decoded(item, self._workers.settings), call)[EMBEDDING]
+        raw = self._image.get().run(decoded(item, self._workers.settings), call)[EMBEDDING]
         length = np.linalg.norm(raw)
         if not np.isfinite(length) or length == 0:
             raise ModelError(f"{self._image.name}: the embedding has no direction")
@@ -102,5 +110,5 @@ class EmbeddingService:
             text = item.data.decode("utf-8")
         except UnicodeDecodeError as error:
             raise payload_refused(f"expected UTF-8 text; byte {error.start} is none") from None
-        found = self._text.embed(text, call)
+        found = self._text.get().embed(text, call)
         return found.vector, self._text.name, {"tokens": str(found.tokens), "truncated": str(found.truncated).lower()}

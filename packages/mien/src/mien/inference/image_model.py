@@ -18,6 +18,8 @@ class ImageModel:
     name: str
     spec: Input
     model: Model
+    labels: tuple[str, ...]
+    """Names of its classes."""
 
     def run(self, image: Image, call: Call) -> Outputs:
         """`probabilities` [classes] and `embedding` [D] of an image, float32. Blocks; raises as Model.run does."""

@@ -1,7 +1,7 @@
 """Payloads of one request: each worked on in a thread, isolated from the others, told about as it is done."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
@@ -15,6 +15,7 @@ from mien.errors import BodyTooLarge, InternalError, InvalidField, MienError
 from mien.inference.contract import InferRequest, InferResult, Item
 from mien.metrics import Metrics
 from mien.settings import Settings
+from mien.zoo.on_demand import OnDemand
 
 log = structlog.get_logger()
 JSON = "application/json"
@@ -79,19 +80,28 @@ class ItemWorkers:
         self.settings = settings
 
     async def answers(
-        self, schema: str, request: InferRequest, call: Call, work: Work, *, stream: bool
+        self,
+        schema: str,
+        request: InferRequest,
+        call: Call,
+        work: Work,
+        *,
+        stream: bool,
+        needs: Sequence[OnDemand[Any]] = (),
     ) -> AsyncGenerator[InferResult, None]:
         """The messages of an answer: with `stream` the parts as they come, then the whole.
 
         One payload: parts are what `work` tells early, and its error is raised. Several: parts are whole payloads'
         answers as they are done, and a failed one is an `{"error": {…}}` among its neighbours. Raises BodyTooLarge
         for too many payloads, Overloaded, Unavailable, and DeadlineExceeded or Cancelled when the call is over.
+        Models that `work` needs and that are not here get a moment to come; `work` then raises where one did not.
         """
         count = len(request.items)
         if not count:
             raise payload_refused("the request has none")
         if count > self.settings.max_images:
             raise BodyTooLarge(f"{count} payloads in one request; this server takes at most {self.settings.max_images}")
+        await asyncio.gather(*(need.settle() for need in needs))
         writer = _Writer(schema, count)
         outcomes: list[Answer | MienError | None] = [None] * count
         events: asyncio.Queue[_Event] = asyncio.Queue()

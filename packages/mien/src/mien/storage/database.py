@@ -6,6 +6,7 @@ makes a statement ten times dearer (measured: 25 µs → 240 µs). Here a whole 
 
 import asyncio
 import errno
+import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,9 +16,9 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import sqlalchemy as sa
-from filelock import FileLock, Timeout
 
 from mien.errors import DatabaseInUse, InternalError, MienError, StorageFull, Unavailable
+from mien.locks import open_lock, try_lock
 from mien.storage.dialect import reader_engine, writer_engine
 from mien.storage.migrate import migrate
 
@@ -37,7 +38,7 @@ class Database:
     Writes happen one after the other, in the order of the calls.
     """
 
-    def __init__(self, path: Path, lock: FileLock) -> None:
+    def __init__(self, path: Path, lock: int) -> None:
         self._path = path
         self._lock = lock
         self._writing = writer_engine(path)
@@ -58,15 +59,14 @@ class Database:
 
     @classmethod
     def _open(cls, path: Path) -> Self:
-        lock = FileLock(path.with_suffix(".lock"), thread_local=False)  # taken in one thread, released in another
         with _readable_errors():
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                raise DatabaseInUse(
-                    "another server works with this data directory; stop it, or set another MIEN_DATA_DIR for this one"
-                ) from None
+            lock = open_lock(path.with_suffix(".lock"))
+        if not try_lock(lock):
+            os.close(lock)
+            raise DatabaseInUse(
+                "another server works with this data directory; stop it, or set another MIEN_DATA_DIR for this one"
+            )
         database = None
         try:
             database = cls(path, lock)
@@ -75,7 +75,7 @@ class Database:
         except BaseException:
             if database is not None:
                 database._dispose()
-            lock.release()
+            os.close(lock)
             raise
         return database
 
@@ -107,7 +107,7 @@ class Database:
         if self._flushing is not None:
             await self._flushing
         await asyncio.to_thread(self._dispose)
-        self._lock.release()
+        os.close(self._lock)
 
     def _dispose(self) -> None:
         self._readers.shutdown()

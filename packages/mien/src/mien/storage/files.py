@@ -15,6 +15,7 @@ import sqlalchemy as sa
 import structlog
 from msgspec.structs import asdict, replace
 
+from mien.atomic import sync
 from mien.errors import BodyTooLarge, Conflict, InternalError, NotFound, RequestError, UnsupportedMediaType
 from mien.storage.database import Database
 from mien.storage.disk import disk_errors
@@ -161,7 +162,7 @@ class LocalFileStore:
                 return
             upload.path.rename(place)
             for folder in (place.parent, place.parent.parent, self._blobs):
-                _sync_folder(folder)
+                sync(folder)
 
     async def add_path(self, new: NewFile, path: Path) -> FileRecord:
         try:
@@ -369,14 +370,6 @@ class LocalContent:
 
     async def aclose(self) -> None:
         self._file.close()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 async def _file_chunks(path: Path) -> AsyncIterator[bytes]:

@@ -2,14 +2,13 @@
 
 import hashlib
 import hmac
-import os
 import secrets
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlencode
 
+from mien.atomic import create_file
 from mien.errors import Forbidden, InternalError
 
 Method = Literal["GET", "PUT"]
@@ -61,15 +60,5 @@ def load_key(path: Path) -> bytes:
 def _make_key(path: Path) -> bytes:
     """Written whole before it has its name, so two that start at once agree on one key."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(_KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):  # somebody else was first
-            path.hardlink_to(draft)
-    finally:
-        draft.unlink(missing_ok=True)
-    return path.read_bytes()
+    create_file(path, secrets.token_bytes(_KEY_BYTES))
+    return path.read_bytes()  # somebody else may have been first

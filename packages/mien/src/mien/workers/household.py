@@ -10,8 +10,8 @@ import shutil
 import time
 from pathlib import Path
 
-from mien.apps.locks import open_lock, share_lock, try_lock
 from mien.errors import InternalError
+from mien.locks import open_lock, share_lock, try_lock
 
 POLL_SECONDS = 0.02
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mien.errors import ModelCorrupt, ModelError, ModelUnavailable
 from mien.zoo.cache import ModelCache, source_key
-from mien.zoo.convert import convert
+from mien.zoo.convert import convert, require_recipe
 from mien.zoo.downloads import Downloads
 from mien.zoo.hashing import sha256_of
 from mien.zoo.manifest import Manifest, Source
@@ -15,6 +15,8 @@ from mien.zoo.sources import fetch
 
 def acquire(manifest: Manifest, cache: ModelCache, downloads: Downloads) -> Path:
     """The new entry's file. The caller holds the cache's lock."""
+    if manifest.convert is not None:
+        require_recipe(manifest.convert)
     fetched, digest = _fetch_any(manifest, cache, downloads)
     with cache.staging() as staged:
         model = staged / f"model{_suffix(manifest, fetched)}"

@@ -6,16 +6,16 @@ processes that start at once convert once, and one that is killed leaves nothing
 
 import contextlib
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
-from filelock import FileLock
 
+from mien.atomic import sync
 from mien.errors import ModelCorrupt
+from mien.locks import locked
 from mien.zoo.hashing import sha256_of
 from mien.zoo.ledger import Ledger, read_ledger, write_ledger
 from mien.zoo.manifest import Manifest, Source
@@ -58,7 +58,7 @@ class ModelCache:
     def locked(self) -> Iterator[None]:
         """Keeps other processes from pulling this model; clears what a killed one left."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self._folder / "lock"):
+        with locked(self._folder / "lock"):
             for leftover in self._folder.glob(f"{STAGING}*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             yield
@@ -76,12 +76,12 @@ class ModelCache:
         """Makes the folder `staged`, which holds the model file, the cache's entry. Only under `locked`."""
         (staged / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
         for path in (staged / record.file, staged / RECORD, staged):
-            _flush(path)
+            sync(path)
         staged.chmod(0o755)
         if self._entry.exists():
             self._entry.rename(self._folder / f"{STAGING}old-{self._entry.name}")
         staged.rename(self._entry)
-        _flush(self._folder)
+        sync(self._folder)
         return self._entry / record.file
 
     @property
@@ -107,13 +107,3 @@ def entry_key(manifest: Manifest) -> str:
 def source_key(source: Source) -> str:
     """Names one source: where it is and, if pinned, what it holds."""
     return hashlib.sha256(msgspec.json.encode(source, order="deterministic")).hexdigest()[:16]
-
-
-def _flush(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return  # Windows flushes folders by itself and cannot open them
-    descriptor = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

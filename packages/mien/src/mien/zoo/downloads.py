@@ -2,13 +2,13 @@
 
 import contextlib
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from mien.locks import locked, open_lock, try_lock
 from mien.zoo.progress import Progress
 
 
@@ -44,16 +44,16 @@ def open_downloads(parent: Path, progress: Progress) -> Iterator[Downloads]:
     """Downloads below `parent`, removed at the end; also removes what killed processes left there."""
     partial = parent / "partial"
     partial.mkdir(parents=True, exist_ok=True)
-    with FileLock(parent / "lock"):
+    with locked(parent / "lock"):
         _sweep(parent)
         root = Path(tempfile.mkdtemp(prefix="pull-", dir=parent))
-        lock = FileLock(_lock_of(root))
-        lock.acquire()
+        lock = open_lock(_lock_of(root))
+        try_lock(lock)  # it is new: nobody else has it
     try:
         yield Downloads(root, partial, progress)
     finally:
         shutil.rmtree(root, ignore_errors=True)
-        lock.release()
+        os.close(lock)
         _lock_of(root).unlink(missing_ok=True)
 
 
@@ -63,7 +63,10 @@ def _lock_of(root: Path) -> Path:
 
 def _sweep(parent: Path) -> None:
     for root in parent.glob("pull-*/"):
-        lock = FileLock(_lock_of(root))
-        with contextlib.suppress(Timeout), lock.acquire(timeout=0):
-            shutil.rmtree(root, ignore_errors=True)
-            _lock_of(root).unlink(missing_ok=True)
+        lock = open_lock(_lock_of(root))
+        try:
+            if try_lock(lock):
+                shutil.rmtree(root, ignore_errors=True)
+                _lock_of(root).unlink(missing_ok=True)
+        finally:
+            os.close(lock)

@@ -1,10 +1,11 @@
 """What was settled once for a model and outlives its files: consent to its licence, hashes first seen."""
 
-import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+
+from mien.atomic import replace_file
 
 
 class Consent(msgspec.Struct, frozen=True):
@@ -44,6 +45,4 @@ def read_ledger(path: Path) -> Ledger:
 
 def write_ledger(path: Path, ledger: Ledger) -> None:
     """Replaces the ledger at `path` as a whole."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix="ledger-", delete=False) as file:
-        file.write(msgspec.json.format(msgspec.json.encode(ledger)))
-    Path(file.name).replace(path)
+    replace_file(path, msgspec.json.format(msgspec.json.encode(ledger)))

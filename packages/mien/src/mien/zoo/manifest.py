@@ -83,6 +83,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """Name of the conversion recipe in zoo/convert/; None: the file is used as it is."""
     convert_revision: int = 1
     """Raised when the recipe's output changes, so that caches convert again."""
+    bundled: str | None = None
+    """SHA-256 of the converted file that comes with Mien, in `zoo/bundled/`; None: the model has to be pulled."""
     sets: tuple[str, ...] = ()
     input: Input | None = None
     outputs: tuple[str, ...] = ()

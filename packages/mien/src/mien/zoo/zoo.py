@@ -7,6 +7,7 @@ from typing import Self
 from mien.errors import ConsentRequired, ModelError, ModelUnavailable, ModelUnknown
 from mien.settings import Settings
 from mien.zoo.acquire import acquire
+from mien.zoo.bundled_files import bundled_file
 from mien.zoo.cache import ModelCache
 from mien.zoo.downloads import Downloads, open_downloads
 from mien.zoo.manifest import Manifest, find, load_manifests
@@ -52,18 +53,25 @@ class Zoo:
         """What the cache noted about a model when it was pulled; None when it is not here."""
         return ModelCache(self._models_dir, self.manifest(name)).record()
 
+    def find(self, name: str) -> Path | None:
+        """The file of a model that is on this machine, its hash checked: from the cache or, failing that, from Mien's
+        own package; None when it is not here. Raises ModelUnknown, ModelCorrupt.
+        """
+        manifest = self.manifest(name)
+        return ModelCache(self._models_dir, manifest).find() or bundled_file(manifest)
+
     def locate(self, name: str) -> Path:
-        """The cached file of a model, its hash checked.
+        """The file of a model, its hash checked.
 
         Raises ModelUnknown, ModelUnavailable when it is not here, ModelCorrupt when its hash is wrong.
         """
-        path = ModelCache(self._models_dir, self.manifest(name)).find()
+        path = self.find(name)
         if path is None:
             raise ModelUnavailable(f"the model {name} is not on this machine: run `mien models pull {name}`")
         return path
 
     def pull(self, name: str, *, consent: bool = False, force: bool = False, progress: Progress | None = None) -> Path:
-        """The cached file of a model, acquired, verified and converted first where it is missing.
+        """The file of a model, acquired, verified and converted first where it is missing.
 
         `consent` accepts the licence of a non-commercial model for good; `force` makes the entry anew.
         Raises ConsentRequired, ModelUnavailable, ModelCorrupt, ManifestInvalid.
@@ -81,16 +89,15 @@ class Zoo:
                 yield manifest, self._try_pull(manifest, downloads, consent=consent, force=force)
 
     def ensure(self, name: str, *, progress: Progress | None = None) -> Path:
-        """The cached file of a model; pulls it where it is missing and that needs no new consent.
+        """The file of a model; pulls it where it is missing and that needs no new consent.
 
         Raises what `locate` and `pull` raise.
         """
-        found = ModelCache(self._models_dir, self.manifest(name)).find()
-        return found or self.pull(name, progress=progress)
+        return self.find(name) or self.pull(name, progress=progress)
 
     def ensure_all(self, names: Iterable[str], *, progress: Progress | None = None) -> dict[str, Path]:
         """`ensure` for several models; each shared package is downloaded once. Raises the first failure."""
-        found = {name: ModelCache(self._models_dir, self.manifest(name)).find() for name in names}
+        found = {name: self.find(name) for name in names}
         paths = {name: path for name, path in found.items() if path is not None}
         missing = [name for name in found if name not in paths]
         if missing:
@@ -112,7 +119,7 @@ class Zoo:
         with cache.locked():
             if consent and manifest.non_commercial:
                 cache.ledger = cache.ledger.with_consent(manifest.licence)
-            if not force and (found := cache.find()):
+            if not force and (found := cache.find() or bundled_file(manifest)):
                 return found
             if self._offline and manifest.source.kind != "file":
                 raise ModelUnavailable(

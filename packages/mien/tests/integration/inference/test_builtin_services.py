@@ -15,7 +15,7 @@ from mien.errors import ImageFormatUnsupported, InvalidField, ModelError, NotFou
 from mien.inference.contract import InferRequest, InferResult, Item
 from mien.inference.sniff import media_type
 from mien.metrics import Metrics
-from mien.runtime import Runtime, build_runtime, needed_models
+from mien.runtime import Runtime, build_runtime, optional_models
 from mien.settings import Settings
 
 SAME = [("person_a_1", "person_a_2"), ("person_b_1", "person_b_2")]
@@ -338,7 +338,7 @@ async def test_strict_mode_refuses_unknown_keys(photo: bytes) -> None:
 
 async def test_without_models_their_tasks_are_absent(photo: bytes) -> None:
     settings = Settings(image_model=None, text_model=None)
-    assert not {"efficientnet_lite0", "minilm", "imagenet_labels", "minilm_tokenizer"} & set(needed_models(settings))
+    assert not {"efficientnet_lite0", "minilm", "imagenet_labels", "minilm_tokenizer"} & set(optional_models(settings))
     bare = built(settings)
     words = built(Settings(image_model=None))
     try:

@@ -35,7 +35,9 @@ def mien(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_a_set_is_pulled_after_consent_and_then_verified_located_and_described(mien, tmp_path):
     assert mien("pull", "ours").exit_code == 1
     assert mien("pull", "ours", "--accept-non-commercial").stdout == "mine  ready  7 bytes\n"
-    assert mien("verify").stdout == "mine  ready  7 bytes\n"
+    assert mien("verify").stdout.splitlines() == [
+        "fr_feature  ready  4.8 MB", "mine  ready  7 bytes", "yunet  ready  231.0 kB",
+    ]  # fmt: skip
     assert Path(mien("path", "mine").stdout.strip()).read_bytes() == b"weights"
     assert "My model" in mien("info", "mine").stdout
     assert "7 bytes" in mien("list").stdout

@@ -14,12 +14,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from mien.apps.archive import unpack
 from mien.apps.record import Deployed
 from mien.apps.reference import AppRef, parse_ref
 from mien.errors import InternalError, MienError
 from mien.http.body import chunks_to_disk
 from mien.http.errors import error_body
-from mien.http.inferencesh.archives import unpack
 from mien.http.inferencesh.door import Caller, TaskRoute, caller
 from mien.http.inferencesh.shapes import app_detail, app_shape, builtin_shape
 from mien.http.media import NDJSON, NDJSON_TYPES, accepts

@@ -5,28 +5,36 @@
 
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 from mien.errors import ManifestInvalid, ModelCorrupt, ModelUnavailable
 
 RECIPES = ("centerface", "efficientnet_lite0", "fr_feature", "keras_mask", "sface", "yunet")
 
 
-def convert(recipe: str, source: Path, target: Path) -> None:
-    """Writes what `recipe` makes of `source` to `target`: the same bytes each time (with the same libraries).
+def require_recipe(recipe: str) -> ModuleType:
+    """The module of `recipe`. Asked for before a download, which would be for nothing without it.
 
-    Raises ManifestInvalid for a recipe that does not exist, ModelUnavailable when a library is missing,
-    ModelCorrupt when the source is not what the recipe knows.
+    Raises ManifestInvalid for a recipe that does not exist, ModelUnavailable when a library is missing.
     """
     if recipe not in RECIPES:
         raise ManifestInvalid(f"there is no conversion {recipe!r}; there are: {', '.join(RECIPES)}")
     try:
-        module = import_module(f"{__name__}.{recipe}")
+        return import_module(f"{__name__}.{recipe}")
     except ModuleNotFoundError as error:
         if error.name not in {"onnx", "h5py"}:
             raise
         raise ModelUnavailable(
             f"converting this model needs the package {error.name}: run `pip install 'mien[convert]'`"
         ) from error
+
+
+def convert(recipe: str, source: Path, target: Path) -> None:
+    """Writes what `recipe` makes of `source` to `target`: the same bytes each time (with the same libraries).
+
+    Raises as `require_recipe` does, and ModelCorrupt when the source is not what the recipe knows.
+    """
+    module = require_recipe(recipe)
     try:
         converted = module.convert(source)
     except (KeyError, IndexError, ValueError) as error:

@@ -6,9 +6,9 @@ from http import HTTPStatus
 from pathlib import Path
 
 import httpx2
-from filelock import FileLock
 
 from mien.errors import ManifestInvalid, ModelUnavailable
+from mien.locks import locked
 from mien.zoo.archive import extract_member
 from mien.zoo.downloads import Downloads
 from mien.zoo.manifest import Source
@@ -36,7 +36,7 @@ def fetch(source: Source, downloads: Downloads) -> Path:
 
 def _download(url: str, folder: Path, downloads: Downloads) -> Path:
     name = hashlib.sha256(url.encode()).hexdigest()[:32]
-    with FileLock(downloads.partial / f"{name}.lock"):
+    with locked(downloads.partial / f"{name}.lock"):
         transfer = Transfer(downloads.partial / f"{name}.part")
         with httpx2.Client(follow_redirects=True, timeout=TIMEOUT, event_hooks={"request": [_require_tls]}) as client:
             _complete(client, url, transfer, downloads.progress)

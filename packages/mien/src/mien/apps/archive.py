@@ -1,15 +1,14 @@
-"""Uploaded app folders: unpacked as plain files only, within limits, never outside of the target."""
+"""App folders that arrive as archives: unpacked as plain files only, within limits, never outside of the target."""
 
 import stat
 import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
+from mien.apps.package import copy_within
 from mien.errors import AppInvalid
-
-_BLOCK = 1024 * 1024
 
 
 def unpack(archive: Path, target: Path, *, max_files: int, max_bytes: int) -> Path:
@@ -22,7 +21,7 @@ def unpack(archive: Path, target: Path, *, max_files: int, max_bytes: int) -> Pa
                 raise AppInvalid(f"the archive has more than {max_files} files")
             path = target / _safe(name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            room -= _copy(file, path, room)
+            room -= _write(file, path, room)
             path.chmod(0o755 if executable else 0o644)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
         raise AppInvalid(f"the archive does not read: {error}") from None
@@ -67,12 +66,9 @@ def _safe(name: str) -> PurePosixPath:
     return PurePosixPath(*parts)
 
 
-def _copy(source: Any, target: Path, room: int) -> int:
-    size = 0
+def _write(source: IO[bytes], target: Path, room: int) -> int:
     with target.open("xb") as file:
-        while block := source.read(_BLOCK):
-            size += len(block)
-            if size > room:
-                raise AppInvalid("the archive's files are larger than an app may be (MIEN_APP_MAX_BYTES)")
-            file.write(block)
+        size = copy_within(room, source, file.write)
+    if size is None:
+        raise AppInvalid("the archive's files are larger than an app may be (MIEN_APP_MAX_BYTES)")
     return size

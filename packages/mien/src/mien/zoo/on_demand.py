@@ -1,0 +1,127 @@
+"""What is made of model files that may not be here yet: acquired and loaded in the background when first wanted."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import structlog
+
+from mien.errors import ModelError, ModelUnavailable
+from mien.zoo.zoo import Zoo
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+RETRY_AFTER = 5.0  # seconds: what clients are told while a model is on its way
+RETRY_FAILED = 30.0  # seconds between attempts, so that requests do not turn a dead network into a stream of downloads
+PATIENCE = 2.0  # seconds that a request waits: enough to load a file that is here, and to learn that one cannot be had
+
+Build = Callable[[Mapping[str, Path]], T]
+
+
+class OnDemand(Generic[T]):
+    """Models that belong together and what `build` makes of their files. Thread-safe; at most one attempt at a time.
+
+    What is on this machine is loaded at once, and what is wrong with it is raised; what is missing waits until
+    somebody asks for it, so that it never keeps a server from starting.
+    """
+
+    def __init__(self, purpose: str, names: Sequence[str], zoo: Zoo, build: Build[T]) -> None:
+        """`purpose` begins the sentence that callers read: what needs these models. Raises ModelError."""
+        self.names = tuple(names)
+        self._purpose = purpose
+        self._zoo = zoo
+        self._build = build
+        self._lock = threading.Lock()
+        self._built: list[T] = []  # one element once it is here: T may be None or falsy
+        self._failure: ModelError | None = None
+        self._failed_at = float("-inf")
+        self._lacked_files = False
+        self._attempt: Future[None] | None = None
+        found = {name: zoo.find(name) for name in self.names}
+        paths = {name: path for name, path in found.items() if path is not None}
+        if len(paths) == len(found):
+            self._built.append(build(paths))
+
+    @property
+    def name(self) -> str:
+        """The first model's name: the one that results are said to come from."""
+        return self.names[0]
+
+    @property
+    def is_here(self) -> bool:
+        """Whether `get` returns at once."""
+        return bool(self._built)
+
+    def get(self) -> T:
+        """What was built. Never waits: where it is missing, an attempt begins and ModelUnavailable is raised."""
+        if not self._built:
+            self._begin()
+            raise self._absence()
+        return self._built[0]
+
+    async def settle(self) -> None:
+        """Begin an attempt where one is due, and give it two seconds. What came of it is `get`'s to say."""
+        if not self._built and (attempt := self._begin()) is not None:
+            await asyncio.wait([asyncio.wrap_future(attempt)], timeout=PATIENCE)
+
+    def _begin(self) -> Future[None] | None:
+        """The attempt under way, begun now if one is due."""
+        with self._lock:
+            if self._built or self._attempt is not None:
+                return self._attempt
+            arrived = self._lacked_files and self._have_files()
+            if time.monotonic() - self._failed_at < RETRY_FAILED and not arrived:
+                return None
+            if arrived:  # by `mien models pull`, say
+                self._failure = None
+            attempt: Future[None] = Future()
+            self._attempt = attempt
+        # A daemon: a download of minutes must not keep a server that was told to stop.
+        threading.Thread(target=self._try, args=(attempt,), name=f"acquire {self.name}", daemon=True).start()
+        return attempt
+
+    def _have_files(self) -> bool:
+        try:
+            return all(self._zoo.record(name) is not None for name in self.names)
+        except ModelError:
+            return False
+
+    def _try(self, attempt: "Future[None]") -> None:
+        failure: ModelError | None = None
+        fault: Exception | None = None
+        try:
+            built = self._build(self._zoo.ensure_all(self.names))
+        except ModelError as error:
+            failure = error
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it and the next may try again
+            failure, fault = ModelError("it could not be loaded; the server's log has the details"), error
+        with self._lock:
+            if failure is None:
+                self._built.append(built)
+            self._failure, self._failed_at = failure, time.monotonic()
+            self._lacked_files = failure is not None and not self._have_files()
+            self._attempt = None
+        attempt.set_result(None)  # before the log, which can take a second to render a traceback
+        if failure is None:
+            log.info("models loaded", models=self.names)
+        else:
+            log.warning(
+                "models not available", models=self.names, code=failure.code, reason=failure.message, exc_info=fault
+            )
+
+    def _absence(self) -> ModelUnavailable:
+        """Why it is not here, in words with the remedy."""
+        plural = len(self.names) > 1
+        needs = f"{self._purpose} needs the model{'s' * plural} {' and '.join(self.names)}"
+        failure = self._failure
+        if failure is None:
+            return ModelUnavailable(
+                f"{needs}, which {'are' if plural else 'is'} being acquired; try again in {RETRY_AFTER:g} s",
+                retry_after=RETRY_AFTER,
+            )
+        return ModelUnavailable(f"{needs}, which this server does not have: {failure.message}")

@@ -1,0 +1,89 @@
+"""A server whose optional models are not here: faces are served; what needs the others says so, with the remedy."""
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mien.engine.call import Call
+from mien.errors import ModelError, ModelUnavailable
+from mien.faces.pipeline import FaceOptions
+from mien.faces.service import ImageDone
+from mien.inference.contract import InferRequest, Item
+from mien.inference.sources import RawBytes
+from mien.metrics import Metrics
+from mien.runtime import Runtime, build_runtime
+from mien.settings import Settings
+from mien.zoo.zoo import Zoo
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def bare(cache: Path) -> Iterator[Runtime]:
+    runtime = build_runtime(Settings(cache_dir=cache, offline=True), Metrics())
+    yield runtime
+    asyncio.run(runtime.close())
+
+
+async def analysed(runtime: Runtime, photo: bytes, **options: bool) -> ImageDone:
+    (result,) = await runtime.faces.analyse([RawBytes(photo)], FaceOptions(threshold=0.6, **options), Call(60))
+    assert isinstance(result, ImageDone)
+    return result
+
+
+async def infer(runtime: Runtime, service: str, *items: Item) -> list[bytes]:
+    request = InferRequest(items, "", {})
+    messages = runtime.registry.resolve(service).infer(request, Call(60), stream=False)
+    return [bytes(message.data) async for message in messages]
+
+
+async def test_faces_are_found_and_embedded_with_an_empty_cache(bare: Runtime, photo: bytes) -> None:
+    (face,) = (await analysed(bare, photo)).analysis.faces
+    assert face.vector is not None
+    assert face.vector.shape == (512,)
+    await bare.self_check()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("attributes", "extract_ga needs the models age and gender"), ("masks", "detect_masks needs the model mask")],
+)
+async def test_an_attribute_without_its_model_is_refused_in_words(
+    bare: Runtime, photo: bytes, option: str, words: str
+) -> None:
+    with pytest.raises(ModelUnavailable, match=f"{words}.*MIEN_OFFLINE"):
+        await analysed(bare, photo, **{option: True})
+    assert (await analysed(bare, photo)).analysis.faces
+
+
+async def test_services_without_their_model_are_listed_and_say_so(bare: Runtime, photo: bytes) -> None:
+    names = {service.name for service in bare.registry.services()}
+    assert {"classification", "embedding", "face_detection", "face_recognition"} <= names
+    image, text = Item(photo, "image/jpeg"), Item(b"hello", "text/plain")
+    for service, item, model in (
+        ("classification", image, "efficientnet_lite0"),
+        ("embedding", image, "efficientnet_lite0"),
+        ("embedding", text, "minilm"),
+    ):
+        with pytest.raises(ModelUnavailable, match=rf"needs the models {model} and .*MIEN_OFFLINE"):
+            await infer(bare, service, item)
+    (answer,) = await infer(bare, "embedding", text, image)
+    assert answer.count(b'"code":"model_unavailable"') == 2
+
+
+async def test_a_model_that_arrives_is_used_without_a_restart(bare: Runtime, cache: Path, photo: bytes) -> None:
+    with pytest.raises(ModelUnavailable):
+        await analysed(bare, photo, masks=True)
+    try:
+        Zoo.from_settings(Settings()).locate("mask")
+    except ModelError as error:
+        pytest.skip(error.message)
+    shutil.copytree(Settings().models_dir / "mask", cache / "models" / "mask", dirs_exist_ok=True)
+    (face,) = (await analysed(bare, photo, masks=True)).analysis.faces
+    assert face.attributes.mask is False
