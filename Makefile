@@ -2,11 +2,13 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check
+UV     := $(BIN)/uv
 SERVE  := $(VENV)/.installed-serve
 DEV    := $(VENV)/.installed-dev
-# pip's progress bars on a terminal, silence elsewhere
-QUIET  := $(shell test -t 1 || echo --quiet)
+# Errors only: not what pip thinks of its own configuration
+PIP_INSTALL := --disable-pip-version-check -qq install --require-hashes
+INSTALL := $(BIN)/python requirements/install.py
+UNREACHABLE := "Packages could not be installed. This step needs PyPI or a mirror configured for pip (pip config list)."
 PROJECTS := $(wildcard packages/*/pyproject.toml)
 
 .PHONY: demo test soak serve bench lint format proto lock clean
@@ -43,25 +45,28 @@ proto: $(DEV)  ## generate the gRPC messages from inference.proto again
 lock: $(DEV)  ## pin requirements/*.in again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements/serve.in -o requirements/serve.txt
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements/dev.in -o requirements/dev.txt
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements/uv.in -o requirements/uv.txt
 
 clean:
 	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache
 
-$(VENV)/bin/python:
+# uv installs everything else. This Python's pip puts it there; only a Python without pip has to bring one along first.
+$(UV): requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Mien needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || \
-		{ echo "Could not make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
+	@$(PYTHON) -m pip --python $(BIN)/python $(PIP_INSTALL) -r $< 2>$(VENV)/pip.log || \
+		{ $(BIN)/python -m ensurepip >>$(VENV)/pip.log 2>&1 && $(BIN)/python -m pip $(PIP_INSTALL) -r $<; } || \
+		{ cat $(VENV)/pip.log; echo $(UNREACHABLE); \
+		  echo "If it says that there is no pip: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
+	@touch $@
 
-$(SERVE): $(VENV)/bin/python requirements/serve.txt $(PROJECTS)
+$(SERVE): $(UV) requirements/serve.txt requirements/install.py VERSION $(PROJECTS)
 	@echo "Installing the server into $(VENV) (once)"
-	@$(PIP) install $(QUIET) --require-hashes -r requirements/serve.txt || \
-		{ echo "Packages could not be installed. This step needs PyPI or a mirror configured for pip (pip config list)."; exit 1; }
-	@$(PIP) install --quiet --no-deps --no-build-isolation $(foreach p,$(PROJECTS),-e $(dir $(p)))
+	@$(INSTALL) requirements/serve.txt $(foreach p,$(PROJECTS),-e $(dir $(p))) || { echo $(UNREACHABLE); exit 1; }
 	@touch $@
 
 $(DEV): $(SERVE) requirements/dev.txt
 	@echo "Installing the development tools into $(VENV) (once)"
-	@$(PIP) install $(QUIET) --require-hashes -r requirements/dev.txt || \
-		{ echo "Packages could not be installed. This step needs PyPI or a mirror configured for pip (pip config list)."; exit 1; }
+	@$(INSTALL) requirements/dev.txt || { echo $(UNREACHABLE); exit 1; }
 	@touch $@

@@ -5,9 +5,10 @@ import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from urllib.parse import unquote, urlsplit
 
-__version__ = "0.1.0"
+__version__ = version("ifr-clients")
 USER_AGENT = f"ifr-clients/{__version__}"
 DEFAULT_HOST = "http://localhost"
 DEFAULT_PORT = 18081

@@ -56,7 +56,7 @@ def test_all_that_is_exported_exists():
 
 
 def test_the_version_is_the_projects():
-    assert ifr_clients.__version__ == PROJECT["version"]
+    assert ifr_clients.__version__ == (PACKAGE.parents[3] / "VERSION").read_text().strip()
 
 
 def test_the_package_is_typed():
