@@ -9,20 +9,34 @@ DEV    := $(VENV)/.installed-dev
 PIP_INSTALL := --disable-pip-version-check -qq install --require-hashes
 INSTALL := $(BIN)/python requirements/install.py
 UNREACHABLE := "Packages could not be installed. This step needs PyPI or a mirror configured for pip (pip config list)."
+# pytest in two processes; PROCESSES=0 is one that a debugger can stop in
+PROCESSES ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist=worksteal
 PROJECTS := $(wildcard packages/*/pyproject.toml)
 
-.PHONY: demo test soak serve bench lint format proto lock clean
+.PHONY: demo test test-unit test-full soak coverage serve bench lint format proto lock clean
 
 demo: $(SERVE)  ## set everything up, find the faces in a photo, leave nothing running
 	@$(BIN)/mien demo
 
-test: $(DEV)  ## the whole test suite
+test: $(DEV)  ## what a change can break, in minutes
 	@$(BIN)/mien models pull default
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
+
+test-unit: $(DEV)  ## in seconds, while you work
+	@$(PYTEST) --tier=unit
+
+test-full: $(DEV)  ## what `make test` leaves out: slow tests, and every property with more examples
+	@$(BIN)/mien models pull default
+	@HYPOTHESIS_PROFILE=full $(PYTEST) --tier=full
 
 soak: $(DEV)  ## long memory, overload and crash tests
 	@$(BIN)/mien models pull default
-	@$(BIN)/python -m pytest -m soak --timeout 3600
+	@$(BIN)/python -m pytest --tier=soak -o limit=3600
+
+coverage: $(DEV)  ## the branches that `make test` runs, servers and workers included
+	@$(BIN)/mien models pull default
+	@$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html
 
 serve: $(SERVE)  ## the server, in the foreground
 	@$(BIN)/mien serve

@@ -1,7 +1,15 @@
-"""What the tests of all packages share: how Hypothesis works."""
+"""What the tests of all packages share: tiers by folder, limits in time, and how much Hypothesis tries."""
+
+import os
 
 from hypothesis import HealthCheck, settings
 
+pytest_plugins = ["testing.tiers", "testing.limits"]
+
 # Examples have no deadline: on a busy machine any of them may have to wait 200 ms for its turn.
-settings.register_profile("mien", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("mien")
+_EXAMPLES = {"dev": 20, "ci": 100, "full": 300}
+for _name, _examples in _EXAMPLES.items():
+    settings.register_profile(
+        _name, deadline=None, max_examples=_examples, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+    )
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))

@@ -26,7 +26,7 @@ TEXT = base64.b64encode(JPEG).decode()
         "\n".join([TEXT[:8], TEXT[8:]]) + "\n",
         "data:,%FF%D8%FF%E0 an image",
     ],
-    ids=lambda image: f"{type(image).__name__} {image[:14]!r}",
+    ids=["bytes", "bytearray", "memoryview", "base64", "data URL", "DATA URL", "base64 in lines", "percent-encoded"],
 )
 def test_data_mode_takes_every_form_of_the_same_image(image):
     assert accept_all([image], "data") == [JPEG]

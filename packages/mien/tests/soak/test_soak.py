@@ -14,7 +14,7 @@ import numpy as np
 import ormsgpack
 import pytest
 
-pytestmark = [pytest.mark.soak, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.soak, pytest.mark.limit(1800)]
 Serve = Callable[..., Any]
 COMPLETED, FAILED = 9, 10
 TALKING_APP = """

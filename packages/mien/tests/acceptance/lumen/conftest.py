@@ -1,7 +1,6 @@
 """A real server on the port that the documents name, and a folder with the images that they name."""
 
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -13,6 +12,8 @@ import cv2
 import httpx2
 import numpy as np
 import pytest
+
+from testing.tools import program
 
 EXAMPLES = Path(__file__).parents[5] / "examples" / "infer"
 DOCUMENTED = 8080
@@ -79,11 +80,8 @@ def run(here: Path) -> Iterator[Callable[..., str]]:
     environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
 
     def start(*command: str, stdin: str = "", **variables: str) -> str:
-        program = shutil.which(command[0])
-        if program is None:
-            pytest.skip(f"{command[0]} is not on this machine")
         done = subprocess.run(
-            [program, *command[1:]],
+            [program(command[0]), *command[1:]],
             input=stdin,
             capture_output=True,
             text=True,

@@ -16,6 +16,8 @@ import httpx2
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from testing.tools import program
+
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 EXAMPLES = Path(__file__).parents[5] / "examples" / "infer"
 
@@ -138,13 +140,10 @@ class Page:
 
 @pytest.fixture
 def page(documented: Any, tmp_path: Path) -> Iterator[Page]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("there is no Chromium on this machine")
     environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
     process = subprocess.Popen(
         [
-            chromium,
+            program("chromium", "google-chrome"),
             "--headless",
             "--no-sandbox",
             "--disable-gpu",

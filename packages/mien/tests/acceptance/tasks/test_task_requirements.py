@@ -41,7 +41,7 @@ def told(door: Any, app: str) -> dict[str, str]:
     return output
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.limit(300)
 def test_each_app_has_its_own_version_of_what_the_server_has_too(door: Any) -> None:
     before = of_the_server()
     assert before[0] not in VERSIONS.values()

@@ -17,6 +17,7 @@ from mien.inference.sniff import media_type
 from mien.metrics import Metrics
 from mien.runtime import Runtime, build_runtime, optional_models
 from mien.settings import Settings
+from testing.tools import missing
 
 SAME = [("person_a_1", "person_a_2"), ("person_b_1", "person_b_2")]
 TOLERANCE = 1e-5
@@ -27,7 +28,7 @@ def built(settings: Settings) -> Runtime:
     try:
         return build_runtime(settings, Metrics())
     except ModelError as error:
-        pytest.skip(f"a model is not here: {error.message}")
+        missing(f"a model ({error.message})")
 
 
 @pytest.fixture(scope="module")

@@ -245,6 +245,6 @@ async def test_a_silent_request_survives_pings(node: Any) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(120)
+@pytest.mark.limit(120)
 async def test_a_silent_request_of_75_seconds_survives_pings_every_10(node: Any) -> None:
     await survives(node, 75, PINGS_EVERY_MS)

@@ -110,7 +110,7 @@ def test_a_second_server_on_the_same_data_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(900)
+@pytest.mark.limit(900)
 @pytest.mark.parametrize("seed", range(20))
 def test_killed_at_any_time_again_and_again(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)

@@ -20,6 +20,7 @@ from mien.vision.refine import CROP_SIDE, THRESHOLD, refine_crop, refined_landma
 from mien.vision.types import Array, Detections, Image, Outputs
 from mien.zoo.manifest import find, load_manifests
 from mien.zoo.zoo import Zoo
+from testing.tools import missing
 
 PHOTOS = Path(__file__).parents[2] / "photos"
 NAMES = ("impostor_1", "impostor_2", "person_a_1", "person_a_2", "person_b_1", "person_b_2")
@@ -50,7 +51,7 @@ def _session(zoo: Zoo, name: str) -> Run:
     try:
         path = zoo.ensure(name)
     except ModelError as error:
-        pytest.skip(f"the model {name} is not here: {error.message}")
+        missing(f"the model {name} ({error.message})")
     session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     feed = session.get_inputs()[0].name

@@ -25,6 +25,7 @@ from mien.zoo.manifest import load_manifests
 from mien.zoo.progress import Silent
 from mien.zoo.sources import fetch
 from mien.zoo.zoo import Zoo
+from testing.tools import missing
 
 PHOTOS = Path(__file__).parents[2] / "photos"
 RANDOM = np.random.default_rng(11)
@@ -37,7 +38,7 @@ def zoo() -> Zoo:
     try:
         zoo.ensure_all(manifest.name for manifest in zoo.members("default"))
     except ModelUnavailable as error:
-        pytest.skip(f"the default set is not here and cannot be pulled: {error}")
+        missing(f"the default set, which cannot be pulled: {error},")
     return zoo
 
 
@@ -50,7 +51,7 @@ def originals(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[st
             try:
                 return fetch(load_manifests()[name].source, downloads)
             except ModelUnavailable as error:
-                pytest.skip(str(error))
+                missing(f"what a model is made from, which cannot be pulled: {error},")
 
         yield original
 
@@ -157,6 +158,6 @@ def test_a_machine_without_npm_gets_npm_packages_all_the_same(zoo, tmp_path, mon
     try:
         path = elsewhere.pull("fr_feature")
     except ModelUnavailable as error:
-        pytest.skip(str(error))
+        missing(f"what a model is made from, which cannot be pulled: {error},")
     assert path.read_bytes() == zoo.locate("fr_feature").read_bytes()
     assert not list((tmp_path / "cache" / "downloads").glob("pull-*"))

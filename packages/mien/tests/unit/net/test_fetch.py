@@ -14,6 +14,7 @@ import pytest
 from mien.errors import ImageError, ImageTooLarge, InvalidField, SourceFailed, SourceNotFound, SourceRefused
 from mien.net.fetch import Fetcher
 from mien.net.guard import check_address
+from testing.tools import program
 
 Handler = Callable[["Request", asyncio.StreamWriter], Awaitable[None]]
 Serve = Callable[..., Awaitable["Server"]]
@@ -378,13 +379,10 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("tls")
     cert, key = folder / "cert.pem", folder / "key.pem"
     command = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+        f"{program('openssl')} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
         f" -subj /CN=good.example -addext subjectAltName=DNS:good.example -keyout {key} -out {cert}"
     )
-    try:
-        subprocess.run(command.split(), check=True, capture_output=True)
-    except (FileNotFoundError, subprocess.CalledProcessError):
-        pytest.skip("no openssl on this machine")
+    subprocess.run(command.split(), check=True, capture_output=True)
     return cert, key
 
 

@@ -230,6 +230,6 @@ TestTaskMachine = TaskMachine.TestCase
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1200)
+@pytest.mark.limit(1200)
 def test_task_machine_for_long() -> None:
     run_state_machine_as_test(TaskMachine, settings=settings(max_examples=400, stateful_step_count=60, deadline=None))
