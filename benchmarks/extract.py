@@ -102,12 +102,16 @@ def recorded(data: bytes, settings: Settings) -> tuple[list[tuple[str, np.ndarra
     runtime = build_runtime(settings, Metrics())
     pipeline = runtime.faces.pipeline
     zoo = Zoo.from_settings(settings)
-    models = {"_detection": settings.detector, "_refinement": settings.detector, "_recognition": settings.recogniser}
+    models = {
+        "_detection": settings.models.detector,
+        "_refinement": settings.models.detector,
+        "_recognition": settings.models.recogniser,
+    }
     recorders = {}
     for attribute, name in models.items():
         recorders[attribute] = (Recorder(getattr(pipeline, attribute)), str(zoo.locate(name)))
         setattr(pipeline, attribute, recorders[attribute][0])
-    image = decode(data, max_pixels=settings.max_pixels, max_bytes=settings.max_image_bytes)
+    image = decode(data, max_pixels=settings.limits.max_pixels, max_bytes=settings.limits.max_image_bytes)
     faces = len(pipeline.analyse(image, OPTIONS, Call()).faces)
     asyncio.run(runtime.close())
     return [(path, tensor) for recorder, path in recorders.values() for tensor in recorder.seen], faces
@@ -162,15 +166,13 @@ def best_ceiling(runs: list[tuple[str, np.ndarray]], cores: int) -> Ceiling:
 
 def direct_pipeline(data: bytes, settings: Settings, plan: Plan) -> Callable[[], float]:
     """A function that takes one image from JPEG bytes to vectors and returns the milliseconds that it took."""
-    chosen = settings.model_copy(
-        update={"lanes": plan.lanes, "lane_threads": plan.lane_threads, "max_batch": plan.max_batch}
-    )
+    chosen = Settings(lanes=plan.lanes, lane_threads=plan.lane_threads, max_batch=plan.max_batch)
     runtime = build_runtime(chosen, Metrics())
     pipeline = runtime.faces.pipeline
 
     def once() -> float:
         start = time.perf_counter()
-        image = decode(data, max_pixels=settings.max_pixels, max_bytes=settings.max_image_bytes)
+        image = decode(data, max_pixels=settings.limits.max_pixels, max_bytes=settings.limits.max_image_bytes)
         pipeline.analyse(image, OPTIONS, Call())
         return (time.perf_counter() - start) * 1e3
 

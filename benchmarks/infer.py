@@ -88,7 +88,7 @@ def serve_bare(port: int) -> None:
 def serve_mien(port: int, **settings: Any) -> None:
     with tempfile.TemporaryDirectory() as folder:
         chosen = Settings(data_dir=Path(folder), port=port, log_level="warning", **settings)
-        configure_logs(chosen)
+        configure_logs(chosen.logging)
         app = create_app(chosen)
 
         async def run() -> None:

@@ -12,12 +12,14 @@ from mien.inference.ocr import OcrService
 from mien.inference.registry import ServiceRegistry
 from mien.inference.text_model import TextModel
 from mien.metrics import Metrics
+from mien.settings import Models
 from mien.vision.text_lines import LineReader
 from mien.zoo.on_demand import OnDemand
 
 
 def builtin_services(
     workers: ItemWorkers,
+    models: Models,
     metrics: Metrics,
     *,
     pipeline: FacePipeline,
@@ -26,10 +28,9 @@ def builtin_services(
     reader: LineReader | None,
 ) -> ServiceRegistry:
     """A registry of the services that the given models make possible."""
-    settings = workers.settings
     services: list[Service] = [
-        face_detection(workers, metrics, pipeline, settings.detector),
-        face_recognition(workers, metrics, pipeline, settings.recogniser),
+        face_detection(workers, metrics, pipeline, models.detector),
+        face_recognition(workers, metrics, pipeline, models.recogniser),
     ]
     if image is not None or text is not None:
         services.append(EmbeddingService(workers, image, text))

@@ -5,10 +5,10 @@ import sys
 
 import structlog
 
-from mien.settings import Settings
+from mien.settings import Logging
 
 
-def configure_logs(settings: Settings) -> None:
+def configure_logs(settings: Logging) -> None:
     """Send structlog and the standard library's loggers to stderr in the settings' format and level."""
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     shared: list[structlog.typing.Processor] = [

@@ -33,7 +33,7 @@ from mien.inference.text_model import STEP, TextModel, WordPieces, feed
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
 from mien.nodes.pool import NodePool
-from mien.settings import Settings
+from mien.settings import Models, Settings
 from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE
 from mien.vision.attributes import AttributeReader, build_attribute_reader
 from mien.vision.detectors import build_detector
@@ -53,35 +53,35 @@ TRY_OUT_SIDE = 64
 PORTRAIT = (4, 5)  # the width : height that detectors are warmed with
 
 
-def required_models(settings: Settings) -> list[str]:
+def required_models(models: Models) -> list[str]:
     """Names of the models without which a server with these settings does not start."""
-    return list(dict.fromkeys([settings.detector, settings.recogniser]))
+    return list(dict.fromkeys([models.detector, models.recogniser]))
 
 
-def optional_models(settings: Settings) -> list[str]:
+def optional_models(models: Models) -> list[str]:
     """Names of the models that are loaded at the start where they are here, and else when first wanted."""
     groups = (age_gender_models, mask_models, image_models, text_models)
-    return list(dict.fromkeys(name for group in groups for name in group(settings)))
+    return list(dict.fromkeys(name for group in groups for name in group(models)))
 
 
-def age_gender_models(settings: Settings) -> list[str]:
+def age_gender_models(models: Models) -> list[str]:
     """What `extract_ga` needs."""
-    return [name for name in dict.fromkeys((settings.age_model, settings.gender_model)) if name]
+    return [name for name in dict.fromkeys((models.age_model, models.gender_model)) if name]
 
 
-def mask_models(settings: Settings) -> list[str]:
+def mask_models(models: Models) -> list[str]:
     """What `detect_masks` needs."""
-    return [settings.mask_model] if settings.mask_model else []
+    return [models.mask_model] if models.mask_model else []
 
 
-def image_models(settings: Settings) -> list[str]:
+def image_models(models: Models) -> list[str]:
     """What images are embedded and classified with, the model first."""
-    return [settings.image_model, IMAGE_LABELS] if settings.image_model else []
+    return [models.image_model, IMAGE_LABELS] if models.image_model else []
 
 
-def text_models(settings: Settings) -> list[str]:
+def text_models(models: Models) -> list[str]:
     """What texts are embedded with, the model first."""
-    return [settings.text_model, tokenizer_of(settings.text_model)] if settings.text_model else []
+    return [models.text_model, tokenizer_of(models.text_model)] if models.text_model else []
 
 
 def tokenizer_of(text_model: str) -> str:
@@ -114,9 +114,9 @@ class Runtime:
     @property
     def same_threshold(self) -> float:
         """Cosine from which two faces count as the same person, by the recogniser's manifest."""
-        threshold = self.manifests[self.settings.recogniser].same_threshold
+        threshold = self.manifests[self.settings.models.recogniser].same_threshold
         if threshold is None:
-            raise ModelError(f"{self.settings.recogniser}: its manifest has no same_threshold to compare with")
+            raise ModelError(f"{self.settings.models.recogniser}: its manifest has no same_threshold to compare with")
         return threshold
 
     async def self_check(self) -> None:
@@ -131,7 +131,7 @@ class Runtime:
             self._checked = time.monotonic()
 
     async def _find_portrait(self) -> None:
-        options = FaceOptions(threshold=self.settings.default_threshold)
+        options = FaceOptions(threshold=self.settings.api.default_threshold)
         (result,) = await self.faces.analyse([RawBytes(self._portrait)], options, Call(SELF_CHECK_SECONDS))
         if isinstance(result, ImageFailed):
             raise result.error
@@ -144,24 +144,24 @@ class Runtime:
 
     def info(self) -> dict[str, Any]:
         """Models and defaults, under the keys that clients of the original server print. Holds no secrets."""
-        settings = self.settings
-        recognition, detection = (self.engine.models[settings.recogniser], self.engine.models[settings.detector])
+        settings, models = self.settings, self.settings.models
+        recognition, detection = (self.engine.models[models.recogniser], self.engine.models[models.detector])
         return {
             "version": __version__,
             "tensorrt_version": None,
-            "log_level": settings.log_level.upper(),
+            "log_level": settings.logging.log_level.upper(),
             "models": {
                 "inference_backend": "onnx",
-                "providers": list(settings.providers),
-                "det_name": settings.detector,
-                "rec_name": settings.recogniser,
-                "max_size": [settings.detection_size, settings.detection_size],
-                "ga_name": ", ".join(name for name in (settings.age_model, settings.gender_model) if name) or None,
-                "mask_detector": settings.mask_model,
+                "providers": list(settings.execution.providers),
+                "det_name": models.detector,
+                "rec_name": models.recogniser,
+                "max_size": [models.detection_size, models.detection_size],
+                "ga_name": ", ".join(name for name in (models.age_model, models.gender_model) if name) or None,
+                "mask_detector": models.mask_model,
                 "rec_batch_size": recognition.plan.max_batch,
                 "det_batch_size": detection.plan.max_batch,
-                "embedding_dim": self.manifests[settings.recogniser].embedding_dim,
-                "same_threshold": self.manifests[settings.recogniser].same_threshold,
+                "embedding_dim": self.manifests[models.recogniser].embedding_dim,
+                "same_threshold": self.manifests[models.recogniser].same_threshold,
                 "force_fp16": False,
                 "triton_uri": None,
             },
@@ -171,15 +171,15 @@ class Runtime:
                 "extract_embedding": True,
                 "extract_ga": False,
                 "detect_masks": False,
-                "det_thresh": settings.default_threshold,
-                "img_req_headers": sorted(settings.fetch_headers),
+                "det_thresh": settings.api.default_threshold,
+                "img_req_headers": sorted(settings.fetching.fetch_headers),
                 "sslv3_hack": False,
             },
             "limits": {
-                "max_images": settings.max_images,
-                "max_body_bytes": settings.max_body_bytes,
-                "max_image_bytes": settings.max_image_bytes,
-                "max_pixels": settings.max_pixels,
+                "max_images": settings.limits.max_images,
+                "max_body_bytes": settings.limits.max_body_bytes,
+                "max_image_bytes": settings.limits.max_image_bytes,
+                "max_pixels": settings.limits.max_pixels,
             },
         }
 
@@ -198,39 +198,44 @@ class Runtime:
 def build_runtime(settings: Settings, metrics: Metrics) -> Runtime:
     """Load and warm the face models and every other that is here; blocks as long as that takes. Raises ModelError."""
     zoo = Zoo.from_settings(settings)
-    paths = zoo.ensure_all(required_models(settings))
+    paths = zoo.ensure_all(required_models(settings.models))
     engine = Engine(
-        threads=thread_budget(settings),
-        providers=settings.providers,
-        batch_wait=settings.batch_wait_ms / 1e3,
+        threads=thread_budget(settings.execution),
+        providers=settings.execution.providers,
+        batch_wait=settings.execution.batch_wait_ms / 1e3,
         observer=metrics,
     )
     loader = _Loader(settings, engine, zoo)
-    pipeline = _face_pipeline(settings, loader, paths)
-    image, text = _image_model(settings, loader), _text_model(settings, loader)
-    threads = settings.workers or _worker_threads(engine)
+    pipeline = _face_pipeline(settings.models, settings.limits.max_faces, loader, paths)
+    image, text = _image_model(settings.models, loader), _text_model(settings.models, loader)
+    threads = settings.execution.workers or _worker_threads(engine)
     fetcher = Fetcher(
-        allow_private=settings.fetch_private,
-        timeout=settings.fetch_timeout,
-        tries=settings.fetch_tries,
-        concurrency=settings.fetch_concurrency,
-        max_bytes=settings.max_image_bytes,
-        headers=settings.fetch_headers,
+        allow_private=settings.fetching.fetch_private,
+        timeout=settings.fetching.fetch_timeout,
+        tries=settings.fetching.fetch_tries,
+        concurrency=settings.fetching.fetch_concurrency,
+        max_bytes=settings.limits.max_image_bytes,
+        headers=settings.fetching.fetch_headers,
     )
     pool = WorkerPool(threads)
-    admission = Admission(max_images=settings.queue_images, max_bytes=settings.queue_bytes)
+    admission = Admission(max_images=settings.limits.queue_images, max_bytes=settings.limits.queue_bytes)
     faces = FaceService(
         pipeline,
-        reader=SourceReader(settings, fetcher),
+        reader=SourceReader(
+            fetcher, images_root=settings.locations.images_root, max_bytes=settings.limits.max_image_bytes
+        ),
         pool=pool,
         admission=admission,
-        settings=settings,
+        limits=settings.limits,
         metrics=metrics,
         parallel=threads,
     )
-    workers = ItemWorkers(pool=pool, admission=admission, settings=settings, metrics=metrics, parallel=threads)
+    workers = ItemWorkers(
+        pool=pool, admission=admission, limits=settings.limits, api=settings.api, metrics=metrics, parallel=threads
+    )
     registry = builtin_services(
         workers,
+        settings.models,
         metrics,
         pipeline=pipeline,
         image=image,
@@ -285,31 +290,32 @@ class _Loader:
         return manifest
 
     def _plan(self, path: Path) -> Plan:
-        record = record_path(self.settings.cache_dir, path, self.settings.providers, thread_budget(self.settings))
-        return choose_plan(self.settings, recall(record))
+        execution = self.settings.execution
+        record = record_path(self.settings.locations.cache_dir, path, execution.providers, thread_budget(execution))
+        return choose_plan(execution, recall(record))
 
 
-def _face_pipeline(settings: Settings, loader: _Loader, paths: Mapping[str, Path]) -> FacePipeline:
-    detector_manifest = loader.zoo.manifest(settings.detector)
-    recogniser_manifest = loader.zoo.manifest(settings.recogniser)
-    detector_file, recogniser_file = paths[settings.detector], paths[settings.recogniser]
+def _face_pipeline(models: Models, max_faces: int, loader: _Loader, paths: Mapping[str, Path]) -> FacePipeline:
+    detector_manifest = loader.zoo.manifest(models.detector)
+    recogniser_manifest = loader.zoo.manifest(models.recogniser)
+    detector_file, recogniser_file = paths[models.detector], paths[models.recogniser]
     detector = build_detector(detector_manifest)
-    second_look = settings.refine and detector_manifest.family == "yunet"
+    second_look = models.refine and detector_manifest.family == "yunet"
     pipeline = FacePipeline(
         detector=detector,
         nms=0.4 if detector_manifest.nms_threshold is None else detector_manifest.nms_threshold,
-        detection=loader.load(settings.detector, detector_file, detection_shape(settings.detection_size), stage=0),
+        detection=loader.load(models.detector, detector_file, detection_shape(models.detection_size), stage=0),
         refinement=loader.load(
-            settings.detector, detector_file, (3, CROP_SIDE, CROP_SIDE), stage=1, alias=f"{settings.detector}-refine"
+            models.detector, detector_file, (3, CROP_SIDE, CROP_SIDE), stage=1, alias=f"{models.detector}-refine"
         )
         if second_look
         else None,
-        age_gender=_traits(loader, "extract_ga", age_gender_models(settings)),
-        masks=_traits(loader, "detect_masks", mask_models(settings)),
+        age_gender=_traits(loader, "extract_ga", age_gender_models(models)),
+        masks=_traits(loader, "detect_masks", mask_models(models)),
         recogniser=recogniser_manifest,
-        recognition=loader.load(settings.recogniser, recogniser_file, input_shape(recogniser_manifest, 112), stage=3),
-        first_side=settings.detection_size,
-        max_faces=settings.max_faces,
+        recognition=loader.load(models.recogniser, recogniser_file, input_shape(recogniser_manifest, 112), stage=3),
+        first_side=models.detection_size,
+        max_faces=max_faces,
     )
     _try_out(pipeline, recogniser_manifest)
     return pipeline
@@ -359,10 +365,10 @@ def _trait(loader: _Loader, reader: AttributeReader, path: Path) -> Trait:
     return trait
 
 
-def _image_model(settings: Settings, loader: _Loader) -> OnDemand[ImageModel] | None:
-    if not settings.image_model:
+def _image_model(models: Models, loader: _Loader) -> OnDemand[ImageModel] | None:
+    if not models.image_model:
         return None
-    manifest = loader.require(settings.image_model, "imagenet", "MIEN_IMAGE_MODEL")
+    manifest = loader.require(models.image_model, "imagenet", "MIEN_IMAGE_MODEL")
     if manifest.input is None:
         raise ModelError(f"{manifest.name}: an image model's manifest needs an [input]")
     name, spec, shape = manifest.name, manifest.input, input_shape(manifest, SIDE)
@@ -370,19 +376,19 @@ def _image_model(settings: Settings, loader: _Loader) -> OnDemand[ImageModel] | 
     def build(paths: Mapping[str, Path]) -> ImageModel:
         return ImageModel(name, spec, loader.load(name, paths[name], shape, stage=3), read_labels(paths[IMAGE_LABELS]))
 
-    return OnDemand("this task on images", image_models(settings), loader.zoo, build)
+    return OnDemand("this task on images", image_models(models), loader.zoo, build)
 
 
-def _text_model(settings: Settings, loader: _Loader) -> OnDemand[TextModel] | None:
-    if not settings.text_model:
+def _text_model(models: Models, loader: _Loader) -> OnDemand[TextModel] | None:
+    if not models.text_model:
         return None
-    name = loader.require(settings.text_model, "minilm", "MIEN_TEXT_MODEL").name
+    name = loader.require(models.text_model, "minilm", "MIEN_TEXT_MODEL").name
 
     def build(paths: Mapping[str, Path]) -> TextModel:
         pieces = WordPieces(paths[tokenizer_of(name)])
         return TextModel(name, pieces, loader.load(name, paths[name], TEXT_SHAPE, stage=3, dtype=np.int64, feed=feed))
 
-    return OnDemand("this task on texts", text_models(settings), loader.zoo, build)
+    return OnDemand("this task on texts", text_models(models), loader.zoo, build)
 
 
 def detection_shape(side: int) -> tuple[int, int, int]:

@@ -48,11 +48,11 @@ def create_app(settings: Settings, *, doors: bool = True) -> FastAPI:
     Not `doors`: only liveness, readiness and metrics over HTTP, for a server that is asked over gRPC.
     """
     metrics = Metrics()
-    keys = KeyStore(settings.data_dir)
+    keys = KeyStore(settings.locations.data_dir)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        open_without_keys = not settings.auth or is_loopback(settings.grpc_host or settings.host)
+        open_without_keys = not settings.listening.auth or is_loopback(settings.node_host)
         network = Network(settings, metrics, by_keys(keys, open_without=open_without_keys))
         await network.start()
         loading = asyncio.create_task(_load(app, settings, metrics, network, doors=doors))
@@ -63,7 +63,7 @@ def create_app(settings: Settings, *, doors: bool = True) -> FastAPI:
             await asyncio.gather(loading, return_exceptions=True)
             if app.state.platform is not None:
                 await app.state.platform.stop()
-            await network.stop(settings.drain_seconds)
+            await network.stop(settings.listening.drain_seconds)
             if app.state.runtime is not None:
                 await app.state.runtime.close()
 
@@ -75,7 +75,7 @@ def create_app(settings: Settings, *, doors: bool = True) -> FastAPI:
     )
     app.state.settings = settings
     app.state.metrics = metrics
-    app.state.auth = Auth(settings, keys)
+    app.state.auth = Auth(settings.listening, keys)
     app.state.infer_traffic = Traffic()
     app.state.runtime = None
     app.state.platform = None
@@ -89,14 +89,14 @@ def create_app(settings: Settings, *, doors: bool = True) -> FastAPI:
         app.include_router(lumen)
         app.include_router(inferencesh)
         app.add_middleware(InferFirst)
-    app.add_middleware(OriginGuard, settings=settings, has_keys=lambda: bool(keys.all()))
+    app.add_middleware(OriginGuard, listening=settings.listening, has_keys=lambda: bool(keys.all()))
     if doors:
         app.add_middleware(CompatPaths)
     app.add_middleware(Observe, metrics=metrics)
-    if settings.cors_origins:
+    if settings.listening.cors_origins:
         app.add_middleware(
             CORSMiddleware,
-            allow_origins=settings.cors_origins,
+            allow_origins=settings.listening.cors_origins,
             allow_methods=["GET", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
             expose_headers=EXPOSED_HEADERS,
@@ -136,9 +136,9 @@ def _give_up(app: FastAPI, error: MienError) -> None:
 
 def require_safe_host(settings: Settings) -> None:
     """Raise CannotListen for an address beyond loopback without API keys, unless `--no-auth` says so."""
-    hosts = [settings.host, *([settings.grpc_host or settings.host] if settings.grpc_port is not None else [])]
+    hosts = [settings.listening.host, *([settings.node_host] if settings.nodes.grpc_port is not None else [])]
     reachable = next((host for host in hosts if not is_loopback(host)), None)
-    if reachable is None or not settings.auth or KeyStore(settings.data_dir).all():
+    if reachable is None or not settings.listening.auth or KeyStore(settings.locations.data_dir).all():
         return
     raise CannotListen(
         f"{reachable} is reachable from other machines and there are no API keys: make one with "
@@ -148,11 +148,11 @@ def require_safe_host(settings: Settings) -> None:
 
 def open_sockets(settings: Settings) -> list[socket.socket]:
     """Listening sockets, one for each port. Raises CannotListen that names the port."""
-    ports = DEFAULT_PORTS if settings.port is None else (settings.port,)
-    hint = "; choose another with --port" if settings.port is None else ""
+    ports = DEFAULT_PORTS if settings.listening.port is None else (settings.listening.port,)
+    hint = "; choose another with --port" if settings.listening.port is None else ""
     opened: list[socket.socket] = []
     try:
-        opened.extend(_listener(settings.host, port, hint) for port in ports)
+        opened.extend(_listener(settings.listening.host, port, hint) for port in ports)
     except CannotListen:
         for listener in opened:
             listener.close()
@@ -179,9 +179,8 @@ def _listener(host: str, port: int, hint: str) -> socket.socket:
 
 def require_free_grpc_port(settings: Settings) -> None:
     """Raise CannotListen if the port to be a node on is taken: better now than after the models are loaded."""
-    if settings.grpc_port:
-        host = settings.grpc_host or settings.host
-        _listener(host, settings.grpc_port, "; choose another with --grpc-port").close()
+    if settings.nodes.grpc_port:
+        _listener(settings.node_host, settings.nodes.grpc_port, "; choose another with --grpc-port").close()
 
 
 class _Server(uvicorn.Server):
@@ -207,7 +206,7 @@ def serve(settings: Settings, *, doors: bool = True) -> None:
         access_log=False,
         server_header=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=max(1, round(settings.drain_seconds)),
+        timeout_graceful_shutdown=max(1, round(settings.listening.drain_seconds)),
     )
     server = _Server(config)
     app.state.on_failure = lambda: setattr(server, "should_exit", True)

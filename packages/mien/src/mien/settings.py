@@ -1,11 +1,12 @@
-"""Every setting of the server: typed, documented, read from `MIEN_*` variables once at start."""
+"""Every setting of the server: typed, documented, grouped by component, read from `MIEN_*` variables once at start."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -79,33 +80,21 @@ PRESETS = MappingProxyType(
 """Settings by the name of their preset; docs/nodes.md has them as a table."""
 
 
-class PresetSource(PydanticBaseSettingsSource):
-    """What the chosen preset says of settings that nothing else says anything of."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        preset = self.current_state.get("preset")
-        return dict(PRESETS.get(preset, {})) if isinstance(preset, str) else {}
-
-
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 KeepDays = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none_word)]
 OptionalName = Annotated[str | None, BeforeValidator(_none_word)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
-class Settings(BaseSettings):
-    """Settings of one server process. Each field is `MIEN_<NAME>` in the environment; docs/operations.md lists all."""
+class Group(BaseModel):
+    """The settings of one component, which is handed these and no others."""
 
-    model_config = SettingsConfigDict(env_prefix="MIEN_", extra="forbid", frozen=True, env_ignore_empty=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
-    preset: Literal["minimal", "lightweight", "basic", "brave"] | None = Field(
-        default=None, description="A profile of other settings, which variables of their own override."
-    )
 
-    # where things are
+class Locations(Group):
+    """Where things are."""
+
     data_dir: AbsolutePath = Field(
         default_factory=lambda: user_data_path("mien"), description="All server state: keys, tasks, files."
     )
@@ -120,7 +109,30 @@ class Settings(BaseSettings):
         default=None, description="Folder under which requests may name images by path. None: no path is read."
     )
 
-    # listening
+    @property
+    def models_dir(self) -> Path:
+        """Converted, verified model files."""
+        return self.cache_dir / "models"
+
+    @property
+    def environments_dir(self) -> Path:
+        """Environments of apps."""
+        return self.cache_dir / "environments"
+
+    @property
+    def apps_dir(self) -> Path:
+        """Deployed apps."""
+        return self.data_dir / "apps"
+
+    @property
+    def workers_dir(self) -> Path:
+        """Run folders of worker processes."""
+        return self.data_dir / "workers"
+
+
+class Listening(Group):
+    """What the server listens on, whom it lets in and how it stops."""
+
     host: str = Field(default="127.0.0.1", description="Address to listen on. Beyond loopback needs API keys.")
     port: int | None = Field(
         default=None, ge=0, le=65535, description="The one port to listen on. None: 8080 and 18081."
@@ -131,13 +143,26 @@ class Settings(BaseSettings):
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
         default=(), description="Origins whose web pages may call this server, e.g. `https://a.example`. `*`: any."
     )
+    public_url: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#]+$",
+        description="Base of file URLs where clients reach this server through a proxy. None: as each request says.",
+    )
     drain_seconds: float = Field(default=30.0, ge=0, description="Time for running requests after SIGTERM.")
+
+
+class Logging(Group):
+    """What is logged, and how."""
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="`auto`: console on a terminal, JSON lines elsewhere."
     )
 
-    # limits, all enforced before the bytes are materialised
+
+class Limits(Group):
+    """Limits of requests and of the queue, all enforced before the bytes are materialised."""
+
     max_body_bytes: int = Field(default=64 * MIB, gt=0, description="Largest request body in bytes; over it 413.")
     max_images: int = Field(default=256, gt=0, description="Most images in one request; over it 413.")
     max_image_bytes: int = Field(default=32 * MIB, gt=0, description="Largest encoded image in bytes.")
@@ -147,7 +172,10 @@ class Settings(BaseSettings):
     queue_images: int = Field(default=512, gt=0, description="Images waiting or running; over it 429.")
     queue_bytes: int = Field(default=512 * MIB, gt=0, description="Request bytes waiting or running; over it 429.")
 
-    # reading URLs
+
+class Fetching(Group):
+    """Reading URLs that requests name."""
+
     fetch_private: bool = Field(default=False, description="True lets requests name URLs on private addresses.")
     fetch_timeout: float = Field(default=20.0, gt=0, description="Seconds for one URL, all tries together.")
     fetch_tries: int = Field(default=3, ge=1, le=10, description="Tries for failures that can pass.")
@@ -156,7 +184,10 @@ class Settings(BaseSettings):
         default_factory=dict, description="Headers (JSON object) for every fetched URL; never shown by the API."
     )
 
-    # models
+
+class Models(Group):
+    """The models that a server loads."""
+
     detector: str = Field(default="yunet", description="Face detector: a manifest's name.")
     recogniser: str = Field(default="fr_feature", description="Face recogniser: a manifest's name.")
     age_model: OptionalName = Field(default="age", description="Age model, for `extract_ga`. `none` turns it off.")
@@ -172,7 +203,10 @@ class Settings(BaseSettings):
     refine: bool = Field(default=True, description="Second landmark pass on each face: better embeddings.")
     offline: bool = Field(default=False, description="True: never acquire models, only use the cache.")
 
-    # running models
+
+class Execution(Group):
+    """How models run on this machine."""
+
     providers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
         default=("cpu",), description="Execution providers in order: cpu, cuda, tensorrt, openvino, coreml."
     )
@@ -191,12 +225,27 @@ class Settings(BaseSettings):
     )
     batch_wait_ms: float = Field(default=0.0, ge=0, le=1000, description="Time a batch waits for company.")
 
-    # the /v1/infer door
+
+class Api(Group):
+    """What the APIs do where requests do not say, or clients cannot."""
+
     strict_metadata: bool = Field(
         default=False, description="True: built-in services refuse metadata keys that they do not know."
     )
+    status_words: Literal["success", "ok"] = Field(
+        default="success",
+        description="`success`: images answer success/error; `ok`: ok/failed, as the original server does.",
+    )
+    default_threshold: float = Field(default=0.6, ge=0, le=1, description="Detection threshold when none is sent.")
+    status_table: Literal["A", "B"] = Field(
+        default="B",
+        description="Task status numbers of clients that cannot be told apart: `A` up to client 0.6.0, `B` from 0.6.1.",
+    )
 
-    # apps and their workers
+
+class Apps(Group):
+    """Deployed apps and their environments."""
+
     app_namespace: str = Field(
         default="local",
         pattern="^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$",
@@ -207,6 +256,16 @@ class Settings(BaseSettings):
     app_constraints: AbsolutePath | None = Field(
         default=None, description="A constraints file, as pip reads it, for the environments of all apps."
     )
+    environment_keep_days: KeepDays = Field(
+        default=30.0,
+        description="Environments that no deployed version asks for are removed so many days after their last use. "
+        "`none`: never.",
+    )
+
+
+class Workers(Group):
+    """Worker processes of apps."""
+
     app_secrets: dict[str, SecretStr] = Field(
         default_factory=dict,
         description="Secrets (JSON object) that an app gets as variables when its inf.yml names them.",
@@ -231,13 +290,10 @@ class Settings(BaseSettings):
         default=3, ge=1, description="Crashes in a row from which on an app's workers are only started after a pause."
     )
 
-    environment_keep_days: KeepDays = Field(
-        default=30.0,
-        description="Environments that no deployed version asks for are removed so many days after their last use. "
-        "`none`: never.",
-    )
 
-    # tasks
+class Tasks(Group):
+    """The task queue, and webhooks."""
+
     task_queue: int = Field(default=10_000, ge=1, description="Queued tasks; over it 429.")
     task_input_bytes: int = Field(default=4 * MIB, gt=0, description="Largest input and setup of a task as JSON.")
     task_output_bytes: int = Field(default=16 * MIB, gt=0, description="Largest output of a task as JSON.")
@@ -264,31 +320,20 @@ class Settings(BaseSettings):
     )
     webhook_tries: int = Field(default=8, ge=1, description="Tries for one webhook, over about two hours.")
 
-    # files
+
+class Files(Group):
+    """Uploaded files and the URLs they are given."""
+
     file_max_bytes: int = Field(default=1024 * MIB, gt=0, description="Largest uploaded file in bytes; over it 413.")
     file_keep_days: KeepDays = Field(
         default=None, description="Files are removed so many days after their upload. None: never."
     )
     file_url_seconds: float = Field(default=86400.0, gt=0, description="How long a signed URL of a file is valid.")
 
-    public_url: str | None = Field(
-        default=None,
-        pattern=r"^https?://[^\s?#]+$",
-        description="Base of file URLs where clients reach this server through a proxy. None: as each request says.",
-    )
-    status_table: Literal["A", "B"] = Field(
-        default="B",
-        description="Task status numbers of clients that cannot be told apart: `A` up to client 0.6.0, `B` from 0.6.1.",
-    )
 
-    # the /extract door
-    status_words: Literal["success", "ok"] = Field(
-        default="success",
-        description="`success`: images answer success/error; `ok`: ok/failed, as the original server does.",
-    )
-    default_threshold: float = Field(default=0.6, ge=0, le=1, description="Detection threshold when none is sent.")
+class Nodes(Group):
+    """This server as a node, and other nodes behind it."""
 
-    # nodes: this server as one, and others behind it
     grpc_port: int | None = Field(
         default=None, ge=0, le=65535, description="Port to be a node on, over gRPC. None: off. `--grpc` means 50051."
     )
@@ -325,6 +370,46 @@ class Settings(BaseSettings):
         default=300.0, gt=0, description="Seconds after which a found node that cannot be reached is forgotten."
     )
 
+
+class PresetSource(PydanticBaseSettingsSource):
+    """What the chosen preset says of settings that nothing else says anything of."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        preset = self.current_state.get("preset")
+        return dict(PRESETS.get(preset, {})) if isinstance(preset, str) else {}
+
+
+class Preset(Group):
+    preset: Literal["minimal", "lightweight", "basic", "brave"] | None = Field(
+        default=None, description="A profile of other settings, which variables of their own override."
+    )
+
+
+# The last base's fields come first: wrong values are reported in the order of docs/operations.md.
+class Variables(
+    Nodes,
+    Files,
+    Tasks,
+    Workers,
+    Apps,
+    Api,
+    Execution,
+    Models,
+    Fetching,
+    Limits,
+    Logging,
+    Listening,
+    Locations,
+    Preset,
+    BaseSettings,
+):
+    """The settings as they are written, side by side: each field is `MIEN_<NAME>`; docs/operations.md lists all."""
+
+    model_config = SettingsConfigDict(env_prefix="MIEN_", env_ignore_empty=True, title="Settings")
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -336,17 +421,36 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, PresetSource(settings_cls)
 
-    @property
-    def models_dir(self) -> Path:
-        """Converted, verified model files."""
-        return self.cache_dir / "models"
+
+@dataclass(frozen=True, init=False)
+class Settings:
+    """Settings of one server process, by component."""
+
+    locations: Locations
+    listening: Listening
+    logging: Logging
+    limits: Limits
+    fetching: Fetching
+    models: Models
+    execution: Execution
+    api: Api
+    apps: Apps
+    workers: Workers
+    tasks: Tasks
+    files: Files
+    nodes: Nodes
+
+    def __init__(self, **given: Any) -> None:
+        """Read the variables; what is given by name wins over them. Raises ValidationError, SettingsError."""
+        variables = Variables(**given)
+        for name, kind in get_type_hints(Settings).items():
+            object.__setattr__(self, name, _group(kind, variables))
 
     @property
-    def apps_dir(self) -> Path:
-        """Deployed apps."""
-        return self.data_dir / "apps"
+    def node_host(self) -> str:
+        """The address to be a node on."""
+        return self.nodes.grpc_host or self.listening.host
 
-    @property
-    def environments_dir(self) -> Path:
-        """Environments of apps."""
-        return self.cache_dir / "environments"
+
+def _group(kind: type[Group], variables: Variables) -> Group:
+    return kind.model_construct(**{name: getattr(variables, name) for name in kind.model_fields})

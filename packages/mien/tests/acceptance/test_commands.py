@@ -194,7 +194,7 @@ def test_tune_measures_and_remembers(mien: Mien, tmp_path: Path) -> None:
 
     cache = tmp_path / "cache"
     cache.mkdir()
-    (cache / "models").symlink_to(Settings().models_dir)
+    (cache / "models").symlink_to(Settings().locations.models_dir)
     printed = ok(mien("tune", "yunet", seconds=300, cache_dir=cache, threads=1))
     assert "yunet" in printed
     (record,) = (cache / "tuning").rglob("*.json")

@@ -11,7 +11,7 @@ from mien.cli.main import app as commands
 from mien.errors import MienError
 from mien.metrics import Metrics
 from mien.server import create_app
-from mien.settings import Settings
+from mien.settings import Settings, Variables
 
 DOCS = Path(__file__).parents[4] / "docs"
 
@@ -33,7 +33,7 @@ def missing(names: list[str], where: set[str]) -> list[str]:
 
 
 def test_every_setting_is_documented(words: set[str]) -> None:
-    names = [f"MIEN_{name.upper()}" for name in Settings.model_fields]
+    names = [f"MIEN_{name.upper()}" for name in Variables.model_fields]
     assert missing(names, words) == []
 
 
@@ -68,7 +68,7 @@ def test_the_documented_pages_exist(page: str) -> None:
 
 
 def test_the_documentation_names_no_setting_that_does_not_exist(words: set[str]) -> None:
-    known = {f"MIEN_{name.upper()}" for name in Settings.model_fields}
+    known = {f"MIEN_{name.upper()}" for name in Variables.model_fields}
     known |= {"MIEN_URL", "MIEN_API_KEY"}  # of commands that talk to a server
     named = {word for word in words if re.fullmatch(r"MIEN_[A-Z_]+[A-Z]", word)}
     assert sorted(named - known) == []

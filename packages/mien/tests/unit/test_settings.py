@@ -1,11 +1,13 @@
 """Settings come from MIEN_* variables, are checked at start, and say which one is wrong."""
 
+from dataclasses import FrozenInstanceError
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from pydantic import ValidationError
 
-from mien.settings import Settings
+from mien.settings import Limits, Settings, Variables
 
 
 @pytest.fixture(autouse=True)
@@ -18,10 +20,10 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_defaults_are_safe() -> None:
     settings = Settings()
-    assert settings.host == "127.0.0.1"
-    assert settings.images_root is None
-    assert settings.fetch_private is False
-    assert settings.auth is True
+    assert settings.listening.host == "127.0.0.1"
+    assert settings.locations.images_root is None
+    assert settings.fetching.fetch_private is False
+    assert settings.listening.auth is True
 
 
 @pytest.mark.parametrize(
@@ -42,7 +44,7 @@ def test_the_defaults_are_safe() -> None:
 )
 def test_variables_are_read(monkeypatch: pytest.MonkeyPatch, name: str, text: str, field: str, value: object) -> None:
     monkeypatch.setenv(name, text)
-    assert getattr(Settings(), field) == value
+    assert getattr(Variables(), field) == value
 
 
 @pytest.mark.parametrize(
@@ -79,14 +81,32 @@ def test_paths_become_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     settings = Settings(data_dir="data", images_root="~/images")
-    assert settings.data_dir == tmp_path / "data"
-    assert settings.images_root == tmp_path / "home" / "images"
+    assert settings.locations.data_dir == tmp_path / "data"
+    assert settings.locations.images_root == tmp_path / "home" / "images"
 
 
 def test_the_cache_follows_the_platform(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert Settings().models_dir == tmp_path / "mien" / "models"
+    assert Settings().locations.models_dir == tmp_path / "mien" / "models"
 
 
 def test_every_setting_is_described() -> None:
-    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+    assert [name for name, field in Variables.model_fields.items() if not field.description] == []
+
+
+def test_every_variable_is_in_one_group() -> None:
+    groups = get_type_hints(Settings)
+    fields = [name for group in groups.values() for name in group.model_fields]
+    assert sorted(fields) == sorted(set(Variables.model_fields) - {"preset"})
+
+
+def test_groups_have_what_was_read_and_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIEN_MAX_IMAGES", "3")
+    monkeypatch.setenv("MIEN_NODES", "10.0.0.1:50051")
+    settings = Settings(max_faces="4", nodes="10.0.0.2:50051")
+    assert settings.limits == Limits(max_images=3, max_faces=4)
+    assert settings.nodes.nodes == ("10.0.0.2:50051",)
+    with pytest.raises(ValidationError):
+        settings.limits.max_images = 5
+    with pytest.raises(FrozenInstanceError):
+        settings.limits = Limits()

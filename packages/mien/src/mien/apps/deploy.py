@@ -14,7 +14,7 @@ from mien.apps.record import AppVersion, Deployed, FunctionSchema
 from mien.apps.reference import AppRef, is_name, parse_ref
 from mien.apps.registry import CONTENT, AppRegistry
 from mien.errors import AppInvalid
-from mien.settings import Settings
+from mien.settings import Apps, Workers
 
 Log = Callable[[str], None]
 ERROR_CHARS = 4000
@@ -32,8 +32,9 @@ class _Schemas(msgspec.Struct):
 class Deployer:
     """Deploys apps into one registry. Runs code of the app (its build and its import): an admin's right."""
 
-    def __init__(self, settings: Settings, registry: AppRegistry, environments: Environments) -> None:
-        self._settings = settings
+    def __init__(self, apps: Apps, workers: Workers, registry: AppRegistry, environments: Environments) -> None:
+        self._apps = apps
+        self._workers = workers
         self._registry = registry
         self._environments = environments
 
@@ -42,7 +43,7 @@ class Deployer:
 
         The same files again are the same version, which becomes the latest. Raises AppInvalid, EnvironmentFailed.
         """
-        limits = PackageLimits(self._settings.app_max_bytes, self._settings.app_max_files)
+        limits = PackageLimits(self._apps.app_max_bytes, self._apps.app_max_files)
         package = await asyncio.to_thread(read_package, folder, limits)
         ref = self._name(package, name)
         if package.packages:
@@ -70,7 +71,7 @@ class Deployer:
             return await asyncio.to_thread(self._registry.publish, staged, record)
 
     def _name(self, package: AppPackage, name: str | None) -> AppRef:
-        namespace = package.manifest.namespace or self._settings.app_namespace
+        namespace = package.manifest.namespace or self._apps.app_namespace
         given = name or package.manifest.name or package.folder.resolve().name.lower()
         if "/" not in given and not is_name(given):
             raise AppInvalid(f"{given!r} is no name for an app; give one with --name, or as `name` in inf.yml")
@@ -87,14 +88,14 @@ class Deployer:
             [str(environment.python), "-m", "infsh._kernel", "schemas", str(staged / CONTENT)],
             environment=clean_environment(home, environment.path, {}),
             folder=staged / CONTENT,
-            limits=ProcessLimits(self._settings.app_memory),
+            limits=ProcessLimits(self._workers.app_memory),
         )
         try:
-            async with asyncio.timeout(self._settings.app_start_seconds):
+            async with asyncio.timeout(self._workers.app_start_seconds):
                 answer, said = await asyncio.gather(process.stdout.read(), process.stderr.read())
                 ended = await process.wait()
         except TimeoutError:
-            seconds = self._settings.app_start_seconds
+            seconds = self._workers.app_start_seconds
             raise AppInvalid(f"the app did not finish its import within {seconds:g} s") from None
         finally:
             process.kill()

@@ -30,11 +30,11 @@ Reference = Annotated[str, typer.Argument(help="namespace/name, with @version wh
 
 
 def _registry(settings: Settings) -> AppRegistry:
-    return AppRegistry(settings.apps_dir)
+    return AppRegistry(settings.locations.apps_dir)
 
 
 def _ref(text: str, settings: Settings) -> AppRef:
-    return parse_ref(text, settings.app_namespace)
+    return parse_ref(text, settings.apps.app_namespace)
 
 
 @apps.command()
@@ -56,8 +56,8 @@ def deploy(
         err.print(f"deployed {found['id']}: {', '.join(found['functions'])}")
         out.print(found["ref"], soft_wrap=True)
         return
-    environments = Environments(settings.environments_dir, constraints=settings.app_constraints)
-    deployer = Deployer(settings, _registry(settings), environments)
+    environments = Environments(settings.locations.environments_dir, constraints=settings.apps.app_constraints)
+    deployer = Deployer(settings.apps, settings.workers, _registry(settings), environments)
     version = asyncio.run(deployer.deploy(path, name, log)).version
     err.print(f"deployed {version.app}: {', '.join(version.functions)}")
     out.print(f"{version.app}@{version.short_id}", soft_wrap=True)
@@ -140,10 +140,10 @@ def prune(
 ) -> None:
     """Remove environments on this machine that no deployed version asks for and that nothing has used for long."""
     settings = Settings()
-    wanted = settings.environment_keep_days if days is None else days
+    wanted = settings.apps.environment_keep_days if days is None else days
     if wanted is None:
         raise RequestError("MIEN_ENVIRONMENT_KEEP_DAYS says to keep environments for ever; give --days")
-    environments = Environments(settings.environments_dir, constraints=settings.app_constraints)
+    environments = Environments(settings.locations.environments_dir, constraints=settings.apps.app_constraints)
     gone = clean(environments, _registry(settings), seconds=wanted * DAY, now=time.time(), dry=dry_run)
     table = Table("environment", "last used", "MB", "requirements")
     for found in gone:

@@ -35,7 +35,7 @@ def run_demo(settings: Settings, output: Path) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the blocks below, which end the server
     pull_needed(settings)
     zoo = Zoo.from_settings(settings)
-    traits, masks = _all_here(zoo, age_gender_models(settings)), _all_here(zoo, mask_models(settings))
+    traits, masks = _all_here(zoo, age_gender_models(settings.models)), _all_here(zoo, mask_models(settings.models))
     photo = resources.files("mien").joinpath("data/demo.jpg").read_bytes()
     with _server() as port, IFRClient(host="http://127.0.0.1", port=port) as client:
         started = time.perf_counter()

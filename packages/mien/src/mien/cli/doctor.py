@@ -34,15 +34,15 @@ def examine(settings: Settings) -> bool:
 def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
     zoo = Zoo.from_settings(settings)
     yield "runtime", lambda: f"onnxruntime {onnxruntime.__version__}, {_providers(settings)}"
-    yield "threads", lambda: f"{thread_budget(settings)} for all models together"
-    for name in required_models(settings):
+    yield "threads", lambda: f"{thread_budget(settings.execution)} for all models together"
+    for name in required_models(settings.models):
         yield f"model {name}", partial(_model, zoo, name)
-    for name in optional_models(settings):
+    for name in optional_models(settings.models):
         yield f"model {name}", partial(_optional_model, zoo, name)
-    yield "data folder", lambda: _writable(settings.data_dir)
-    yield "cache folder", lambda: _writable(settings.cache_dir)
-    for port in DEFAULT_PORTS if settings.port is None else (settings.port,):
-        yield f"port {port}", partial(_free, settings.host, port)
+    yield "data folder", lambda: _writable(settings.locations.data_dir)
+    yield "cache folder", lambda: _writable(settings.locations.cache_dir)
+    for port in DEFAULT_PORTS if settings.listening.port is None else (settings.listening.port,):
+        yield f"port {port}", partial(_free, settings.listening.host, port)
     yield "access", lambda: _access(settings)
 
 
@@ -57,7 +57,7 @@ def _optional_model(zoo: Zoo, name: str) -> str:
 
 
 def _providers(settings: Settings) -> str:
-    return ", ".join(provider_names(settings.providers, onnxruntime.get_available_providers()))
+    return ", ".join(provider_names(settings.execution.providers, onnxruntime.get_available_providers()))
 
 
 def _writable(folder: Path) -> str:
@@ -76,5 +76,5 @@ def _free(host: str, port: int) -> str:
 
 def _access(settings: Settings) -> str:
     require_safe_host(settings)
-    count = len(KeyStore(settings.data_dir).all())
-    return f"{count} API keys" if count else f"no API keys; {settings.host} only"
+    count = len(KeyStore(settings.locations.data_dir).all())
+    return f"{count} API keys" if count else f"no API keys; {settings.listening.host} only"

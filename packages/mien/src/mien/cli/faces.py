@@ -39,13 +39,13 @@ def find_faces(
     if draw is not None and len(images) != 1:
         raise RequestError(f"--draw takes exactly one image; {len(images)} were given")
     options = FaceOptions(
-        threshold=settings.default_threshold if threshold is None else threshold,
+        threshold=settings.api.default_threshold if threshold is None else threshold,
         embedding=as_json,
         landmarks=True,
         attributes=attributes,
         masks=attributes,
     )
-    pull_needed(settings, [*age_gender_models(settings), *mask_models(settings)] if attributes else ())
+    pull_needed(settings, [*age_gender_models(settings.models), *mask_models(settings.models)] if attributes else ())
     return asyncio.run(_run(settings, images, options, as_json=as_json, draw=draw))
 
 
@@ -85,7 +85,7 @@ async def _draw(runtime: Runtime, source: RawBytes, result: ImageDone, target: P
     faces = result.analysis.faces
     image = await runtime.faces.image(source, Call())
     masks = [face.attributes.mask for face in faces]
-    drawn = draw_detections(image, detections_of(faces), detector=runtime.settings.detector, masks=masks)
+    drawn = draw_detections(image, detections_of(faces), detector=runtime.settings.models.detector, masks=masks)
     target.write_bytes(encode_jpeg(drawn))
     err.print(f"drawn: {target}", markup=False)
 

@@ -14,7 +14,7 @@ keys = typer.Typer(no_args_is_help=True)
 
 
 def _store() -> KeyStore:
-    return KeyStore(Settings().data_dir)
+    return KeyStore(Settings().locations.data_dir)
 
 
 @keys.command()

@@ -116,12 +116,13 @@ def _serve(given: dict[str, Any], *, no_auth: bool, grpc: bool, doors: bool) -> 
     from mien.cli.prepare import pull_needed
     from mien.logs import configure_logs
 
-    settings = Settings(**{name: value for name, value in given.items() if value is not None})
-    if grpc and settings.grpc_port is None:
-        settings = settings.model_copy(update={"grpc_port": GRPC_PORT})
+    said = {name: value for name, value in given.items() if value is not None}
     if no_auth:
-        settings = settings.model_copy(update={"auth": False})
-    configure_logs(settings)
+        said["auth"] = False
+    settings = Settings(**said)
+    if grpc and settings.nodes.grpc_port is None:
+        settings = Settings(**said, grpc_port=GRPC_PORT)
+    configure_logs(settings.logging)
     pull_needed(settings)
     from mien.server import serve as run  # last: what is wrong so far is said without waiting a second for it
 

@@ -11,4 +11,4 @@ from mien.zoo.zoo import Zoo
 def pull_needed(settings: Settings, also: Iterable[str] = ()) -> None:
     """Acquire what is missing of `also` and of what a start needs. Raises ModelError that says what to do."""
     with RichProgress() as progress:
-        Zoo.from_settings(settings).ensure_all([*required_models(settings), *also], progress=progress)
+        Zoo.from_settings(settings).ensure_all([*required_models(settings.models), *also], progress=progress)

@@ -33,7 +33,7 @@ class RemoteApps:
 
     def deploy(self, folder: Path, name: str | None, settings: Settings, log: Callable[[str], None]) -> dict[str, Any]:
         """Pack the folder, send it, show the build, return the version."""
-        package = read_package(folder, PackageLimits(settings.app_max_bytes, settings.app_max_files))
+        package = read_package(folder, PackageLimits(settings.apps.app_max_bytes, settings.apps.app_max_files))
         with tempfile.SpooledTemporaryFile(IN_MEMORY) as packed:
             _pack(packed, folder, [str(file) for file in package.files])
             size = packed.seek(0, io.SEEK_END)

@@ -9,7 +9,7 @@ from mien.engine.tune import measure, record_path, remember
 from mien.errors import ModelError
 from mien.inference.text_model import feed
 from mien.runtime import TEXT_SHAPE, detection_shape, input_shape, optional_models, required_models
-from mien.settings import Settings
+from mien.settings import Models, Settings
 from mien.zoo.manifest import Manifest
 from mien.zoo.zoo import Zoo
 
@@ -18,21 +18,21 @@ def tune_models(settings: Settings, names: list[str] | None) -> None:
     """Measure the models one after the other and print what was found."""
     pull_needed(settings, names or ())
     zoo = Zoo.from_settings(settings)
-    threads = thread_budget(settings)
+    threads = thread_budget(settings.execution)
     table = Table("model", "lanes", "threads", "batch", "items/s", "one wide session, items/s")
     for name in names or _here(zoo, settings):
         manifest, path = zoo.manifest(name), zoo.locate(name)
         err.print(f"measuring {name} …")
-        batches = (1, 2, 4, 8) if settings.providers[0] == "cpu" else (1, 4, 16, 32, 64)
+        batches = (1, 2, 4, 8) if settings.execution.providers[0] == "cpu" else (1, 4, 16, 32, 64)
         tuning = measure(
             path,
-            _shape(manifest, settings),
+            _shape(manifest, settings.models),
             threads=threads,
-            providers=settings.providers,
+            providers=settings.execution.providers,
             batches=batches,
             feed=feed if manifest.family == "minilm" else None,
         )
-        remember(record_path(settings.cache_dir, path, settings.providers, threads), tuning)
+        remember(record_path(settings.locations.cache_dir, path, settings.execution.providers, threads), tuning)
         best = next(m for m in tuning.measurements if m.plan == tuning.plan)
         wide = max(m.items_per_second for m in tuning.measurements if m.lanes == 1)
         table.add_row(
@@ -48,13 +48,13 @@ def tune_models(settings: Settings, names: list[str] | None) -> None:
 
 def _here(zoo: Zoo, settings: Settings) -> list[str]:
     """What the server loads at its start. A model that is pulled later can be measured by its name."""
-    optional = [name for name in optional_models(settings) if zoo.record(name) is not None]
-    return [name for name in (*required_models(settings), *optional) if zoo.manifest(name).family != "data"]
+    optional = [name for name in optional_models(settings.models) if zoo.record(name) is not None]
+    return [name for name in (*required_models(settings.models), *optional) if zoo.manifest(name).family != "data"]
 
 
-def _shape(manifest: Manifest, settings: Settings) -> tuple[int, ...]:
+def _shape(manifest: Manifest, models: Models) -> tuple[int, ...]:
     if manifest.family == "minilm":
         return TEXT_SHAPE
     if manifest.input is None:
         raise ModelError(f"{manifest.name}: only models that take images or texts can be measured")
-    return detection_shape(settings.detection_size) if manifest.task == "face_detection" else input_shape(manifest, 224)
+    return detection_shape(models.detection_size) if manifest.task == "face_detection" else input_shape(manifest, 224)

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 
 from mien.errors import ModelError
-from mien.settings import Settings
+from mien.settings import Execution
 
 PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -30,25 +30,25 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def thread_budget(settings: Settings) -> int:
+def thread_budget(execution: Execution) -> int:
     """Threads that all models of this process may keep busy together."""
-    return settings.threads or usable_cores()
+    return execution.threads or usable_cores()
 
 
-def default_plan(settings: Settings) -> Plan:
+def default_plan(execution: Execution) -> Plan:
     """What is right without a measurement: one-thread lanes on a CPU, few lanes with large batches on a GPU."""
-    if settings.providers[0] == "cpu":
-        return Plan(lanes=thread_budget(settings), lane_threads=1, max_batch=1)
+    if execution.providers[0] == "cpu":
+        return Plan(lanes=thread_budget(execution), lane_threads=1, max_batch=1)
     return Plan(lanes=2, lane_threads=1, max_batch=GPU_BATCH)
 
 
-def choose_plan(settings: Settings, tuned: Plan | None) -> Plan:
+def choose_plan(execution: Execution, tuned: Plan | None) -> Plan:
     """The plan for a model: each setting wins over the measurement, which wins over the default."""
-    base = tuned or default_plan(settings)
-    budget = thread_budget(settings)
-    lane_threads = min(settings.lane_threads or base.lane_threads, budget)
-    lanes = settings.lanes or min(base.lanes, max(1, budget // lane_threads))
-    return Plan(lanes=lanes, lane_threads=lane_threads, max_batch=settings.max_batch or base.max_batch)
+    base = tuned or default_plan(execution)
+    budget = thread_budget(execution)
+    lane_threads = min(execution.lane_threads or base.lane_threads, budget)
+    lanes = execution.lanes or min(base.lanes, max(1, budget // lane_threads))
+    return Plan(lanes=lanes, lane_threads=lane_threads, max_batch=execution.max_batch or base.max_batch)
 
 
 def provider_names(names: tuple[str, ...], available: list[str]) -> list[str]:

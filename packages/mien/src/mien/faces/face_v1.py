@@ -48,7 +48,7 @@ class FaceV1Service:
         self._pipeline = pipeline
         self._model = model
         self._embedding = embedding
-        limits = image_limits(workers.settings)
+        limits = image_limits(workers.limits)
         mimes = (f"application/json;schema={SCHEMA}",)
         self._task = TaskInfo(task, IMAGE_MIMES, mimes, model, tuple(aliases), limits)
 
@@ -57,10 +57,10 @@ class FaceV1Service:
 
     def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
         task_of(self, request.task)
-        settings = self._workers.settings
-        if settings.strict_metadata:
+        api = self._workers.api
+        if api.strict_metadata:
             metadata.check_known(request.metadata, FACE_KEYS)
-        options = face_options(request.metadata, settings.default_threshold, embedding=self._embedding)
+        options = face_options(request.metadata, api.default_threshold, embedding=self._embedding)
 
         def work(item: Item, tell: Tell | None) -> Answer:
             return self._faces(item, options, call, tell)
@@ -69,7 +69,7 @@ class FaceV1Service:
 
     def _faces(self, item: Item, options: FaceOptions, call: Call, tell: Tell | None) -> Answer:
         started = time.perf_counter()
-        image = decoded(item, self._workers.settings)
+        image = decoded(item, self._workers.limits)
         analysis = self._pipeline.analyse(image, options, call, self._teller(image, tell, started))
         self._metrics.faces.inc(len(analysis.faces))
         return self._answer(analysis.faces, analysis, started)

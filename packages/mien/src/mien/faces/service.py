@@ -15,7 +15,7 @@ from mien.errors import BodyTooLarge, ImageError, InternalError, MienError
 from mien.faces.pipeline import FaceAnalysis, FaceOptions, FacePipeline
 from mien.inference.sources import Source, SourceReader
 from mien.metrics import Metrics
-from mien.settings import Settings
+from mien.settings import Limits
 from mien.vision.image import decode
 from mien.vision.types import Image
 
@@ -53,7 +53,7 @@ class FaceService:
         reader: SourceReader,
         pool: WorkerPool,
         admission: Admission,
-        settings: Settings,
+        limits: Limits,
         metrics: Metrics,
         parallel: int,
     ) -> None:
@@ -62,7 +62,7 @@ class FaceService:
         self._reader = reader
         self._pool = pool
         self._admission = admission
-        self._settings = settings
+        self._limits = limits
         self._metrics = metrics
         self._parallel = parallel
 
@@ -75,9 +75,9 @@ class FaceService:
         model is not here, and DeadlineExceeded or Cancelled when the
         call is over. What is wrong with one image stays in its own result.
         """
-        if len(sources) > self._settings.max_images:
+        if len(sources) > self._limits.max_images:
             raise BodyTooLarge(
-                f"{len(sources)} images in one request; this server takes at most {self._settings.max_images}"
+                f"{len(sources)} images in one request; this server takes at most {self._limits.max_images}"
             )
         if not sources:
             return []
@@ -143,4 +143,4 @@ class FaceService:
         return ImageDone(analysis, (done - started) * 1e3, fetched_ms + (decoded - started) * 1e3)
 
     def _decode(self, data: bytes | memoryview) -> Image:
-        return decode(data, max_pixels=self._settings.max_pixels, max_bytes=self._settings.max_image_bytes)
+        return decode(data, max_pixels=self._limits.max_pixels, max_bytes=self._limits.max_image_bytes)

@@ -7,14 +7,14 @@ from starlette.requests import HTTPConnection
 
 from mien.errors import Forbidden, Unauthorized
 from mien.keys import Key, KeyStore, Scope
-from mien.settings import Settings
+from mien.settings import Listening
 
 
 class Auth:
     """Checks the API key of a request. While no key exists, any caller is let in, with or without one."""
 
-    def __init__(self, settings: Settings, keys: KeyStore) -> None:
-        self._settings = settings
+    def __init__(self, listening: Listening, keys: KeyStore) -> None:
+        self._listening = listening
         self._keys = keys
 
     def require(self, request: HTTPConnection, scope: Scope) -> Key | None:
@@ -43,12 +43,12 @@ class Auth:
 
         Nor may anybody else where the server can be reached from elsewhere: the last key was revoked since it started.
         """
-        if not self._settings.auth:
+        if not self._listening.auth:
             return
-        if not is_loopback(self._settings.host):
+        if not is_loopback(self._listening.host):
             raise Unauthorized("this server needs an API key and has none any more; see `mien keys create`")
         host = _host(request)
-        if not host or host == self._settings.host or is_loopback(host):  # browsers always name one
+        if not host or host == self._listening.host or is_loopback(host):  # browsers always name one
             return
         raise Forbidden("without API keys this server answers only to loopback host names; see `mien keys create`")
 

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 
 from mien.errors import Forbidden, MienError
 from mien.http.errors import error_response
-from mien.settings import Settings
+from mien.settings import Listening
 
 _STATUS = frozenset({"/livez", "/readyz", "/health"})
 _PAGES = frozenset({"/", "/docs", "/redoc"})
@@ -28,10 +28,10 @@ _READS = frozenset({"GET", "HEAD"})
 class OriginGuard:
     """ASGI middleware: answers 403 to requests of foreign pages, before anything else looks at them."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, has_keys: Callable[[], bool]) -> None:
+    def __init__(self, app: ASGIApp, listening: Listening, has_keys: Callable[[], bool]) -> None:
         self._app = app
-        self._listed = frozenset(origin.lower().rstrip("/") for origin in settings.cors_origins)
-        self._public = _origin_of(settings.public_url)
+        self._listed = frozenset(origin.lower().rstrip("/") for origin in listening.cors_origins)
+        self._public = _origin_of(listening.public_url)
         self._has_keys = has_keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

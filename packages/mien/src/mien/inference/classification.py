@@ -49,7 +49,7 @@ class ClassificationService:
         self._image = image
 
     def tasks(self) -> Sequence[TaskInfo]:
-        limits = {**image_limits(self._workers.settings), "max_top_k": str(self._classes())}
+        limits = {**image_limits(self._workers.limits), "max_top_k": str(self._classes())}
         out = (f"application/json;schema={SCHEMA}",)
         return (TaskInfo("image_classify", IMAGE_MIMES, out, self._image.name, ALIASES, limits),)
 
@@ -58,7 +58,7 @@ class ClassificationService:
 
     def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
         task_of(self, request.task)
-        if self._workers.settings.strict_metadata:
+        if self._workers.api.strict_metadata:
             metadata.check_known(request.metadata, metadata.TOP_K_KEYS)
         wanted = metadata.top_k(request.metadata, DEFAULT_TOP_K, self._classes())
 
@@ -70,7 +70,7 @@ class ClassificationService:
     def _classify(self, item: Item, wanted: int, call: Call) -> Answer:
         started = time.perf_counter()
         image = self._image.get()
-        probabilities = image.run(decoded(item, self._workers.settings), call)[PROBABILITIES]
+        probabilities = image.run(decoded(item, self._workers.limits), call)[PROBABILITIES]
         if len(probabilities) != len(image.labels):
             raise ModelError(f"{image.name}: {len(probabilities)} classes for {len(image.labels)} names")
         classes, scores = best_classes(probabilities, wanted)

@@ -41,14 +41,14 @@ class EmbeddingService:
         self._workers = workers
         self._image = image
         self._text = text
-        self._tasks = tuple(self._offered(image_limits(workers.settings)))
+        self._tasks = tuple(self._offered(image_limits(workers.limits)))
 
     def tasks(self) -> Sequence[TaskInfo]:
         return self._tasks
 
     def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
         task = task_of(self, request.task).name
-        if self._workers.settings.strict_metadata:
+        if self._workers.api.strict_metadata:
             metadata.check_known(request.metadata, ())
 
         def work(item: Item, _tell: Tell | None) -> Answer:
@@ -97,7 +97,7 @@ class EmbeddingService:
     def _of_image(self, item: Item, call: Call) -> Vector:
         if self._image is None:
             raise payload_refused("this server has no model for images (MIEN_IMAGE_MODEL); it embeds texts only")
-        raw = self._image.get().run(decoded(item, self._workers.settings), call)[EMBEDDING]
+        raw = self._image.get().run(decoded(item, self._workers.limits), call)[EMBEDDING]
         length = np.linalg.norm(raw)
         if not np.isfinite(length) or length == 0:
             raise ModelError(f"{self._image.name}: the embedding has no direction")

@@ -14,7 +14,7 @@ from mien.engine.pool import WorkerPool
 from mien.errors import BodyTooLarge, InternalError, InvalidField, MienError
 from mien.inference.contract import InferRequest, InferResult, Item
 from mien.metrics import Metrics
-from mien.settings import Settings
+from mien.settings import Api, Limits
 from mien.zoo.on_demand import OnDemand
 
 log = structlog.get_logger()
@@ -70,14 +70,15 @@ class ItemWorkers:
     """What the built-in services share: threads, limits and counters."""
 
     def __init__(
-        self, *, pool: WorkerPool, admission: Admission, settings: Settings, metrics: Metrics, parallel: int
+        self, *, pool: WorkerPool, admission: Admission, limits: Limits, api: Api, metrics: Metrics, parallel: int
     ) -> None:
         """`parallel`: most payloads of one request in the worker threads at once, so that none starves others."""
         self._pool = pool
         self._admission = admission
         self._metrics = metrics
         self._parallel = parallel
-        self.settings = settings
+        self.limits = limits
+        self.api = api
 
     async def answers(
         self,
@@ -99,8 +100,8 @@ class ItemWorkers:
         count = len(request.items)
         if not count:
             raise payload_refused("the request has none")
-        if count > self.settings.max_images:
-            raise BodyTooLarge(f"{count} payloads in one request; this server takes at most {self.settings.max_images}")
+        if count > self.limits.max_images:
+            raise BodyTooLarge(f"{count} payloads in one request; this server takes at most {self.limits.max_images}")
         await asyncio.gather(*(need.settle() for need in needs))
         writer = _Writer(schema, count)
         outcomes: list[Answer | MienError | None] = [None] * count

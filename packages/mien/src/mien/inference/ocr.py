@@ -42,7 +42,7 @@ class OcrService:
         self._workers = workers
         self._reader = reader
         out = (f"application/json;schema={SCHEMA}",)
-        limits = image_limits(workers.settings)
+        limits = image_limits(workers.limits)
         self._task = TaskInfo("ocr", IMAGE_MIMES, out, reader.name, ("ocr_v1", "text_recognition"), limits)
 
     def tasks(self) -> Sequence[TaskInfo]:
@@ -50,7 +50,7 @@ class OcrService:
 
     def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
         task_of(self, request.task)
-        if self._workers.settings.strict_metadata:
+        if self._workers.api.strict_metadata:
             metadata.check_known(request.metadata, KEYS)
         options = read_options(request.metadata)
 
@@ -61,7 +61,7 @@ class OcrService:
 
     def _read(self, item: Item, options: ReadOptions) -> Answer:
         started = time.perf_counter()
-        lines = self._reader.read(decoded(item, self._workers.settings), options)
+        lines = self._reader.read(decoded(item, self._workers.limits), options)
         items = [
             {"box": np.ascontiguousarray(line.box), "text": line.text, "confidence": line.confidence} for line in lines
         ]

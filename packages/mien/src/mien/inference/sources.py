@@ -9,7 +9,6 @@ from mien.engine.call import Call
 from mien.engine.pool import WorkerPool
 from mien.net.fetch import Fetcher
 from mien.net.paths import read_under
-from mien.settings import Settings
 from mien.vision.base64 import decode_base64
 
 
@@ -39,11 +38,11 @@ Source: TypeAlias = RawBytes | Base64 | Remote
 
 
 class SourceReader:
-    """Reads sources within the settings' limits."""
+    """Reads sources of at most `max_bytes`; paths only under `images_root`."""
 
-    def __init__(self, settings: Settings, fetcher: Fetcher) -> None:
-        self._root: Path | None = settings.images_root
-        self._max_bytes = settings.max_image_bytes
+    def __init__(self, fetcher: Fetcher, *, images_root: Path | None, max_bytes: int) -> None:
+        self._root = images_root
+        self._max_bytes = max_bytes
         self._fetcher = fetcher
 
     async def read(self, source: Source, pool: WorkerPool, call: Call) -> bytes | memoryview:

@@ -25,51 +25,51 @@ class Network:
         self._joined: set[str] = set()
         self._discovery: Discovery | None = None
         self._port: int | None = None
-        self.pool = NodePool.from_settings(settings, _counting(metrics))
+        self.pool = NodePool.from_settings(settings.nodes, _counting(metrics))
         self.pool.on_change = self._join
         self._server = NodeServer(
             self._local,
             authorise=authorise,
-            max_requests=settings.grpc_requests,
-            max_bytes=settings.max_body_bytes,
-            max_held=settings.queue_bytes,
-            timeout=settings.request_timeout,
+            max_requests=settings.nodes.grpc_requests,
+            max_bytes=settings.limits.max_body_bytes,
+            max_held=settings.limits.queue_bytes,
+            timeout=settings.limits.request_timeout,
             count=lambda outcome: metrics.grpc_requests.labels(outcome).inc(),
         )
 
     async def start(self) -> None:
         """Listen where the settings say so, and get to know nodes. Raises CannotListen."""
         settings = self._settings
-        if settings.grpc_port is not None:
-            self._port = await self._server.start(self._host, settings.grpc_port)
-        for address in settings.nodes:
+        if settings.nodes.grpc_port is not None:
+            self._port = await self._server.start(self._settings.node_host, settings.nodes.grpc_port)
+        for address in settings.nodes.nodes:
             self.pool.add(address)
-        if settings.mdns_browse or (settings.mdns_announce and self._port is not None):
+        if settings.nodes.mdns_browse or (settings.nodes.mdns_announce and self._port is not None):
             await self._discover()
 
     async def _discover(self) -> None:
         settings = self._settings
         try:
             self._discovery = await Discovery(
-                interfaces=settings.mdns_interfaces, scan=settings.mdns_scan_seconds
+                interfaces=settings.nodes.mdns_interfaces, scan=settings.nodes.mdns_scan_seconds
             ).__aenter__()
         except OSError as error:  # a machine without multicast still serves
             log.error("no mDNS", reason=str(error))
             return
-        if settings.mdns_browse:
+        if settings.nodes.mdns_browse:
             self._discovery.browse(self.pool)
 
     async def ready(self, registry: ServiceRegistry) -> None:
         """The models are loaded: take requests for them, and offer the nodes' services beside them."""
         self._registry = registry
-        registry.prefer_remote = self._settings.prefer_remote
+        registry.prefer_remote = self._settings.nodes.prefer_remote
         self._join()
         if self._port is None:
             return
         await self._server.set_ready()
-        if self._discovery is not None and self._settings.mdns_announce:
+        if self._discovery is not None and self._settings.nodes.mdns_announce:
             tasks = [name for service in self._local() for task in service.tasks() for name in names(task)]
-            await self._discovery.announce(Announcement(self._port, tasks, RUNTIME, self._host))
+            await self._discovery.announce(Announcement(self._port, tasks, RUNTIME, self._settings.node_host))
 
     async def stop(self, grace: float) -> None:
         """Say goodbye, finish what runs within `grace` seconds, let go of all nodes."""
@@ -79,10 +79,6 @@ class Network:
         if self._discovery is not None:
             await self._discovery.__aexit__(None, None, None)
         await self.pool.close()
-
-    @property
-    def _host(self) -> str:
-        return self._settings.grpc_host or self._settings.host
 
     def _local(self) -> list[Service]:
         """What this machine has itself: a node does not offer what others have."""

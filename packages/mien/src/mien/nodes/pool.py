@@ -16,7 +16,7 @@ from mien.inference.contract import InferRequest, InferResult, Service, TaskInfo
 from mien.nodes.client import Chunking, NodeClient
 from mien.nodes.node import Cooldown, Node, State, service_name
 from mien.nodes.proto.inference_pb2 import Capability
-from mien.settings import Settings
+from mien.settings import Nodes
 
 log = structlog.get_logger()
 
@@ -91,7 +91,7 @@ class NodePool:
         """Called when nodes, their states or their services change."""
 
     @classmethod
-    def from_settings(cls, settings: Settings, count: Count = lambda node, outcome, seconds: None) -> "NodePool":
+    def from_settings(cls, settings: Nodes, count: Count = lambda node, outcome, seconds: None) -> "NodePool":
         """A pool with the settings' limits, not yet started."""
         chunking = Chunking(settings.chunk_auto, settings.chunk_threshold, settings.chunk_max_bytes)
         key = settings.node_key.get_secret_value() if settings.node_key else None

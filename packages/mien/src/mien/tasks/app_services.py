@@ -12,7 +12,6 @@ from mien.engine.call import Call
 from mien.errors import AppRunFailed, Cancelled, InvalidField, MienError, Unavailable
 from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
 from mien.inference.registry import ServiceRegistry, task_of
-from mien.settings import Settings
 from mien.storage.file_records import NewFile
 from mien.storage.file_store import FileStore
 from mien.storage.links import Links, inside
@@ -31,10 +30,7 @@ PAYLOAD_SECONDS = 86400.0
 class AppServices:
     """Keeps the registry of services in step with the deployed apps."""
 
-    def __init__(
-        self, settings: Settings, apps: AppRegistry, scheduler: Scheduler, feed: Feed, files: FileStore, links: Links
-    ) -> None:
-        self.settings = settings
+    def __init__(self, apps: AppRegistry, scheduler: Scheduler, feed: Feed, files: FileStore, links: Links) -> None:
         self.scheduler = scheduler
         self.feed = feed
         self.files = files

@@ -90,28 +90,28 @@ class Platform:
 
     @classmethod
     async def _start(cls, settings: Settings, metrics: Metrics, render: Render, stack: AsyncExitStack) -> Self:
-        database = await Database.open(settings.data_dir / "mien.db")
+        database = await Database.open(settings.locations.data_dir / "mien.db")
         stack.push_async_callback(database.close)
-        store = SqlTaskStore(database, retries=settings.task_retries)
+        store = SqlTaskStore(database, retries=settings.tasks.task_retries)
         files = LocalFileStore(
-            settings.data_dir / "files",
+            settings.locations.data_dir / "files",
             database,
             clock=wall_clock,
-            max_bytes=settings.file_max_bytes,
-            keep_seconds=None if settings.file_keep_days is None else settings.file_keep_days * DAY,
+            max_bytes=settings.files.file_max_bytes,
+            keep_seconds=None if settings.files.file_keep_days is None else settings.files.file_keep_days * DAY,
         )
         await files.start()
-        keys = settings.data_dir / "secrets"
+        keys = settings.locations.data_dir / "secrets"
         signer = UrlSigner(await asyncio.to_thread(load_key, keys / "files.key"), wall_clock)
         webhook_key = await asyncio.to_thread(load_key, keys / "webhooks.key")
-        links = Links(signer, settings.file_url_seconds, settings.public_url, own_url(settings))
+        links = Links(signer, settings.files.file_url_seconds, settings.listening.public_url, own_url(settings))
 
-        apps = AppRegistry(settings.apps_dir)
-        environments = Environments(settings.environments_dir, constraints=settings.app_constraints)
-        household = await asyncio.to_thread(Household, settings.data_dir / "workers")
+        apps = AppRegistry(settings.locations.apps_dir)
+        environments = Environments(settings.locations.environments_dir, constraints=settings.apps.app_constraints)
+        household = await asyncio.to_thread(Household, settings.locations.workers_dir)
         pool = WorkerPool(
-            settings,
-            LocalPlacement.from_settings(settings),
+            settings.workers,
+            LocalPlacement.from_settings(settings.workers),
             environments,
             household,
             metrics=metrics,
@@ -119,20 +119,24 @@ class Platform:
         )
         stack.push_async_callback(pool.close)
         sessions = Sessions(pool)
-        builtin = BuiltinExecutor(files, places=2 * (os.cpu_count() or 1), max_bytes=settings.max_image_bytes)
-        executor = AppExecutor(builtin, PoolExecutor(pool, apps, settings, files=StoreGate(files)), sessions)
+        builtin = BuiltinExecutor(files, places=2 * (os.cpu_count() or 1), max_bytes=settings.limits.max_image_bytes)
+        executor = AppExecutor(
+            builtin,
+            PoolExecutor(pool, apps, settings.workers, settings.locations.workers_dir, files=StoreGate(files)),
+            sessions,
+        )
         scheduler = Scheduler(store, executor, policy_of(settings), metrics=metrics)
         store.listen(sessions.changed)
         feed = Feed(store)
         metrics.task_streams.set_function(lambda: feed.watchers)
 
-        poster = Poster(allow_private=settings.fetch_private)
+        poster = Poster(allow_private=settings.fetching.fetch_private)
         stack.push_async_callback(poster.aclose)
         webhooks = WebhookSender(
             store,
             poster.post,
             webhook_key,
-            tries=settings.webhook_tries,
+            tries=settings.tasks.webhook_tries,
             render=lambda task: render(task, links),
             metrics=metrics,
         )
@@ -141,7 +145,7 @@ class Platform:
         stack.push_async_callback(scheduler.drain, 0)
         await webhooks.start()
         stack.push_async_callback(webhooks.close)
-        services = AppServices(settings, apps, scheduler, feed, files, links)
+        services = AppServices(apps, scheduler, feed, files, links)
         platform = cls(
             settings,
             metrics,
@@ -152,7 +156,7 @@ class Platform:
             links,
             apps,
             environments,
-            Deployer(settings, apps, environments),
+            Deployer(settings.apps, settings.workers, apps, environments),
             pool,
             sessions,
             InputChecks(),
@@ -179,7 +183,7 @@ class Platform:
 
     async def _drain(self) -> None:
         try:
-            await self.scheduler.drain(self.settings.drain_seconds)
+            await self.scheduler.drain(self.settings.listening.drain_seconds)
         finally:
             self.stopping.set()
 
@@ -199,7 +203,7 @@ class Platform:
             await asyncio.sleep(PURGE_SECONDS)
 
     async def _clean_environments(self) -> None:
-        days = self.settings.environment_keep_days
+        days = self.settings.apps.environment_keep_days
         while days is not None:
             try:
                 for gone in await asyncio.to_thread(
@@ -223,17 +227,17 @@ class Platform:
 def policy_of(settings: Settings) -> Policy:
     """The scheduler's numbers."""
     return Policy(
-        queue=settings.task_queue,
-        input_bytes=settings.task_input_bytes,
-        output_bytes=settings.task_output_bytes,
-        log_bytes=settings.task_log_bytes,
-        app_concurrency=settings.task_concurrency,
-        patience=settings.task_patience,
-        lease=settings.task_lease,
-        grace=settings.task_grace,
-        longest_grace=settings.task_grace_max,
-        timeout=settings.task_timeout,
-        keep=None if settings.task_keep_days is None else settings.task_keep_days * DAY,
+        queue=settings.tasks.task_queue,
+        input_bytes=settings.tasks.task_input_bytes,
+        output_bytes=settings.tasks.task_output_bytes,
+        log_bytes=settings.tasks.task_log_bytes,
+        app_concurrency=settings.tasks.task_concurrency,
+        patience=settings.tasks.task_patience,
+        lease=settings.tasks.task_lease,
+        grace=settings.tasks.task_grace,
+        longest_grace=settings.tasks.task_grace_max,
+        timeout=settings.tasks.task_timeout,
+        keep=None if settings.tasks.task_keep_days is None else settings.tasks.task_keep_days * DAY,
     )
 
 
@@ -244,10 +248,10 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
 
 def own_url(settings: Settings) -> str:
     """Where this server is reached from its own machine."""
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "") else settings.host  # noqa: S104
+    host = "127.0.0.1" if settings.listening.host in ("0.0.0.0", "::", "") else settings.listening.host  # noqa: S104
     return f"http://[{host}]:{port_of(settings)}" if ":" in host else f"http://{host}:{port_of(settings)}"
 
 
 def port_of(settings: Settings) -> int:
     """The first port that the server listens on."""
-    return DEFAULT_PORT if settings.port is None else settings.port
+    return DEFAULT_PORT if settings.listening.port is None else settings.listening.port

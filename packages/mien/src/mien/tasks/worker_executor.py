@@ -10,7 +10,7 @@ from typing import Any
 from mien.apps.reference import AppRef
 from mien.apps.registry import AppRegistry
 from mien.errors import MienError
-from mien.settings import Settings
+from mien.settings import Workers
 from mien.storage.disk import disk_errors
 from mien.tasks.execution import AppFailed, Reporter, StopReason, WorkerLost
 from mien.tasks.records import Attempt, Candidate, LogKind
@@ -44,11 +44,12 @@ class PoolExecutor:
     """Implements the scheduler's Executor with supervised worker processes."""
 
     def __init__(
-        self, pool: WorkerPool, registry: AppRegistry, settings: Settings, *, files: FileGate | None = None
+        self, pool: WorkerPool, registry: AppRegistry, workers: Workers, folder: Path, *, files: FileGate | None = None
     ) -> None:
         self._pool = pool
         self._registry = registry
-        self._settings = settings
+        self._workers = workers
+        self._folder = folder
         self._files: FileGate = files or NoFiles()
         self._profiles: dict[tuple[str, str, str], _Profile] = {}
         self._reserved: dict[str, Place | MienError] = {}
@@ -107,7 +108,7 @@ class PoolExecutor:
             running.work.cancel()
 
     async def reap(self) -> None:
-        await asyncio.to_thread(clear, self._settings.data_dir / "workers")
+        await asyncio.to_thread(clear, self._folder)
 
     async def _work(self, attempt: Attempt, place: Place, report: Reporter, running: "_Running") -> Any:
         task = attempt.task
@@ -172,7 +173,7 @@ class PoolExecutor:
             deployed = self._registry.resolve(_ref(candidate.app, candidate.app_version))
             if len(self._profiles) >= KNOWN_PROFILES:
                 self._profiles.clear()
-            need = need_of(deployed, candidate.variant, self._settings)
+            need = need_of(deployed, candidate.variant, self._workers)
             profile = self._profiles[key] = _Profile(need, deployed.version.manifest.grace)
         return profile
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mien.apps.process import GIB
-from mien.settings import Settings
+from mien.settings import Workers
 from mien.workers.listener import Listener
 from mien.workers.supervisor import Worker, WorkerSpec
 
@@ -60,10 +60,10 @@ class LocalPlacement:
         self._grants: list[Grant] = []
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "LocalPlacement":
-        memory = settings.workers_memory or int(machine_memory() * SHARE_OF_MEMORY)
-        gpus = visible_gpus() if settings.app_gpus is None else settings.app_gpus
-        return cls(workers=settings.app_workers, memory=memory, gpus=gpus)
+    def from_settings(cls, workers: Workers) -> "LocalPlacement":
+        memory = workers.workers_memory or int(machine_memory() * SHARE_OF_MEMORY)
+        gpus = visible_gpus() if workers.app_gpus is None else workers.app_gpus
+        return cls(workers=workers.app_workers, memory=memory, gpus=gpus)
 
     def lacks(self, need: Need) -> str | None:
         if need.memory > self._memory:

@@ -15,7 +15,7 @@ from mien.apps.process import ProcessLimits
 from mien.apps.record import Deployed
 from mien.errors import InvalidField, MienError, NoResources, Unavailable
 from mien.metrics import Metrics
-from mien.settings import Settings
+from mien.settings import Workers
 from mien.workers.crashes import CrashBreaker
 from mien.workers.fit import Fit
 from mien.workers.household import Household
@@ -116,7 +116,7 @@ class WorkerPool:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: Workers,
         placement: Placement,
         environments: Environments,
         household: Household,
@@ -451,7 +451,7 @@ async def _with_files(worker: Worker, work: Awaitable[Any]) -> Any:
         raise worker.why or WorkerGone("the worker is gone") from None
 
 
-def need_of(deployed: Deployed, variant: str, settings: Settings) -> Need:
+def need_of(deployed: Deployed, variant: str, settings: Workers) -> Need:
     """What one worker of that version and variant holds; an unknown variant is refused later, with words."""
     profile = deployed.version.manifest.variant(variant) or Variant()
     return Need(profile.resources.ram or settings.app_memory, profile.resources.gpus)

@@ -27,7 +27,8 @@ class Zoo:
     @classmethod
     def from_settings(cls, settings: Settings) -> Self:
         """The zoo of the built-in manifests and the user's. Raises ManifestInvalid."""
-        return cls(settings.models_dir, load_manifests(settings.manifests_dir), offline=settings.offline)
+        where = settings.locations
+        return cls(where.models_dir, load_manifests(where.manifests_dir), offline=settings.models.offline)
 
     def manifest(self, name: str) -> Manifest:
         """The manifest called `name`. Raises ModelUnknown."""

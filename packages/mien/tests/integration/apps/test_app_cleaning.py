@@ -47,15 +47,17 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.settings = Settings(data_dir=folder / "data", cache_dir=folder / "cache")
-        self.environments = Environments(self.settings.environments_dir)
-        self.apps = AppRegistry(self.settings.apps_dir)
+        self.environments = Environments(self.settings.locations.environments_dir)
+        self.apps = AppRegistry(self.settings.locations.apps_dir)
 
     def deploy(self, name: str, more: str = "") -> Any:
         source = self.folder / name
         source.mkdir(exist_ok=True)
         (source / "inf.yml").write_text(f"name: {name}\nnamespace: test\n")
         (source / "inference.py").write_text(textwrap.dedent(APP) + more)
-        return asyncio.run(Deployer(self.settings, self.apps, self.environments).deploy(source))
+        return asyncio.run(
+            Deployer(self.settings.apps, self.settings.workers, self.apps, self.environments).deploy(source)
+        )
 
     def environment(self) -> Environment:
         return asyncio.run(self.environments.ensure(EMPTY))
@@ -127,7 +129,7 @@ def test_what_a_deployed_version_asks_for_stays_and_goes_after_the_last_one(hous
 def test_apps_of_which_nothing_is_known_are_no_reason_to_clean(house: House) -> None:
     environment = house.environment()
     house.deploy("one")
-    (house.settings.apps_dir / "test" / "one" / "index.json").write_text("{")
+    (house.settings.locations.apps_dir / "test" / "one" / "index.json").write_text("{")
     age(environment)
     with pytest.raises(InternalError):
         house.clean()
@@ -207,7 +209,7 @@ def test_what_a_killed_build_left_is_removed(house: House) -> None:
 def test_the_command_shows_and_removes(house: House, mien: Callable[..., Any]) -> None:
     environment = house.environment()
     age(environment)
-    folders = {"data_dir": house.settings.data_dir, "cache_dir": house.settings.cache_dir}
+    folders = {"data_dir": house.settings.locations.data_dir, "cache_dir": house.settings.locations.cache_dir}
     shown = mien("apps", "prune", "--dry-run", **folders)
     assert shown.returncode == 0, shown.stderr
     assert environment.key in shown.stdout
@@ -220,8 +222,8 @@ def test_the_command_shows_and_removes(house: House, mien: Callable[..., Any]) -
 
 
 def test_a_server_cleans_by_itself(house: House, serve: Callable[..., Any]) -> None:
-    house.settings.cache_dir.mkdir()
-    (house.settings.cache_dir / "models").symlink_to(Settings().models_dir)
+    house.settings.locations.cache_dir.mkdir()
+    (house.settings.locations.cache_dir / "models").symlink_to(Settings().locations.models_dir)
     house.deploy("one")
     environment = house.environment()
     unused = Environment("0" * 20, environment.folder.with_name("0" * 20))
@@ -230,7 +232,10 @@ def test_a_server_cleans_by_itself(house: House, serve: Callable[..., Any]) -> N
         age(one, 3)
     none = dict.fromkeys(("age_model", "gender_model", "mask_model", "image_model", "text_model"), "none")
     server = serve(
-        data_dir=house.settings.data_dir, cache_dir=house.settings.cache_dir, environment_keep_days=2, **none
+        data_dir=house.settings.locations.data_dir,
+        cache_dir=house.settings.locations.cache_dir,
+        environment_keep_days=2,
+        **none,
     )
     deadline = time.monotonic() + 20
     while house.folders() != [environment.key] and time.monotonic() < deadline:

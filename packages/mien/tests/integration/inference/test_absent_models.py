@@ -84,6 +84,6 @@ async def test_a_model_that_arrives_is_used_without_a_restart(bare: Runtime, cac
         Zoo.from_settings(Settings()).locate("mask")
     except ModelError as error:
         pytest.skip(error.message)
-    shutil.copytree(Settings().models_dir / "mask", cache / "models" / "mask", dirs_exist_ok=True)
+    shutil.copytree(Settings().locations.models_dir / "mask", cache / "models" / "mask", dirs_exist_ok=True)
     (face,) = (await analysed(bare, photo, masks=True)).analysis.faces
     assert face.attributes.mask is False

@@ -339,7 +339,9 @@ async def test_strict_mode_refuses_unknown_keys(photo: bytes) -> None:
 
 async def test_without_models_their_tasks_are_absent(photo: bytes) -> None:
     settings = Settings(image_model=None, text_model=None)
-    assert not {"efficientnet_lite0", "minilm", "imagenet_labels", "minilm_tokenizer"} & set(optional_models(settings))
+    assert not {"efficientnet_lite0", "minilm", "imagenet_labels", "minilm_tokenizer"} & set(
+        optional_models(settings.models)
+    )
     bare = built(settings)
     words = built(Settings(image_model=None))
     try:

@@ -140,7 +140,7 @@ def running(folder: Path, **settings: Any) -> Iterator[Door]:
         parsers=parsers,
         registry=registry,
         nodes=None,
-        admission=Admission(max_images=chosen.queue_images, max_bytes=chosen.queue_bytes),
+        admission=Admission(max_images=chosen.limits.queue_images, max_bytes=chosen.limits.queue_bytes),
     )
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

@@ -71,7 +71,7 @@ def test_large_bodies_are_parsed_like_small_ones(door: Any) -> None:
 
 def test_every_route_asks_for_a_key_but_health(start: Callable[..., Any]) -> None:
     door = start()
-    _, secret = KeyStore(door.app.state.settings.data_dir).create("test", ("infer",))
+    _, secret = KeyStore(door.app.state.settings.locations.data_dir).create("test", ("infer",))
     assert door.infer(service="echo").status_code == 401
     for path in GET_ROUTES:
         assert door.client.get(path).status_code == 401, path
@@ -184,7 +184,7 @@ def test_config_holds_no_secrets_and_no_paths(start: Callable[..., Any]) -> None
     assert response.json()["data"]["server"]["rest"]["timeout"] == 120 * 10**9
     assert "s3cret" not in response.text
     assert "/srv" not in response.text
-    assert str(door.app.state.settings.data_dir) not in response.text
+    assert str(door.app.state.settings.locations.data_dir) not in response.text
 
 
 def test_watch_without_upgrade(door: Any) -> None:

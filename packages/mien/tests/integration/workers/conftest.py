@@ -116,18 +116,20 @@ class Server:
 
     def __init__(self, settings: Settings, files: FileGate | None) -> None:
         self.settings = settings
-        self.registry = AppRegistry(settings.apps_dir)
-        self.environments = Environments(settings.environments_dir)
-        self.deployer = Deployer(settings, self.registry, self.environments)
+        self.registry = AppRegistry(settings.locations.apps_dir)
+        self.environments = Environments(settings.locations.environments_dir)
+        self.deployer = Deployer(settings.apps, settings.workers, self.registry, self.environments)
         self.metrics = Metrics()
         self.pool = WorkerPool(
-            settings,
-            LocalPlacement.from_settings(settings),
+            settings.workers,
+            LocalPlacement.from_settings(settings.workers),
             self.environments,
-            Household(settings.data_dir / "workers"),
+            Household(settings.locations.workers_dir),
             metrics=self.metrics,
         )
-        self.executor = PoolExecutor(self.pool, self.registry, settings, files=files)
+        self.executor = PoolExecutor(
+            self.pool, self.registry, settings.workers, settings.locations.workers_dir, files=files
+        )
         self.number = 0
         self.pool.start()
 

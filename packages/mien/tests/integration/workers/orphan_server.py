@@ -27,13 +27,16 @@ class Listener:
 
 async def main(folder: Path) -> None:
     settings = Settings()
-    registry = AppRegistry(settings.apps_dir)
-    environments = Environments(settings.environments_dir)
-    app = await Deployer(settings, registry, environments).deploy(folder)
+    registry = AppRegistry(settings.locations.apps_dir)
+    environments = Environments(settings.locations.environments_dir)
+    app = await Deployer(settings.apps, settings.workers, registry, environments).deploy(folder)
     pool = WorkerPool(
-        settings, LocalPlacement.from_settings(settings), environments, Household(settings.data_dir / "workers")
+        settings.workers,
+        LocalPlacement.from_settings(settings.workers),
+        environments,
+        Household(settings.locations.workers_dir),
     )
-    key, need = WorkerKey(app.version.app, app.version.version), need_of(app, "default", settings)
+    key, need = WorkerKey(app.version.app, app.version.version), need_of(app, "default", settings.workers)
 
     async def prepare(worker: object) -> dict[str, str]:
         return {}

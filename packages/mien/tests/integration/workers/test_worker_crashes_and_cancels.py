@@ -36,7 +36,7 @@ async def test_a_crash_is_told_with_its_reason_and_the_worker_is_replaced(probe:
     with pytest.raises(WorkerLost, match=reason):
         await server.run(app, {"do": "it"})
     assert server.pool.places == ()
-    assert list((server.settings.data_dir / "workers").glob("*/worker-*")) == []
+    assert list((server.settings.locations.data_dir / "workers").glob("*/worker-*")) == []
     output, report = await server.run(app)
     assert output["text"] == "1 "
     assert "SETTING_UP" in report.statuses

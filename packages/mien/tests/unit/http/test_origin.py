@@ -12,7 +12,7 @@ from starlette.responses import PlainTextResponse, Response
 from mien.errors import MienError
 from mien.http.errors import error_response
 from mien.http.origin import OriginGuard
-from mien.settings import Settings
+from mien.settings import Listening
 
 HOST = "127.0.0.1:8080"
 FOREIGN = "https://evil.example"
@@ -36,7 +36,7 @@ async def _forbidden(_: Request, error: Exception) -> Response:
 @cache
 def guarded(keys: bool, **settings: Any) -> OriginGuard:
     """An application that answers everything, behind the guard."""
-    return OriginGuard(PlainTextResponse("reached"), Settings(**settings), lambda: keys)
+    return OriginGuard(PlainTextResponse("reached"), Listening(**settings), lambda: keys)
 
 
 APP = Starlette(exception_handlers={MienError: _forbidden})

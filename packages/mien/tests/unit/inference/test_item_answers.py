@@ -24,7 +24,7 @@ from mien.errors import (
 from mien.inference.contract import InferRequest, InferResult, Item
 from mien.inference.items import Answer, ItemWorkers, Tell, to_json
 from mien.metrics import Metrics
-from mien.settings import Settings
+from mien.settings import Api, Limits
 
 SOON = 5.0  # seconds that nothing here may take
 
@@ -36,14 +36,14 @@ class Bench:
     metrics: Metrics = field(default_factory=Metrics)
     pool: WorkerPool = field(default_factory=lambda: WorkerPool(2))
     admission: Admission = field(default_factory=lambda: Admission(max_images=4, max_bytes=1000))
-    settings: Settings = field(default_factory=lambda: Settings(max_images=8))
+    limits: Limits = field(default_factory=lambda: Limits(max_images=8))
     seen: list[bytes] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
 
     @property
     def workers(self) -> ItemWorkers:
         return ItemWorkers(
-            pool=self.pool, admission=self.admission, settings=self.settings, metrics=self.metrics, parallel=2
+            pool=self.pool, admission=self.admission, limits=self.limits, api=Api(), metrics=self.metrics, parallel=2
         )
 
     def work(self, item: Item, tell: Tell | None) -> Answer:

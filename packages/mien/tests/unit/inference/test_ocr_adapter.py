@@ -18,7 +18,7 @@ from mien.inference.contract import InferRequest, InferResult, Item
 from mien.inference.items import ItemWorkers
 from mien.inference.ocr import OcrService
 from mien.metrics import Metrics
-from mien.settings import Settings
+from mien.settings import Api, Limits
 from mien.vision.text_lines import RapidOcr, ReadOptions, is_installed
 from mien.vision.types import Image
 
@@ -53,7 +53,8 @@ def workers() -> Iterator[ItemWorkers]:
     yield ItemWorkers(
         pool=pool,
         admission=Admission(max_images=9, max_bytes=1),
-        settings=Settings(strict_metadata=True),
+        limits=Limits(),
+        api=Api(strict_metadata=True),
         metrics=Metrics(),
         parallel=1,
     )

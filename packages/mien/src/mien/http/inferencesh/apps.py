@@ -56,7 +56,7 @@ async def deploy_app(request: Request) -> Response:
 async def get_app(request: Request, reference: str) -> Response:
     """One version with its schemas, and the other versions of its app."""
     asked = caller(request)
-    ref = parse_ref(reference, asked.platform.settings.app_namespace)
+    ref = parse_ref(reference, asked.platform.settings.apps.app_namespace)
     if ref.app in BUILTIN and ref.version is None:
         return asked.answer(builtin_shape(BUILTIN[ref.app], detail=True))
     return asked.answer(await asyncio.to_thread(_detail, asked, ref))
@@ -66,7 +66,7 @@ async def get_app(request: Request, reference: str) -> Response:
 async def rollback_app(request: Request, reference: str) -> Response:
     """Go back to the version before the latest, or to the one that is named (scope `admin`)."""
     asked = caller(request, "admin")
-    ref = parse_ref(reference, asked.platform.settings.app_namespace)
+    ref = parse_ref(reference, asked.platform.settings.apps.app_namespace)
     found = await asyncio.to_thread(asked.platform.apps.rollback, ref)
     await asked.platform.services.refresh()
     return asked.answer(app_shape(found.version, latest=True))
@@ -76,7 +76,7 @@ async def rollback_app(request: Request, reference: str) -> Response:
 async def remove_app(request: Request, reference: str) -> Response:
     """Remove one version, or without one the whole app (scope `admin`)."""
     asked = caller(request, "admin")
-    ref = parse_ref(reference, asked.platform.settings.app_namespace)
+    ref = parse_ref(reference, asked.platform.settings.apps.app_namespace)
     count = await asyncio.to_thread(asked.platform.apps.remove, ref)
     await asked.platform.services.refresh()
     return asked.answer({"id": ref.app, "removed": count})
@@ -139,10 +139,10 @@ async def _uploaded(asked: Caller) -> AsyncIterator[tuple[Path, Any]]:
     try:
         archive = place / "archive"
         with archive.open("xb") as file:
-            async for chunk in chunks_to_disk(asked.request, settings.app_max_bytes):
+            async for chunk in chunks_to_disk(asked.request, settings.apps.app_max_bytes):
                 await asyncio.to_thread(file.write, chunk)
         folder = await asyncio.to_thread(
-            unpack, archive, place / "app", max_files=settings.app_max_files, max_bytes=settings.app_max_bytes
+            unpack, archive, place / "app", max_files=settings.apps.app_max_files, max_bytes=settings.apps.app_max_bytes
         )
         archive.unlink()
         yield folder, keep

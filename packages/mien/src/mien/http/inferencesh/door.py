@@ -60,7 +60,7 @@ async def read_object(request: Request, limit: int) -> dict[str, Any]:
 def dialect_of(request: Request) -> Dialect:
     """The dialect that the request shows."""
     forced = getattr(request.state, "status_table", None)
-    return read_dialect(request.headers, request.url.path, forced, request.app.state.settings.status_table)
+    return read_dialect(request.headers, request.url.path, forced, request.app.state.settings.api.status_table)
 
 
 def problem(request: Request, error: MienError) -> Response:

@@ -91,7 +91,7 @@ async def put_content(request: Request, file_id: str, name: str) -> Response:
     """The content, for a record's `upload_url`. It is readable as soon as this has answered."""
     asked = caller(request, None)
     asked.platform.links.signer.check("PUT", file_id, request.query_params)
-    limit = asked.platform.settings.file_max_bytes
+    limit = asked.platform.settings.files.file_max_bytes
     chunks = _counted(chunks_to_disk(request, limit), asked, "in")
     record = await asked.platform.files.write(file_id, chunks, request.headers.get("content-type"))
     return asked.answer(file_shape(record, asked.platform.links, asked.base))
@@ -158,7 +158,7 @@ def content_headers(record: FileRecord) -> dict[str, str]:
 
 
 async def _uploaded_form(asked: Caller) -> Response:
-    request, limit = asked.request, asked.platform.settings.file_max_bytes
+    request, limit = asked.request, asked.platform.settings.files.file_max_bytes
     async with read_form(request, chunks_to_disk(request, limit + FORM_ROOM), FORM_LIMITS) as form:
         upload = form.get("file")
         if not isinstance(upload, UploadFile):

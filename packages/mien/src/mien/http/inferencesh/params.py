@@ -132,7 +132,7 @@ def _in_session(submission: Submission, session: str, params: RunParams, caller:
             variant=submission.variant,
             setup_key=setup_key(submission.setup),
             owner=submission.owner,
-            timeout=submission.session_timeout or platform.settings.app_idle_seconds,
+            timeout=submission.session_timeout or platform.settings.workers.app_idle_seconds,
             key=submission.idempotency_key,
         )
         known.setup = submission.setup
@@ -151,7 +151,7 @@ def _in_session(submission: Submission, session: str, params: RunParams, caller:
 
 def _app(params: RunParams, caller: Caller) -> tuple[_App, str | None]:
     """The app and the function that its reference names."""
-    ref = parse_ref(params.app.strip(), caller.platform.settings.app_namespace)
+    ref = parse_ref(params.app.strip(), caller.platform.settings.apps.app_namespace)
     if ref.version is None and params.version and params.version != "latest":
         if not _VERSION.fullmatch(params.version):
             raise AppUnknown(f"version: {params.version[:80]!r} is no id of a version of {ref.app}")

@@ -35,7 +35,7 @@ async def run(request: Request) -> Response:
     """Run an app: the task, on disk. With `?wait=true` it waits for its end, up to 25 s; with `stream` in the body and
     an Accept of a stream, the answer is the task's stream."""
     asked = caller(request)
-    body = await read_object(request, asked.platform.settings.task_input_bytes + BODY_ROOM)
+    body = await read_object(request, asked.platform.settings.tasks.task_input_bytes + BODY_ROOM)
     params = read_params(body)
     submission = replace(await read_submission(params, asked), dialect=asked.dialect.remembered)
     task, created = await asked.platform.scheduler.submit(submission)
@@ -153,7 +153,7 @@ async def _ended(asked: Caller, task: Task) -> Task:
 async def _listed(asked: Caller, given: dict[str, Any]) -> Response:
     table: Table = asked.dialect.table
     app = given.get("app")
-    ref = None if not app else parse_ref(str(app), asked.platform.settings.app_namespace)
+    ref = None if not app else parse_ref(str(app), asked.platform.settings.apps.app_namespace)
     which = Filter(
         statuses=_statuses(given.get("status"), table),
         app=None if ref is None else ref.app,

@@ -20,7 +20,6 @@ from mien.http.insightface.schema import ExtractParameters, Images
 from mien.http.media import JSON, MSGPACK, MSGPACK_TYPES, bare, content_type
 from mien.inference.sources import Base64, RawBytes, Remote, Source
 from mien.runtime import Runtime
-from mien.settings import Settings
 
 MAX_FIELD_BYTES = 64 * 1024
 M = TypeVar("M", bound=BaseModel)
@@ -30,12 +29,10 @@ M = TypeVar("M", bound=BaseModel)
 async def parsed_request(request: Request, model: type[M]) -> AsyncIterator[tuple[M, Runtime, Call]]:
     """The authorised, validated request and its call; its bytes count as admitted until the block ends."""
     runtime = authorised(request)
-    settings = runtime.settings
-    call = Call(settings.request_timeout)
+    limits = runtime.settings.limits
+    call = Call(limits.request_timeout)
     with ExitStack() as room:
-        body = await read_body(
-            request, settings.max_body_bytes, runtime.admission, room, seconds=settings.request_timeout
-        )
+        body = await read_body(request, limits.max_body_bytes, runtime.admission, room, seconds=limits.request_timeout)
         kind = request.headers.get("content-type", "")
         if len(body) > LARGE_BODY:
             parsed = await runtime.parsers.run(call, parse, body, kind, model)
@@ -52,7 +49,7 @@ async def parsed_form(request: Request, model: type[M]) -> AsyncIterator[tuple[l
     Raises UnsupportedMediaType, RequestError, BodyTooLarge, BodyTooSlow, InvalidField.
     """
     runtime = authorised(request)
-    call = Call(runtime.settings.request_timeout)
+    call = Call(runtime.settings.limits.request_timeout)
     with ExitStack() as room:
         files, parameters = await _form(request, runtime, model, room)
         with cancel_on_disconnect(request, call):
@@ -82,10 +79,10 @@ def sources_of(images: Images, headers: dict[str, str]) -> list[Source]:
     return [RawBytes(item) if isinstance(item, bytes) else Base64(item) for item in images.data]
 
 
-def options_of(parameters: ExtractParameters, settings: Settings) -> FaceOptions:
+def options_of(parameters: ExtractParameters, default_threshold: float) -> FaceOptions:
     """The parameters as the face service's options."""
     return FaceOptions(
-        threshold=settings.default_threshold if parameters.threshold is None else parameters.threshold,
+        threshold=default_threshold if parameters.threshold is None else parameters.threshold,
         embedding=parameters.extract_embedding,
         landmarks=parameters.return_landmarks,
         crops=parameters.return_face_data,
@@ -97,14 +94,14 @@ def options_of(parameters: ExtractParameters, settings: Settings) -> FaceOptions
 
 
 async def _form(request: Request, runtime: Runtime, model: type[M], room: ExitStack) -> tuple[list[bytes], M]:
-    settings = runtime.settings
+    limits = runtime.settings.limits
     kind = content_type(request)
     if kind != FORM:
         raise UnsupportedMediaType(f"Content-Type is {kind[:80]!r}; this route reads {FORM}")
-    chunks = admitted_chunks(request, settings.max_body_bytes, runtime.admission, room)
+    chunks = admitted_chunks(request, limits.max_body_bytes, runtime.admission, room)
     # The body is bounded and admitted already: nothing goes through the disk.
-    limits = FormLimits(settings.max_images, MAX_FIELD_BYTES, settings.max_body_bytes, settings.request_timeout)
-    async with read_form(request, chunks, limits) as form:
+    form_limits = FormLimits(limits.max_images, MAX_FIELD_BYTES, limits.max_body_bytes, limits.request_timeout)
+    async with read_form(request, chunks, form_limits) as form:
         files = [await upload.read() for upload in uploads(form)]
         fields = {name: value for name, value in text_fields(form).items() if value}
     if not files:

@@ -55,12 +55,12 @@ async def extract(request: Request) -> Response:
 async def _extracted(
     sources: list[Source], parameters: ExtractParameters, runtime: Runtime, call: Call, started: float
 ) -> dict[str, Any]:
-    settings = runtime.settings
+    api = runtime.settings.api
     results = await runtime.faces.analyse(
-        sources, options_of(parameters, settings), call, aligned=parameters.embed_only
+        sources, options_of(parameters, api.default_threshold), call, aligned=parameters.embed_only
     )
     total_ms = (time.perf_counter() - started) * 1e3
-    return extract_answer(results, parameters, total_ms, settings.status_words)
+    return extract_answer(results, parameters, total_ms, api.status_words)
 
 
 @router.post("/multipart/extract", tags=[recognition], responses={200: {"model": ExtractAnswer}})
@@ -83,13 +83,14 @@ async def compare(request: Request) -> Response:
         if len(sources) != 2:
             raise InvalidField(f"images: expected exactly 2 images to compare, got {len(sources)}")
         parameters = ExtractParameters.model_validate(body.model_dump(exclude={"images"}))
-        results = await runtime.faces.analyse(sources, options_of(parameters, runtime.settings), call)
+        options = options_of(parameters, runtime.settings.api.default_threshold)
+        results = await runtime.faces.analyse(sources, options, call)
         first, second = (_succeeded(result, number) for number, result in enumerate(results, 1))
         similarity = _similarity(_vectors(first), _vectors(second))
         threshold = runtime.same_threshold
         answer = {
             "took": {"total_ms": (time.perf_counter() - started) * 1e3},
-            "model": runtime.settings.recogniser,
+            "model": runtime.settings.models.recogniser,
             "threshold": threshold,
             "faces": [face_answers(side.analysis, parameters) for side in (first, second)],
             "similarity": similarity,
@@ -141,7 +142,7 @@ async def _drawn(source: Source, parameters: DrawParameters, runtime: Runtime, c
     wanted = ExtractParameters.model_validate(
         {**parameters.model_dump(), "extract_embedding": False, "return_landmarks": parameters.draw_landmarks}
     )
-    (result,) = await runtime.faces.analyse([source], options_of(wanted, runtime.settings), call)
+    (result,) = await runtime.faces.analyse([source], options_of(wanted, runtime.settings.api.default_threshold), call)
     faces = _succeeded(result, 1).analysis.faces
     # The service keeps no pixels: decoding again costs milliseconds, on a route for people's eyes.
     image = await runtime.faces.image(source, call)
@@ -150,7 +151,7 @@ async def _drawn(source: Source, parameters: DrawParameters, runtime: Runtime, c
         drawn = draw(
             image,
             detections_of(faces),
-            detector=runtime.settings.detector,
+            detector=runtime.settings.models.detector,
             landmarks=parameters.draw_landmarks,
             scores=parameters.draw_scores,
             sizes=parameters.draw_sizes,

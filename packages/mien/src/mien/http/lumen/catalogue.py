@@ -93,7 +93,7 @@ async def config(request: Request) -> JSONResponse:
 
 def all_nodes(runtime: Runtime) -> list[dict[str, Any]]:
     """This server first, then the nodes behind it."""
-    local = local_node(runtime.registry.local(), runtime.settings.queue_images)
+    local = local_node(runtime.registry.local(), runtime.settings.limits.queue_images)
     return [local, *(runtime.nodes.snapshot() if runtime.nodes is not None else ())]
 
 
@@ -238,40 +238,40 @@ def configuration(settings: Settings) -> dict[str, Any]:
         "server": {
             "rest": {
                 "enabled": True,
-                "host": settings.host,
-                "port": settings.port or 8080,
-                "cors": bool(settings.cors_origins),
-                "timeout": _nanoseconds(settings.request_timeout),
+                "host": settings.listening.host,
+                "port": settings.listening.port or 8080,
+                "cors": bool(settings.listening.cors_origins),
+                "timeout": _nanoseconds(settings.limits.request_timeout),
             }
         },
         "discovery": {
-            "enabled": settings.mdns_browse,
+            "enabled": settings.nodes.mdns_browse,
             "service_type": "_lumen._tcp",
             "domain": "local",
-            "scan_interval": _nanoseconds(settings.mdns_scan_seconds),
-            "node_timeout": _nanoseconds(settings.node_forget_seconds),
-            "max_nodes": settings.node_limit,
+            "scan_interval": _nanoseconds(settings.nodes.mdns_scan_seconds),
+            "node_timeout": _nanoseconds(settings.nodes.node_forget_seconds),
+            "max_nodes": settings.nodes.node_limit,
         },
         "load_balancer": {
             "strategy": "least_outstanding_requests",
-            "health_check": settings.node_health_seconds > 0,
-            "check_interval": _nanoseconds(settings.node_health_seconds),
+            "health_check": settings.nodes.node_health_seconds > 0,
+            "check_interval": _nanoseconds(settings.nodes.node_health_seconds),
         },
         "chunk": {
-            "enable_auto": settings.chunk_auto,
-            "threshold": settings.chunk_threshold,
-            "max_chunk_bytes": settings.chunk_max_bytes,
+            "enable_auto": settings.nodes.chunk_auto,
+            "threshold": settings.nodes.chunk_threshold,
+            "max_chunk_bytes": settings.nodes.chunk_max_bytes,
         },
         "limits": {
-            "max_body_bytes": settings.max_body_bytes,
-            "max_image_bytes": settings.max_image_bytes,
-            "max_items": settings.max_images,
-            "max_pixels": settings.max_pixels,
-            "queue_items": settings.queue_images,
-            "queue_bytes": settings.queue_bytes,
+            "max_body_bytes": settings.limits.max_body_bytes,
+            "max_image_bytes": settings.limits.max_image_bytes,
+            "max_items": settings.limits.max_images,
+            "max_pixels": settings.limits.max_pixels,
+            "queue_items": settings.limits.queue_images,
+            "queue_bytes": settings.limits.queue_bytes,
         },
-        "models": {"providers": list(settings.providers), "offline": settings.offline},
-        "logging": {"level": settings.log_level, "format": settings.log_format},
+        "models": {"providers": list(settings.execution.providers), "offline": settings.models.offline},
+        "logging": {"level": settings.logging.log_level, "format": settings.logging.log_format},
     }
 
 

@@ -76,7 +76,7 @@ async def read_envelope(request: Request, runtime: Runtime, room: ExitStack) -> 
     """
     kind = content_type(request)
     envelope = await (_from_form(request, runtime, room) if kind == FORM else _from_body(request, kind, runtime, room))
-    if len(envelope.payloads) > (most := runtime.settings.max_images):
+    if len(envelope.payloads) > (most := runtime.settings.limits.max_images):
         raise BodyTooLarge(f"{len(envelope.payloads)} payloads in one request; this server takes at most {most}")
     if envelope.correlation_id:
         return envelope
@@ -86,11 +86,11 @@ async def read_envelope(request: Request, runtime: Runtime, room: ExitStack) -> 
 
 async def _from_form(request: Request, runtime: Runtime, room: ExitStack) -> Envelope:
     """Parts named `payload`, several of them make a batch; the other fields beside them."""
-    settings = runtime.settings
-    chunks = admitted_chunks(request, settings.max_body_bytes, runtime.admission, room)
+    limits = runtime.settings.limits
+    chunks = admitted_chunks(request, limits.max_body_bytes, runtime.admission, room)
     # The body is bounded and admitted already: nothing goes through the disk.
-    limits = FormLimits(settings.max_images, MAX_FIELD_BYTES, settings.max_body_bytes, settings.request_timeout)
-    async with read_form(request, chunks, limits) as form:
+    form_limits = FormLimits(limits.max_images, MAX_FIELD_BYTES, limits.max_body_bytes, limits.request_timeout)
+    async with read_form(request, chunks, form_limits) as form:
         payloads = await _form_payloads(form)
         fields = {name: value for name, value in text_fields(form).items() if name != PAYLOAD}
     if not payloads:
@@ -103,22 +103,22 @@ async def _form_payloads(form: FormData) -> list[bytes]:
 
 
 async def _from_body(request: Request, kind: str, runtime: Runtime, room: ExitStack) -> Envelope:
-    settings = runtime.settings
+    limits = runtime.settings.limits
     is_raw = kind == BYTES or kind.startswith("image/")
     if not (is_raw or kind in ("", JSON, *MSGPACK_TYPES) or kind.endswith("+json")):
         raise UnsupportedMediaType(
             f"Content-Type is {kind[:80]!r}; this route reads {JSON}, {FORM}, {BYTES} and {MSGPACK_TYPES[0]}"
         )
-    body = await read_body(request, settings.max_body_bytes, runtime.admission, room, seconds=settings.request_timeout)
+    body = await read_body(request, limits.max_body_bytes, runtime.admission, room, seconds=limits.request_timeout)
     if is_raw:
         query = request.query_params
         declared = query.get("payload_mime") or (kind if kind != BYTES else "")
         return from_strings({**query, "payload_mime": declared}, (bytes(body),))
     query_fields = dict(request.query_params) if request.url.query else {}
     if len(body) > LARGE_BODY:
-        call = Call(settings.request_timeout)
-        return await runtime.parsers.run(call, parse, body, kind, query_fields, settings.max_body_bytes)
-    return parse(body, kind, query_fields, settings.max_body_bytes)
+        call = Call(limits.request_timeout)
+        return await runtime.parsers.run(call, parse, body, kind, query_fields, limits.max_body_bytes)
+    return parse(body, kind, query_fields, limits.max_body_bytes)
 
 
 def parse(body: bytes | bytearray, kind: str, query: dict[str, str], max_bytes: int) -> Envelope:

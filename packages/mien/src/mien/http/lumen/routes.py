@@ -45,7 +45,7 @@ async def infer(request: Request) -> Response:
         request.state.correlation_id = envelope.correlation_id  # for the response, should this fail
         asked = route(envelope, runtime.registry)
         in_header = request.headers.get(TIMEOUT_HEADER, "")
-        call = Call(deadline_seconds(asked.timeout_ms, in_header, runtime.settings.request_timeout))
+        call = Call(deadline_seconds(asked.timeout_ms, in_header, runtime.settings.limits.request_timeout))
         if asked.stream:
             response = await _streamed(request, runtime, asked.service, asked.request, call)
             response.hold(room.pop_all(), outcome.hand_over())
