@@ -14,13 +14,12 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 class WorkersNow(Collector):
     """The workers as they are when somebody asks: an app without any leaves no series behind."""
 
-    def __init__(self) -> None:
-        self.count: Callable[[], Mapping[tuple[str, str], int]] = dict
-        """Gives the workers by app and state."""
+    def __init__(self, count: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        self._count = count
 
     def collect(self) -> Iterable[Metric]:
         family = GaugeMetricFamily("mien_workers", "Workers of apps", labels=("app", "state"))
-        for labels, number in self.count().items():
+        for labels, number in self._count().items():
             family.add_metric(labels, number)
         yield family
 
@@ -64,8 +63,6 @@ class Metrics:
         self.file_bytes = Counter("mien_file_bytes", "Bytes of files", ["direction"], registry=registry)
         self.webhooks = Counter("mien_webhooks", "Tries to deliver webhooks", ["outcome"], registry=registry)
 
-        self.workers = WorkersNow()
-        registry.register(self.workers)
         self.worker_starts = Counter(
             "mien_worker_starts", "Workers that were started", ["app", "outcome"], registry=registry
         )
@@ -88,6 +85,10 @@ class Metrics:
         self.node_seconds = Histogram(
             "mien_node_seconds", "Time until a node had answered", ["node"], buckets=SECONDS, registry=registry
         )
+
+    def observe_workers(self, count: Callable[[], Mapping[tuple[str, str], int]]) -> None:
+        """Show the workers by app and state, as `count` gives them whenever somebody asks."""
+        self.registry.register(WorkersNow(count))
 
     def ran(self, model: str, size: int, seconds: float, waited: float) -> None:
         """Implements the batcher's Observer."""

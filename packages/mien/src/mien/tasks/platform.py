@@ -37,9 +37,9 @@ from mien.tasks.sql.store import SqlTaskStore
 from mien.tasks.store import TaskStore
 from mien.tasks.webhooks import WebhookSender
 from mien.tasks.worker_executor import PoolExecutor
-from mien.workers.household import Household
 from mien.workers.placement import LocalPlacement
 from mien.workers.pool import WorkerPool
+from mien.workers.run_dir import WorkerRunDir
 
 log = structlog.get_logger()
 
@@ -108,15 +108,16 @@ class Platform:
 
         apps = AppRegistry(settings.locations.apps_dir)
         environments = Environments(settings.locations.environments_dir, constraints=settings.apps.app_constraints)
-        household = await asyncio.to_thread(Household, settings.locations.workers_dir)
+        run_dir = await asyncio.to_thread(WorkerRunDir, settings.locations.workers_dir)
         pool = WorkerPool(
             settings.workers,
             LocalPlacement.from_settings(settings.workers),
             environments,
-            household,
+            run_dir,
             metrics=metrics,
             on_room=lambda: scheduler.wake(),
         )
+        metrics.observe_workers(pool.states)
         stack.push_async_callback(pool.close)
         sessions = Sessions(pool)
         builtin = BuiltinExecutor(files, places=2 * (os.cpu_count() or 1), max_bytes=settings.limits.max_image_bytes)

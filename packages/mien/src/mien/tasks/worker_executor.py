@@ -17,11 +17,13 @@ from mien.tasks.records import Attempt, Candidate, LogKind
 from mien.tasks.status import Status
 from mien.workers.files import FileGate, NoFiles, has_files, replace_files
 from mien.workers.fit import Fit
-from mien.workers.household import clear
+from mien.workers.job import Job, PoolListener, Stage
 from mien.workers.listener import AppError, RunCancelled, WorkerGone
 from mien.workers.placement import Need
-from mien.workers.pool import Job, Place, PoolListener, Stage, WorkerKey, WorkerPool, need_of
-from mien.workers.supervisor import Worker
+from mien.workers.pool import WorkerPool, need_of
+from mien.workers.run_dir import sweep_orphans
+from mien.workers.slots import WorkerKey, WorkerSlot
+from mien.workers.worker import Worker
 
 DEFAULT_FUNCTION = "run"
 KNOWN_PROFILES = 4096
@@ -52,7 +54,7 @@ class PoolExecutor:
         self._folder = folder
         self._files: FileGate = files or NoFiles()
         self._profiles: dict[tuple[str, str, str], _Profile] = {}
-        self._reserved: dict[str, Place | MienError] = {}
+        self._reserved: dict[str, WorkerSlot | MienError] = {}
         self._running: dict[str, _Running] = {}
 
     def fit(self, candidate: Candidate) -> Fit:
@@ -68,9 +70,9 @@ class PoolExecutor:
             self._reserved[candidate.id] = error
 
     def release(self, task_id: str) -> None:
-        place = self._reserved.pop(task_id, None)
-        if isinstance(place, Place):
-            self._pool.release(place)
+        slot = self._reserved.pop(task_id, None)
+        if isinstance(slot, WorkerSlot):
+            self._pool.release(slot)
 
     def grace(self, candidate: Candidate) -> float | None:
         try:
@@ -79,11 +81,11 @@ class PoolExecutor:
             return None  # `execute` fails with words
 
     async def execute(self, attempt: Attempt, report: Reporter) -> Any:
-        place = self._reserved.pop(attempt.id)
-        if isinstance(place, MienError):
-            raise place
-        running = _Running(_run_id(attempt), place)
-        work = asyncio.ensure_future(self._work(attempt, place, report, running))
+        slot = self._reserved.pop(attempt.id)
+        if isinstance(slot, MienError):
+            raise slot
+        running = _Running(_run_id(attempt), slot)
+        work = asyncio.ensure_future(self._work(attempt, slot, report, running))
         running.work = work
         self._running[attempt.id] = running
         try:
@@ -102,18 +104,18 @@ class PoolExecutor:
         running = self._running.get(task_id)
         if running is None or running.work is None:
             return
-        if running.stage is Stage.RUNNING and running.place.worker is not None and not running.ran:
-            running.place.worker.cancel(running.run_id, grace)
+        if running.stage is Stage.RUNNING and running.slot.worker is not None and not running.ran:
+            running.slot.worker.cancel(running.run_id, grace)
         else:
             running.work.cancel()
 
     async def reap(self) -> None:
-        await asyncio.to_thread(clear, self._folder)
+        await asyncio.to_thread(sweep_orphans, self._folder)
 
-    async def _work(self, attempt: Attempt, place: Place, report: Reporter, running: "_Running") -> Any:
+    async def _work(self, attempt: Attempt, slot: WorkerSlot, report: Reporter, running: "_Running") -> Any:
         task = attempt.task
         listener = _TaskListener(report, running, self._store_of(attempt))
-        report.worker(place.name)
+        report.worker(slot.name)
         try:
             deployed = self._registry.resolve(_ref(task.app, task.app_version))
             job = Job(
@@ -122,11 +124,11 @@ class PoolExecutor:
                 task.variant,
                 _function(task.function, deployed.version.functions),
                 task.setup,
-                _metadata(attempt, place),
+                _metadata(attempt, slot),
                 task.session_timeout,
             )
         except BaseException:
-            self._pool.release(place)
+            self._pool.release(slot)
             raise
         folder: list[Path] = []
 
@@ -145,7 +147,7 @@ class PoolExecutor:
             return await replace_files(output, listener.store)
 
         try:
-            return await self._pool.run(place, job, listener, prepare, finish)
+            return await self._pool.run(slot, job, listener, prepare, finish)
         except AppError as error:
             if error.traceback:
                 report.log(LOG_KINDS[running.stage], error.traceback)
@@ -198,7 +200,7 @@ class _Profile:
 @dataclass(eq=False, slots=True)
 class _Running:
     run_id: str
-    place: Place
+    slot: WorkerSlot
     stage: Stage = Stage.PREPARING
     work: "asyncio.Future[Any] | None" = None
     ran: bool = False
@@ -276,14 +278,14 @@ def _function(name: str, known: Any) -> str | None:
     return None if name == DEFAULT_FUNCTION and name not in known else name
 
 
-def _metadata(attempt: Attempt, place: Place) -> dict[str, Any]:
+def _metadata(attempt: Attempt, slot: WorkerSlot) -> dict[str, Any]:
     task = attempt.task
     return {
         **task.metadata,
         "app_id": task.app,
         "app_version_id": task.app_version,
         "app_variant": task.variant,
-        "worker_id": place.name,
-        "gpu_ids": [str(gpu) for gpu in place.grant.gpu_ids],
+        "worker_id": slot.name,
+        "gpu_ids": [str(gpu) for gpu in slot.grant.gpu_ids],
         "task_id": task.id,
     }

@@ -1,10 +1,10 @@
-"""What a worker tells whoever waits for it."""
+"""What a worker reports while it starts and runs, and the ways in which that fails."""
 
 from typing import Any, Literal, Protocol
 
 GoneKind = Literal["exited", "signal", "memory", "processes", "protocol", "start"]
-"""How a worker ended, in few words: with a status; by a signal; over a limit; without sense in its messages, or without
-any; before it was up."""
+"""How a worker ended: with a status; by a signal; over a limit; with messages that could not be parsed, or none at all;
+before it was up."""
 
 
 class Listener(Protocol):
@@ -21,7 +21,7 @@ class Listener(Protocol):
 
 
 class Silent:
-    """A listener that nobody listens to."""
+    """A listener that drops everything."""
 
     def log(self, line: str) -> None: ...
 
@@ -31,14 +31,14 @@ class Silent:
 
 
 class WorkerGone(Exception):
-    """The process ended under its work; `reason` says how, in words."""
+    """The worker is gone, and with it what it was doing; `reason` says how, in words."""
 
-    def __init__(self, reason: str, *, kind: GoneKind = "start", told: bool = False) -> None:
+    def __init__(self, reason: str, *, kind: GoneKind = "start", stop_requested: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.kind: GoneKind = kind
-        self.told = told
-        """Whether this server ended it on purpose."""
+        self.stop_requested = stop_requested
+        """Whether this server ended it on purpose: then it is no crash."""
 
 
 class AppError(Exception):
@@ -52,4 +52,4 @@ class AppError(Exception):
 
 
 class RunCancelled(Exception):
-    """The app ended the run because it was asked to."""
+    """The app ended the run, as it was asked to."""

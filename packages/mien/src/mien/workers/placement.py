@@ -1,4 +1,4 @@
-"""Where workers live and whether there is room: the seam for more machines than this one."""
+"""Whether there is room for a worker: the seam for more machines than this one."""
 
 import os
 from collections.abc import Iterable
@@ -8,8 +8,6 @@ from typing import Protocol
 
 from mien.apps.process import GIB
 from mien.settings import Workers
-from mien.workers.listener import Listener
-from mien.workers.supervisor import Worker, WorkerSpec
 
 SHARE_OF_MEMORY = 0.8
 
@@ -25,14 +23,14 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A place that was taken for one worker."""
+    """What was taken for one worker."""
 
     need: Need
     gpu_ids: tuple[int, ...] = ()
 
 
 class Placement(Protocol):
-    """Counts what is taken and starts workers where they belong. All but `start` are fast and never wait."""
+    """Counts what is taken. Every method is fast and never waits."""
 
     def lacks(self, need: Need) -> str | None:
         """Why there can never be room for that, even if all workers ended; None if there can."""
@@ -45,9 +43,6 @@ class Placement(Protocol):
 
     def release(self, grant: Grant) -> None:
         """Give it back."""
-
-    async def start(self, spec: WorkerSpec, grant: Grant, listener: Listener) -> Worker:
-        """Start a worker in its place. Raises as Worker.start."""
 
 
 class LocalPlacement:
@@ -87,15 +82,12 @@ class LocalPlacement:
         return grant
 
     def release(self, grant: Grant) -> None:
-        place = next(place for place, taken in enumerate(self._grants) if taken is grant)
-        del self._grants[place]
-
-    async def start(self, spec: WorkerSpec, grant: Grant, listener: Listener) -> Worker:
-        return await Worker.start(spec, listener)
+        # By identity: two workers of one app have equal grants.
+        del self._grants[next(index for index, taken in enumerate(self._grants) if taken is grant)]
 
 
 def machine_memory() -> int:
-    """Bytes of this machine, or of the container that it is."""
+    """Bytes of this machine, or of the container that this process runs in."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))

@@ -20,9 +20,9 @@ from mien.tasks.status import Status
 from mien.tasks.worker_executor import PoolExecutor
 from mien.workers.files import FileGate
 from mien.workers.fit import Fit
-from mien.workers.household import Household
 from mien.workers.placement import LocalPlacement
 from mien.workers.pool import WorkerPool
+from mien.workers.run_dir import WorkerRunDir
 
 EXAMPLES = Path(__file__).parents[5] / "examples" / "apps"
 MIB = 1024 * 1024
@@ -124,12 +124,13 @@ class Server:
             settings.workers,
             LocalPlacement.from_settings(settings.workers),
             self.environments,
-            Household(settings.locations.workers_dir),
+            WorkerRunDir(settings.locations.workers_dir),
             metrics=self.metrics,
         )
         self.executor = PoolExecutor(
             self.pool, self.registry, settings.workers, settings.locations.workers_dir, files=files
         )
+        self.metrics.observe_workers(self.pool.states)
         self.number = 0
         self.pool.start()
 

@@ -8,9 +8,11 @@ from mien.apps.deploy import Deployer
 from mien.apps.environment import Environments
 from mien.apps.registry import AppRegistry
 from mien.settings import Settings
-from mien.workers.household import Household
+from mien.workers.job import Job, Stage
 from mien.workers.placement import LocalPlacement
-from mien.workers.pool import Job, Stage, WorkerKey, WorkerPool, need_of
+from mien.workers.pool import WorkerPool, need_of
+from mien.workers.run_dir import WorkerRunDir
+from mien.workers.slots import WorkerKey
 
 
 class Listener:
@@ -34,7 +36,7 @@ async def main(folder: Path) -> None:
         settings.workers,
         LocalPlacement.from_settings(settings.workers),
         environments,
-        Household(settings.locations.workers_dir),
+        WorkerRunDir(settings.locations.workers_dir),
     )
     key, need = WorkerKey(app.version.app, app.version.version), need_of(app, "default", settings.workers)
 

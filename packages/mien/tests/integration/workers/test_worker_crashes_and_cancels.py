@@ -35,7 +35,7 @@ async def test_a_crash_is_told_with_its_reason_and_the_worker_is_replaced(probe:
     await server.run(app)
     with pytest.raises(WorkerLost, match=reason):
         await server.run(app, {"do": "it"})
-    assert server.pool.places == ()
+    assert server.pool.slots == ()
     assert list((server.settings.locations.data_dir / "workers").glob("*/worker-*")) == []
     output, report = await server.run(app)
     assert output["text"] == "1 "
@@ -47,10 +47,10 @@ async def test_a_worker_that_dies_while_idle_is_not_used_again(probe: Any) -> No
     await server.run(app)
     assert server.fit(app) is Fit.WARM
     for _ in range(400):
-        if not server.pool.places:
+        if not server.pool.slots:
             break
         await asyncio.sleep(0.05)
-    assert server.pool.places == ()
+    assert server.pool.slots == ()
     assert server.fit(app) is Fit.ENVIRONMENT
 
 
@@ -126,7 +126,7 @@ async def test_an_app_that_does_not_stop_frees_its_slot_in_time(probe: Any, body
     task_id, report, work = server.submit(app)
     await report.until("status", "RUNNING")
     await asyncio.sleep(0.2)
-    pid = server.pool.places[0].worker.pid
+    pid = server.pool.slots[0].worker.pid
     started = time.monotonic()
     server.executor.stop(task_id, "cancelled", grace)
     await asyncio.wait({work})
@@ -172,7 +172,7 @@ async def test_a_task_is_stopped_while_its_setup_runs(app_server: Any, app_folde
     await asyncio.wait({work})
     assert time.monotonic() - started < 10  # and not the grace
     assert isinstance(work.exception(), AppFailed)
-    assert server.pool.places == ()
+    assert server.pool.slots == ()
 
 
 async def test_setup_has_a_time_limit(app_server: Any, app_folder: Any) -> None:
@@ -181,19 +181,19 @@ async def test_setup_has_a_time_limit(app_server: Any, app_folder: Any) -> None:
     app = await server.deploy(app_folder("slow", code=code))
     with pytest.raises(AppFailed, match=r"did not finish its setup within 0\.3 s"):
         await server.run(app)
-    assert server.pool.places == ()
+    assert server.pool.slots == ()
 
 
 async def test_the_last_resort_kills_the_worker(probe: Any) -> None:
     server, app = await probe("time.sleep(20)")
     _, report, work = server.submit(app)
     await report.until("status", "RUNNING")
-    pid = server.pool.places[0].worker.pid
+    pid = server.pool.slots[0].worker.pid
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
         await work
     assert not alive(pid)
-    assert server.pool.places == ()
+    assert server.pool.slots == ()
 
 
 async def test_an_app_that_crashes_again_and_again_gets_a_pause(probe: Any) -> None:
@@ -204,7 +204,7 @@ async def test_an_app_that_crashes_again_and_again_gets_a_pause(probe: Any) -> N
     with pytest.raises(AppBroken, match="2 times in a row.*exited with status 7") as caught:  # noqa: RUF043
         await server.run(app)
     assert caught.value.retry_after is not None
-    assert server.pool.places == ()
+    assert server.pool.slots == ()
 
 
 async def test_an_app_that_is_deployed_again_is_tried_again_at_once(

@@ -76,7 +76,7 @@ async def test_an_app_that_ignores_cancel_is_killed_after_its_own_grace(
     await tasks.scheduler.cancel(task.id)
     assert (await tasks.until(task, Status.COMPLETED)).status is Status.CANCELLED
     assert expected <= time.monotonic() - asked < expected + SLACK
-    assert tasks.server.pool.places == ()
+    assert tasks.server.pool.slots == ()
 
 
 async def test_a_run_whose_time_is_up_has_the_same_grace(tasks_of: Start) -> None:

@@ -106,7 +106,7 @@ async def test_a_worker_is_warm_for_its_setup_only(app_server: Any, example: Cal
     output, report = await server.run(app, {"name": "A"}, **other)
     assert report.statuses == COLD
     assert output["text"] == "Salut, A!"
-    assert len(server.pool.places) == 2
+    assert len(server.pool.slots) == 2
 
     await server.run(app, {"name": "A"}, setup={"greeting": "Ciao"})  # the one that was idle for longest has to go
     assert server.fit(app, **one) is Fit.SAME_VERSION
@@ -126,7 +126,7 @@ async def test_memory_limits_what_is_up_at_once(probe: Any) -> None:
     server, app = await probe(app_memory=300 << 20, workers_memory=500 << 20)
     await server.run(app, setup={"a": 1})
     await server.run(app, setup={"a": 2})
-    assert len(server.pool.places) == 1
+    assert len(server.pool.slots) == 1
 
 
 async def test_what_never_fits_fails_with_words(app_server: Any, app_folder: Any) -> None:
@@ -153,13 +153,13 @@ async def test_as_many_runs_at_once_as_the_app_declares(app_server: Any, app_fol
 async def test_idle_workers_end_and_some_stay(probe: Any) -> None:
     server, app = await probe(app_idle_seconds=0.2, app_min_warm=1)
     await asyncio.gather(server.submit(app)[2], server.submit(app)[2])
-    assert len(server.pool.places) == 2
+    assert len(server.pool.slots) == 2
     for _ in range(100):
-        if len(server.pool.places) == 1:
+        if len(server.pool.slots) == 1:
             break
         await asyncio.sleep(0.05)
     await asyncio.sleep(0.6)
-    assert len(server.pool.places) == 1
+    assert len(server.pool.slots) == 1
     assert server.fit(app) is Fit.WARM
 
 
@@ -254,4 +254,4 @@ async def test_a_failed_setup_fails_the_task(app_server: Any, app_folder: Any) -
     with pytest.raises(AppFailed, match="no weights") as caught:
         await server.run(app)
     assert caught.value.code == "setup_failed"
-    assert server.pool.places == ()
+    assert server.pool.slots == ()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from mien.workers.household import Household, clear
+from mien.workers.run_dir import WorkerRunDir, sweep_orphans
 
 SCRIPT = Path(__file__).with_name("orphan_server.py")
 BODY = """
@@ -54,15 +54,15 @@ def test_workers_end_with_their_server(killed: tuple[Path, list[int]]) -> None:
 
 def test_the_next_server_waits_for_them(killed: tuple[Path, list[int]]) -> None:
     folder, pids = killed
-    assert clear(folder) == 1
+    assert sweep_orphans(folder) == 1
     assert [pid for pid in pids if alive(pid)] == []
     assert list(folder.iterdir()) == []
 
 
 def test_a_living_server_is_left_alone(tmp_path: Path) -> None:
-    living = Household(tmp_path)
-    assert clear(tmp_path) == 0
+    living = WorkerRunDir(tmp_path)
+    assert sweep_orphans(tmp_path) == 0
     assert living.folder.exists()
     living.close()
-    assert clear(tmp_path) == 0
+    assert sweep_orphans(tmp_path) == 0
     assert list(tmp_path.iterdir()) == []

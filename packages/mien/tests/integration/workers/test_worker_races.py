@@ -41,7 +41,7 @@ async def test_a_reservation_whose_worker_dies_gets_a_new_one_that_stays_warm(pr
     server, app = await probe(app_workers=1)
     await server.run(app)
     execute = reserved(server, app, 7)
-    worker = server.pool.places[0].worker
+    worker = server.pool.slots[0].worker
     os.kill(worker.pid, 9)
     await until(worker.gone.is_set)
     assert (await execute())["text"] == "1 "
@@ -54,7 +54,7 @@ async def test_several_reservations_whose_worker_dies_share_the_new_one(app_serv
     app = await server.deploy(app_folder("many", inf=MANY))
     await server.run(app)
     waiting = [reserved(server, app, number) for number in (7, 8, 9)]
-    worker = server.pool.places[0].worker
+    worker = server.pool.slots[0].worker
     os.kill(worker.pid, 9)
     await until(worker.gone.is_set)
     outputs = await asyncio.gather(*[execute() for execute in waiting])
@@ -83,7 +83,7 @@ async def test_a_stop_that_comes_after_the_end_of_a_run_does_not_touch_the_worke
     for seconds in (5.0, 0.0):
         with pytest.raises(AppFailed):
             await server.run(app, {"do": "fail"})
-        worker = server.pool.places[0].worker
+        worker = server.pool.slots[0].worker
         worker.cancel("task0000000000000000000001.1", seconds)
     assert (await server.run(app))[0]["text"] == "3 "
 
@@ -125,10 +125,10 @@ async def test_a_worker_that_dies_while_files_are_moved_is_lost_and_no_fault_of_
     server = app_server(files=gate)
     app = await server.deploy(app_folder("files", code=code))
     await server.run(app)
-    gate.pid = server.pool.places[0].worker.pid
+    gate.pid = server.pool.slots[0].worker.pid
     with pytest.raises(WorkerLost, match="SIGKILL"):
         await server.run(app, {"make": step == "store"})
-    assert server.pool.places == ()
+    assert server.pool.slots == ()
 
 
 async def test_room_is_not_given_away_before_the_worker_that_had_it_is_gone(app_server: Any, app_folder: Any) -> None:
@@ -143,7 +143,7 @@ async def test_room_is_not_given_away_before_the_worker_that_had_it_is_gone(app_
     first = await server.deploy(app_folder("first", code=slow))
     second = await server.deploy(app_folder("second"))
     await server.run(first)
-    worker = server.pool.places[0].worker
+    worker = server.pool.slots[0].worker
     task_id, report, work = server.submit(second)  # evicts the worker of the first
     await report.until("status", "PREPARING")
     server.executor.stop(task_id, "cancelled", 5.0)
@@ -154,21 +154,21 @@ async def test_room_is_not_given_away_before_the_worker_that_had_it_is_gone(app_
     await until(lambda: server.fit(second) is not Fit.NO_ROOM)
     assert worker.gone.is_set()
     await server.run(second)
-    assert server.pool.places[0].victims == []
+    assert server.pool.slots[0].predecessors == []
 
 
 async def test_being_cancelled_twice_does_not_leave_a_worker_behind(probe: Any) -> None:
     server, app = await probe("time.sleep(20)")
     _, report, work = server.submit(app)
     await report.until("status", "RUNNING")
-    worker = server.pool.places[0].worker
+    worker = server.pool.slots[0].worker
     for _ in range(3):
         work.cancel()
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await work
     assert worker.gone.is_set()
-    assert server.pool.places == ()
+    assert server.pool.slots == ()
 
 
 async def test_a_process_that_ended_by_itself_is_not_said_to_be_killed(tmp_path: Path) -> None:

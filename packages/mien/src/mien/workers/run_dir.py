@@ -1,7 +1,7 @@
-"""Where the workers of one server live, and how a later server knows that none of them is left.
+"""The folder in which the workers of one server run, and how a later server knows that none of them is left.
 
-`<data_dir>/workers/<id>/` holds two locked files. `server` is held by the server. `family` is held by the server and,
-as they inherit it, by the guardians of all its workers: once it can be locked, every process of every worker is dead.
+`<data_dir>/workers/<id>/` holds two locked files. `server` is held by the server alone. `family` is held by the server
+and inherited by the guardians of all its workers: once it can be locked, every process of every worker is dead.
 """
 
 import os
@@ -16,8 +16,8 @@ from mien.locks import open_lock, share_lock, try_lock
 POLL_SECONDS = 0.02
 
 
-class Household:
-    """The folder of one server's workers."""
+class WorkerRunDir:
+    """The run folder of one server, made and locked here."""
 
     def __init__(self, root: Path) -> None:
         self.folder = root / secrets.token_hex(6)
@@ -34,13 +34,17 @@ class Household:
         os.close(self.family)
 
 
-def clear(root: Path, seconds: float = 15.0) -> int:
-    """Wait until no worker of a dead server is left and remove their folders; returns how many servers were dead."""
-    cleared = 0
+def sweep_orphans(root: Path, seconds: float = 15.0) -> int:
+    """Wait until no worker of a dead server is left, and remove their folders; returns how many servers were dead.
+
+    Their guardians kill them, told by the end of a pipe that the server held. Raises InternalError if that takes
+    longer than `seconds`: a task that was running there must not be started a second time beside itself.
+    """
+    dead = 0
     for folder in root.glob("*") if root.exists() else ():
         try:
             server = open_lock(folder / "server")
-        except FileNotFoundError:
+        except FileNotFoundError:  # half removed
             shutil.rmtree(folder, ignore_errors=True)
             continue
         try:
@@ -48,10 +52,10 @@ def clear(root: Path, seconds: float = 15.0) -> int:
                 continue  # another server, alive
             _wait_for_family(folder, time.monotonic() + seconds)
             shutil.rmtree(folder, ignore_errors=True)
-            cleared += 1
+            dead += 1
         finally:
             os.close(server)
-    return cleared
+    return dead
 
 
 def _wait_for_family(folder: Path, deadline: float) -> None:

@@ -1,0 +1,48 @@
+"""How a worker ended, from what its processes left behind: an exit status, a last message, a last line of output."""
+
+from collections.abc import Iterable
+
+from infsh._kernel import protocol
+from mien.apps.process import Exit, status_words
+from mien.workers.listener import AppError, GoneKind, WorkerGone
+
+START_KINDS = ("load", "setup")
+
+
+def how_it_ended(ended: Exit, fatal: protocol.Fatal | None, tail: Iterable[str], *, stop_requested: bool) -> WorkerGone:
+    """The end in words. `tail`: its last lines of output; `stop_requested`: whether this server asked for the end."""
+    # A stop that was asked for, and a limit that was hit before it: the limit is what the task has to be told.
+    stopped = stop_requested and ended.reason in ("told", "")
+    reason = _reason(ended, fatal, tail, stop_requested=stop_requested)
+    return WorkerGone(reason, kind=_kind(ended, fatal), stop_requested=stopped)
+
+
+def start_error(fatal: protocol.Fatal | None) -> AppError | None:
+    """What the app said about its failed import or setup, if it said something."""
+    if fatal is None or fatal.kind not in START_KINDS:
+        return None
+    return AppError(fatal.error, fatal.kind, fatal.traceback)
+
+
+def _reason(ended: Exit, fatal: protocol.Fatal | None, tail: Iterable[str], *, stop_requested: bool) -> str:
+    if ended.reason in ("memory", "processes"):
+        return f"the worker {ended.words()}"
+    if fatal is not None and fatal.kind == "crashed":
+        return f"the worker {status_words(fatal.exit_code)}"
+    if fatal is not None:
+        return fatal.error
+    if stop_requested:
+        return "the worker was stopped"
+    if ended.reason:
+        return "the worker closed its connection"
+    last = next((line for line in reversed(list(tail)) if line.strip()), "")
+    return f"the worker {ended.words()}" + (f"; its last line: {last}" if last and not ended.ok else "")
+
+
+def _kind(ended: Exit, fatal: protocol.Fatal | None) -> GoneKind:
+    if ended.reason == "memory" or ended.reason == "processes":
+        return ended.reason
+    if (fatal is not None and fatal.kind != "crashed") or (fatal is None and ended.reason):
+        return "protocol"
+    status = ended.status if fatal is None else fatal.exit_code
+    return "signal" if status is not None and status < 0 else "exited"

@@ -1,0 +1,55 @@
+"""How a worker's process and this server find each other: a Unix socket that only they know, and a token."""
+
+import asyncio
+import contextlib
+import hmac
+import secrets
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from infsh._kernel import protocol
+from mien.workers.listener import WorkerGone
+
+
+@dataclass(frozen=True, slots=True)
+class Rendezvous:
+    """Where one worker is awaited."""
+
+    address: Path
+    token: str
+    """What the worker has to show: another process of the same user could connect first."""
+    reached: "asyncio.Future[protocol.AsyncChannel]"
+
+
+@contextlib.asynccontextmanager
+async def rendezvous(spill: Path) -> AsyncIterator[Rendezvous]:
+    """Listens for one worker as long as the block lasts; long messages travel through the folder `spill`."""
+    reached: asyncio.Future[protocol.AsyncChannel] = asyncio.get_running_loop().create_future()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if reached.done():  # there is one worker, and it is here
+            writer.close()
+        else:
+            reached.set_result(protocol.AsyncChannel(reader, writer, spill))
+
+    # Not in the worker's folder: the path of a socket has at most about 100 bytes, and data folders may lie deep.
+    with tempfile.TemporaryDirectory(prefix="mien-") as folder:
+        address = Path(folder) / "worker"
+        server = await asyncio.start_unix_server(connected, address, limit=2**20)
+        try:
+            address.chmod(0o600)
+            yield Rendezvous(address, secrets.token_urlsafe(32), reached)
+        finally:
+            server.close()
+
+
+async def greet(channel: protocol.AsyncChannel, token: str) -> protocol.Hello:
+    """The worker's first message. Raises WorkerGone if it is not that of the worker that is awaited."""
+    hello = await channel.receive()
+    if not isinstance(hello, protocol.Hello) or not hmac.compare_digest(hello.token, token):
+        raise WorkerGone("the worker did not identify itself")
+    if hello.version != protocol.VERSION:
+        raise WorkerGone(f"the worker speaks version {hello.version} of the protocol, not {protocol.VERSION}")
+    return hello

@@ -1,0 +1,207 @@
+"""A worker on this machine: a guarded process that runs an app's kernel, seen from the server."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Coroutine
+from typing import Any, Self
+
+from infsh._kernel import protocol
+from mien.apps.process import GuardedProcess
+from mien.workers.ending import how_it_ended, start_error
+from mien.workers.handshake import Rendezvous, greet, rendezvous
+from mien.workers.inbox import Inbox, PendingRun
+from mien.workers.launch import make_folders, remove_folders, start_process
+from mien.workers.listener import AppError, Listener, WorkerGone
+from mien.workers.worker import WorkerSpec
+
+LAST_WORDS_SECONDS = 2.0
+"""For messages that are on their way when the worker ends: what it says about its end is worth more than its status."""
+HANG_UP_SECONDS = 0.3
+"""For a process to end by itself after it closed its connection; then it is of no use and is killed."""
+TERM_SECONDS = 0.3
+"""Between SIGTERM and SIGKILL, when the grace of a cancelled run is over."""
+
+
+class LocalWorker:
+    """Implements `mien.workers.worker.Worker`; made by `start`."""
+
+    def __init__(self, spec: WorkerSpec, process: GuardedProcess) -> None:
+        self.spec = spec
+        self.concurrency = 1
+        self.gone = asyncio.Event()
+        self.why: WorkerGone | None = None
+        self._process = process
+        self._channel: protocol.AsyncChannel | None = None
+        self._app_pid: int | None = None
+        self._stop_requested = False
+        self._inbox = Inbox()
+        self._listening: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @classmethod
+    async def start(cls, spec: WorkerSpec, listener: Listener) -> Self:
+        """Start the process and import the app. Raises AppError, WorkerGone, MienError; leaves nothing behind then."""
+        await asyncio.to_thread(make_folders, spec)
+        async with rendezvous(spec.folder / "spill") as meeting:
+            worker = cls(spec, await start_process(spec, meeting.address, meeting.token))
+            worker._spawn(worker._watch())
+            try:
+                with worker._inbox.start(listener) as loaded:
+                    await worker._connect(meeting)
+                    answer = await worker._await_start(loaded, spec.start_seconds, "its import")
+                worker.concurrency = max(1, answer.concurrency)
+            except BaseException:
+                await worker.kill_and_wait()
+                raise
+        return worker
+
+    async def setup(self, setup: Any, metadata: dict[str, Any], listener: Listener) -> float:
+        with self._inbox.start(listener) as ready:
+            await self._send(protocol.Setup(setup, metadata))
+            answer = await self._await_start(ready, self.spec.setup_seconds, "its setup")
+        return float(answer.took)
+
+    async def run(
+        self, run_id: str, function: str | None, given: Any, metadata: dict[str, Any], listener: Listener
+    ) -> Any:
+        with self._inbox.run(run_id, listener) as run:
+            await self._send(protocol.Run(run_id, given, function, metadata))
+            return await run.ended
+
+    def cancel(self, run_id: str, grace: float) -> None:
+        run = self._inbox.find(run_id)
+        if run is None:
+            return
+        if grace > 0:
+            self._spawn(self._cancel(run_id, run, grace))
+        else:
+            self.kill()
+
+    def kill(self) -> None:
+        self._stop_requested = True
+        self._process.kill()
+
+    async def kill_and_wait(self) -> None:
+        self.kill()
+        gone = asyncio.ensure_future(self.gone.wait())
+        while not gone.done():  # to return earlier would let its work be started again beside it
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({gone})
+
+    async def unload(self, seconds: float) -> None:
+        self._stop_requested = True
+        with contextlib.suppress(WorkerGone, TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._send(protocol.Unload())
+                await self.gone.wait()
+        self.kill()
+        await self.gone.wait()
+
+    @property
+    def pid(self) -> int | None:
+        return self._app_pid
+
+    @property
+    def ended(self) -> bool:
+        return self._process.ended
+
+    # --- to the worker
+
+    async def _connect(self, meeting: Rendezvous) -> None:
+        died: asyncio.Future[Any] = asyncio.ensure_future(self.gone.wait())
+        seconds = self.spec.start_seconds
+        try:
+            await asyncio.wait([meeting.reached, died], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            died.cancel()
+        if not meeting.reached.done():
+            raise self.why or WorkerGone(f"the worker was still starting after {seconds:g} s")
+        self._channel = meeting.reached.result()
+        self._app_pid = (await greet(self._channel, meeting.token)).pid
+        self._listening = self._spawn(self._listen(self._channel))
+
+    async def _await_start(self, answer: "asyncio.Future[Any]", seconds: float, what: str) -> Any:
+        try:
+            return await asyncio.wait_for(answer, seconds)
+        except TimeoutError:
+            self.kill()
+            raise AppError(f"the app did not finish {what} within {seconds:g} s", "setup") from None
+        except BaseException:
+            if not self.gone.is_set():
+                self.kill()
+            raise
+
+    async def _send(self, message: protocol.Message) -> None:
+        if self.gone.is_set() or self._channel is None:
+            raise self.why or WorkerGone("the worker has not started")
+        try:
+            await self._channel.send(message)
+        except OSError:  # it is dying: how is known when it is gone, and not before may its work be started again
+            await self.gone.wait()
+            assert self.why is not None  # noqa: S101 - set together with gone
+            raise self.why from None
+
+    async def _cancel(self, run_id: str, run: PendingRun, grace: float) -> None:
+        """The kernel asks the app first (`on_cancel`, then an exception in its code). A process that is still busy
+        with the run when the grace is over gets SIGTERM, for handlers of the app's own, and then SIGKILL."""
+        with contextlib.suppress(WorkerGone):
+            await self._send(protocol.Cancel(run_id, grace))
+        await asyncio.wait({run.ended}, timeout=grace)
+        if run.ended.done():
+            return
+        self._stop_requested = True
+        if self._app_pid is not None and not self._process.ended:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(self._app_pid, signal.SIGTERM)
+            await asyncio.wait({run.ended}, timeout=TERM_SECONDS)
+        self.kill()
+
+    # --- from the worker
+
+    async def _listen(self, channel: protocol.AsyncChannel) -> None:
+        try:
+            while (message := await channel.receive()) is not None:
+                self._inbox.take(message)
+        except (OSError, protocol.ProtocolError) as error:
+            self._inbox.tail.append(f"the worker's messages cannot be parsed: {error}")
+        # The connection is over, the process may not be. One that ends by itself is given the time for that, since
+        # its own status tells more than that it was killed here.
+        last_words = self._inbox.fatal is not None or self._stop_requested
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._process.wait(), LAST_WORDS_SECONDS if last_words else HANG_UP_SECONDS)
+        self._process.kill()
+
+    async def _watch(self) -> None:
+        """Follow the process to its end; then, and only then, everything that waits for it fails.
+
+        The order: the pipes end (what was printed is in the log before the run's end is), the guardian reports that
+        no process is left, the last messages are read, the folder is removed. Not before that is the worker gone: its
+        room, its environment and its task are free for the next from then on.
+        """
+        await asyncio.gather(self._follow(self._process.stdout), self._follow(self._process.stderr))
+        ended = await self._process.wait()
+        if self._listening is not None:
+            await asyncio.wait({self._listening}, timeout=LAST_WORDS_SECONDS)
+        if self._channel is not None:
+            await self._channel.close()
+        fatal = self._inbox.fatal
+        self.why = how_it_ended(ended, fatal, self._inbox.tail, stop_requested=self._stop_requested)
+        await asyncio.to_thread(remove_folders, self.spec)
+        self.gone.set()
+        self._inbox.fail_all(self.why, start_error(fatal))
+
+    async def _follow(self, stream: asyncio.StreamReader) -> None:
+        """What the process says beside its messages: trouble of the relay's own."""
+        with contextlib.suppress(ValueError):  # a line over the limit: the rest is not for people
+            while line := await stream.readline():
+                self._inbox.say(line.decode(errors="replace").rstrip())
+        while await stream.read(2**16):
+            pass  # a full pipe would block the process
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
