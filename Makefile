@@ -14,7 +14,7 @@ PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist=worksteal
 PROJECTS := $(wildcard packages/*/pyproject.toml)
 
-.PHONY: demo test test-unit test-full soak coverage serve bench lint format proto lock clean
+.PHONY: demo test test-unit test-full soak coverage serve bench lint format sync proto lock clean
 
 demo: $(SERVE)  ## set everything up, find the faces in a photo, leave nothing running
 	@$(BIN)/mien demo
@@ -52,6 +52,9 @@ lint: $(DEV)
 format: $(DEV)
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
+
+sync: $(DEV)  ## generate the clients that block from those for asyncio again
+	@$(BIN)/python tools/generate_sync.py
 
 proto: $(DEV)  ## generate the gRPC messages from inference.proto again
 	@cd packages/mien/src && $(CURDIR)/$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. mien/nodes/proto/inference.proto

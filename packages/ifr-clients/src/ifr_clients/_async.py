@@ -1,23 +1,21 @@
 """The client for asyncio: what the core decides, done on the event loop."""
 # ruff: noqa: ASYNC109 - `timeout` bounds a call with its tries, as in the client that blocks
 
-import asyncio
 import sys
-from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from ifr_clients import _calls
+from ifr_clients._async_io import Connections, Images, InFlight, each, in_thread, sleep
 from ifr_clients._base import BaseClient
 from ifr_clients._calls import CompareOptions, DrawOptions, ExtractOptions
 from ifr_clients._images import Accepted, Image, Mode, accept, accept_all, is_slow, load, load_or_reason
-from ifr_clients._many import Batch, Batcher, BatchLimits, as_model, check_arguments, limits_of
+from ifr_clients._many import Batch, Batcher, BatchLimits, check_arguments, limits_of, model_of
 from ifr_clients._messages import Call
 from ifr_clients._progress import Progress, Reporter, length_of, reporter
 from ifr_clients._retry import Wait
-from ifr_clients._transport import AsyncConnections, open_async, send_async
 from ifr_clients.errors import IFRError, IFRRejected
 from ifr_clients.schemas import CompareResponse, ImageResponse, RecognitionResponse
 
@@ -27,23 +25,20 @@ T = TypeVar("T")
 class IFRClientAsync(BaseClient):
     """Client of an InsightFace-REST server for asyncio.
 
-    `async with` it, or `await start()` and `close()` it; it starts itself on first use. One client serves any number
-    of tasks of one event loop; in another loop it starts anew.
+    `async with` it, or `await close()` it; it connects on first use, after `close()`, too. One client serves any number
+    of asyncio tasks of one event loop; in another loop it connects anew.
     """
 
     def _disconnected(self) -> None:
-        self._http: AsyncConnections | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connections = Connections(self._settings)
 
     async def start(self) -> None:
         """Make ready to connect. Needless, but for code that was written for clients that need it."""
-        self._connections()
+        self._connections.open()
 
     async def close(self) -> None:
         """Give the connections back. May be called more than once; the next call starts anew."""
-        http, self._http = self._http, None
-        if http is not None and self._loop is asyncio.get_running_loop():
-            await http.aclose()
+        await self._connections.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -136,7 +131,7 @@ class IFRClientAsync(BaseClient):
     @overload
     def extract_many(
         self,
-        data: Iterable[Image] | AsyncIterable[Image],
+        data: Images,
         mode: Mode = "paths",
         batch_size: int | None = None,
         concurrency: int = 4,
@@ -151,7 +146,7 @@ class IFRClientAsync(BaseClient):
     @overload
     def extract_many(
         self,
-        data: Iterable[Image] | AsyncIterable[Image],
+        data: Images,
         mode: Mode = "paths",
         batch_size: int | None = None,
         concurrency: int = 4,
@@ -165,7 +160,7 @@ class IFRClientAsync(BaseClient):
 
     def extract_many(
         self,
-        data: Iterable[Image] | AsyncIterable[Image],
+        data: Images,
         mode: Mode = "paths",
         batch_size: int | None = None,
         concurrency: int = 4,
@@ -186,17 +181,10 @@ class IFRClientAsync(BaseClient):
         """
         check_arguments(batch_size, concurrency, mode)
 
-        async def extract(batch: Batch) -> list[Any]:
-            answer: dict[str, Any] = {"data": []}
-            if batch.images:
-                try:
-                    answer = await self.extract(batch.images, mode, use_msgpack=use_msgpack, timeout=timeout, **options)
-                except IFRRejected as error:
-                    answer = batch.stand_in(error)
-            results = batch.results(answer)
-            return results if raw_response else [as_model(result) for result in results]
-
-        return self._stream(data, mode, batch_size, concurrency, reporter(progress), extract)
+        extract = partial(self._extract_batch, mode=mode, use_msgpack=use_msgpack, timeout=timeout, options=options)
+        return self._results(
+            data, mode, batch_size, concurrency, reporter(progress), extract, as_model=not raw_response
+        )
 
     @overload
     async def compare(
@@ -288,23 +276,17 @@ class IFRClientAsync(BaseClient):
             sys.stdout.write(_calls.describe(call.request.url.removesuffix("/info"), info))
         return info
 
-    def _connections(self) -> AsyncConnections:
-        loop = asyncio.get_running_loop()
-        if self._http is None or self._loop is not loop:
-            self._http, self._loop = open_async(self._settings), loop
-        return self._http
-
     async def _run(self, call: Call[T], timeout: float | None) -> T:
-        steps = self._course(call, timeout)
+        steps = self._flow(call, timeout)
         try:
             step = next(steps)
             while True:
                 if isinstance(step, Wait):
-                    await asyncio.sleep(step.seconds)
+                    await sleep(step.seconds)
                     step = steps.send(None)
                     continue
                 try:
-                    response = await send_async(self._connections(), step)
+                    response = await self._connections.send(step)
                 except IFRError as error:
                     step = steps.throw(error)
                 else:
@@ -313,65 +295,59 @@ class IFRClientAsync(BaseClient):
             result: T = end.value
             return result
 
-    async def _stream(
+    async def _results(
         self,
-        data: Iterable[Image] | AsyncIterable[Image],
+        data: Images,
         mode: Mode,
         batch_size: int | None,
         concurrency: int,
         report: Reporter,
-        extract: Callable[[Batch], Awaitable[list[Any]]],
+        extract: Callable[[Batch], Awaitable[list[dict[str, Any]]]],
+        *,
+        as_model: bool,
     ) -> AsyncIterator[Any]:
         limits = BatchLimits(batch_size) if batch_size else limits_of(await self.server_info(show=False))
         total, done = length_of(data), 0
         batches = _batches(data, mode, limits)
-        free = asyncio.Semaphore(concurrency)
-        running: deque[asyncio.Task[list[Any]]] = deque()
-
-        async def work(batch: Batch) -> list[Any]:
-            async with free:
-                return await extract(batch)
-
+        running: InFlight[list[dict[str, Any]]] = InFlight(concurrency)
         try:
             while True:
                 while len(running) < 2 * concurrency and (batch := await anext(batches, None)) is not None:
-                    running.append(asyncio.create_task(work(batch)))
-                    del batch
-                if not running:
+                    running.start(partial(extract, batch))
+                    del batch  # its images are the request's alone
+                if not len(running):
                     return
-                for result in await running.popleft():
+                for result in await running.next():
                     done += 1
                     report(done, total)
-                    yield result
+                    yield model_of(result) if as_model else result
         finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+            await running.close()
             report.finish(done, total)
 
+    async def _extract_batch(
+        self, batch: Batch, *, mode: Mode, use_msgpack: bool, timeout: float | None, options: ExtractOptions
+    ) -> list[dict[str, Any]]:
+        answer: dict[str, Any] = {"data": []}
+        if batch.images:
+            try:
+                answer = await self.extract(batch.images, mode, use_msgpack=use_msgpack, timeout=timeout, **options)
+            except IFRRejected as error:
+                answer = batch.stand_in(error)
+        return batch.results(answer)
 
-async def _batches(
-    data: Iterable[Image] | AsyncIterable[Image], mode: Mode, limits: BatchLimits
-) -> AsyncIterator[Batch]:
+
+async def _batches(data: Images, mode: Mode, limits: BatchLimits) -> AsyncIterator[Batch]:
     batcher = Batcher(limits)
     position = 0
-    async for image in _each(data):
+    async for image in each(data):
         accepted = accept(image, mode, f"image {position}")
         position += 1
-        loaded = await asyncio.to_thread(load_or_reason, accepted) if is_slow([accepted]) else load_or_reason(accepted)
-        if batch := batcher.add(loaded):
+        load_it = partial(load_or_reason, accepted)
+        if batch := batcher.add(await in_thread(load_it) if is_slow([accepted]) else load_it()):
             yield batch
     if batch := batcher.flush():
         yield batch
-
-
-async def _each(data: Iterable[Image] | AsyncIterable[Image]) -> AsyncIterator[Image]:
-    if isinstance(data, AsyncIterable):
-        async for image in data:
-            yield image
-    else:
-        for image in data:
-            yield image
 
 
 async def _prepared(images: Sequence[Accepted], build: Callable[[list[str | bytes]], Call[T]]) -> Call[T]:
@@ -380,4 +356,4 @@ async def _prepared(images: Sequence[Accepted], build: Callable[[list[str | byte
     def prepare() -> Call[T]:
         return build([load(image) for image in images])
 
-    return await asyncio.to_thread(prepare) if is_slow(images) else prepare()
+    return await in_thread(prepare) if is_slow(images) else prepare()

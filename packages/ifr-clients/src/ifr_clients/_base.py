@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from ifr_clients._messages import Call
-from ifr_clients._retry import RetryPolicy, Steps, chance, course
+from ifr_clients._retry import RetryPolicy, Steps, chance, with_retries
 from ifr_clients._server import DEFAULT_HOST, DEFAULT_PORT, DEFAULT_TIMEOUT, Settings, checked_timeout, settings_of
 
 T = TypeVar("T")
@@ -46,9 +46,9 @@ class BaseClient:
         """Take the state in which nothing is connected."""
         raise NotImplementedError
 
-    def _course(self, call: Call[T], timeout: float | None) -> Steps[T]:
+    def _flow(self, call: Call[T], timeout: float | None) -> Steps[T]:
         seconds = self._settings.timeout if timeout is None else checked_timeout(timeout)
-        return course(call, RetryPolicy(self._settings.retries), seconds, time.monotonic, chance)
+        return with_retries(call, RetryPolicy(self._settings.retries), seconds, time.monotonic, chance)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.server!r})"

@@ -108,7 +108,7 @@ def _count(values: Mapping[str, Any], key: str, default: int) -> int:
     return value if isinstance(value, int) and value > 0 else default
 
 
-def as_model(result: dict[str, Any]) -> ImageResponse:
+def model_of(result: dict[str, Any]) -> ImageResponse:
     """The result of one image as a model. Raises IFRResponseInvalid."""
     try:
         return ImageResponse.model_validate(result)

@@ -1,4 +1,4 @@
-"""When to try again, and the whole course of a call. Decisions only: a shell sends, waits and looks at the clock."""
+"""When to try again, and the whole flow of a call. Decisions only: a client sends, waits and looks at the clock."""
 
 import math
 import random
@@ -65,7 +65,7 @@ class RetryPolicy:
         return pause if pause < remaining else None
 
 
-def course(
+def with_retries(
     call: Call[T], policy: RetryPolicy, timeout: float, clock: Callable[[], float], chance: Callable[[], float]
 ) -> Steps[T]:
     """The steps of a call up to its result. Raises what `call.parse` and the sending raise, once retrying is over."""

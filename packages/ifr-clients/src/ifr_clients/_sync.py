@@ -1,24 +1,21 @@
-"""The client that blocks: what the core decides, done with sockets and threads."""
+# Generated from _async.py by tools/generate_sync.py (`make sync`): edit that file.
+"""The client that blocks: what the core decides, done in the calling thread."""
 
 import sys
-import threading
-import time
-import weakref
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, Unpack, overload
 
 from ifr_clients import _calls
 from ifr_clients._base import BaseClient
 from ifr_clients._calls import CompareOptions, DrawOptions, ExtractOptions
-from ifr_clients._images import Image, Mode, accept, accept_all, load, load_or_reason
-from ifr_clients._many import Batch, Batcher, BatchLimits, as_model, check_arguments, limits_of
-from ifr_clients._messages import Call, Response
+from ifr_clients._images import Accepted, Image, Mode, accept, accept_all, is_slow, load, load_or_reason
+from ifr_clients._many import Batch, Batcher, BatchLimits, check_arguments, limits_of, model_of
+from ifr_clients._messages import Call
 from ifr_clients._progress import Progress, Reporter, length_of, reporter
-from ifr_clients._retry import Send, Wait
-from ifr_clients._transport import SyncConnections, open_sync, send
+from ifr_clients._retry import Wait
+from ifr_clients._sync_io import Connections, Images, InFlight, each, in_thread, sleep
 from ifr_clients.errors import IFRError, IFRRejected
 from ifr_clients.schemas import CompareResponse, ImageResponse, RecognitionResponse
 
@@ -26,30 +23,31 @@ T = TypeVar("T")
 
 
 class IFRClient(BaseClient):
-    """Client of an InsightFace-REST server that blocks until the answer is there.
+    """Client of an InsightFace-REST server that blocks until the response is there.
 
-    One client may be used by many threads; its connections are kept and shared. It connects on first use; after
-    `close()`, too.
+    `with` it, or `close()` it; it connects on first use, after `close()`, too. One client may be
+    used by many threads; its connections are kept and shared.
     """
 
     def _disconnected(self) -> None:
-        self._lock = threading.Lock()
-        self._http: SyncConnections | None = None
+        self._connections = Connections(self._settings)
+
+    def start(self) -> None:
+        """Make ready to connect. Needless, but for code that was written for clients that need it."""
+        self._connections.open()
+
+    def close(self) -> None:
+        """Give the connections back. May be called more than once; the next call starts anew."""
+        self._connections.close()
 
     def __enter__(self) -> Self:
+        self.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def close(self) -> None:
-        """Give the connections back. May be called more than once."""
-        with self._lock:
-            http, self._http = self._http, None
-        if http is not None:
-            http.close()
 
     @overload
     def extract(
@@ -126,14 +124,14 @@ class IFRClient(BaseClient):
             "detect_masks": detect_masks,
             "verbose_timings": verbose_timings,
         }
-        loaded = [load(image) for image in images]
-        call = _calls.extract(self._settings, loaded, options, msgpack=use_msgpack, raw=raw_response)
+        build = partial(_calls.extract, self._settings, options=options, msgpack=use_msgpack, raw=raw_response)
+        call = _prepared(images, build)
         return self._run(call, timeout)
 
     @overload
     def extract_many(
         self,
-        data: Iterable[Image],
+        data: Images,
         mode: Mode = "paths",
         batch_size: int | None = None,
         concurrency: int = 4,
@@ -148,7 +146,7 @@ class IFRClient(BaseClient):
     @overload
     def extract_many(
         self,
-        data: Iterable[Image],
+        data: Images,
         mode: Mode = "paths",
         batch_size: int | None = None,
         concurrency: int = 4,
@@ -162,7 +160,7 @@ class IFRClient(BaseClient):
 
     def extract_many(
         self,
-        data: Iterable[Image],
+        data: Images,
         mode: Mode = "paths",
         batch_size: int | None = None,
         concurrency: int = 4,
@@ -183,17 +181,10 @@ class IFRClient(BaseClient):
         """
         check_arguments(batch_size, concurrency, mode)
 
-        def extract(batch: Batch) -> list[Any]:
-            answer: dict[str, Any] = {"data": []}
-            if batch.images:
-                try:
-                    answer = self.extract(batch.images, mode, use_msgpack=use_msgpack, timeout=timeout, **options)
-                except IFRRejected as error:
-                    answer = batch.stand_in(error)
-            results = batch.results(answer)
-            return results if raw_response else [as_model(result) for result in results]
-
-        return self._stream(data, mode, batch_size, concurrency, reporter(progress), extract)
+        extract = partial(self._extract_batch, mode=mode, use_msgpack=use_msgpack, timeout=timeout, options=options)
+        return self._results(
+            data, mode, batch_size, concurrency, reporter(progress), extract, as_model=not raw_response
+        )
 
     @overload
     def compare(
@@ -253,8 +244,8 @@ class IFRClient(BaseClient):
             "detect_masks": detect_masks,
             "img_req_headers": img_req_headers,
         }
-        loaded = [load(image) for image in images]
-        call = _calls.compare(self._settings, loaded, options, msgpack=use_msgpack, raw=raw_response)
+        build = partial(_calls.compare, self._settings, options=options, msgpack=use_msgpack, raw=raw_response)
+        call = _prepared(images, build)
         return self._run(call, timeout)
 
     def draw(
@@ -264,7 +255,8 @@ class IFRClient(BaseClient):
 
         `draw_landmarks`, `draw_scores` and `draw_sizes` are on unless turned off. Raises as `compare`.
         """
-        call = _calls.draw(self._settings, [load(accept(image, mode, "image"))], options)
+        build = partial(_calls.draw, self._settings, options=options)
+        call = _prepared([accept(image, mode, "image")], build)
         return self._run(call, timeout)
 
     def health(self, *, timeout: float | None = None) -> dict[str, Any]:
@@ -285,16 +277,16 @@ class IFRClient(BaseClient):
         return info
 
     def _run(self, call: Call[T], timeout: float | None) -> T:
-        steps = self._course(call, timeout)
+        steps = self._flow(call, timeout)
         try:
             step = next(steps)
             while True:
                 if isinstance(step, Wait):
-                    time.sleep(step.seconds)
+                    sleep(step.seconds)
                     step = steps.send(None)
                     continue
                 try:
-                    response = self._send(step)
+                    response = self._connections.send(step)
                 except IFRError as error:
                     step = steps.throw(error)
                 else:
@@ -303,48 +295,65 @@ class IFRClient(BaseClient):
             result: T = end.value
             return result
 
-    def _send(self, step: Send) -> Response:
-        with self._lock:
-            if self._http is None:
-                self._http = open_sync(self._settings)
-                weakref.finalize(self, self._http.close)  # many programs never close their client
-            http = self._http
-        return send(http, step)
-
-    def _stream(
+    def _results(
         self,
-        data: Iterable[Image],
+        data: Images,
         mode: Mode,
         batch_size: int | None,
         concurrency: int,
         report: Reporter,
-        extract: Callable[[Batch], list[Any]],
+        extract: Callable[[Batch], list[dict[str, Any]]],
+        *,
+        as_model: bool,
     ) -> Iterator[Any]:
         limits = BatchLimits(batch_size) if batch_size else limits_of(self.server_info(show=False))
         total, done = length_of(data), 0
         batches = _batches(data, mode, limits)
-        running: deque[Future[list[Any]]] = deque()
-        pool = ThreadPoolExecutor(concurrency, thread_name_prefix="ifr-clients")
+        running: InFlight[list[dict[str, Any]]] = InFlight(concurrency)
         try:
             while True:
                 while len(running) < 2 * concurrency and (batch := next(batches, None)) is not None:
-                    running.append(pool.submit(extract, batch))
-                    del batch
-                if not running:
+                    running.start(partial(extract, batch))
+                    del batch  # its images are the request's alone
+                if not len(running):
                     return
-                for result in running.popleft().result():
+                for result in running.next():
                     done += 1
                     report(done, total)
-                    yield result
+                    yield model_of(result) if as_model else result
         finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+            running.close()
             report.finish(done, total)
 
+    def _extract_batch(
+        self, batch: Batch, *, mode: Mode, use_msgpack: bool, timeout: float | None, options: ExtractOptions
+    ) -> list[dict[str, Any]]:
+        answer: dict[str, Any] = {"data": []}
+        if batch.images:
+            try:
+                answer = self.extract(batch.images, mode, use_msgpack=use_msgpack, timeout=timeout, **options)
+            except IFRRejected as error:
+                answer = batch.stand_in(error)
+        return batch.results(answer)
 
-def _batches(data: Iterable[Image], mode: Mode, limits: BatchLimits) -> Iterator[Batch]:
+
+def _batches(data: Images, mode: Mode, limits: BatchLimits) -> Iterator[Batch]:
     batcher = Batcher(limits)
-    for position, image in enumerate(data):
-        if batch := batcher.add(load_or_reason(accept(image, mode, f"image {position}"))):
+    position = 0
+    for image in each(data):
+        accepted = accept(image, mode, f"image {position}")
+        position += 1
+        load_it = partial(load_or_reason, accepted)
+        if batch := batcher.add(in_thread(load_it) if is_slow([accepted]) else load_it()):
             yield batch
     if batch := batcher.flush():
         yield batch
+
+
+def _prepared(images: Sequence[Accepted], build: Callable[[list[str | bytes]], Call[T]]) -> Call[T]:
+    """The call about these images, made in the calling thread."""
+
+    def prepare() -> Call[T]:
+        return build([load(image) for image in images])
+
+    return in_thread(prepare) if is_slow(images) else prepare()

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from ifr_clients import IFRConnectionError, IFRRejected, IFRResponseInvalid, IFRTimeout
 from ifr_clients._messages import Call, Request, Response
-from ifr_clients._retry import RETRIED_STATUSES, RetryPolicy, Send, Wait, course, retry_after_seconds
+from ifr_clients._retry import RETRIED_STATUSES, RetryPolicy, Send, Wait, retry_after_seconds, with_retries
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 seconds = st.floats(0, 1000)
@@ -85,14 +85,14 @@ def test_no_retry_after_breaks_the_client(value):
     assert found is None or found >= 0
 
 
-# --- the course of a whole call, with a clock that only waiting moves
+# --- the flow of a whole call, with a clock that only waiting moves
 
 
 def drive(replies, *, timeout=100.0, retries=3):
     """Everything that a call does, against replies that are Responses or errors; its result or error at the end."""
     now = 0.0
     call = Call(Request("GET", "http://server/x", {}), _parse)
-    steps = course(call, RetryPolicy(retries), timeout, lambda: now, lambda: 0.0)
+    steps = with_retries(call, RetryPolicy(retries), timeout, lambda: now, lambda: 0.0)
     done = []
     try:
         step = next(steps)

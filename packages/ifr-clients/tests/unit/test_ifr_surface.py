@@ -95,10 +95,11 @@ def test_the_library_needs_its_three_dependencies_and_nothing_else():
     assert {dependency.partition(">=")[0] for dependency in PROJECT["dependencies"]} == third - {"pydantic_core"}
 
 
-def test_sockets_are_opened_in_one_module_and_waited_for_in_the_shells():
+def test_what_does_io_is_in_the_two_modules_for_it():
     io = {"httpx2", "socket", "asyncio", "threading", "concurrent", "time"}
     who = {module.stem: set(imported_by(module)) & io for module in PACKAGE.glob("*.py")}
 
-    assert {name for name, used in who.items() if "httpx2" in used} == {"_transport"}
-    assert {name for name, used in who.items() if used} == {"_transport", "_sync", "_async", "_base", "_progress"}
+    assert {name for name, used in who.items() if "httpx2" in used} == {"_transport", "_sync_io", "_async_io"}
+    assert {name for name, used in who.items() if used} == {"_transport", "_sync_io", "_async_io", "_base", "_progress"}
+    assert who["_transport"] == {"httpx2"}
     assert who["_base"] == who["_progress"] == {"time"}  # clocks only

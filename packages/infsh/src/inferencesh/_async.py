@@ -1,13 +1,13 @@
-"""The client for asyncio: what the programs ask for, done on the event loop."""
+"""The client for asyncio: what the flows ask for, done on the event loop."""
 # ruff: noqa: ASYNC109 - `timeout` bounds the waiting for a task, as in the client that blocks
 
-import asyncio
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
-from inferencesh import _calls, _programs
-from inferencesh._base import BaseClient, Course
+from inferencesh import _calls, _flows
+from inferencesh._async_io import Connections, StreamConnection, gather, in_thread, sleep
+from inferencesh._base import BaseClient, Flow
 from inferencesh._calls import Page
 from inferencesh._content import Uploadable
 from inferencesh._follow import Follower
@@ -15,25 +15,24 @@ from inferencesh._messages import Call
 from inferencesh._options import RunOptions, UploadFileOptions
 from inferencesh._progress import Progress, reporter
 from inferencesh._status import Task
-from inferencesh._steps import Connect, Disconnect, Do, Emit, Receive, Send, Step, Steps, Together, Wait
-from inferencesh._transport import AsyncConnections, AsyncLine, open_async, send_async
+from inferencesh._steps import Connect, Disconnect, Emit, Gather, Receive, RunBlocking, Send, Step, Steps, Wait
 from inferencesh.errors import InferenceError
 
 T = TypeVar("T")
 
 
-class Drive(Generic[T]):
-    """One program and its connection."""
+class FlowRunner(Generic[T]):
+    """Runs one flow, and holds its stream's connection."""
 
-    def __init__(self, client: "AsyncInference", steps: Steps[T]) -> None:
-        self._client = client
-        self.course = Course(steps)
-        self._line: AsyncLine | None = None
+    def __init__(self, connections: Connections, steps: Steps[T]) -> None:
+        self._connections = connections
+        self.flow = Flow(steps)
+        self._stream: StreamConnection | None = None
 
     async def advance(self) -> Task | None:
-        """The next state that the program emits; None at its end."""
+        """The next state that the flow emits; None at its end."""
         answer: Any = None
-        while (step := self.course.proceed(answer)) is not None:
+        while (step := self.flow.proceed(answer)) is not None:
             if isinstance(step, Emit):
                 return step.update
             try:
@@ -42,49 +41,46 @@ class Drive(Generic[T]):
                 answer = error
         return None
 
+    async def run(self, progress: Progress | None = None) -> T:
+        """The flow's result; `progress` is handed each state that it emits."""
+        try:
+            while (update := await self.advance()) is not None:
+                if progress is not None:
+                    progress(update)
+        finally:
+            await self.close()
+        return self.flow.ended()
+
     async def _do(self, step: Step) -> Any:
         if isinstance(step, Send):
-            return await send_async(self._client._connections(), step)
+            return await self._connections.send(step)
         if isinstance(step, Connect):
-            self._line = await AsyncLine.open(self._client._connections(), step)
-            return self._line.head
-        if isinstance(step, Receive) and self._line is not None:
-            return await self._line.receive(step.seconds)
+            self._stream = await self._connections.stream(step)
+            return self._stream.head
+        if isinstance(step, Receive) and self._stream is not None:
+            return await self._stream.receive(step.seconds)
         if isinstance(step, Wait):
-            await asyncio.sleep(step.seconds)
-        if isinstance(step, Do):
-            return await asyncio.to_thread(step.work)
-        if isinstance(step, Together):
-            return await _together(self._client, step)
+            await sleep(step.seconds)
+        if isinstance(step, RunBlocking):
+            return await in_thread(step.work)
+        if isinstance(step, Gather):
+            return await gather(self._run_beside, step.flows, step.at_once)
         if isinstance(step, Disconnect):
             await self._disconnect()
         return None
 
+    async def _run_beside(self, steps: Steps[Any]) -> Any:
+        return await FlowRunner(self._connections, steps).run()
+
     async def _disconnect(self) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            await line.close()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            await stream.close()
 
     async def close(self) -> None:
         """Stop, and close the connection."""
-        self.course.close()
+        self.flow.close()
         await self._disconnect()
-
-
-async def _together(client: "AsyncInference", step: Together) -> list[Any]:
-    free = asyncio.Semaphore(step.at_once)
-
-    async def one(steps: Steps[Any]) -> Any:
-        async with free:
-            return await client._run(steps)
-
-    tasks = [asyncio.create_task(one(steps)) for steps in step.programs]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class AsyncTaskStream:
@@ -93,10 +89,10 @@ class AsyncTaskStream:
     A failed task raises TaskFailed and a cancelled one TaskCancelled, after its last state.
     """
 
-    def __init__(self, client: "AsyncInference", follower: Follower, progress: Progress | None = None) -> None:
+    def __init__(self, connections: Connections, follower: Follower, progress: Progress | None = None) -> None:
         self._follower = follower
         self._progress = progress
-        self._drive = Drive(client, follower.steps())
+        self._runner = FlowRunner(connections, follower.steps())
         self._closed = False
 
     @property
@@ -125,7 +121,7 @@ class AsyncTaskStream:
         if self._closed:
             raise StopAsyncIteration
         try:
-            update = await self._drive.advance()
+            update = await self._runner.advance()
         except BaseException:
             await self.close()
             raise
@@ -139,7 +135,7 @@ class AsyncTaskStream:
     async def close(self) -> None:
         """Close the connection; the task goes on."""
         self._closed = True
-        await self._drive.close()
+        await self._runner.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -151,14 +147,13 @@ class AsyncTaskStream:
 
 
 class AsyncInference(BaseClient):
-    """Client of a Mien server, for asyncio: one client serves any number of tasks of one event loop.
+    """Client of a Mien server, for asyncio: one client serves any number of asyncio tasks of one event loop.
 
-    `async with` it, or `await close()` it; connections are kept and used again. In another loop it starts anew.
+    `async with` it, or `await close()` it; connections are kept and used again. In another loop it connects anew.
     """
 
     def _disconnected(self) -> None:
-        self._http: AsyncConnections | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._connections = Connections()
 
     @property
     def tasks(self) -> "AsyncTasks":
@@ -182,9 +177,7 @@ class AsyncInference(BaseClient):
 
     async def close(self) -> None:
         """Give the connections back. May be called more than once; the next call starts anew."""
-        http, self._http = self._http, None
-        if http is not None and self._loop is asyncio.get_running_loop():
-            await http.aclose()
+        await self._connections.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -233,11 +226,11 @@ class AsyncInference(BaseClient):
         arguments are those of `stream_task` and of the client. Raises TaskFailed, TaskCancelled, APIError,
         RequirementsNotMetError, UploadError, StreamError, InferenceTimeout, InferenceConnectionError.
         """
-        options = _programs.stream_options(
+        options = _flows.stream_options(
             self._settings, auto_reconnect, max_reconnects, reconnect_delay_ms, idle_timeout, timeout
         )
         task = await self._run(
-            _programs.submit(
+            _flows.submit(
                 self._settings,
                 params,
                 idempotency_key=idempotency_key,
@@ -247,18 +240,18 @@ class AsyncInference(BaseClient):
         )
         if not wait and not stream:
             return task
-        follower = _programs.follower(self._settings, task, options)
+        follower = _flows.follower(self._settings, task, options)
         if stream:
-            return AsyncTaskStream(self, follower, reporter(progress))
+            return AsyncTaskStream(self._connections, follower, reporter(progress))
         return await self._run(follower.steps(), reporter(progress))
 
     async def get_task(self, task_id: str) -> Task:
         """A task, with everything that the server knows about it."""
-        return await self._run(_programs.simple(self._settings, _calls.get_task(self._settings, task_id)))
+        return await self._run(_flows.simple(self._settings, _calls.get_task(self._settings, task_id)))
 
     async def cancel(self, task_id: str) -> None:
         """Cancel a task: at once while it is queued, within its grace period while it runs."""
-        await self._run(_programs.simple(self._settings, _calls.cancel(self._settings, task_id)))
+        await self._run(_flows.simple(self._settings, _calls.cancel(self._settings, task_id)))
 
     async def wait_for_completion(
         self,
@@ -272,10 +265,10 @@ class AsyncInference(BaseClient):
         idle_timeout: float | None = None,
     ) -> Task:
         """The completed task, once it is completed. Raises InferenceTimeout after `timeout` seconds, else as `run`."""
-        options = _programs.stream_options(
+        options = _flows.stream_options(
             self._settings, auto_reconnect, max_reconnects, reconnect_delay_ms, idle_timeout, timeout
         )
-        return await self._run(_programs.follower(self._settings, task_id, options).steps(), reporter(progress))
+        return await self._run(_flows.follower(self._settings, task_id, options).steps(), reporter(progress))
 
     def stream_task(
         self,
@@ -294,32 +287,17 @@ class AsyncInference(BaseClient):
         anything new, after pauses from `reconnect_delay_ms` on that double. `idle_timeout`: seconds without even a
         heartbeat that count as broken. `timeout`: seconds for all of it.
         """
-        options = _programs.stream_options(
+        options = _flows.stream_options(
             self._settings, auto_reconnect, max_reconnects, reconnect_delay_ms, idle_timeout, timeout
         )
-        return AsyncTaskStream(self, _programs.follower(self._settings, task_id, options), reporter(progress))
+        return AsyncTaskStream(self._connections, _flows.follower(self._settings, task_id, options), reporter(progress))
 
     async def upload_file(self, data: Uploadable, options: UploadFileOptions | None = None) -> dict[str, Any]:
         """Upload a path, bytes, a `data:` URI, a `File` or an open file; the server's record, with its `uri`."""
-        return await self._run(_programs.upload(self._settings, data, options))
-
-    # --- I/O
-
-    def _connections(self) -> AsyncConnections:
-        loop = asyncio.get_running_loop()
-        if self._http is None or self._loop is not loop:
-            self._http, self._loop = open_async(), loop
-        return self._http
+        return await self._run(_flows.upload(self._settings, data, options))
 
     async def _run(self, steps: Steps[T], progress: Progress | None = None) -> T:
-        drive = Drive(self, steps)
-        try:
-            while (update := await drive.advance()) is not None:
-                if progress is not None:
-                    progress(update)
-        finally:
-            await drive.close()
-        return drive.course.ended()
+        return await FlowRunner(self._connections, steps).run(progress)
 
 
 class _Namespace:
@@ -327,7 +305,7 @@ class _Namespace:
         self._client = client
 
     async def _call(self, call: Call[T]) -> T:
-        return await self._client._run(_programs.simple(self._client._settings, call))
+        return await self._client._run(_flows.simple(self._client._settings, call))
 
 
 class AsyncTasks(_Namespace):
@@ -347,7 +325,7 @@ class AsyncTasks(_Namespace):
 
     async def logs(self, task_id: str) -> list[dict[str, Any]]:
         """A task's whole log."""
-        return await self._client._run(_programs.whole_log(self._client._settings, task_id))
+        return await self._client._run(_flows.whole_log(self._client._settings, task_id))
 
     async def delete(self, task_id: str) -> None:
         """Delete an ended task and its files."""

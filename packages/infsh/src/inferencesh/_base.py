@@ -60,15 +60,15 @@ class BaseClient:
         return f"{type(self).__name__}({self.base_url!r})"
 
 
-class Course(Generic[T]):
-    """A program on its way: takes the answer to one step and gives the next."""
+class Flow(Generic[T]):
+    """A flow under way: takes the answer to one step and gives the next."""
 
     def __init__(self, steps: Steps[T]) -> None:
         self._steps: Generator[Step, Any, T] = steps
         self._result: list[T] = []
 
     def proceed(self, answer: Any) -> Step | None:
-        """The next step; None at the end. An InferenceError as answer is thrown. Raises what the program raises."""
+        """The next step; None at the end. An InferenceError as answer is thrown. Raises what the flow raises."""
         try:
             return self._steps.throw(answer) if isinstance(answer, InferenceError) else self._steps.send(answer)
         except StopIteration as end:
@@ -80,5 +80,5 @@ class Course(Generic[T]):
         return self._result[0]
 
     def close(self) -> None:
-        """Leave the program where it is."""
+        """Leave the flow where it is."""
         self._steps.close()

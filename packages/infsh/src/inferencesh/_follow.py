@@ -1,4 +1,4 @@
-"""The course of a task's stream: connecting, reading, taking it up again, until the task has ended. Decisions only."""
+"""The flow of a task's stream: connecting, reading, taking it up again, until the task has ended. Decisions only."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from inferencesh._answers import raise_for_status
 from inferencesh._frames import Frame, frames_of
 from inferencesh._merge import Merger
 from inferencesh._options import StreamOptions
-from inferencesh._retry import Backoff, can_pass, chance, course
+from inferencesh._retry import Backoff, can_pass, chance, with_retries
 from inferencesh._settings import Settings
 from inferencesh._status import Task, TaskStatus, status_of
 from inferencesh._steps import Connect, Disconnect, Emit, Receive, Steps, Wait
@@ -104,7 +104,7 @@ class Follower:
         if status is not None and status.terminal:
             yield Disconnect()
             if status is TaskStatus.COMPLETED and "output" not in update:  # the server sent parts only
-                whole = yield from course(
+                whole = yield from with_retries(
                     _calls.get_task(self._settings, self.task_id), self._settings.retries, self._settings.timeout
                 )
                 update = self._merger.task = {**update, **whole}

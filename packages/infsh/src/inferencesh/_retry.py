@@ -1,4 +1,4 @@
-"""When to try again, and the whole course of a call. Decisions only."""
+"""When to try again, and the whole flow of a call. Decisions only."""
 
 import random
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ def can_pass(error: InferenceError, *, safe: bool) -> bool:
     return safe and isinstance(error, InferenceTimeout)
 
 
-def course(call: Call[T], retries: int, seconds: float) -> Steps[T]:
+def with_retries(call: Call[T], retries: int, seconds: float) -> Steps[T]:
     """The steps of a call up to its result. Raises what parsing and sending raise, once retrying is over."""
     backoff, failures = Backoff(), 0
     while True:

@@ -1,6 +1,6 @@
-"""What a program of this library may ask of the shell that runs it. Programs decide, shells do the I/O.
+"""What a flow may ask of the client that runs it. Flows decide, clients do the I/O.
 
-A program is a generator of steps. The shell answers each step with its result, or throws an InferenceError into it.
+A flow is a generator of steps. The client answers each step with its result, or throws an InferenceError into it.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -30,17 +30,17 @@ class Wait:
 
 
 @dataclass(frozen=True, slots=True)
-class Do:
+class RunBlocking:
     """Work that blocks, such as reading files; answered with what it returns."""
 
     work: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
-    """Run programs side by side; answered with the list of their results, or with the first error."""
+class Gather:
+    """Run flows side by side; answered with the list of their results, or with the first error."""
 
-    programs: Sequence["Steps[Any]"]
+    flows: Sequence["Steps[Any]"]
     at_once: int
 
 
@@ -75,5 +75,5 @@ class Emit:
     update: Task
 
 
-Step: TypeAlias = Send | Wait | Do | Together | Connect | Receive | Disconnect | Emit
+Step: TypeAlias = Send | Wait | RunBlocking | Gather | Connect | Receive | Disconnect | Emit
 Steps: TypeAlias = Generator[Step, Any, T]

@@ -1,15 +1,12 @@
-"""The client that blocks: what the programs ask for, done in the calling thread."""
+# Generated from _async.py by tools/generate_sync.py (`make sync`): edit that file.
+"""The client that blocks: what the flows ask for, done in the calling thread."""
 
-import threading
-import time
-import weakref
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
 
-from inferencesh import _calls, _programs
-from inferencesh._base import BaseClient, Course
+from inferencesh import _calls, _flows
+from inferencesh._base import BaseClient, Flow
 from inferencesh._calls import Page
 from inferencesh._content import Uploadable
 from inferencesh._follow import Follower
@@ -17,25 +14,25 @@ from inferencesh._messages import Call
 from inferencesh._options import RunOptions, UploadFileOptions
 from inferencesh._progress import Progress, reporter
 from inferencesh._status import Task
-from inferencesh._steps import Connect, Disconnect, Do, Emit, Receive, Send, Step, Steps, Together, Wait
-from inferencesh._transport import SyncConnections, SyncLine, open_sync, send
+from inferencesh._steps import Connect, Disconnect, Emit, Gather, Receive, RunBlocking, Send, Step, Steps, Wait
+from inferencesh._sync_io import Connections, StreamConnection, gather, in_thread, sleep
 from inferencesh.errors import InferenceError
 
 T = TypeVar("T")
 
 
-class Drive(Generic[T]):
-    """One program and its connection."""
+class FlowRunner(Generic[T]):
+    """Runs one flow, and holds its stream's connection."""
 
-    def __init__(self, client: "Inference", steps: Steps[T]) -> None:
-        self._client = client
-        self.course = Course(steps)
-        self._line: SyncLine | None = None
+    def __init__(self, connections: Connections, steps: Steps[T]) -> None:
+        self._connections = connections
+        self.flow = Flow(steps)
+        self._stream: StreamConnection | None = None
 
     def advance(self) -> Task | None:
-        """The next state that the program emits; None at its end."""
+        """The next state that the flow emits; None at its end."""
         answer: Any = None
-        while (step := self.course.proceed(answer)) is not None:
+        while (step := self.flow.proceed(answer)) is not None:
             if isinstance(step, Emit):
                 return step.update
             try:
@@ -44,41 +41,46 @@ class Drive(Generic[T]):
                 answer = error
         return None
 
+    def run(self, progress: Progress | None = None) -> T:
+        """The flow's result; `progress` is handed each state that it emits."""
+        try:
+            while (update := self.advance()) is not None:
+                if progress is not None:
+                    progress(update)
+        finally:
+            self.close()
+        return self.flow.ended()
+
     def _do(self, step: Step) -> Any:
         if isinstance(step, Send):
-            return send(self._client._connections(), step)
+            return self._connections.send(step)
         if isinstance(step, Connect):
-            self._line = SyncLine(self._client._connections(), step)
-            return self._line.head
-        if isinstance(step, Receive) and self._line is not None:
-            return self._line.receive(step.seconds)
+            self._stream = self._connections.stream(step)
+            return self._stream.head
+        if isinstance(step, Receive) and self._stream is not None:
+            return self._stream.receive(step.seconds)
         if isinstance(step, Wait):
-            time.sleep(step.seconds)
-        if isinstance(step, Do):
-            return step.work()
-        if isinstance(step, Together):
-            return _together(self._client, step)
+            sleep(step.seconds)
+        if isinstance(step, RunBlocking):
+            return in_thread(step.work)
+        if isinstance(step, Gather):
+            return gather(self._run_beside, step.flows, step.at_once)
         if isinstance(step, Disconnect):
             self._disconnect()
         return None
 
+    def _run_beside(self, steps: Steps[Any]) -> Any:
+        return FlowRunner(self._connections, steps).run()
+
     def _disconnect(self) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            line.close()
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.close()
 
     def close(self) -> None:
         """Stop, and close the connection."""
-        self.course.close()
+        self.flow.close()
         self._disconnect()
-
-
-def _together(client: "Inference", step: Together) -> list[Any]:
-    pool = ThreadPoolExecutor(min(step.at_once, len(step.programs)), thread_name_prefix="inferencesh")
-    try:
-        return list(pool.map(client._run, step.programs))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 class TaskStream:
@@ -87,10 +89,10 @@ class TaskStream:
     A failed task raises TaskFailed and a cancelled one TaskCancelled, after its last state.
     """
 
-    def __init__(self, client: "Inference", follower: Follower, progress: Progress | None = None) -> None:
+    def __init__(self, connections: Connections, follower: Follower, progress: Progress | None = None) -> None:
         self._follower = follower
         self._progress = progress
-        self._drive = Drive(client, follower.steps())
+        self._runner = FlowRunner(connections, follower.steps())
         self._closed = False
 
     @property
@@ -119,7 +121,7 @@ class TaskStream:
         if self._closed:
             raise StopIteration
         try:
-            update = self._drive.advance()
+            update = self._runner.advance()
         except BaseException:
             self.close()
             raise
@@ -133,7 +135,7 @@ class TaskStream:
     def close(self) -> None:
         """Close the connection; the task goes on."""
         self._closed = True
-        self._drive.close()
+        self._runner.close()
 
     def __enter__(self) -> Self:
         return self
@@ -143,10 +145,6 @@ class TaskStream:
     ) -> None:
         self.close()
 
-    def __del__(self) -> None:
-        if hasattr(self, "_drive"):
-            self.close()
-
 
 class Inference(BaseClient):
     """Client of a Mien server, for threads: one client serves any number of them.
@@ -155,8 +153,7 @@ class Inference(BaseClient):
     """
 
     def _disconnected(self) -> None:
-        self._http: SyncConnections | None = None
-        self._lock = threading.Lock()
+        self._connections = Connections()
 
     @property
     def tasks(self) -> "Tasks":
@@ -180,10 +177,7 @@ class Inference(BaseClient):
 
     def close(self) -> None:
         """Give the connections back. May be called more than once; the next call starts anew."""
-        with self._lock:
-            http, self._http = self._http, None
-        if http is not None:
-            http.close()
+        self._connections.close()
 
     def __enter__(self) -> Self:
         return self
@@ -232,11 +226,11 @@ class Inference(BaseClient):
         arguments are those of `stream_task` and of the client. Raises TaskFailed, TaskCancelled, APIError,
         RequirementsNotMetError, UploadError, StreamError, InferenceTimeout, InferenceConnectionError.
         """
-        options = _programs.stream_options(
+        options = _flows.stream_options(
             self._settings, auto_reconnect, max_reconnects, reconnect_delay_ms, idle_timeout, timeout
         )
         task = self._run(
-            _programs.submit(
+            _flows.submit(
                 self._settings,
                 params,
                 idempotency_key=idempotency_key,
@@ -246,18 +240,18 @@ class Inference(BaseClient):
         )
         if not wait and not stream:
             return task
-        follower = _programs.follower(self._settings, task, options)
+        follower = _flows.follower(self._settings, task, options)
         if stream:
-            return TaskStream(self, follower, reporter(progress))
+            return TaskStream(self._connections, follower, reporter(progress))
         return self._run(follower.steps(), reporter(progress))
 
     def get_task(self, task_id: str) -> Task:
         """A task, with everything that the server knows about it."""
-        return self._run(_programs.simple(self._settings, _calls.get_task(self._settings, task_id)))
+        return self._run(_flows.simple(self._settings, _calls.get_task(self._settings, task_id)))
 
     def cancel(self, task_id: str) -> None:
         """Cancel a task: at once while it is queued, within its grace period while it runs."""
-        self._run(_programs.simple(self._settings, _calls.cancel(self._settings, task_id)))
+        self._run(_flows.simple(self._settings, _calls.cancel(self._settings, task_id)))
 
     def wait_for_completion(
         self,
@@ -271,10 +265,10 @@ class Inference(BaseClient):
         idle_timeout: float | None = None,
     ) -> Task:
         """The completed task, once it is completed. Raises InferenceTimeout after `timeout` seconds, else as `run`."""
-        options = _programs.stream_options(
+        options = _flows.stream_options(
             self._settings, auto_reconnect, max_reconnects, reconnect_delay_ms, idle_timeout, timeout
         )
-        return self._run(_programs.follower(self._settings, task_id, options).steps(), reporter(progress))
+        return self._run(_flows.follower(self._settings, task_id, options).steps(), reporter(progress))
 
     def stream_task(
         self,
@@ -293,33 +287,17 @@ class Inference(BaseClient):
         anything new, after pauses from `reconnect_delay_ms` on that double. `idle_timeout`: seconds without even a
         heartbeat that count as broken. `timeout`: seconds for all of it.
         """
-        options = _programs.stream_options(
+        options = _flows.stream_options(
             self._settings, auto_reconnect, max_reconnects, reconnect_delay_ms, idle_timeout, timeout
         )
-        return TaskStream(self, _programs.follower(self._settings, task_id, options), reporter(progress))
+        return TaskStream(self._connections, _flows.follower(self._settings, task_id, options), reporter(progress))
 
     def upload_file(self, data: Uploadable, options: UploadFileOptions | None = None) -> dict[str, Any]:
         """Upload a path, bytes, a `data:` URI, a `File` or an open file; the server's record, with its `uri`."""
-        return self._run(_programs.upload(self._settings, data, options))
-
-    # --- I/O
-
-    def _connections(self) -> SyncConnections:
-        with self._lock:
-            if self._http is None:
-                self._http = open_sync()
-                weakref.finalize(self, self._http.close)  # many programs never close their client
-            return self._http
+        return self._run(_flows.upload(self._settings, data, options))
 
     def _run(self, steps: Steps[T], progress: Progress | None = None) -> T:
-        drive = Drive(self, steps)
-        try:
-            while (update := drive.advance()) is not None:
-                if progress is not None:
-                    progress(update)
-        finally:
-            drive.close()
-        return drive.course.ended()
+        return FlowRunner(self._connections, steps).run(progress)
 
 
 class _Namespace:
@@ -327,7 +305,7 @@ class _Namespace:
         self._client = client
 
     def _call(self, call: Call[T]) -> T:
-        return self._client._run(_programs.simple(self._client._settings, call))
+        return self._client._run(_flows.simple(self._client._settings, call))
 
 
 class Tasks(_Namespace):
@@ -347,7 +325,7 @@ class Tasks(_Namespace):
 
     def logs(self, task_id: str) -> list[dict[str, Any]]:
         """A task's whole log."""
-        return self._client._run(_programs.whole_log(self._client._settings, task_id))
+        return self._client._run(_flows.whole_log(self._client._settings, task_id))
 
     def delete(self, task_id: str) -> None:
         """Delete an ended task and its files."""

@@ -7,9 +7,9 @@ from typing import Any
 from inferencesh._answers import parse_data
 from inferencesh._content import DEFAULT_TYPE, Content
 from inferencesh._messages import JSON, Call, Request, Response, encode
-from inferencesh._retry import course
+from inferencesh._retry import with_retries
 from inferencesh._settings import Settings
-from inferencesh._steps import Do, Steps, Together
+from inferencesh._steps import Gather, RunBlocking, Steps
 from inferencesh._walk import Finder, Rules, fill
 from inferencesh.errors import APIError, UploadError
 
@@ -55,7 +55,7 @@ def _distinct(contents: Sequence[Content]) -> Steps[tuple[list[Content], list[in
         sizes[content.size].append(number)
     rivals = [number for numbers in sizes.values() if len(numbers) > 1 for number in numbers]
     digests = (
-        dict(zip(rivals, (yield Do(lambda: [contents[number].digest() for number in rivals])), strict=True))
+        dict(zip(rivals, (yield RunBlocking(lambda: [contents[number].digest() for number in rivals])), strict=True))
         if rivals
         else {}
     )
@@ -84,12 +84,12 @@ def _upload(settings: Settings, contents: Sequence[Content]) -> Steps[list[dict[
     records: list[dict[str, Any]] = []
     for start in range(0, len(contents), ANNOUNCED):
         some = contents[start : start + ANNOUNCED]
-        announced = yield from course(announce(settings, some), settings.retries, settings.timeout)
+        announced = yield from with_retries(announce(settings, some), settings.retries, settings.timeout)
         sends = [_send(settings, record, content) for record, content in zip(announced, some, strict=True)]
         if len(sends) == 1:
             records.append((yield from sends[0]))
         else:
-            records += yield Together(sends, settings.upload_concurrency)
+            records += yield Gather(sends, settings.upload_concurrency)
     return records
 
 
@@ -124,7 +124,7 @@ def announce(settings: Settings, contents: Sequence[Content]) -> Call[list[dict[
 
 def _send(settings: Settings, record: dict[str, Any], content: Content) -> Steps[dict[str, Any]]:
     try:
-        stored = yield from course(put(settings, record, content), settings.retries, settings.timeout)
+        stored = yield from with_retries(put(settings, record, content), settings.retries, settings.timeout)
     except APIError as error:
         raise UploadError(f"{content.filename or 'the file'} was not taken: {error}") from error
     return {**record, **stored}

@@ -157,14 +157,14 @@ def test_upload_file_takes_a_path_bytes_and_options(client, server, tmp_path):
     named = client.upload_file(tmp_path / "image.png", options)
     plain = client.upload_file(b"raw", UploadFileOptions("data.bin", "application/x-thing", "here/data.bin"))
 
-    assert (by_path["filename"], by_path["content_type"], by_path["size"]) == ("image.png", "image/png", 7)
+    assert (by_path["filename"], by_path["content_type"], by_path["size"]) == ("image.png", "image/png", 5)
     assert (named["filename"], named["content_type"], named["public"]) == ("custom.webp", "image/png", True)
     assert (plain["filename"], plain["content_type"], plain["path"]) == (
         "data.bin",
         "application/x-thing",
         "here/data.bin",
     )
-    assert by_path["stored"] == 7
+    assert by_path["stored"] == 5
     assert options == UploadFileOptions(filename="custom.webp", public=True)
     for seen in server.seen:
         assert ("authorization" in seen.headers) == (seen.method == "POST")

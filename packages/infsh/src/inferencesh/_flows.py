@@ -1,4 +1,4 @@
-"""What the methods of both clients do, as programs: written once, run by either shell."""
+"""What the methods of both clients do, as flows: written once, run by either client."""
 
 import uuid
 from collections.abc import Mapping
@@ -9,10 +9,10 @@ from inferencesh._content import Uploadable, content_of
 from inferencesh._follow import Follower
 from inferencesh._messages import Call
 from inferencesh._options import StreamOptions, UploadFileOptions
-from inferencesh._retry import course
+from inferencesh._retry import with_retries
 from inferencesh._settings import Settings, checked_seconds
 from inferencesh._status import Task
-from inferencesh._steps import Do, Steps
+from inferencesh._steps import RunBlocking, Steps
 from inferencesh._uploads import prepared, upload_one
 from inferencesh._walk import Rules
 
@@ -22,7 +22,7 @@ LOG_PIECE = 5000  # lines
 
 def simple(settings: Settings, call: Call[T]) -> Steps[T]:
     """One call with its retries."""
-    return course(call, settings.retries, settings.timeout)
+    return with_retries(call, settings.retries, settings.timeout)
 
 
 def submit(
@@ -62,7 +62,7 @@ def whole_log(settings: Settings, task_id: str) -> Steps[list[dict[str, Any]]]:
 
 def upload(settings: Settings, data: Uploadable, options: UploadFileOptions | None) -> Steps[dict[str, Any]]:
     """Uploads one content; the server's record of it."""
-    content = yield Do(lambda: content_of(data, base64_too=settings.upload_base64).named(options))
+    content = yield RunBlocking(lambda: content_of(data, base64_too=settings.upload_base64).named(options))
     return (yield from upload_one(settings, content))
 
 

@@ -1,0 +1,122 @@
+"""The I/O of the asyncio client, under the names that `_sync_io` has too: `_async` is written against either."""
+
+import asyncio
+import contextlib
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
+
+import httpx2
+
+from inferencesh._content import Content
+from inferencesh._messages import Response
+from inferencesh._steps import Connect, Send
+from inferencesh._transport import LIMITS, response_of, timeout_of, translated
+
+T = TypeVar("T")
+R = TypeVar("R")
+sleep = asyncio.sleep
+
+
+class StreamConnection:
+    """One connection that is read as its bytes arrive."""
+
+    def __init__(self, step: Connect, response: httpx2.Response, head: Response) -> None:
+        self.head = head
+        self._request = step.request
+        self._response = response
+        self._chunks = response.aiter_raw()
+
+    async def receive(self, seconds: float) -> bytes:
+        """The next bytes; empty at the end."""
+        with translated(self._request, seconds):
+            async with asyncio.timeout(None if math.isinf(seconds) else seconds):
+                return await anext(self._chunks, b"")
+
+    async def close(self) -> None:
+        with contextlib.suppress(httpx2.HTTPError):
+            await self._response.aclose()
+
+
+class Connections:
+    """The connections of one client, opened on first use; in another event loop they are opened anew."""
+
+    def __init__(self) -> None:
+        self._http: httpx2.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def send(self, step: Send) -> Response:
+        """Raises InferenceConnectionError, InferenceTimeout, UploadError."""
+        request = step.request
+        # An upload may take any time: only its pauses are bounded.
+        unbounded = isinstance(request.body, Content) or math.isinf(step.seconds)
+        body = _pieces(request.body) if isinstance(request.body, Content) else request.body
+        with translated(request, step.seconds):
+            async with asyncio.timeout(None if unbounded else step.seconds):
+                response = await self._open().request(
+                    request.method,
+                    request.url,
+                    headers=dict(request.headers),
+                    content=body,
+                    timeout=timeout_of(step.seconds),
+                )
+            return response_of(response, response.content)
+
+    async def stream(self, step: Connect) -> StreamConnection:
+        """Send a request and keep its connection. Raises InferenceConnectionError, InferenceTimeout."""
+        http, request = self._open(), step.request
+        with translated(request, step.seconds):
+            built = http.build_request(request.method, request.url, headers=dict(request.headers))
+            async with asyncio.timeout(None if math.isinf(step.seconds) else step.seconds):
+                response = await http.send(built, stream=True)
+                try:
+                    body = b"" if response.is_success else await response.aread()
+                except BaseException:
+                    await response.aclose()
+                    raise
+        return StreamConnection(step, response, response_of(response, body))
+
+    async def close(self) -> None:
+        """Close them all. The next request opens new ones."""
+        http, self._http = self._http, None
+        if http is not None and self._loop is asyncio.get_running_loop():
+            await http.aclose()
+
+    def _open(self) -> httpx2.AsyncClient:
+        loop = asyncio.get_running_loop()
+        if self._http is None or self._loop is not loop:
+            self._http, self._loop = httpx2.AsyncClient(limits=LIMITS, timeout=None), loop
+        return self._http
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """The result of work that would hold up the event loop."""
+    return await asyncio.to_thread(work)
+
+
+async def gather(run: Callable[[T], Awaitable[R]], items: Sequence[T], at_once: int) -> list[R]:
+    """The results of `run` for each item, in order, or its first error; at most `at_once` run side by side."""
+    free = asyncio.Semaphore(at_once)
+
+    async def one(item: T) -> R:
+        async with free:
+            return await run(item)
+
+    running = [asyncio.create_task(one(item)) for item in items]
+    try:
+        return await asyncio.gather(*running)
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def _pieces(content: Content) -> AsyncIterator[bytes]:
+    """A content's bytes, read in a thread, so that a slow disk does not block the event loop."""
+    pieces = content.pieces()
+    end = object()
+    try:
+        while (piece := await asyncio.to_thread(next, pieces, end)) is not end:
+            yield piece  # type: ignore[misc]  # the end is no piece
+    finally:
+        pieces.close()  # type: ignore[attr-defined]  # it is a generator

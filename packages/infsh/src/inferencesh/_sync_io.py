@@ -1,0 +1,127 @@
+"""The I/O of the client that blocks, under the names that `_async_io` has too: `_sync` is generated against them."""
+
+import contextlib
+import math
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import httpx2
+
+from inferencesh._content import Content
+from inferencesh._messages import Response
+from inferencesh._steps import Connect, Send
+from inferencesh._transport import LIMITS, response_of, timeout_of, too_late, translated
+
+T = TypeVar("T")
+R = TypeVar("R")
+sleep = time.sleep
+
+
+class StreamConnection:
+    """One connection that is read as its bytes arrive."""
+
+    def __init__(self, step: Connect, response: httpx2.Response, head: Response) -> None:
+        self.head = head
+        self._request = step.request
+        self._response = response
+        self._chunks = response.iter_raw()
+        self._lifetime_timer: threading.Timer | None = None
+        if step.lifetime is not None:
+            # A read in progress knows only the limit that it began with: only cutting the socket ends it earlier.
+            self._lifetime_timer = threading.Timer(step.lifetime, _cut, [response])
+            self._lifetime_timer.daemon = True
+            self._lifetime_timer.start()
+
+    def receive(self, seconds: float) -> bytes:
+        """The next bytes; empty at the end."""
+        with translated(self._request, seconds):
+            # How long each read may take: the connection pool looks here before the first one.
+            self._response.request.extensions["timeout"]["read"] = None if math.isinf(seconds) else seconds
+            return next(self._chunks, b"")
+
+    def close(self) -> None:
+        if self._lifetime_timer is not None:
+            self._lifetime_timer.cancel()
+        with contextlib.suppress(httpx2.HTTPError):
+            self._response.close()
+
+    def __del__(self) -> None:
+        self.close()  # many programs leave a stream in the middle
+
+
+class Connections:
+    """The connections of one client, opened on first use and shared by its threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._http: httpx2.Client | None = None
+
+    def send(self, step: Send) -> Response:
+        """Raises InferenceConnectionError, InferenceTimeout, UploadError."""
+        http, request, end = self._open(), step.request, time.monotonic() + step.seconds
+        # An upload may take any time: only its pauses are bounded.
+        unbounded = isinstance(request.body, Content)
+        body = request.body.pieces() if isinstance(request.body, Content) else request.body
+        sending = http.stream(
+            request.method, request.url, headers=dict(request.headers), content=body, timeout=timeout_of(step.seconds)
+        )
+        with translated(request, step.seconds), sending as response:
+            data = bytearray()
+            for chunk in response.iter_bytes():
+                data += chunk
+                if time.monotonic() > end and not unbounded:
+                    raise too_late(request, step.seconds)  # a read has a limit of its own, but there may be many
+            return response_of(response, bytes(data))
+
+    def stream(self, step: Connect) -> StreamConnection:
+        """Send a request and keep its connection. Raises InferenceConnectionError, InferenceTimeout."""
+        http, request = self._open(), step.request
+        with translated(request, step.seconds):
+            built = http.build_request(
+                request.method, request.url, headers=dict(request.headers), timeout=timeout_of(step.seconds)
+            )
+            response = http.send(built, stream=True)
+            try:
+                body = b"" if response.is_success else response.read()
+            except BaseException:
+                response.close()
+                raise
+        return StreamConnection(step, response, response_of(response, body))
+
+    def close(self) -> None:
+        """Close them all. The next request opens new ones."""
+        with self._lock:
+            http, self._http = self._http, None
+        if http is not None:
+            http.close()
+
+    def _open(self) -> httpx2.Client:
+        with self._lock:
+            if self._http is None:
+                self._http = httpx2.Client(limits=LIMITS, timeout=None)
+                weakref.finalize(self, self._http.close)  # many programs never close their client
+            return self._http
+
+
+def in_thread(work: Callable[[], T]) -> T:
+    """The result of work that takes long: this client blocks anyway."""
+    return work()
+
+
+def gather(run: Callable[[T], R], items: Sequence[T], at_once: int) -> list[R]:
+    """The results of `run` for each item, in order, or its first error; at most `at_once` run side by side."""
+    pool = ThreadPoolExecutor(max(1, min(at_once, len(items))), thread_name_prefix="inferencesh")
+    try:
+        return list(pool.map(run, items))
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _cut(response: httpx2.Response) -> None:
+    with contextlib.suppress(OSError):
+        response.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)

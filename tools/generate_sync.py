@@ -1,0 +1,115 @@
+"""Generates the clients that block from those for asyncio: `python tools/generate_sync.py [--check]`.
+
+The two differ in keywords and names alone; what really differs (sockets, threads, waiting) is written by hand, twice,
+in `_async_io` and `_sync_io` of each package, under the same names.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+HEADER = "# Generated from {source} by tools/generate_sync.py (`make sync`): edit that file.\n"
+
+# In this order; each is a pattern and what takes its place.
+KEYWORDS = [
+    (r"\basync (def|with|for)\b", r"\1"),
+    (r"\bawait ", ""),
+    (r"\banext\(", "next("),
+    (r"\bAwaitable\[((?:[^\[\]]|\[(?:[^\[\]]|\[[^\]]*\])*\])*)\]", r"\1"),
+    (r"\bAsyncIterator\b", "Iterator"),
+    (r"\bStopAsyncIteration\b", "StopIteration"),
+    (r"__a(enter|exit|iter|next)__", r"__\1__"),
+    (r"\b_async_io\b", "_sync_io"),
+    (r"`async with`", "`with`"),
+    (r"`await (\w+\(\))`", r"`\1`"),
+    (r"# ruff: noqa: ASYNC\d+[^\n]*\n", ""),
+    (r"\bAwaitable, |, Awaitable\b", ""),
+]
+
+
+@dataclass(frozen=True)
+class Client:
+    """One package's client and the words in which its two versions differ."""
+
+    source: Path
+    target: Path
+    words: tuple[tuple[str, str], ...]
+
+
+CLIENTS = (
+    Client(
+        source=Path("packages/ifr-clients/src/ifr_clients/_async.py"),
+        target=Path("packages/ifr-clients/src/ifr_clients/_sync.py"),
+        words=(
+            ("The client for asyncio: what the core decides, done on the event loop.",
+             "The client that blocks: what the core decides, done in the calling thread."),
+            ("IFRClientAsync", "IFRClient"),
+            ("for asyncio.", "that blocks until the response is there."),
+            ("One client serves any number\n    of asyncio tasks of one event loop; in another loop it connects anew.",
+             "One client may be\n    used by many threads; its connections are kept and shared."),
+            ("made in a thread where that would hold up the event loop", "made in the calling thread"),
+        ),
+    ),
+    Client(
+        source=Path("packages/infsh/src/inferencesh/_async.py"),
+        target=Path("packages/infsh/src/inferencesh/_sync.py"),
+        words=(
+            ("The client for asyncio: what the flows ask for, done on the event loop.",
+             "The client that blocks: what the flows ask for, done in the calling thread."),
+            ("AsyncInference", "Inference"),
+            ("AsyncTaskStream", "TaskStream"),
+            ("AsyncTasks", "Tasks"),
+            ("AsyncFiles", "Files"),
+            ("AsyncApps", "Apps"),
+            ("AsyncSessions", "Sessions"),
+            ("for asyncio: one client serves any number of asyncio tasks of one event loop.",
+             "for threads: one client serves any number of them."),
+            (" In another loop it connects anew.", ""),
+        ),
+    ),
+)  # fmt: skip
+
+
+def generated(client: Client) -> str:
+    """The source of the client that blocks, formatted. Raises ValueError for a word that the source lacks."""
+    text = (ROOT / client.source).read_text()
+    for theirs, ours in client.words:
+        if theirs not in text:
+            raise ValueError(f"{client.source} no longer says {theirs!r}: correct tools/generate_sync.py")
+        text = text.replace(theirs, ours)
+    for pattern, ours in KEYWORDS:
+        text = re.sub(pattern, ours, text)
+    return _formatted(HEADER.format(source=client.source.name) + text, client.target)
+
+
+def _formatted(text: str, target: Path) -> str:
+    for command in (["check", "--fix-only", "--quiet"], ["format"]):
+        text = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, "--stdin-filename", str(ROOT / target), "-"],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+        ).stdout
+    return text
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is not up to date")
+    check = parser.parse_args().check
+    stale = [client for client in CLIENTS if (ROOT / client.target).read_text() != generated(client)]
+    for client in stale:
+        if not check:
+            (ROOT / client.target).write_text(generated(client))
+        sys.stdout.write(f"{client.target} {'is out of date: run `make sync`' if check else 'generated'}\n")
+    return int(check and bool(stale))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
