@@ -32,8 +32,8 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from mien.engine.call import Call
-from mien.engine.engine import Model
+from mien.engine.cancellation import CancelScope
+from mien.engine.models import Model
 from mien.engine.plan import Plan, usable_cores
 from mien.engine.session import Session
 from mien.faces.pipeline import FaceOptions
@@ -92,7 +92,7 @@ class Recorder:
         self.model, self.plan = model, model.plan
         self.seen: list[np.ndarray] = []
 
-    def run(self, items: list[np.ndarray], call: Call) -> list[dict[str, np.ndarray]]:
+    def run(self, items: list[np.ndarray], call: CancelScope) -> list[dict[str, np.ndarray]]:
         self.seen.extend(np.ascontiguousarray(item) for item in items)
         return self.model.run(items, call)
 
@@ -100,7 +100,7 @@ class Recorder:
 def recorded(data: bytes, settings: Settings) -> tuple[list[tuple[str, np.ndarray]], int]:
     """The (model file, tensor) pairs of one image's way through the pipeline, and its number of faces."""
     runtime = build_runtime(settings, Metrics())
-    pipeline = runtime.faces.pipeline
+    pipeline = runtime.builtin.pipeline
     zoo = Zoo.from_settings(settings)
     models = {
         "_detection": settings.models.detector,
@@ -112,7 +112,7 @@ def recorded(data: bytes, settings: Settings) -> tuple[list[tuple[str, np.ndarra
         recorders[attribute] = (Recorder(getattr(pipeline, attribute)), str(zoo.locate(name)))
         setattr(pipeline, attribute, recorders[attribute][0])
     image = decode(data, max_pixels=settings.limits.max_pixels, max_bytes=settings.limits.max_image_bytes)
-    faces = len(pipeline.analyse(image, OPTIONS, Call()).faces)
+    faces = len(pipeline.analyse(image, OPTIONS, CancelScope()).faces)
     asyncio.run(runtime.close())
     return [(path, tensor) for recorder, path in recorders.values() for tensor in recorder.seen], faces
 
@@ -168,12 +168,12 @@ def direct_pipeline(data: bytes, settings: Settings, plan: Plan) -> Callable[[],
     """A function that takes one image from JPEG bytes to vectors and returns the milliseconds that it took."""
     chosen = Settings(lanes=plan.lanes, lane_threads=plan.lane_threads, max_batch=plan.max_batch)
     runtime = build_runtime(chosen, Metrics())
-    pipeline = runtime.faces.pipeline
+    pipeline = runtime.builtin.pipeline
 
     def once() -> float:
         start = time.perf_counter()
         image = decode(data, max_pixels=settings.limits.max_pixels, max_bytes=settings.limits.max_image_bytes)
-        pipeline.analyse(image, OPTIONS, Call())
+        pipeline.analyse(image, OPTIONS, CancelScope())
         return (time.perf_counter() - start) * 1e3
 
     return once

@@ -33,7 +33,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.logs import configure_logs
 from mien.server import create_app
@@ -54,7 +54,7 @@ class Echo:
     def tasks(self) -> Sequence[TaskInfo]:
         return [TaskInfo("echo", ("*/*",), ("text/plain",))]
 
-    async def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncIterator[InferResult]:
+    async def infer(self, request: InferRequest, call: CancelScope, *, stream: bool) -> AsyncIterator[InferResult]:
         yield InferResult(b"%d" % sum(len(item.data) for item in request.items), "text/plain", is_final=True)
 
 
@@ -66,7 +66,7 @@ class Ticker:
     def tasks(self) -> Sequence[TaskInfo]:
         return [TaskInfo("ticker", ("*/*",), ("text/plain",))]
 
-    async def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncIterator[InferResult]:
+    async def infer(self, request: InferRequest, call: CancelScope, *, stream: bool) -> AsyncIterator[InferResult]:
         for tick in range(TICKS):
             await asyncio.sleep(0.005)
             yield InferResult(b"%d" % time.monotonic_ns(), "text/plain", is_final=tick == TICKS - 1)

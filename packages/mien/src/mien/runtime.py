@@ -13,22 +13,24 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from mien import __version__
-from mien.builtin_services import builtin_services
+from mien.builtin_services import BuiltinModels, builtin_handlers, builtin_services
 from mien.engine.admission import Admission
-from mien.engine.call import Call
-from mien.engine.engine import Engine, Model
+from mien.engine.cancellation import CancelScope
+from mien.engine.engine import Failed
+from mien.engine.models import LoadedModels, Model
 from mien.engine.plan import Plan, choose_plan, thread_budget
-from mien.engine.pool import WorkerPool
 from mien.engine.session import Feed
+from mien.engine.sources import Item, SourceReader
+from mien.engine.thread_engine import ThreadEngine
+from mien.engine.threads import ThreadPool
 from mien.engine.tune import recall, record_path
 from mien.errors import MienError, ModelError
 from mien.faces.pipeline import FaceOptions, FacePipeline, Trait
-from mien.faces.service import FaceService, ImageFailed
+from mien.faces.service import FaceService
 from mien.inference.classification import read_labels
 from mien.inference.image_model import ImageModel
-from mien.inference.items import ItemWorkers
+from mien.inference.images import ImageLimits
 from mien.inference.registry import ServiceRegistry
-from mien.inference.sources import RawBytes, SourceReader
 from mien.inference.text_model import STEP, TextModel, WordPieces, feed
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
@@ -95,14 +97,15 @@ class Runtime:
 
     settings: Settings
     metrics: Metrics
-    engine: Engine
-    pool: WorkerPool
-    """Threads for images."""
-    parsers: WorkerPool
+    models: LoadedModels
+    threads: ThreadPool
+    """For images."""
+    parsers: ThreadPool
     """Threads for large bodies, apart from the images' so that neither waits for the other."""
     admission: Admission
     fetcher: Fetcher
     faces: FaceService
+    builtin: BuiltinModels
     registry: ServiceRegistry
     """What `/v1/infer` and nodes can be asked for by name."""
     manifests: dict[str, Manifest]
@@ -132,8 +135,8 @@ class Runtime:
 
     async def _find_portrait(self) -> None:
         options = FaceOptions(threshold=self.settings.api.default_threshold)
-        (result,) = await self.faces.analyse([RawBytes(self._portrait)], options, Call(SELF_CHECK_SECONDS))
-        if isinstance(result, ImageFailed):
+        (result,) = await self.faces.analyse([Item(self._portrait)], options, CancelScope(SELF_CHECK_SECONDS))
+        if isinstance(result, Failed):
             raise result.error
         if not result.analysis.faces:
             raise ModelError("the self check found no face in the built-in photo")
@@ -145,7 +148,7 @@ class Runtime:
     def info(self) -> dict[str, Any]:
         """Models and defaults, under the keys that clients of the original server print. Holds no secrets."""
         settings, models = self.settings, self.settings.models
-        recognition, detection = (self.engine.models[models.recogniser], self.engine.models[models.detector])
+        recognition, detection = (self.models[models.recogniser], self.models[models.detector])
         return {
             "version": __version__,
             "tensorrt_version": None,
@@ -190,25 +193,25 @@ class Runtime:
         await asyncio.to_thread(self._close_threads)
 
     def _close_threads(self) -> None:
-        self.pool.close()
+        self.threads.close()
         self.parsers.close()
-        self.engine.close()
+        self.models.close()
 
 
 def build_runtime(settings: Settings, metrics: Metrics) -> Runtime:
     """Load and warm the face models and every other that is here; blocks as long as that takes. Raises ModelError."""
     zoo = Zoo.from_settings(settings)
     paths = zoo.ensure_all(required_models(settings.models))
-    engine = Engine(
+    loaded = LoadedModels(
         threads=thread_budget(settings.execution),
         providers=settings.execution.providers,
         batch_wait=settings.execution.batch_wait_ms / 1e3,
         observer=metrics,
     )
-    loader = _Loader(settings, engine, zoo)
+    loader = _Loader(settings, loaded, zoo)
     pipeline = _face_pipeline(settings.models, settings.limits.max_faces, loader, paths)
     image, text = _image_model(settings.models, loader), _text_model(settings.models, loader)
-    threads = settings.execution.workers or _worker_threads(engine)
+    threads = settings.execution.workers or _image_threads(loaded)
     fetcher = Fetcher(
         allow_private=settings.fetching.fetch_private,
         timeout=settings.fetching.fetch_timeout,
@@ -217,46 +220,53 @@ def build_runtime(settings: Settings, metrics: Metrics) -> Runtime:
         max_bytes=settings.limits.max_image_bytes,
         headers=settings.fetching.fetch_headers,
     )
-    pool = WorkerPool(threads)
+    limits = ImageLimits(
+        max_items=settings.limits.max_images,
+        max_bytes=settings.limits.max_image_bytes,
+        max_pixels=settings.limits.max_pixels,
+    )
+    builtin = BuiltinModels(
+        pipeline=pipeline,
+        detector=settings.models.detector,
+        recogniser=settings.models.recogniser,
+        image=image,
+        text=text,
+        reader=RapidOcr(min(loaded.threads, OCR_READERS)) if is_installed() else None,
+    )
+    pool = ThreadPool(threads)
     admission = Admission(max_images=settings.limits.queue_images, max_bytes=settings.limits.queue_bytes)
-    faces = FaceService(
-        pipeline,
+    engine = ThreadEngine(
+        builtin_handlers(builtin, limits),
         reader=SourceReader(
             fetcher, images_root=settings.locations.images_root, max_bytes=settings.limits.max_image_bytes
         ),
-        pool=pool,
+        threads=pool,
         admission=admission,
-        limits=settings.limits,
         metrics=metrics,
         parallel=threads,
-    )
-    workers = ItemWorkers(
-        pool=pool, admission=admission, limits=settings.limits, api=settings.api, metrics=metrics, parallel=threads
+        max_items=settings.limits.max_images,
     )
     registry = builtin_services(
-        workers,
-        settings.models,
-        metrics,
-        pipeline=pipeline,
-        image=image,
-        text=text,
-        reader=RapidOcr(min(engine.threads, OCR_READERS)) if is_installed() else None,
+        engine, metrics, builtin, limits, threshold=settings.api.default_threshold, strict=settings.api.strict_metadata
     )
-    metrics.queued_items.set_function(engine.queued)
+    faces = FaceService(engine, metrics)
+    metrics.queued_items.set_function(loaded.queued)
     metrics.queued_images.set_function(lambda: admission.images)
-    return Runtime(settings, metrics, engine, pool, WorkerPool(2), admission, fetcher, faces, registry, zoo.manifests)
+    return Runtime(
+        settings, metrics, loaded, pool, ThreadPool(2), admission, fetcher, faces, builtin, registry, zoo.manifests
+    )
 
 
-def _worker_threads(engine: Engine) -> int:
+def _image_threads(models: LoadedModels) -> int:
     """One per thread of the budget, which keeps a CPU busy without switching; where batches pay, enough to fill two."""
-    largest = max(model.plan.max_batch for model in engine.models.values())
-    return engine.threads if largest == 1 else engine.threads + 2 * largest
+    largest = models.largest_batch()
+    return models.threads if largest == 1 else models.threads + 2 * largest
 
 
 @dataclass(frozen=True)
 class _Loader:
     settings: Settings
-    engine: Engine
+    models: LoadedModels
     zoo: Zoo
 
     def load(
@@ -271,7 +281,7 @@ class _Loader:
         feed: Feed | None = None,
     ) -> Model:
         """Load a model; `shape` is that of one item, which its tuning was measured with, too."""
-        return self.engine.load(
+        return self.models.load(
             alias or name,
             path,
             self._plan(path),
@@ -325,8 +335,8 @@ def _try_out(pipeline: FacePipeline, recogniser: Manifest) -> None:
     """Black images through every stage: a file that is not what its manifest says is found now, not by a user."""
     options = FaceOptions(threshold=0.5)
     try:
-        pipeline.analyse(np.zeros((TRY_OUT_SIDE, TRY_OUT_SIDE, 3), np.uint8), options, Call())
-        (face,) = pipeline.embed_crop(np.zeros((ARCFACE_SIZE, ARCFACE_SIZE, 3), np.uint8), options, Call()).faces
+        pipeline.analyse(np.zeros((TRY_OUT_SIDE, TRY_OUT_SIDE, 3), np.uint8), options, CancelScope())
+        (face,) = pipeline.embed_crop(np.zeros((ARCFACE_SIZE, ARCFACE_SIZE, 3), np.uint8), options, CancelScope()).faces
     except MienError:
         raise
     except Exception as error:
@@ -356,7 +366,7 @@ def _trait(loader: _Loader, reader: AttributeReader, path: Path) -> Trait:
     black = np.zeros((ARCFACE_SIZE, ARCFACE_SIZE, 3), np.uint8)
     box = np.array([0, 0, ARCFACE_SIZE, ARCFACE_SIZE], np.float32)
     try:
-        (output,) = trait.model.run([reader.prepare(reader.crop(black, box, ARCFACE_TEMPLATE))], Call())
+        (output,) = trait.model.run([reader.prepare(reader.crop(black, box, ARCFACE_TEMPLATE))], CancelScope())
         reader.decode(output)
     except MienError:
         raise

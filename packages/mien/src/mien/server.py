@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from mien import __version__
-from mien.engine.heap import settle_heap
+from mien.engine.malloc import limit_malloc_arenas
 from mien.errors import CannotListen, InternalError, MienError
 from mien.http.auth import Auth, is_loopback
 from mien.http.errors import install_error_handlers
@@ -124,7 +124,7 @@ async def _load(app: FastAPI, settings: Settings, metrics: Metrics, network: Net
         # What is here stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-        log.info("ready", models=sorted(app.state.runtime.engine.models))
+        log.info("ready", models=app.state.runtime.models.names())
 
 
 def _give_up(app: FastAPI, error: MienError) -> None:
@@ -195,7 +195,7 @@ class _Server(uvicorn.Server):
 
 def serve(settings: Settings, *, doors: bool = True) -> None:
     """Listen until SIGTERM or SIGINT, then drain. Raises CannotListen, and ModelError if the models do not load."""
-    settle_heap()
+    limit_malloc_arenas()
     require_safe_host(settings)
     require_free_grpc_port(settings)
     sockets = open_sockets(settings)

@@ -23,6 +23,7 @@ LAYERS = [
     {"workers"},
     {"vision"},
     {"engine", "storage"},
+    {"vision"},
     {"zoo", "apps", "net"},
     {"metrics", "logs", "keys"},
     {"settings"},

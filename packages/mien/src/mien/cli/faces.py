@@ -11,15 +11,17 @@ from rich.table import Table
 
 from mien.cli.output import err, out
 from mien.cli.prepare import pull_needed
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
+from mien.engine.engine import Failed
+from mien.engine.sources import Item
 from mien.errors import RequestError
 from mien.faces.pipeline import FaceOptions, detections_of
-from mien.faces.service import ImageDone, ImageFailed, ImageResult
-from mien.inference.sources import RawBytes
+from mien.faces.service import ImageDone, ImageResult
 from mien.metrics import Metrics
-from mien.runtime import Runtime, age_gender_models, build_runtime, mask_models
+from mien.runtime import age_gender_models, build_runtime, mask_models
 from mien.settings import Settings
 from mien.vision.draw import draw_detections, encode_jpeg
+from mien.vision.image import decode
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 CHUNK = 16  # images in memory at once
@@ -67,31 +69,31 @@ async def _run(
     try:
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
-            sources = [RawBytes(path.read_bytes()) for path in chunk]
-            results = await runtime.faces.analyse(sources, options, Call())
+            sources = [Item(path.read_bytes()) for path in chunk]
+            results = await runtime.faces.analyse(sources, options, CancelScope())
             for path, result in zip(chunk, results, strict=True):
-                failed += isinstance(result, ImageFailed)
+                failed += isinstance(result, Failed)
                 out.print(
                     _json(path, result) if as_json else _table(path, result), soft_wrap=as_json, markup=not as_json
                 )
             if draw is not None and isinstance(results[0], ImageDone):
-                await _draw(runtime, sources[0], results[0], draw)
+                _draw(settings, sources[0].data, results[0], draw)
     finally:
         await runtime.close()
     return failed
 
 
-async def _draw(runtime: Runtime, source: RawBytes, result: ImageDone, target: Path) -> None:
+def _draw(settings: Settings, data: bytes, result: ImageDone, target: Path) -> None:
     faces = result.analysis.faces
-    image = await runtime.faces.image(source, Call())
+    image = decode(data, max_pixels=settings.limits.max_pixels, max_bytes=settings.limits.max_image_bytes)
     masks = [face.attributes.mask for face in faces]
-    drawn = draw_detections(image, detections_of(faces), detector=runtime.settings.models.detector, masks=masks)
+    drawn = draw_detections(image, detections_of(faces), detector=settings.models.detector, masks=masks)
     target.write_bytes(encode_jpeg(drawn))
     err.print(f"drawn: {target}", markup=False)
 
 
 def _json(path: Path, result: ImageResult) -> str:
-    if isinstance(result, ImageFailed):
+    if isinstance(result, Failed):
         body: dict[str, Any] = {
             "path": str(path),
             "error": {"code": result.error.code, "message": result.error.message},
@@ -115,7 +117,7 @@ def _json(path: Path, result: ImageResult) -> str:
 
 
 def _table(path: Path, result: ImageResult) -> Table | str:
-    if isinstance(result, ImageFailed):
+    if isinstance(result, Failed):
         return f"{escape(str(path))}: [red]{escape(result.error.message)}[/]"
     table = face_table(f"{escape(str(path))} ({result.analysis.width}x{result.analysis.height})")
     for number, face in enumerate(result.analysis.faces, 1):

@@ -1,12 +1,14 @@
 """Dynamic batching under one thread budget.
 
-Callers are plain threads that want a model run on a few items. Whoever finds a session free runs it in its own
-thread; whoever does not, waits, and is either handed the result by another caller's batch or handed the lead of the
-next one. So one caller alone pays no thread switch, and many callers share model calls without a thread of ours
-in between. Spare threads lead only what no waiting caller can lead: one caller's further batches.
+Callers are plain threads that want a model run on a few inputs. A caller that finds a session free runs it in its own
+thread. One that does not waits, and is either handed its outputs by another caller's batch or made the leader of the
+next batch. So a lone caller pays no thread switch, and many callers share model runs without a dispatcher thread in
+between. Spare threads lead only what no waiting caller can: further batches of one caller.
 
-A batch holds items of one model, one shape and one type. It leaves when a session and its threads are free; later
-stages of the pipeline first, so that what was started is finished before more is started.
+A **lane** is one of the places at which batches of a model run at the same time: a session, used by one batch at a
+time, with the threads that its run takes from the budget. A batch holds inputs of one model, one shape and one type. It
+starts when a lane and its threads are free; later stages of the pipeline first, so that images in progress are finished
+before new ones are started.
 """
 
 import threading
@@ -20,13 +22,13 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, ModelError
 
 Tensor: TypeAlias = NDArray[np.float32]
-Input: TypeAlias = NDArray[Any]
-"""One item, or a batch of them, as a model takes it: float32 images, int64 tokens."""
-Runner: TypeAlias = Callable[[Input], tuple[Tensor, ...]]
+ModelInput: TypeAlias = NDArray[Any]
+"""One input, or a batch of them, as a model takes it: float32 images, int64 tokens."""
+Runner: TypeAlias = Callable[[ModelInput], tuple[Tensor, ...]]
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 
 
@@ -34,18 +36,18 @@ class Observer(Protocol):
     """Is told about every model run."""
 
     def ran(self, model: str, size: int, seconds: float, waited: float) -> None:
-        """`size` items of `model` ran in `seconds`; the first of them had `waited` seconds for it."""
+        """`size` inputs of `model` ran in `seconds`; the first of them had been queued for `waited` seconds."""
 
 
 class Lanes:
-    """One model's sessions: each is used by one batch at a time."""
+    """One model's lanes."""
 
     def __init__(
         self, name: str, runners: Sequence[Runner], *, threads: int, max_batch: int, stage: int, stacked: bool = True
     ) -> None:
-        """`threads`: what one run takes from the budget. `stage`: later stages go first.
+        """`runners`: one for each lane. `threads`: what one run takes from the budget. `stage`: later stages go first.
 
-        `stacked`: outputs have a batch axis. False for files that were exported for one item and without one.
+        `stacked`: outputs have a batch axis. False for files that were exported for a single input, without one.
         """
         self.name = name
         self.threads = threads
@@ -56,178 +58,199 @@ class Lanes:
 
 
 @dataclass(eq=False, slots=True)
-class _Item:
-    tensor: Input
-    owner: "_Submission"
-    queued: float = 0.0
+class _Entry:
+    """One input in a queue or a batch, then its outputs or its error."""
+
+    tensor: ModelInput
+    caller: "_Caller"
+    queued: float
     outputs: tuple[Tensor, ...] | None = None
     error: MienError | None = None
 
 
 @dataclass(eq=False, slots=True)
-class _Submission:
-    """One caller's items, which know it. `wake` is set when they are done or when the caller is to lead a batch.
+class _Caller:
+    """A thread that is inside `Batcher.run`. `wake` is set when its entries are done or when it is to lead a batch.
 
-    It does not know them: a cycle would keep their tensors until the garbage collector comes by.
+    Entries know their caller, but not the other way round: a reference cycle would keep the tensors alive until the
+    garbage collector runs.
     """
 
-    call: Call
+    scope: CancelScope
     wake: threading.Event = field(default_factory=threading.Event)
-    lead: "_Batch | None" = None
+    leads: "_Batch | None" = None
+    """The batch that it has to run next."""
     waiting: bool = False
+    """Whether it is free to lead: it waits, or is about to."""
     left: int = 0
+    """Entries that are not done."""
 
 
 @dataclass(eq=False, slots=True)
 class _Batch:
     lanes: Lanes
     runner: Runner
-    items: list[_Item]
+    entries: list[_Entry]
 
 
 _Key: TypeAlias = tuple[Lanes, tuple[int, ...], np.dtype[Any]]
 
 
 class Batcher:
-    """Runs items of many callers in shared batches, never more threads at once than the budget."""
+    """Runs inputs of many callers in shared batches, never on more threads at once than the budget."""
 
-    def __init__(self, budget: int, *, wait: float = 0.0, observer: Observer | None = None) -> None:
-        """`budget`: threads. `wait`: seconds that a batch below its largest size waits for company."""
+    def __init__(self, budget: int, *, window: float = 0.0, observer: Observer | None = None) -> None:
+        """`budget`: threads. `window`: the coalescing window, seconds that a batch waits to fill up.
+
+        With no window a batch starts as soon as it can, and grows only while all lanes are busy.
+        """
         self._free = self._budget = budget
-        self._wait = wait
+        self._window = window
         self._observer = observer
+        # One lock for queues, lanes, budget and callers' state: every decision looks at all of them. It is never held
+        # during a model run.
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
-        self._queues: dict[_Key, deque[_Item]] = {}
+        self._queues: dict[_Key, deque[_Entry]] = {}
         self._spare = ThreadPoolExecutor(max_workers=max(1, budget), thread_name_prefix="mien-lane")
         self._closed = False
 
     def depth(self) -> int:
-        """Items that wait for a session."""
+        """Inputs that wait for a lane."""
         with self._lock:
             return sum(len(queue) for queue in self._queues.values())
 
     def close(self) -> None:
-        """Refuse new items, finish what is queued or running (callers' deadlines bound that), end the spare threads."""
+        """Refuse new inputs, finish what is queued or running (deadlines bound that), end the spare threads."""
         with self._lock:
             self._closed = True
             while self._queues or self._free < self._budget:
                 self._idle.wait()
         self._spare.shutdown(wait=True)
 
-    def run(self, lanes: Lanes, tensors: Sequence[Input], call: Call) -> list[tuple[Tensor, ...]]:
-        """Outputs for each of `tensors` (one item each, no batch axis), in order; blocks until all are there.
+    def run(self, lanes: Lanes, tensors: Sequence[ModelInput], scope: CancelScope) -> list[tuple[Tensor, ...]]:
+        """Outputs for each of `tensors` (one input each, no batch axis), in order; blocks until all are there.
 
-        Raises DeadlineExceeded or Cancelled as `call` says, also while queued; ModelError if the model cannot run an
-        item, which never touches the other items of its batch.
+        Raises DeadlineExceeded or Cancelled when `scope` is over, also while queued; ModelError if the model cannot run
+        an input, which never affects the other inputs of its batch.
         """
         if not tensors:
             return []
-        call.check()
-        submission = _Submission(call)
+        scope.check()
+        caller = _Caller(scope)
         now = time.monotonic()
-        items = [_Item(np.ascontiguousarray(tensor), submission, now) for tensor in tensors]
-        submission.left = len(tensors)
+        entries = [_Entry(np.ascontiguousarray(tensor), caller, now) for tensor in tensors]
+        caller.left = len(tensors)
         with self._lock:
             if self._closed:
                 raise ModelError("the engine is closed")
-            for item in items:
-                key = (lanes, item.tensor.shape, item.tensor.dtype)
-                self._queues.setdefault(key, deque()).append(item)
-            self._dispatch(submission)
-        call.subscribe(submission.wake.set)
+            for entry in entries:
+                key = (lanes, entry.tensor.shape, entry.tensor.dtype)
+                self._queues.setdefault(key, deque()).append(entry)
+            self._dispatch(caller)
+        # Subscribing after queueing loses no cancel: `subscribe` calls at once if the scope is cancelled already.
+        scope.subscribe(caller.wake.set)
         try:
-            self._follow(submission)
+            self._wait(caller)
         finally:
-            call.unsubscribe(submission.wake.set)
-        for item in items:
-            if item.error is not None:
-                raise item.error
-        return [item.outputs for item in items if item.outputs is not None]
+            scope.unsubscribe(caller.wake.set)
+        for entry in entries:
+            if entry.error is not None:
+                raise entry.error
+        return [entry.outputs for entry in entries if entry.outputs is not None]
 
-    def _follow(self, submission: _Submission) -> None:
-        """Lead what is handed over and wait until every item is done or the call is over."""
+    def _wait(self, caller: _Caller) -> None:
+        """Lead the batches that are handed over and wait until every entry is done or the scope is over."""
         while True:
             with self._lock:
-                batch, submission.lead = submission.lead, None
+                batch, caller.leads = caller.leads, None
                 if batch is None:
-                    submission.wake.clear()  # before looking: a cancel from here on wakes the wait below
-                    if submission.left == 0:
+                    # Clear before looking: whatever is set from here on, a cancel or a finished batch, ends the wait
+                    # below at once. The other way round it would be lost.
+                    caller.wake.clear()
+                    if caller.left == 0:
                         return
-                    if submission.call.over():
-                        self._withdraw(submission)
-                        submission.call.check()
-                    submission.waiting = True
+                    if caller.scope.over():
+                        self._withdraw(caller)
+                        caller.scope.check()
+                    caller.waiting = True
             if batch is not None:
-                self._execute(batch, submission)
+                # Before anything else, even when the scope is over: the batch holds a lane, and other callers' inputs.
+                self._execute(batch, caller)
                 continue
-            submission.wake.wait(self._patience(submission.call))
+            caller.wake.wait(self._wait_seconds(caller.scope))
             with self._lock:
-                submission.waiting = False
-                if self._wait and submission.lead is None:
-                    self._dispatch(submission)
+                # From here on nobody makes this thread a leader behind its back.
+                caller.waiting = False
+                # The window has no timer thread: each waiting caller looks for itself whether its batch may start now.
+                if self._window and caller.leads is None:
+                    self._dispatch(caller)
 
-    def _patience(self, call: Call) -> float | None:
-        remaining = call.remaining()
-        if not self._wait:
+    def _wait_seconds(self, scope: CancelScope) -> float | None:
+        remaining = scope.remaining()
+        if not self._window:
             return remaining
-        return self._wait if remaining is None else min(self._wait, remaining)
+        return self._window if remaining is None else min(self._window, remaining)
 
-    def _withdraw(self, submission: _Submission) -> None:
-        """Take the submission's queued items out; those already in a batch run on and are forgotten."""
+    def _withdraw(self, caller: _Caller) -> None:
+        """Take the caller's queued entries out; those already in a batch run to their end and are ignored."""
         for key, queue in list(self._queues.items()):
-            kept = deque(item for item in queue if item.owner is not submission)
+            kept = deque(entry for entry in queue if entry.caller is not caller)
             if kept:
                 self._queues[key] = kept
             else:
                 del self._queues[key]
         self._idle.notify_all()
 
-    def _dispatch(self, current: _Submission | None) -> None:
+    def _dispatch(self, current: _Caller | None) -> None:
         """Form every batch that can run now and find it a thread. Called with the lock held."""
         while (batch := self._next_batch()) is not None:
             leader = self._leader(batch, current)
             if leader is None:
                 self._spare.submit(self._execute, batch, None)
             else:
-                leader.lead = batch
+                leader.leads = batch
                 leader.waiting = False
                 leader.wake.set()
 
     @staticmethod
-    def _leader(batch: _Batch, current: _Submission | None) -> _Submission | None:
-        """A caller that has an item in the batch and nothing else to do."""
-        for item in batch.items:
-            owner = item.owner
-            if owner.lead is None and (owner is current or owner.waiting):
-                return owner
+    def _leader(batch: _Batch, current: _Caller | None) -> _Caller | None:
+        """A caller that has an entry in the batch and nothing else to do.
+
+        `current` is the thread that dispatches: it is not waiting, but is about to look at `leads`.
+        """
+        for entry in batch.entries:
+            caller = entry.caller
+            if caller.leads is None and (caller is current or caller.waiting):
+                return caller
         return None
 
     def _next_batch(self) -> _Batch | None:
-        """The batch that should run next, if its session and threads are free. Called with the lock held."""
+        """The batch that should run next, if a lane and its threads are free. Called with the lock held."""
         now = time.monotonic()
         best: _Key | None = None
         rank: tuple[int, float] = (0, 0.0)
         for key in list(self._queues):
             lanes = key[0]
             queue = self._queues[key]
-            self._drop_dead(key, queue)
+            self._drop_abandoned(key, queue)
             if not queue or not lanes.free or lanes.threads > self._free:
                 continue
-            if self._wait and len(queue) < lanes.max_batch and now - queue[0].queued < self._wait:
+            if self._window and len(queue) < lanes.max_batch and now - queue[0].queued < self._window:
                 continue
             candidate = (-lanes.stage, queue[0].queued)
             if best is None or candidate < rank:
                 best, rank = key, candidate
         return None if best is None else self._take(best)
 
-    def _drop_dead(self, key: _Key, queue: deque[_Item]) -> None:
-        """Remove items whose callers gave up; their callers raise for themselves."""
-        if any(item.owner.call.over() for item in queue):
-            alive = [item for item in queue if not item.owner.call.over()]
-            for item in queue:
-                if item.owner.call.over():
-                    item.owner.wake.set()
+    def _drop_abandoned(self, key: _Key, queue: deque[_Entry]) -> None:
+        """Remove entries whose scope is over; their callers wake up and raise for themselves."""
+        # Nearly always nothing is abandoned, so that the usual way is one pass without a new list.
+        if any(entry.caller.scope.over() for entry in queue):
+            alive = [entry for entry in queue if not entry.caller.scope.over()]
+            for entry in queue:
+                if entry.caller.scope.over():
+                    entry.caller.wake.set()
             queue.clear()
             queue.extend(alive)
         if not queue:
@@ -236,51 +259,52 @@ class Batcher:
     def _take(self, key: _Key) -> _Batch:
         lanes, queue = key[0], self._queues[key]
         most = max(1, min(lanes.max_batch, MAX_BATCH_BYTES // max(1, queue[0].tensor.nbytes)))
-        items = [queue.popleft() for _ in range(min(most, len(queue)))]
+        entries = [queue.popleft() for _ in range(min(most, len(queue)))]
         if not queue:
             del self._queues[key]
         self._free -= lanes.threads
-        return _Batch(lanes, lanes.free.pop(), items)
+        return _Batch(lanes, lanes.free.pop(), entries)
 
-    def _execute(self, batch: _Batch, current: _Submission | None) -> None:
-        """Run the batch, hand out its results, free its session and start what can run next."""
+    def _execute(self, batch: _Batch, current: _Caller | None) -> None:
+        """Run the batch, hand out its outputs, free its lane and start what can run next."""
         started = time.monotonic()
         try:
             self._run(batch)
         finally:
             took = time.monotonic() - started
             with self._lock:
+                # The lane first, then the dispatch: the next batch may need just this lane, and this caller as leader.
                 batch.lanes.free.append(batch.runner)
                 self._free += batch.lanes.threads
-                for item in batch.items:
-                    item.owner.left -= 1
-                    if item.owner.left == 0 and item.owner is not current:
-                        item.owner.wake.set()
+                for entry in batch.entries:
+                    entry.caller.left -= 1
+                    if entry.caller.left == 0 and entry.caller is not current:
+                        entry.caller.wake.set()
                 self._dispatch(current)
                 self._idle.notify_all()
         if self._observer is not None:
-            self._observer.ran(batch.lanes.name, len(batch.items), took, started - batch.items[0].queued)
+            self._observer.ran(batch.lanes.name, len(batch.entries), took, started - batch.entries[0].queued)
 
     def _run(self, batch: _Batch) -> None:
-        tensors = [item.tensor for item in batch.items]
+        tensors = [entry.tensor for entry in batch.entries]
         stacked = tensors[0][np.newaxis] if len(tensors) == 1 else np.stack(tensors)
         try:
             outputs = batch.runner(stacked)
             if batch.lanes.stacked and any(len(output) != len(tensors) for output in outputs):
                 raise ModelError(f"{batch.lanes.name}: returned {len(outputs[0])} items for a batch of {len(tensors)}")
-        except Exception as error:  # noqa: BLE001 - whatever a run raises, its callers must be told, and told apart
-            self._blame(batch, error)
+        except Exception as error:  # noqa: BLE001 - whatever a run raises, each of its callers must be told
+            self._isolate(batch, error)
             return
-        for index, item in enumerate(batch.items):
-            item.outputs = tuple(output[index] for output in outputs) if batch.lanes.stacked else outputs
+        for index, entry in enumerate(batch.entries):
+            entry.outputs = tuple(output[index] for output in outputs) if batch.lanes.stacked else outputs
 
-    def _blame(self, batch: _Batch, error: Exception) -> None:
-        """Find the items that the model cannot run by running each alone."""
-        if len(batch.items) > 1:
-            for item in batch.items:
-                self._run(_Batch(batch.lanes, batch.runner, [item]))
+    def _isolate(self, batch: _Batch, error: Exception) -> None:
+        """Find the inputs that the model cannot run by running each alone."""
+        if len(batch.entries) > 1:
+            for entry in batch.entries:
+                self._run(_Batch(batch.lanes, batch.runner, [entry]))
             return
-        (item,) = batch.items
-        item.error = (
+        (entry,) = batch.entries
+        entry.error = (
             error if isinstance(error, MienError) else ModelError(f"{batch.lanes.name}: the run failed: {error}")
         )

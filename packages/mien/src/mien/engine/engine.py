@@ -1,96 +1,106 @@
-"""The engine: loaded models by name, each on its lanes, all under one thread budget."""
+"""The seam behind which images and texts are worked on: plain values in, events out.
 
-from collections.abc import Sequence
+What crosses it can be sent to another process: an operation is a frozen dataclass of options, a source is bytes or says
+where they are, and so are the values that come back. `ThreadEngine` does the work in this process;
+tests/unit/engine/test_engine_conformance.py is what every implementation has to pass.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
-import cv2
-import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from mien.engine.cancellation import CancelScope
+from mien.engine.sources import Item, Source
+from mien.errors import MienError
 
-from mien.engine.batcher import Batcher, Input, Lanes, Observer
-from mien.engine.call import Call
-from mien.engine.plan import Plan
-from mien.engine.session import Feed, Session
-from mien.errors import ModelError
+V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
+
+SCOPE_ENDED = frozenset({499, 504})
+"""Status of Cancelled and DeadlineExceeded: not one item failed, nobody waits for any of them."""
+
+
+class Operation(Generic[V_co]):
+    """What is to be done with each item of a request: a frozen dataclass of plain options. `V_co`: what comes of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """A loaded model. `run` blocks its thread; call it from worker threads only."""
+class Early(Generic[V_co]):
+    """Part of an item's value, as soon as it is known."""
 
-    name: str
-    plan: Plan
-    output_names: tuple[str, ...]
-    _lanes: Lanes
-    _batcher: Batcher
-
-    def run(self, items: Sequence[Input], call: Call) -> list[dict[str, NDArray[np.float32]]]:
-        """For each item (no batch axis) its outputs by name (no batch axis). Raises as Batcher.run does."""
-        return [
-            dict(zip(self.output_names, outputs, strict=True))
-            for outputs in self._batcher.run(self._lanes, items, call)
-        ]
+    index: int
+    value: V_co
+    part: int
+    """Counts from 0."""
+    parts: int
+    """How many there will be."""
 
 
-class Engine:
-    """Loads models and runs them in shared batches."""
+@dataclass(frozen=True, slots=True)
+class Done(Generic[V_co]):
+    """An item's value."""
 
-    def __init__(
+    index: int
+    value: V_co
+    read_seconds: float
+    """Fetching the item and decoding its base64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An item that could not be used; its neighbours are not affected."""
+
+    index: int
+    error: MienError
+
+
+Outcome: TypeAlias = Done[V_co] | Failed
+Event: TypeAlias = Early[V_co] | Done[V_co] | Failed
+
+Tell: TypeAlias = Callable[[Any, int, int], None]
+"""Reports a part of a value: the part, its number from 0, and how many there will be."""
+
+
+class Handler(ABC):
+    """How one kind of operation is done, on the side of the seam where the models are."""
+
+    async def prepare(self, operation: Any, sources: Sequence[Source]) -> None:  # noqa: B027 - most need nothing
+        """Called once per request, before any of it is admitted. Raises ModelUnavailable."""
+
+    @abstractmethod
+    def work(self, item: Item, operation: Any, scope: CancelScope, tell: Tell | None) -> Any:
+        """Does the operation with one item; blocks its thread. Reports parts where `tell` is given."""
+
+
+Handlers: TypeAlias = Mapping[type[Operation[Any]], Handler]
+
+
+class Engine(Protocol):
+    """Works on the items of requests, within its limits."""
+
+    def run(
         self,
+        operation: Operation[V],
+        sources: Sequence[Source],
+        scope: CancelScope,
         *,
-        threads: int,
-        providers: tuple[str, ...] = ("cpu",),
-        batch_wait: float = 0.0,
-        observer: Observer | None = None,
-    ) -> None:
-        """`threads`: the budget of all models together. `batch_wait`: seconds a batch waits for company."""
-        # OpenCV's own pool would compete with the lanes; its calls here are short and already run side by side.
-        cv2.setNumThreads(1)
-        self.threads = threads
-        self.providers = providers
-        self._batcher = Batcher(threads, wait=batch_wait, observer=observer)
-        self.models: dict[str, Model] = {}
+        early: bool = False,
+        noun: str = "image",
+    ) -> AsyncGenerator[Event[V], None]:
+        """One outcome for each source, as they get done; with `early`, parts of their values before that.
 
-    def load(
-        self,
-        name: str,
-        path: Path,
-        plan: Plan,
-        *,
-        warm_up: tuple[int, ...],
-        stage: int = 0,
-        output_names: tuple[str, ...] = (),
-        dtype: DTypeLike = np.float32,
-        feed: Feed | None = None,
-    ) -> Model:
-        """Load `path`, run every lane once on zeros of shape `warm_up` (one item) and keep it under `name`.
-
-        `stage` orders models that wait for the same threads: later stages go first. `feed` takes a batch apart for a
-        model with several inputs; `dtype` is that of an item. Raises ModelError.
+        `noun`: what error messages call a source. Whatever is wrong with one item is its own outcome. Raises
+        BodyTooLarge for too many sources, Overloaded, Unavailable, and DeadlineExceeded or Cancelled once the scope is
+        over. Closing the generator before its end cancels the scope.
         """
-        # One-thread runs happen in the caller's thread, so that one session serves all lanes with one copy of weights.
-        count = 1 if plan.lane_threads == 1 else plan.lanes
-        sessions = [Session(path, threads=plan.lane_threads, providers=self.providers, feed=feed) for _ in range(count)]
-        try:
-            for session in sessions:
-                outputs = session.run(np.zeros((1, *warm_up), dtype))
-        except Exception as error:
-            shape = " x ".join(str(side) for side in warm_up)
-            reason = " ".join(str(error).split())
-            raise ModelError(f"{name}: the file does not run on an input of {shape}: {reason}") from error
-        stacked = sessions[0].batchable and all(len(output) == 1 for output in outputs)
-        runners = [session.run for session in sessions] * (plan.lanes // count)
-        lanes = Lanes(name, runners, threads=plan.lane_threads, max_batch=plan.max_batch, stage=stage, stacked=stacked)
-        names = output_names or sessions[0].output_names
-        model = Model(name, plan, names, lanes, self._batcher)
-        self.models[name] = model
-        return model
+        ...
 
-    def queued(self) -> int:
-        """Items that wait for a session."""
-        return self._batcher.depth()
 
-    def close(self) -> None:
-        """Finish what runs and end the engine's threads."""
-        self._batcher.close()
+async def outcomes(events: AsyncGenerator[Event[V], None], count: int) -> list[Outcome[V]]:
+    """All outcomes in the order of their sources. Raises as `Engine.run` does."""
+    found: list[Outcome[V] | None] = [None] * count
+    async for event in events:
+        if not isinstance(event, Early):
+            found[event.index] = event
+    return [outcome for outcome in found if outcome is not None]

@@ -1,22 +1,31 @@
-"""Faces of images as `face_v1`: what the services face_detection and face_recognition share."""
+"""The services `face_detection` and `face_recognition`: faces of images as `face_v1`."""
 
-import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from mien.engine.call import Call
-from mien.faces.pipeline import Face, FaceAnalysis, FaceOptions, FacePipeline
+from mien.engine.cancellation import CancelScope
+from mien.engine.engine import Done, Early
+from mien.faces.pipeline import Face, FaceOptions
+from mien.faces.service import FindFaces, FoundFaces
 from mien.inference import metadata
-from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
-from mien.inference.images import IMAGE_MIMES, decoded, image_limits
-from mien.inference.items import Answer, ItemWorkers, Tell, milliseconds, to_json
+from mien.inference.answers import Answer, Answers, milliseconds
+from mien.inference.contract import InferRequest, InferResult, TaskInfo
+from mien.inference.images import IMAGE_MIMES, ImageLimits
 from mien.inference.registry import task_of
 from mien.metrics import Metrics
-from mien.vision.types import Image
 
 SCHEMA = "face_v1"
+DETECTION_ALIASES = ("face_detector_v1", "face_detection", "face_detector")
+RECOGNITION_ALIASES = (
+    "face_embed",
+    "face_detect_and_embed",
+    "face_recognizer_v1",
+    "face_recogniser",
+    "face_recognizer",
+    "face_embedding",
+)
 THRESHOLD, NMS, SIZE_MIN, SIZE_MAX, MAX_FACES = FACE_KEYS = (
     "detection_confidence_threshold",
     "nms_threshold",
@@ -31,78 +40,54 @@ class FaceV1Service:
 
     def __init__(
         self,
-        name: str,
-        task: str,
-        aliases: Sequence[str],
-        *,
-        workers: ItemWorkers,
+        answers: Answers,
         metrics: Metrics,
-        pipeline: FacePipeline,
+        limits: ImageLimits,
+        *,
         model: str,
         embedding: bool,
+        threshold: float,
+        strict: bool,
     ) -> None:
-        """`model`: the name that results carry."""
-        self.name = name
-        self._workers = workers
+        """`model`: the name that results carry. `threshold`: the default. `strict`: refuse unknown metadata."""
+        self.name = "face_recognition" if embedding else "face_detection"
+        self._answers = answers
         self._metrics = metrics
-        self._pipeline = pipeline
         self._model = model
         self._embedding = embedding
-        limits = image_limits(workers.limits)
+        self._threshold = threshold
+        self._strict = strict
+        task, aliases = ("face_recognition", RECOGNITION_ALIASES) if embedding else ("face_detect", DETECTION_ALIASES)
         mimes = (f"application/json;schema={SCHEMA}",)
-        self._task = TaskInfo(task, IMAGE_MIMES, mimes, model, tuple(aliases), limits)
+        self._task = TaskInfo(task, IMAGE_MIMES, mimes, model, aliases, limits.advertised())
 
     def tasks(self) -> Sequence[TaskInfo]:
         return (self._task,)
 
-    def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+    def infer(self, request: InferRequest, scope: CancelScope, *, stream: bool) -> AsyncGenerator[InferResult, None]:
         task_of(self, request.task)
-        api = self._workers.api
-        if api.strict_metadata:
+        if self._strict:
             metadata.check_known(request.metadata, FACE_KEYS)
-        options = face_options(request.metadata, api.default_threshold, embedding=self._embedding)
+        operation = FindFaces(face_options(request.metadata, self._threshold, embedding=self._embedding))
+        return self._answers.messages(SCHEMA, request, scope, operation, self._answer, stream=stream)
 
-        def work(item: Item, tell: Tell | None) -> Answer:
-            return self._faces(item, options, call, tell)
-
-        return self._workers.answers(SCHEMA, request, call, work, stream=stream)
-
-    def _faces(self, item: Item, options: FaceOptions, call: Call, tell: Tell | None) -> Answer:
-        started = time.perf_counter()
-        image = decoded(item, self._workers.limits)
-        analysis = self._pipeline.analyse(image, options, call, self._teller(image, tell, started))
-        self._metrics.faces.inc(len(analysis.faces))
-        return self._answer(analysis.faces, analysis, started)
-
-    def _teller(self, image: Image, tell: Tell | None, started: float) -> Callable[[Face, int], None] | None:
-        if tell is None:
-            return None
-        height, width = image.shape[:2]
-        size = FaceAnalysis((), width, height, 1.0)
-        told = 0
-
-        def one(face: Face, faces: int) -> None:
-            nonlocal told
-            if faces > 1:
-                tell(self._answer((face,), size, started, {"face": str(told), "faces": str(faces)}))
-                told += 1
-
-        return one
-
-    def _answer(
-        self, faces: Sequence[Face], size: FaceAnalysis, started: float, extra: dict[str, str] | None = None
-    ) -> Answer:
-        payload = {
-            "faces": [face_json(face, size.width, size.height) for face in faces],
-            "count": len(faces),
+    def _answer(self, event: Early[FoundFaces] | Done[FoundFaces]) -> Answer:
+        found, analysis = event.value, event.value.analysis
+        value = {
+            "faces": [face_json(face, analysis.width, analysis.height) for face in analysis.faces],
+            "count": len(analysis.faces),
             "model_id": self._model,
         }
         meta = {
-            "face_count": str(len(faces)),
-            "processing_time_ms": milliseconds(time.perf_counter() - started),
+            "face_count": str(len(analysis.faces)),
+            "processing_time_ms": milliseconds(found.seconds),
             "lumen.model.id": self._model,
         }
-        return Answer(to_json(payload), {**meta, **(extra or {})})
+        if isinstance(event, Early):
+            meta |= {"face": str(event.part), "faces": str(event.parts)}
+        else:
+            self._metrics.faces.inc(len(analysis.faces))
+        return Answer(value, meta)
 
 
 def face_options(sent: Mapping[str, str], default_threshold: float, *, embedding: bool) -> FaceOptions:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
-from mien.engine.call import Call
-from mien.engine.engine import Model
+from mien.engine.cancellation import CancelScope
+from mien.engine.models import Model
 from mien.errors import ImageError
 from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE, align
 from mien.vision.attributes import AttributeReader, Attributes
@@ -76,8 +76,8 @@ class FaceAnalysis:
     height: int
     scale: float
     """Factor at which the detector saw the image."""
-    detect_ms: float = 0.0
     embed_ms: float = 0.0
+    """Aligning, embedding and describing its faces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,26 +123,25 @@ class FacePipeline:
         self._masks = masks
 
     def analyse(
-        self, image: Image, options: FaceOptions, call: Call, tell: Callable[[Face, int], None] | None = None
+        self, image: Image, options: FaceOptions, scope: CancelScope, tell: Callable[[Face, int], None] | None = None
     ) -> FaceAnalysis:
         """The image's faces, best first (largest first where a limit cuts). Raises ModelError, DeadlineExceeded.
 
         `tell` is handed each face, and how many there are, as soon as everything about it is known.
         """
-        started = time.perf_counter()
-        found, scale = self._detect(image, options, call)
+        found, scale = self._detect(image, options, scope)
         index, chosen = select(found, options)
         detected = time.perf_counter()
         faces: tuple[Face, ...] = ()
         for part in self._portions(len(chosen), whole=tell is None):
-            described = self._refined(image, index[part], chosen.take(np.arange(len(chosen))[part]), options, call)
+            described = self._refined(image, index[part], chosen.take(np.arange(len(chosen))[part]), options, scope)
             faces += described
             if tell is not None:
                 for face in described:
                     tell(face, len(chosen))
         height, width = image.shape[:2]
         done = time.perf_counter()
-        return FaceAnalysis(faces, width, height, scale, (detected - started) * 1e3, (done - detected) * 1e3)
+        return FaceAnalysis(faces, width, height, scale, (done - detected) * 1e3)
 
     async def require(self, options: FaceOptions) -> None:
         """Give models that `options` asks for and that are not here a moment to come.
@@ -166,13 +165,13 @@ class FacePipeline:
             yield slice(start, start + size)
 
     def _refined(
-        self, image: Image, index: list[int], chosen: Detections, options: FaceOptions, call: Call
+        self, image: Image, index: list[int], chosen: Detections, options: FaceOptions, scope: CancelScope
     ) -> tuple[Face, ...]:
         if options.embedding or options.crops or options.landmarks or options.attributes:
-            chosen = self._refine(image, chosen, call)
-        return self._describe(image, index, chosen, options, call)
+            chosen = self._refine(image, chosen, scope)
+        return self._describe(image, index, chosen, options, scope)
 
-    def embed_crop(self, crop: Image, options: FaceOptions, call: Call) -> FaceAnalysis:
+    def embed_crop(self, crop: Image, options: FaceOptions, scope: CancelScope) -> FaceAnalysis:
         """The one face of an aligned 112×112 crop, without detection. Raises ImageError for another size."""
         height, width = crop.shape[:2]
         if (height, width) != (ARCFACE_SIZE, ARCFACE_SIZE):
@@ -182,28 +181,28 @@ class FacePipeline:
         started = time.perf_counter()
         box = np.array([[0, 0, width, height]], np.float32)
         whole = Detections(box, np.ones(1, np.float32), ARCFACE_TEMPLATE[np.newaxis])
-        faces = self._describe(crop, [0], whole, options, call)
-        return FaceAnalysis(faces, width, height, 1.0, 0.0, (time.perf_counter() - started) * 1e3)
+        faces = self._describe(crop, [0], whole, options, scope)
+        return FaceAnalysis(faces, width, height, 1.0, (time.perf_counter() - started) * 1e3)
 
-    def _detect(self, image: Image, options: FaceOptions, call: Call) -> tuple[Detections, float]:
+    def _detect(self, image: Image, options: FaceOptions, scope: CancelScope) -> tuple[Detections, float]:
         """What the first size of the ladder that shows a face shows."""
         height, width = image.shape[:2]
         for side in ladder(height, width, self._first_side):
             prepared = self._detector.prepare(image, side)
-            (outputs,) = self._detection.run([prepared.tensor], call)
+            (outputs,) = self._detection.run([prepared.tensor], scope)
             nms = self._nms if options.nms_threshold is None else options.nms_threshold
             found = self._detector.decode(outputs, prepared, options.threshold, nms, self._max_faces)
             if len(found):
                 break
         return found, prepared.scale
 
-    def _refine(self, image: Image, faces: Detections, call: Call) -> Detections:
+    def _refine(self, image: Image, faces: Detections, scope: CancelScope) -> Detections:
         """The same faces with landmarks from a close-up of each."""
         if self._refinement is None:
             return faces
         crops = [refine_crop(image, box) for box in faces.boxes]
         prepared = [self._detector.prepare(crop.image, max(crop.image.shape[:2])) for crop in crops]
-        outputs = self._refinement.run([p.tensor for p in prepared], call)
+        outputs = self._refinement.run([p.tensor for p in prepared], scope)
         seen = [
             self._detector.decode(output, p, REFINE_THRESHOLD, self._nms, self._max_faces)
             for output, p in zip(outputs, prepared, strict=True)
@@ -215,12 +214,12 @@ class FacePipeline:
         return Detections(faces.boxes, faces.scores, np.stack(landmarks))
 
     def _describe(
-        self, image: Image, index: list[int], found: Detections, options: FaceOptions, call: Call
+        self, image: Image, index: list[int], found: Detections, options: FaceOptions, scope: CancelScope
     ) -> tuple[Face, ...]:
         crops = [align(image, points) for points in found.landmarks] if options.embedding or options.crops else []
-        vectors, norms = self._embed(crops, call) if options.embedding and crops else (None, None)
+        vectors, norms = self._embed(crops, scope) if options.embedding and crops else (None, None)
         traits = [trait for group in self._wanted(options) for trait in group.get()]
-        attributes = self._attributes(image, found, traits, call)
+        attributes = self._attributes(image, found, traits, scope)
         return tuple(
             Face(
                 index=index[i],
@@ -236,21 +235,21 @@ class FacePipeline:
         )
 
     @staticmethod
-    def _attributes(image: Image, found: Detections, traits: Sequence[Trait], call: Call) -> list[Attributes]:
+    def _attributes(image: Image, found: Detections, traits: Sequence[Trait], scope: CancelScope) -> list[Attributes]:
         """What all the traits' models together say of each face."""
         known = [Attributes()] * len(found)
         for trait in traits:
             crops = [
                 trait.reader.crop(image, box, points) for box, points in zip(found.boxes, found.landmarks, strict=True)
             ]
-            outputs = trait.model.run([trait.reader.prepare(crop) for crop in crops], call)
+            outputs = trait.model.run([trait.reader.prepare(crop) for crop in crops], scope)
             said = [trait.reader.decode(output) for output in outputs]
             known = [merged(a, b) for a, b in zip(known, said, strict=True)]
         return known
 
-    def _embed(self, crops: list[Image], call: Call) -> tuple[Array, Array]:
+    def _embed(self, crops: list[Image], scope: CancelScope) -> tuple[Array, Array]:
         tensors = [recogniser_tensor(crop, self._recogniser_input) for crop in crops]
-        outputs = self._recognition.run(tensors, call)
+        outputs = self._recognition.run(tensors, scope)
         raw = np.stack([next(iter(output.values())).reshape(-1) for output in outputs])
         return normalise(raw)
 

@@ -1,25 +1,120 @@
-"""The face service: many images of many callers, each isolated from the others. Asynchronous."""
+"""Faces of images as operations of the engine, and the service that asks for them."""
 
-import asyncio
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import structlog
-
-from mien.engine.admission import Admission
-from mien.engine.call import Call
-from mien.engine.pool import WorkerPool
-from mien.errors import BodyTooLarge, ImageError, InternalError, MienError
-from mien.faces.pipeline import FaceAnalysis, FaceOptions, FacePipeline
-from mien.inference.sources import Source, SourceReader
+from mien.engine.cancellation import CancelScope
+from mien.engine.engine import Done, Engine, Failed, Handler, Operation, Tell, outcomes
+from mien.engine.sources import Item, Source
+from mien.faces.pipeline import Face, FaceAnalysis, FaceOptions, FacePipeline, detections_of
+from mien.inference.images import ImageLimits
 from mien.metrics import Metrics
-from mien.settings import Limits
-from mien.vision.image import decode
-from mien.vision.types import Image
+from mien.vision.draw import draw_detections, encode_jpeg
 
-log = structlog.get_logger()
+# --- what the engine is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class FindFaces(Operation["FoundFaces"]):
+    """Find and describe the faces of an image."""
+
+    options: FaceOptions
+    aligned: bool = False
+    """The image is an aligned 112×112 crop, not to be searched for faces."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFaces:
+    """An image's faces, or some of them, and how long they took."""
+
+    analysis: FaceAnalysis
+    decode_seconds: float
+    seconds: float
+    """From the start of decoding to the last vector, waiting for lanes included."""
+
+
+@dataclass(frozen=True, slots=True)
+class DrawFaces(Operation["Drawing"]):
+    """Draw an image's faces on it."""
+
+    options: FaceOptions
+    detector: str
+    """The name that is written on the image."""
+    landmarks: bool = True
+    scores: bool = True
+    sizes: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """The image with its faces drawn in."""
+
+    jpeg: bytes
+    faces: int
+
+
+# --- how the engine does it
+
+
+class FaceFinder(Handler):
+    """Handles FindFaces."""
+
+    def __init__(self, pipeline: FacePipeline, limits: ImageLimits) -> None:
+        self._pipeline = pipeline
+        self._limits = limits
+
+    async def prepare(self, operation: FindFaces, sources: Sequence[Source]) -> None:
+        await self._pipeline.require(operation.options)
+
+    def work(self, item: Item, operation: FindFaces, scope: CancelScope, tell: Tell | None) -> FoundFaces:
+        started = time.perf_counter()
+        image = self._limits.decode(item)
+        decode_seconds = time.perf_counter() - started
+        height, width = image.shape[:2]
+
+        told = itertools.count()
+
+        def report(face: Face, faces: int) -> None:
+            if tell is not None and faces > 1:  # a single face is the whole value
+                part = FaceAnalysis((face,), width, height, 1.0)
+                tell(FoundFaces(part, decode_seconds, time.perf_counter() - started), next(told), faces)
+
+        if operation.aligned:
+            analysis = self._pipeline.embed_crop(image, operation.options, scope)
+        else:
+            analysis = self._pipeline.analyse(image, operation.options, scope, None if tell is None else report)
+        return FoundFaces(analysis, decode_seconds, time.perf_counter() - started)
+
+
+class FaceDrawer(Handler):
+    """Handles DrawFaces."""
+
+    def __init__(self, pipeline: FacePipeline, limits: ImageLimits) -> None:
+        self._pipeline = pipeline
+        self._limits = limits
+
+    async def prepare(self, operation: DrawFaces, sources: Sequence[Source]) -> None:
+        await self._pipeline.require(operation.options)
+
+    def work(self, item: Item, operation: DrawFaces, scope: CancelScope, tell: Tell | None) -> Drawing:
+        image = self._limits.decode(item)
+        faces = self._pipeline.analyse(image, operation.options, scope).faces
+        drawn = draw_detections(
+            image,
+            detections_of(faces),
+            detector=operation.detector,
+            landmarks=operation.landmarks,
+            scores=operation.scores,
+            sizes=operation.sizes,
+            masks=[face.attributes.mask for face in faces],
+        )
+        return Drawing(encode_jpeg(drawn), len(faces))
+
+
+# --- who asks
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,114 +128,42 @@ class ImageDone:
     """Fetching and decoding."""
 
 
-@dataclass(frozen=True, slots=True)
-class ImageFailed:
-    """One image that could not be used; its neighbours are not affected."""
-
-    error: MienError
-
-
-ImageResult: TypeAlias = ImageDone | ImageFailed
+ImageResult: TypeAlias = ImageDone | Failed
 
 
 class FaceService:
-    """Analyses images within the server's limits."""
+    """Faces of many images of one request, each isolated from the others."""
 
-    def __init__(
-        self,
-        pipeline: FacePipeline,
-        *,
-        reader: SourceReader,
-        pool: WorkerPool,
-        admission: Admission,
-        limits: Limits,
-        metrics: Metrics,
-        parallel: int,
-    ) -> None:
-        """`parallel`: most images of one request in the worker threads at once, so that no request starves others."""
-        self.pipeline = pipeline
-        self._reader = reader
-        self._pool = pool
-        self._admission = admission
-        self._limits = limits
+    def __init__(self, engine: Engine, metrics: Metrics) -> None:
+        self._engine = engine
         self._metrics = metrics
-        self._parallel = parallel
 
     async def analyse(
-        self, sources: Sequence[Source], options: FaceOptions, call: Call, *, aligned: bool = False
+        self, sources: Sequence[Source], options: FaceOptions, scope: CancelScope, *, aligned: bool = False
     ) -> list[ImageResult]:
         """A result per source, in order. `aligned`: the images are 112×112 crops, not to be searched for faces.
 
-        Raises BodyTooLarge for too many sources, Overloaded, Unavailable, ModelUnavailable for an attribute whose
-        model is not here, and DeadlineExceeded or Cancelled when the
-        call is over. What is wrong with one image stays in its own result.
+        What is wrong with one image stays in its own result. Raises as Engine.run does, also ModelUnavailable for an
+        attribute whose model is not here.
         """
-        if len(sources) > self._limits.max_images:
-            raise BodyTooLarge(
-                f"{len(sources)} images in one request; this server takes at most {self._limits.max_images}"
-            )
         if not sources:
             return []
-        await self.pipeline.require(options)
-        turn = asyncio.Semaphore(self._parallel)
-        with self._admission.work(len(sources)) as finished:
+        events = self._engine.run(FindFaces(options, aligned), sources, scope)
+        return [self._result(outcome) for outcome in await outcomes(events, len(sources))]
 
-            async def one(source: Source) -> ImageResult:
-                async with turn:
-                    result = await self._isolated(source, options, call, aligned)
-                finished()
-                return result
+    async def draw(self, source: Source, operation: DrawFaces, scope: CancelScope) -> bytes | Failed:
+        """The image with its faces drawn in, as JPEG. Raises as `analyse` does."""
+        (outcome,) = await outcomes(self._engine.run(operation, [source], scope), 1)
+        if isinstance(outcome, Failed):
+            self._metrics.errors.labels(outcome.error.code).inc()
+            return outcome
+        self._metrics.faces.inc(outcome.value.faces)
+        return outcome.value.jpeg
 
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(one(source)) for source in sources]
-            except ExceptionGroup as over:  # the call ended: its first image that noticed ended the others
-                raise over.exceptions[0] from None
-        return [task.result() for task in tasks]
-
-    async def image(self, source: Source, call: Call) -> Image:
-        """The decoded image of a source. Raises ImageError."""
-        data = await self._reader.read(source, self._pool, call)
-        return await self._pool.run(call, self._decode, data)
-
-    async def _isolated(self, source: Source, options: FaceOptions, call: Call, aligned: bool) -> ImageResult:
-        try:
-            result = await self._one(source, options, call, aligned)
-        except ImageError as error:
-            self._metrics.images.labels("failed").inc()
-            self._metrics.errors.labels(error.code).inc()
-            return ImageFailed(error.without_frames())
-        except MienError as error:
-            if error.status in (499, 504):  # the whole call is over
-                raise
-            log.error("image failed", code=error.code, exc_info=error)
-            self._metrics.images.labels("failed").inc()
-            return ImageFailed(error.without_frames())
-        except Exception as error:
-            log.error("image failed", exc_info=error)
-            self._metrics.images.labels("failed").inc()
-            return ImageFailed(InternalError("the server failed on this image; its log has the details"))
-        self._metrics.images.labels("done").inc()
-        self._metrics.faces.inc(len(result.analysis.faces))
-        return result
-
-    async def _one(self, source: Source, options: FaceOptions, call: Call, aligned: bool) -> ImageDone:
-        started = time.perf_counter()
-        data = await self._reader.read(source, self._pool, call)
-        fetched_ms = (time.perf_counter() - started) * 1e3
-        return await self._pool.run(call, self._work, data, options, call, aligned, fetched_ms)
-
-    def _work(
-        self, data: bytes | memoryview, options: FaceOptions, call: Call, aligned: bool, fetched_ms: float
-    ) -> ImageDone:
-        started = time.perf_counter()
-        image = self._decode(data)
-        decoded = time.perf_counter()
-        analysis = (
-            self.pipeline.embed_crop(image, options, call) if aligned else self.pipeline.analyse(image, options, call)
-        )
-        done = time.perf_counter()
-        return ImageDone(analysis, (done - started) * 1e3, fetched_ms + (decoded - started) * 1e3)
-
-    def _decode(self, data: bytes | memoryview) -> Image:
-        return decode(data, max_pixels=self._limits.max_pixels, max_bytes=self._limits.max_image_bytes)
+    def _result(self, outcome: Done[FoundFaces] | Failed) -> ImageResult:
+        if isinstance(outcome, Failed):
+            self._metrics.errors.labels(outcome.error.code).inc()
+            return outcome
+        found = outcome.value
+        self._metrics.faces.inc(len(found.analysis.faces))
+        return ImageDone(found.analysis, found.seconds * 1e3, (outcome.read_seconds + found.decode_seconds) * 1e3)

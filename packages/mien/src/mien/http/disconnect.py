@@ -6,7 +6,7 @@ from types import TracebackType
 from starlette.requests import Request
 from starlette.types import Receive
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 
 DELAY_SECONDS = 0.05
 """Until the connection is watched. Most responses are out by then, and need no asyncio task for it."""
@@ -24,7 +24,7 @@ class cancel_on_disconnect:  # noqa: N801 - used like a function
     The body must have been read: two readers of one connection would take each other's messages.
     """
 
-    def __init__(self, request: Request, call: Call) -> None:
+    def __init__(self, request: Request, call: CancelScope) -> None:
         self._request = request
         self._call = call
         self._watcher: asyncio.Task[None] | None = None

@@ -2,19 +2,23 @@
 
 import time
 from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
+from mien.engine.engine import Done, Early, Handler, Operation, Tell
+from mien.engine.sources import Item, Source
 from mien.errors import ModelError
 from mien.inference import metadata
-from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
+from mien.inference.answers import Answer, Answers, milliseconds
+from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.image_model import PROBABILITIES, ImageModel
-from mien.inference.images import IMAGE_MIMES, decoded, image_limits
-from mien.inference.items import Answer, ItemWorkers, Tell, milliseconds, to_json
+from mien.inference.images import IMAGE_MIMES, ImageLimits
 from mien.inference.registry import task_of
 from mien.vision.imagenet import best_classes
+from mien.vision.types import Array
 from mien.zoo.on_demand import OnDemand
 
 SCHEMA = "labels_v1"
@@ -39,45 +43,78 @@ def read_labels(path: Path) -> tuple[str, ...]:
         raise ModelError(f"{path.name}: no list of class names: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Classify(Operation["BestClasses"]):
+    """Say what an image shows."""
+
+    count: int
+    """Classes that are wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class BestClasses:
+    """The likeliest classes of an image, best first."""
+
+    labels: tuple[str, ...]
+    scores: Array
+    """[N] float32 in 0..1."""
+    seconds: float
+    """Decoding included."""
+
+
+class Classifier(Handler):
+    """Handles Classify."""
+
+    def __init__(self, image: OnDemand[ImageModel], limits: ImageLimits) -> None:
+        self._image = image
+        self._limits = limits
+
+    async def prepare(self, operation: Classify, sources: Sequence[Source]) -> None:
+        await self._image.settle()  # if it did not come, each item's `get` says why
+
+    def work(self, item: Item, operation: Classify, scope: CancelScope, tell: Tell | None) -> BestClasses:
+        started = time.perf_counter()
+        image = self._image.get()
+        probabilities = image.run(self._limits.decode(item), scope)[PROBABILITIES]
+        if len(probabilities) != len(image.labels):
+            raise ModelError(f"{image.name}: {len(probabilities)} classes for {len(image.labels)} names")
+        classes, scores = best_classes(probabilities, operation.count)
+        return BestClasses(tuple(image.labels[i] for i in classes), scores, time.perf_counter() - started)
+
+
 class ClassificationService:
     """The likeliest classes of images, best first."""
 
     name = "classification"
 
-    def __init__(self, workers: ItemWorkers, image: OnDemand[ImageModel]) -> None:
-        self._workers = workers
+    def __init__(self, answers: Answers, limits: ImageLimits, image: OnDemand[ImageModel], *, strict: bool) -> None:
+        """`strict`: refuse unknown metadata."""
+        self._answers = answers
+        self._limits = limits
         self._image = image
+        self._strict = strict
 
     def tasks(self) -> Sequence[TaskInfo]:
-        limits = {**image_limits(self._workers.limits), "max_top_k": str(self._classes())}
+        limits = {**self._limits.advertised(), "max_top_k": str(self._classes())}
         out = (f"application/json;schema={SCHEMA}",)
         return (TaskInfo("image_classify", IMAGE_MIMES, out, self._image.name, ALIASES, limits),)
 
     def _classes(self) -> int:
         return len(self._image.get().labels) if self._image.is_here else CLASSES
 
-    def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+    def infer(self, request: InferRequest, scope: CancelScope, *, stream: bool) -> AsyncGenerator[InferResult, None]:
         task_of(self, request.task)
-        if self._workers.api.strict_metadata:
+        if self._strict:
             metadata.check_known(request.metadata, metadata.TOP_K_KEYS)
-        wanted = metadata.top_k(request.metadata, DEFAULT_TOP_K, self._classes())
+        operation = Classify(metadata.top_k(request.metadata, DEFAULT_TOP_K, self._classes()))
+        return self._answers.messages(SCHEMA, request, scope, operation, self._answer, stream=stream)
 
-        def work(item: Item, _tell: Tell | None) -> Answer:
-            return self._classify(item, wanted, call)
-
-        return self._workers.answers(SCHEMA, request, call, work, stream=stream, needs=(self._image,))
-
-    def _classify(self, item: Item, wanted: int, call: Call) -> Answer:
-        started = time.perf_counter()
-        image = self._image.get()
-        probabilities = image.run(decoded(item, self._workers.limits), call)[PROBABILITIES]
-        if len(probabilities) != len(image.labels):
-            raise ModelError(f"{image.name}: {len(probabilities)} classes for {len(image.labels)} names")
-        classes, scores = best_classes(probabilities, wanted)
-        labels = [{"label": image.labels[i], "score": score} for i, score in zip(classes, scores, strict=True)]
+    def _answer(self, event: Early[BestClasses] | Done[BestClasses]) -> Answer:
+        best = event.value
+        labels = [{"label": label, "score": score} for label, score in zip(best.labels, best.scores, strict=True)]
         meta = {
             "top_k": str(len(labels)),
-            "processing_time_ms": milliseconds(time.perf_counter() - started),
-            "lumen.model.id": image.name,
+            "processing_time_ms": milliseconds(best.seconds),
+            "lumen.model.id": self._image.name,
         }
-        return Answer(to_json({"labels": labels, "model_id": image.name}), meta)
+        return Answer({"labels": labels, "model_id": self._image.name}, meta)

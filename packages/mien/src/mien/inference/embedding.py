@@ -1,20 +1,23 @@
 """The service `embedding`: images and texts as vectors (`embedding_v1`)."""
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, TypeAlias
+from dataclasses import dataclass
 
 import numpy as np
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
+from mien.engine.engine import Done, Early, Handler, Operation, Tell
+from mien.engine.sources import Item, Source
 from mien.errors import ModelError
 from mien.inference import metadata
-from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
+from mien.inference.answers import Answer, Answers, milliseconds
+from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.image_model import EMBEDDING, ImageModel
-from mien.inference.images import IMAGE_MIMES, decoded, image_limits
-from mien.inference.items import Answer, ItemWorkers, Tell, milliseconds, payload_refused, to_json
+from mien.inference.images import IMAGE_MIMES, ImageLimits, payload_refused
 from mien.inference.registry import task_of
-from mien.inference.text_model import MAX_TOKENS, TextModel
+from mien.inference.text_model import MAX_TOKENS, TextModel, TextVector
 from mien.vision.types import Array
 from mien.zoo.on_demand import OnDemand
 
@@ -25,8 +28,77 @@ EITHER_ALIASES = ("lumen_clip_embed", "clip_embed", "lumen_embed")
 IMAGE_ALIASES = ("clip_image_embed", "bioclip_image_embed", "smartclip_image_embed", "image_embed")
 TEXT_ALIASES = ("clip_text_embed", "bioclip_text_embed", "smartclip_text_embed", "text_embed")
 
-Vector: TypeAlias = tuple[Array, str, dict[str, str]]
-"""Length 1, its model's name, what else is to be said."""
+
+@dataclass(frozen=True, slots=True)
+class Embed(Operation["Embedded"]):
+    """Turn an image or a text into a vector."""
+
+    task: str
+    """Which of the service's tasks was asked for: what it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A vector and where it comes from."""
+
+    vector: Array
+    """[D] float32, length 1."""
+    model: str
+    seconds: float
+    """Decoding included."""
+    text: TextVector | None = None
+    """What is known of a text besides."""
+
+
+class Embedder(Handler):
+    """Handles Embed."""
+
+    def __init__(
+        self, image: OnDemand[ImageModel] | None, text: OnDemand[TextModel] | None, limits: ImageLimits
+    ) -> None:
+        """At least one model."""
+        self._image = image
+        self._text = text
+        self._limits = limits
+
+    async def prepare(self, operation: Embed, sources: Sequence[Source]) -> None:
+        """Only the models of the kinds of payload that there are; each item's `get` says why one did not come."""
+        kinds = {source.mime.partition("/")[0] for source in sources if isinstance(source, Item)}
+        wanted = [model for model, kind in ((self._image, "image"), (self._text, "text")) if model and kind in kinds]
+        await asyncio.gather(*(model.settle() for model in wanted))
+
+    def work(self, item: Item, operation: Embed, scope: CancelScope, tell: Tell | None) -> Embedded:
+        started = time.perf_counter()
+        is_text = item.mime.startswith("text/")
+        if operation.task == TEXT and not is_text:
+            raise payload_refused(f"the task {TEXT} expects UTF-8 text; got {item.mime}")
+        if operation.task == IMAGE and is_text:
+            raise payload_refused(f"the task {IMAGE} expects an image; got {item.mime}")
+        if is_text:
+            return self._of_text(item, scope, started)
+        if item.mime.startswith("image/"):
+            return self._of_image(item, scope, started)
+        raise payload_refused(f"expected an image or UTF-8 text; got {item.mime}")
+
+    def _of_image(self, item: Item, scope: CancelScope, started: float) -> Embedded:
+        if self._image is None:
+            raise payload_refused("this server has no model for images (MIEN_IMAGE_MODEL); it embeds texts only")
+        raw = self._image.get().run(self._limits.decode(item), scope)[EMBEDDING]
+        length = np.linalg.norm(raw)
+        if not np.isfinite(length) or length == 0:
+            raise ModelError(f"{self._image.name}: the embedding has no direction")
+        vector = np.ascontiguousarray(raw / length, np.float32)
+        return Embedded(vector, self._image.name, time.perf_counter() - started)
+
+    def _of_text(self, item: Item, scope: CancelScope, started: float) -> Embedded:
+        if self._text is None:
+            raise payload_refused("this server has no model for texts (MIEN_TEXT_MODEL); it embeds images only")
+        try:
+            text = item.data.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise payload_refused(f"expected UTF-8 text; byte {error.start} is none") from None
+        found = self._text.get().embed(text, scope)
+        return Embedded(found.vector, self._text.name, time.perf_counter() - started, found)
 
 
 class EmbeddingService:
@@ -35,80 +107,42 @@ class EmbeddingService:
     name = "embedding"
 
     def __init__(
-        self, workers: ItemWorkers, image: OnDemand[ImageModel] | None, text: OnDemand[TextModel] | None
+        self, answers: Answers, limits: ImageLimits, *, image: str | None, text: str | None, strict: bool
     ) -> None:
-        """At least one model."""
-        self._workers = workers
-        self._image = image
-        self._text = text
-        self._tasks = tuple(self._offered(image_limits(workers.limits)))
+        """`image`, `text`: the models' names, at least one. `strict`: refuse unknown metadata."""
+        self._answers = answers
+        self._strict = strict
+        self._tasks = tuple(_offered(image, text, limits.advertised()))
 
     def tasks(self) -> Sequence[TaskInfo]:
         return self._tasks
 
-    def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+    def infer(self, request: InferRequest, scope: CancelScope, *, stream: bool) -> AsyncGenerator[InferResult, None]:
         task = task_of(self, request.task).name
-        if self._workers.api.strict_metadata:
+        if self._strict:
             metadata.check_known(request.metadata, ())
+        return self._answers.messages(SCHEMA, request, scope, Embed(task), _answer, stream=stream)
 
-        def work(item: Item, _tell: Tell | None) -> Answer:
-            return self._embed(item, task, call)
 
-        return self._workers.answers(SCHEMA, request, call, work, stream=stream, needs=self._needs(request))
+def _offered(image: str | None, text: str | None, limits: Mapping[str, str]) -> Sequence[TaskInfo]:
+    out = (f"application/json;schema={SCHEMA}",)
+    text_limits = {"max_items": limits["max_items"], "max_tokens": str(MAX_TOKENS)}
+    single = [
+        *([TaskInfo(IMAGE, IMAGE_MIMES, out, image, IMAGE_ALIASES, limits)] if image else []),
+        *([TaskInfo(TEXT, TEXT_MIMES, out, text, TEXT_ALIASES, text_limits)] if text else []),
+    ]
+    mimes = tuple(mime for info in single for mime in info.input_mimes)
+    models = " ".join(info.model for info in single)
+    return [TaskInfo(EITHER, mimes, out, models, EITHER_ALIASES, limits if image else text_limits), *single]
 
-    def _offered(self, limits: Mapping[str, str]) -> Sequence[TaskInfo]:
-        out = (f"application/json;schema={SCHEMA}",)
-        image = self._image and TaskInfo(IMAGE, IMAGE_MIMES, out, self._image.name, IMAGE_ALIASES, limits)
-        text_limits = {"max_items": limits["max_items"], "max_tokens": str(MAX_TOKENS)}
-        text = self._text and TaskInfo(TEXT, TEXT_MIMES, out, self._text.name, TEXT_ALIASES, text_limits)
-        single = [info for info in (image, text) if info]
-        mimes = tuple(mime for info in single for mime in info.input_mimes)
-        models = " ".join(info.model for info in single)
-        return [TaskInfo(EITHER, mimes, out, models, EITHER_ALIASES, limits if image else text_limits), *single]
 
-    def _needs(self, request: InferRequest) -> Sequence[OnDemand[Any]]:
-        """The models of the kinds of payload that the request has."""
-        kinds = {item.mime.partition("/")[0] for item in request.items}
-        return [model for model, kind in ((self._image, "image"), (self._text, "text")) if model and kind in kinds]
-
-    def _embed(self, item: Item, task: str, call: Call) -> Answer:
-        started = time.perf_counter()
-        vector, model, extra = self._vector(item, task, call)
-        payload = {"vector": vector, "dim": len(vector), "model_id": model}
-        meta = {
-            "dim": str(len(vector)),
-            "processing_time_ms": milliseconds(time.perf_counter() - started),
-            "lumen.model.id": model,
-        }
-        return Answer(to_json(payload), {**meta, **extra})
-
-    def _vector(self, item: Item, task: str, call: Call) -> Vector:
-        is_text = item.mime.startswith("text/")
-        if task == TEXT and not is_text:
-            raise payload_refused(f"the task {TEXT} expects UTF-8 text; got {item.mime}")
-        if task == IMAGE and is_text:
-            raise payload_refused(f"the task {IMAGE} expects an image; got {item.mime}")
-        if is_text:
-            return self._of_text(item, call)
-        if item.mime.startswith("image/"):
-            return self._of_image(item, call)
-        raise payload_refused(f"expected an image or UTF-8 text; got {item.mime}")
-
-    def _of_image(self, item: Item, call: Call) -> Vector:
-        if self._image is None:
-            raise payload_refused("this server has no model for images (MIEN_IMAGE_MODEL); it embeds texts only")
-        raw = self._image.get().run(decoded(item, self._workers.limits), call)[EMBEDDING]
-        length = np.linalg.norm(raw)
-        if not np.isfinite(length) or length == 0:
-            raise ModelError(f"{self._image.name}: the embedding has no direction")
-        return np.ascontiguousarray(raw / length, np.float32), self._image.name, {}
-
-    def _of_text(self, item: Item, call: Call) -> Vector:
-        if self._text is None:
-            raise payload_refused("this server has no model for texts (MIEN_TEXT_MODEL); it embeds images only")
-        try:
-            text = item.data.decode("utf-8")
-        except UnicodeDecodeError as error:
-            raise payload_refused(f"expected UTF-8 text; byte {error.start} is none") from None
-        found = self._text.get().embed(text, call)
-        return found.vector, self._text.name, {"tokens": str(found.tokens), "truncated": str(found.truncated).lower()}
+def _answer(event: Early[Embedded] | Done[Embedded]) -> Answer:
+    found = event.value
+    meta = {
+        "dim": str(len(found.vector)),
+        "processing_time_ms": milliseconds(found.seconds),
+        "lumen.model.id": found.model,
+    }
+    if found.text is not None:
+        meta |= {"tokens": str(found.text.tokens), "truncated": str(found.text.truncated).lower()}
+    return Answer({"vector": found.vector, "dim": len(found.vector), "model_id": found.model}, meta)

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from mien.engine.call import Call
-from mien.engine.engine import Model
+from mien.engine.cancellation import CancelScope
+from mien.engine.models import Model
 from mien.vision.imagenet import imagenet_tensor
 from mien.vision.types import Image, Outputs
 from mien.zoo.manifest import Input
@@ -21,7 +21,7 @@ class ImageModel:
     labels: tuple[str, ...]
     """Names of its classes."""
 
-    def run(self, image: Image, call: Call) -> Outputs:
+    def run(self, image: Image, scope: CancelScope) -> Outputs:
         """`probabilities` [classes] and `embedding` [D] of an image, float32. Blocks; raises as Model.run does."""
-        (outputs,) = self.model.run([imagenet_tensor(image, self.spec)], call)
+        (outputs,) = self.model.run([imagenet_tensor(image, self.spec)], scope)
         return outputs

@@ -1,28 +1,44 @@
 """Payloads that are images: which types, which limits, decoded."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from mien.inference.contract import Item
-from mien.inference.items import payload_refused
+from mien.engine.sources import Item
+from mien.errors import InvalidField
 from mien.inference.sniff import IMAGES
-from mien.settings import Limits
 from mien.vision.image import decode
 from mien.vision.types import Image
 
 IMAGE_MIMES = tuple(IMAGES.values())
 
 
-def decoded(item: Item, limits: Limits) -> Image:
-    """The payload's pixels. Raises InvalidField for what is declared, or looks like, no image, and ImageError."""
-    if not item.mime.startswith("image/"):
-        raise payload_refused(f"expected an image; got {item.mime}")
-    return decode(item.data, max_pixels=limits.max_pixels, max_bytes=limits.max_image_bytes)
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What this server takes."""
+
+    max_items: int
+    """Images, or other payloads, in one request."""
+    max_bytes: int
+    """Of one encoded image."""
+    max_pixels: int
+    """Of one image."""
+
+    def decode(self, item: Item) -> Image:
+        """The item's pixels. Raises InvalidField for what is declared, or looks like, no image, and ImageError."""
+        if not item.mime.startswith("image/"):
+            raise payload_refused(f"expected an image; got {item.mime}")
+        return decode(item.data, max_pixels=self.max_pixels, max_bytes=self.max_bytes)
+
+    def advertised(self) -> Mapping[str, str]:
+        """The limits that tasks on images advertise."""
+        return {
+            "max_items": str(self.max_items),
+            "max_payload_bytes": str(self.max_bytes),
+            "max_pixels": str(self.max_pixels),
+        }
 
 
-def image_limits(limits: Limits) -> Mapping[str, str]:
-    """The limits that tasks on images advertise."""
-    return {
-        "max_items": str(limits.max_images),
-        "max_payload_bytes": str(limits.max_image_bytes),
-        "max_pixels": str(limits.max_pixels),
-    }
+def payload_refused(reason: str) -> InvalidField:
+    """The error for a payload of the wrong kind."""
+    message = f"payload: {reason}"
+    return InvalidField(message, ({"type": "payload", "loc": ["payload"], "msg": message},))

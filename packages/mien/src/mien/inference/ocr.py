@@ -2,16 +2,20 @@
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
+from mien.engine.engine import Done, Early, Handler, Operation, Tell
+from mien.engine.sources import Item
 from mien.inference import metadata
-from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
-from mien.inference.images import IMAGE_MIMES, decoded, image_limits
-from mien.inference.items import Answer, ItemWorkers, Tell, milliseconds, to_json
+from mien.inference.answers import Answer, Answers, milliseconds
+from mien.inference.contract import InferRequest, InferResult, TaskInfo
+from mien.inference.images import IMAGE_MIMES, ImageLimits
 from mien.inference.registry import task_of
-from mien.vision.text_lines import LineReader, ReadOptions
+from mien.vision.text_lines import LineReader, ReadOptions, TextLine
 
 SCHEMA = "ocr_v1"
 RECOGNITION, BOX, UNCLIP, TURNED = KEYS = (
@@ -33,41 +37,63 @@ def read_options(given: Mapping[str, str]) -> ReadOptions:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class ReadLines(Operation["FoundLines"]):
+    """Read the text in an image."""
+
+    options: ReadOptions
+
+
+@dataclass(frozen=True, slots=True)
+class FoundLines:
+    """The text in an image."""
+
+    lines: tuple[TextLine, ...]
+    seconds: float
+    """Decoding included."""
+
+
+class LineFinder(Handler):
+    """Handles ReadLines."""
+
+    def __init__(self, reader: LineReader, limits: ImageLimits) -> None:
+        self._reader = reader
+        self._limits = limits
+
+    def work(self, item: Item, operation: ReadLines, scope: CancelScope, tell: Tell | None) -> FoundLines:
+        started = time.perf_counter()
+        lines = self._reader.read(self._limits.decode(item), operation.options)
+        return FoundLines(tuple(lines), time.perf_counter() - started)
+
+
 class OcrService:
     """Lines of text with where they stand."""
 
     name = "ocr"
 
-    def __init__(self, workers: ItemWorkers, reader: LineReader) -> None:
-        self._workers = workers
-        self._reader = reader
+    def __init__(self, answers: Answers, limits: ImageLimits, model: str, *, strict: bool) -> None:
+        """`model`: the name that results carry. `strict`: refuse unknown metadata."""
+        self._answers = answers
+        self._model = model
+        self._strict = strict
         out = (f"application/json;schema={SCHEMA}",)
-        limits = image_limits(workers.limits)
-        self._task = TaskInfo("ocr", IMAGE_MIMES, out, reader.name, ("ocr_v1", "text_recognition"), limits)
+        self._task = TaskInfo("ocr", IMAGE_MIMES, out, model, ("ocr_v1", "text_recognition"), limits.advertised())
 
     def tasks(self) -> Sequence[TaskInfo]:
         return (self._task,)
 
-    def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+    def infer(self, request: InferRequest, scope: CancelScope, *, stream: bool) -> AsyncGenerator[InferResult, None]:
         task_of(self, request.task)
-        if self._workers.api.strict_metadata:
+        if self._strict:
             metadata.check_known(request.metadata, KEYS)
-        options = read_options(request.metadata)
+        operation = ReadLines(read_options(request.metadata))
+        return self._answers.messages(SCHEMA, request, scope, operation, self._answer, stream=stream)
 
-        def work(item: Item, _tell: Tell | None) -> Answer:
-            return self._read(item, options)
-
-        return self._workers.answers(SCHEMA, request, call, work, stream=stream)
-
-    def _read(self, item: Item, options: ReadOptions) -> Answer:
-        started = time.perf_counter()
-        lines = self._reader.read(decoded(item, self._workers.limits), options)
-        items = [
-            {"box": np.ascontiguousarray(line.box), "text": line.text, "confidence": line.confidence} for line in lines
+    def _answer(self, event: Early[FoundLines] | Done[FoundLines]) -> Answer:
+        found = event.value
+        items: list[dict[str, Any]] = [
+            {"box": np.ascontiguousarray(line.box), "text": line.text, "confidence": line.confidence}
+            for line in found.lines
         ]
-        meta = {
-            "count": str(len(items)),
-            "duration_ms": milliseconds(time.perf_counter() - started),
-            "lumen.model.id": self._reader.name,
-        }
-        return Answer(to_json({"items": items, "count": len(items), "model_id": self._reader.name}), meta)
+        meta = {"count": str(len(items)), "duration_ms": milliseconds(found.seconds), "lumen.model.id": self._model}
+        return Answer({"items": items, "count": len(items), "model_id": self._model}, meta)

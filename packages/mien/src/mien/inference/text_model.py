@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from mien.engine.call import Call
-from mien.engine.engine import Model
+from mien.engine.cancellation import CancelScope
+from mien.engine.models import Model
 from mien.errors import ModelError
-from mien.inference.items import payload_refused
+from mien.inference.images import payload_refused
 from mien.vision.types import Array
 
 MAX_TOKENS = 256  # what all-MiniLM-L6-v2 was trained with
@@ -81,8 +81,8 @@ class TextModel:
     pieces: WordPieces
     model: Model
 
-    def embed(self, text: str, call: Call) -> TextVector:
+    def embed(self, text: str, scope: CancelScope) -> TextVector:
         """The embedding of a text. Blocks; raises InvalidField for an empty one, else as Model.run does."""
         packed, count, truncated = self.pieces.encode(text)
-        (outputs,) = self.model.run([packed], call)
+        (outputs,) = self.model.run([packed], scope)
         return TextVector(mean_pooled(next(iter(outputs.values())), packed[1]), count, truncated)

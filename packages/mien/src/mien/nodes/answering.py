@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias, cast
 import grpc
 import structlog
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import DeadlineExceeded, InternalError, MienError, Overloaded, RequestError
 from mien.inference.contract import InferRequest as Asked
 from mien.inference.contract import InferResult, Service
@@ -94,7 +94,7 @@ class Answering:
         self._count = count
         self._merger = Merger(max_bytes=limits.max_bytes)
         self._writing = asyncio.Lock()
-        self._answers: dict[asyncio.Task[None], Call] = {}
+        self._answers: dict[asyncio.Task[None], CancelScope] = {}
         self._held = 0
         self._asked = 0
 
@@ -142,10 +142,10 @@ class Answering:
         if whole is not None:
             self._asked += 1
             remaining = self._context.time_remaining()
-            call = Call(self._limits.timeout if remaining is None else max(0.001, remaining))
+            call = CancelScope(self._limits.timeout if remaining is None else max(0.001, remaining))
             self._answers[asyncio.create_task(self._answer(whole, call))] = call
 
-    async def _answer(self, whole: Whole, call: Call) -> None:
+    async def _answer(self, whole: Whole, call: CancelScope) -> None:
         """Send everything that one request gets; raises what is to end the stream."""
         try:
             with self._limits.run():
@@ -166,7 +166,7 @@ class Answering:
             raise failure
         await self._send(in_band(failure, whole.correlation_id))
 
-    async def _infer(self, whole: Whole, call: Call) -> None:
+    async def _infer(self, whole: Whole, call: CancelScope) -> None:
         metadata = dict(whole.head.metadata)
         choice = choose(self._services(), whole.head.task, metadata.pop(SERVICE_KEY, ""))
         items = unpack(whole.payload, whole.head.mime)
@@ -177,7 +177,7 @@ class Answering:
                 if not choice.stream and not result.is_final and result.total <= 1:
                     continue  # an early look that nobody asked for
                 final = result.is_final
-                for part in split_result(result, self._limits.max_result_chunk):
+                for part in split_result(result.encoded(), self._limits.max_result_chunk):
                     await self._send(_message(part, whole.correlation_id))
                 if final:
                     break

@@ -11,7 +11,7 @@ import grpc.aio
 from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1 import health_pb2
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, NodeFailed, NodeIncompatible, RequestError, Unavailable
 from mien.inference.contract import InferRequest as Asked
 from mien.inference.contract import InferResult
@@ -125,7 +125,7 @@ class NodeClient:
         return await method(asked, timeout=seconds, metadata=self._metadata)
 
     async def infer(
-        self, request: Asked, call: Call, *, service: str = "", stream: bool
+        self, request: Asked, call: CancelScope, *, service: str = "", stream: bool
     ) -> AsyncGenerator[InferResult, None]:
         """The node's answer, message by message; without `stream`, its whole result only.
 
@@ -193,7 +193,7 @@ class NodeClient:
         known = stream and any(parts == one.name for capability in self.capabilities for one in capability.tasks)
         return parts if known else task
 
-    async def _answers(self, rpc: Rpc, call: Call) -> AsyncGenerator[InferResult, None]:
+    async def _answers(self, rpc: Rpc, call: CancelScope) -> AsyncGenerator[InferResult, None]:
         """Messages up to the final one."""
         while True:
             try:
@@ -258,7 +258,7 @@ class NodeClient:
         self._partings.add(parting)
         parting.add_done_callback(self._partings.discard)
 
-    def _ended(self, error: grpc.aio.AioRpcError, call: Call) -> MienError:
+    def _ended(self, error: grpc.aio.AioRpcError, call: CancelScope) -> MienError:
         return self._ended_with(error.code(), error.details(), error.trailing_metadata(), call)
 
     def _ended_with(
@@ -266,7 +266,7 @@ class NodeClient:
         status: grpc.StatusCode,
         details: str | None,
         trailing: Iterable[tuple[str, str | bytes]] | None,
-        call: Call,
+        call: CancelScope,
     ) -> MienError:
         if call.over():
             try:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, NodeIncompatible, NotFound, Overloaded, Unavailable
 from mien.inference.contract import InferRequest, InferResult, Service, TaskInfo
 from mien.nodes.client import Chunking, NodeClient
@@ -31,7 +31,7 @@ class Connection(Protocol):
     async def check(self, seconds: float) -> None: ...
 
     def infer(
-        self, request: InferRequest, call: Call, *, service: str = "", stream: bool
+        self, request: InferRequest, call: CancelScope, *, service: str = "", stream: bool
     ) -> AsyncGenerator[InferResult, None]: ...
 
     async def close(self) -> None: ...
@@ -263,7 +263,7 @@ class NodePool:
     # --- asking them
 
     async def infer(
-        self, service: str, request: InferRequest, call: Call, *, stream: bool
+        self, service: str, request: InferRequest, call: CancelScope, *, stream: bool
     ) -> AsyncGenerator[InferResult, None]:
         """The answer of the best node, of another one if that fails before its first message.
 
@@ -323,7 +323,7 @@ class NodePool:
         return Unavailable(f"no node takes requests for {task or service!r} now ({reasons})", retry_after=retry)
 
     @contextmanager
-    def _measured(self, member: _Member, call: Call) -> Iterator[Callable[[], None]]:
+    def _measured(self, member: _Member, call: CancelScope) -> Iterator[Callable[[], None]]:
         """Count a request; a node that is not there cools down and is looked at.
 
         Yields what is to be called when the final message is there.
@@ -376,7 +376,7 @@ class RemoteService:
     def tasks(self) -> Sequence[TaskInfo]:
         return self._pool.tasks(self._name)
 
-    def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+    def infer(self, request: InferRequest, call: CancelScope, *, stream: bool) -> AsyncGenerator[InferResult, None]:
         return self._pool.infer(self._name, request, call, stream=stream)
 
 

@@ -8,7 +8,7 @@ import msgspec
 
 from mien.apps.record import AppVersion, Deployed, FunctionSchema
 from mien.apps.registry import AppRegistry
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import AppRunFailed, Cancelled, InvalidField, MienError, Unavailable
 from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
 from mien.inference.registry import ServiceRegistry, task_of
@@ -77,7 +77,9 @@ class AppService:
     def tasks(self) -> Sequence[TaskInfo]:
         return self._tasks
 
-    async def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+    async def infer(
+        self, request: InferRequest, call: CancelScope, *, stream: bool
+    ) -> AsyncGenerator[InferResult, None]:
         """Messages: partial outputs while the task runs, then its output."""
         function = task_of(self, request.task).name
         if len(request.items) != 1:

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import InvalidField, MienError, NotFound
 from mien.inference.contract import InferRequest, Item
 from mien.inference.registry import ServiceRegistry
@@ -95,7 +95,7 @@ class BuiltinExecutor:
         self._places = places
         self._max_bytes = max_bytes
         self._taken: set[str] = set()
-        self._calls: dict[str, Call] = {}
+        self._calls: dict[str, CancelScope] = {}
         self._services: ServiceRegistry | None = None
         self._fetcher: Fetcher | None = None
 
@@ -118,7 +118,7 @@ class BuiltinExecutor:
         return None
 
     async def execute(self, attempt: Attempt, report: Reporter) -> Any:
-        call = self._calls[attempt.id] = Call()
+        call = self._calls[attempt.id] = CancelScope()
         report.worker("engine")
         try:
             report.status(Status.PREPARING)
@@ -138,7 +138,7 @@ class BuiltinExecutor:
     async def reap(self) -> None:
         """There are no processes."""
 
-    async def _answer(self, app: BuiltinApp, item: Item, metadata: Mapping[str, str], call: Call) -> Any:
+    async def _answer(self, app: BuiltinApp, item: Item, metadata: Mapping[str, str], call: CancelScope) -> Any:
         assert self._services is not None  # noqa: S101 - `fit` has looked
         try:
             service = self._services.resolve(app.service)
@@ -149,10 +149,10 @@ class BuiltinExecutor:
         request = InferRequest((item,), metadata=metadata)
         async for result in service.infer(request, call, stream=False):
             if result.is_final:
-                return msgspec.json.decode(result.data)
+                return msgspec.json.decode(result.data) if result.value is None else result.value.plain()
         raise AppFailed(f"{app.name} gave no answer")
 
-    async def _asked(self, given: Mapping[str, Any], call: Call) -> tuple[Item, dict[str, str]]:
+    async def _asked(self, given: Mapping[str, Any], call: CancelScope) -> tuple[Item, dict[str, str]]:
         """The payload and, as metadata, the fields that are left."""
         fields = {
             key: _text(value) for key, value in given.items() if key not in ("image", "text") and value is not None
@@ -166,7 +166,7 @@ class BuiltinExecutor:
         data = await self._read(location, call)
         return Item(data, await asyncio.to_thread(media_type, data)), fields
 
-    async def _read(self, location: str, call: Call) -> bytes:
+    async def _read(self, location: str, call: CancelScope) -> bytes:
         if location.startswith(SCHEME) and (known := file_id(location)) is not None:
             return await self._stored(known)
         if location.startswith("data:"):

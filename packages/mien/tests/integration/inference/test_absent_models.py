@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import ModelError, ModelUnavailable
 from mien.faces.pipeline import FaceOptions
 from mien.faces.service import ImageDone
 from mien.inference.contract import InferRequest, Item
-from mien.inference.sources import RawBytes
 from mien.metrics import Metrics
 from mien.runtime import Runtime, build_runtime
 from mien.settings import Settings
@@ -32,15 +31,15 @@ def bare(cache: Path) -> Iterator[Runtime]:
 
 
 async def analysed(runtime: Runtime, photo: bytes, **options: bool) -> ImageDone:
-    (result,) = await runtime.faces.analyse([RawBytes(photo)], FaceOptions(threshold=0.6, **options), Call(60))
+    (result,) = await runtime.faces.analyse([Item(photo)], FaceOptions(threshold=0.6, **options), CancelScope(60))
     assert isinstance(result, ImageDone)
     return result
 
 
 async def infer(runtime: Runtime, service: str, *items: Item) -> list[bytes]:
     request = InferRequest(items, "", {})
-    messages = runtime.registry.resolve(service).infer(request, Call(60), stream=False)
-    return [bytes(message.data) async for message in messages]
+    messages = runtime.registry.resolve(service).infer(request, CancelScope(60), stream=False)
+    return [message.encoded().data async for message in messages]
 
 
 async def test_faces_are_found_and_embedded_with_an_empty_cache(bare: Runtime, photo: bytes) -> None:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import ImageFormatUnsupported, InvalidField, ModelError, NotFound
 from mien.inference.contract import InferRequest, InferResult, Item
 from mien.inference.sniff import media_type
@@ -49,7 +49,7 @@ async def messages(
 ) -> list[InferResult]:
     items = tuple(Item(data, media_type(data, mime)) for data in payloads)
     request = InferRequest(items, task, metadata)
-    return [m async for m in runtime.registry.resolve(service).infer(request, Call(60), stream=stream)]
+    return [m.encoded() async for m in runtime.registry.resolve(service).infer(request, CancelScope(60), stream=stream)]
 
 
 async def ask(runtime: Runtime, service: str, *payloads: bytes, **options: Any) -> Any:
@@ -272,7 +272,7 @@ async def test_the_first_face_comes_before_the_last_one_is_embedded(runtime: Run
 
     before = runs()
     request = InferRequest((Item(collage, "image/jpeg"),))
-    call = Call(60)
+    call = CancelScope(60)
     service = runtime.registry.resolve("face_recognition")
     async with aclosing(service.infer(request, call, stream=True)) as stream:  # type: ignore[type-var]
         first = await anext(stream)

@@ -20,8 +20,8 @@ import uvicorn
 
 from mien import errors
 from mien.engine.admission import Admission
-from mien.engine.call import Call
-from mien.engine.pool import WorkerPool
+from mien.engine.cancellation import CancelScope
+from mien.engine.threads import ThreadPool
 from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.registry import ServiceRegistry
 from mien.server import create_app
@@ -44,7 +44,7 @@ class Service:
     def tasks(self) -> Sequence[TaskInfo]:
         return [TaskInfo(f"{self.name}_task", ("*/*",), (JSON_V1,), model="none", aliases=(f"{self.name}_v1",))]
 
-    async def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncIterator[InferResult]:
+    async def infer(self, request: InferRequest, call: CancelScope, *, stream: bool) -> AsyncIterator[InferResult]:
         self.seen.append(request)
         self.ended.clear()
         try:
@@ -55,14 +55,14 @@ class Service:
             self.ended_at = time.monotonic()
             self.ended.set()
 
-    def messages(self, request: InferRequest, call: Call, stream: bool) -> AsyncIterator[InferResult]:
+    def messages(self, request: InferRequest, call: CancelScope, stream: bool) -> AsyncIterator[InferResult]:
         raise NotImplementedError
 
 
 class Echo(Service):
     """Answers at once with what it was asked."""
 
-    async def messages(self, request: InferRequest, call: Call, stream: bool) -> AsyncIterator[InferResult]:
+    async def messages(self, request: InferRequest, call: CancelScope, stream: bool) -> AsyncIterator[InferResult]:
         said = {
             "items": [{"hex": item.data.hex(), "mime": item.mime} for item in request.items],
             "task": request.task,
@@ -76,7 +76,7 @@ class Echo(Service):
 class Stepper(Service):
     """`steps` early looks, `ms` apart, then the final message. Waits without a look at its call."""
 
-    async def messages(self, request: InferRequest, call: Call, stream: bool) -> AsyncIterator[InferResult]:
+    async def messages(self, request: InferRequest, call: CancelScope, stream: bool) -> AsyncIterator[InferResult]:
         steps, pause = int(request.metadata.get("steps", "3")), int(request.metadata.get("ms", "30")) / 1e3
         for step in range(steps):
             yield InferResult(str(step).encode(), "text/plain", meta={"sent": str(time.monotonic())}, seq=step)
@@ -87,7 +87,7 @@ class Stepper(Service):
 class Failing(Service):
     """Raises the error class named by metadata `error`, after `after` messages."""
 
-    async def messages(self, request: InferRequest, call: Call, stream: bool) -> AsyncIterator[InferResult]:
+    async def messages(self, request: InferRequest, call: CancelScope, stream: bool) -> AsyncIterator[InferResult]:
         for _ in range(int(request.metadata.get("after", "0"))):
             yield InferResult(b"part", "text/plain")
         kind = request.metadata["error"]
@@ -105,7 +105,7 @@ def _retry(request: InferRequest) -> dict[str, float]:
 class Pieces(Service):
     """Answers with the pieces that metadata `pieces` lists as `[[data, seq, total, offset, is_final], ...]`."""
 
-    async def messages(self, request: InferRequest, call: Call, stream: bool) -> AsyncIterator[InferResult]:
+    async def messages(self, request: InferRequest, call: CancelScope, stream: bool) -> AsyncIterator[InferResult]:
         for data, seq, total, offset, is_final in json.loads(request.metadata["pieces"]):
             yield InferResult(data.encode(), "text/plain", "", {"seq": str(seq)}, is_final, seq, total, offset)
 
@@ -133,7 +133,7 @@ def running(folder: Path, **settings: Any) -> Iterator[Door]:
     registry = ServiceRegistry()
     for service in services:
         registry.add(service)
-    parsers = WorkerPool(1)
+    parsers = ThreadPool(1)
     app.state.runtime = SimpleNamespace(
         settings=chosen,
         metrics=app.state.metrics,

@@ -14,7 +14,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.inference.contract import InferRequest, InferResult, Item
 from mien.nodes.client import Chunking, NodeClient
 from mien.nodes.contract import INFER
@@ -140,12 +140,12 @@ async def answer(
     seconds: float | None = 20,
     mime: str = "text/plain",
     task: str = "",
-    call: Call | None = None,
+    call: CancelScope | None = None,
     **metadata: str,
 ) -> list[InferResult]:
     """All messages of one request."""
     request = InferRequest((Item(data, mime),), task, metadata, "corr-1")
-    return [result async for result in pool.infer(service, request, call or Call(seconds), stream=stream)]
+    return [result async for result in pool.infer(service, request, call or CancelScope(seconds), stream=stream)]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import ImageError, NotFound, Overloaded, Unavailable
 from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.nodes.server import NodeServer
@@ -30,7 +30,9 @@ class Echo:
     def tasks(self) -> Sequence[TaskInfo]:
         return [TaskInfo("echo_v1", ("*/*",), ("*/*",), "none", aliases=("old_echo",))]
 
-    async def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+    async def infer(
+        self, request: InferRequest, call: CancelScope, *, stream: bool
+    ) -> AsyncGenerator[InferResult, None]:
         data = b"".join(item.data for item in request.items)
         meta = {
             **request.metadata, "node": self.node, "task": request.task, "mime": request.items[0].mime,
@@ -60,7 +62,9 @@ class Steps:
         with self.log.open("a") as log:
             log.write(f"{word} {time.time()}\n")
 
-    async def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+    async def infer(
+        self, request: InferRequest, call: CancelScope, *, stream: bool
+    ) -> AsyncGenerator[InferResult, None]:
         call.subscribe(lambda: self.note("told"))
         count = int(request.metadata.get("steps", "3"))
         ended = False
@@ -92,7 +96,9 @@ class Failing:
     def tasks(self) -> Sequence[TaskInfo]:
         return [TaskInfo("fail_v1", ("text/plain",), ("text/plain",), "none")]
 
-    async def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+    async def infer(
+        self, request: InferRequest, call: CancelScope, *, stream: bool
+    ) -> AsyncGenerator[InferResult, None]:
         if request.metadata.get("late"):
             yield InferResult(b"so far so good", "text/plain")
         if request.metadata["kind"] == "endless":

@@ -13,7 +13,7 @@ import grpc.aio
 import pytest
 from google.protobuf.empty_pb2 import Empty
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, NodeFailed, NodeIncompatible, RequestError, Unavailable
 from mien.inference.contract import InferRequest as Asked
 from mien.inference.contract import InferResult, Item, TaskInfo
@@ -78,7 +78,7 @@ async def _alive(request: Empty, context: Any) -> Empty:
 async def ask(client: NodeClient, *, stream: bool = False, items: int = 1) -> list[InferResult]:
     await client.connect(5)
     request = Asked((Item(b"x", "text/plain"),) * items, "t")
-    return [result async for result in client.infer(request, Call(5), service="s", stream=stream)]
+    return [result async for result in client.infer(request, CancelScope(5), service="s", stream=stream)]
 
 
 @pytest.mark.parametrize("version", ["", "2.0", "0.9", "one"])
@@ -161,7 +161,7 @@ class Echo:
     def tasks(self) -> Sequence[TaskInfo]:
         return [TaskInfo("t", (), ())]
 
-    async def infer(self, request: Asked, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+    async def infer(self, request: Asked, call: CancelScope, *, stream: bool) -> AsyncGenerator[InferResult, None]:
         yield InferResult(request.items[0].data, is_final=True)
 
 
@@ -206,7 +206,7 @@ async def test_a_node_that_is_not_ready_says_so_whatever_the_size() -> None:
             await client.check(5)
         request = Asked((Item(b"x" * 8_000_000, "text/plain"),), "t")
         with pytest.raises(Unavailable, match="not ready"):
-            _ = [result async for result in client.infer(request, Call(5), stream=False)]
+            _ = [result async for result in client.infer(request, CancelScope(5), stream=False)]
         await server.set_ready()
         assert (await ask(client))[0].data == b"x"
         await client.close()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import (
     BodyTooLarge,
     DeadlineExceeded,
@@ -42,7 +42,7 @@ async def test_a_stream_comes_message_by_message(node: Any, pool: Any) -> None:
         request = InferRequest((Item(b"x", "text/plain"),), "", {"steps": "4", "pause": "0.15"})
         delays = []
         seqs = []
-        async for result in nodes.infer("steps", request, Call(10), stream=True):
+        async for result in nodes.infer("steps", request, CancelScope(10), stream=True):
             seqs.append((result.seq, result.is_final))
             delays.append(time.time() - float(result.data.split()[-1]))
         assert seqs == [(0, False), (1, False), (2, False), (3, True)]
@@ -78,7 +78,7 @@ async def test_a_payload_that_a_node_refuses_while_it_is_sent_has_its_reason(nod
 async def test_a_batch_reaches_a_node_of_ours(node: Any, pool: Any) -> None:
     async with pool(node) as nodes:
         request = InferRequest((Item(b"one", "text/plain"), Item(b"two", "text/plain")), "echo_v1")
-        (result,) = [one async for one in nodes.infer("echo", request, Call(5), stream=False)]
+        (result,) = [one async for one in nodes.infer("echo", request, CancelScope(5), stream=False)]
         assert (result.data, result.meta["items"]) == (b"onetwo", "2")
 
 
@@ -87,7 +87,7 @@ async def test_without_automatic_chunks_a_large_payload_is_one_message(node: Any
     try:
         await client.connect(5)
         request = InferRequest((Item(b"x" * 6_000_000, "text/plain"),), "echo_v1")
-        (result,) = [one async for one in client.infer(request, Call(10), stream=False)]
+        (result,) = [one async for one in client.infer(request, CancelScope(10), stream=False)]
         assert len(result.data) == 6_000_000
     finally:
         await client.close()
@@ -145,7 +145,7 @@ async def test_the_deadline_reaches_the_node(node: Any, pool: Any, ask: Any) -> 
 
 async def test_a_cancel_reaches_the_node_within_a_second(node: Any, pool: Any, ask: Any) -> None:
     async with pool(node) as nodes:
-        call = Call(30)
+        call = CancelScope(30)
         asking = asyncio.create_task(ask(nodes, "steps", silent="20", call=call))
         await asyncio.to_thread(node.wait_for, "began")
         at = time.time()
@@ -160,7 +160,7 @@ async def test_a_cancel_reaches_the_node_within_a_second(node: Any, pool: Any, a
 async def test_a_client_that_leaves_mid_stream_cancels_the_node_within_a_second(node: Any, pool: Any) -> None:
     async with pool(node) as nodes:
         request = InferRequest((Item(b"x", "text/plain"),), "", {"steps": "1000", "pause": "0.05"})
-        results = nodes.infer("steps", request, Call(60), stream=True)
+        results = nodes.infer("steps", request, CancelScope(60), stream=True)
         assert (await anext(results)).seq == 0
         at = time.time()
         await results.aclose()
@@ -175,7 +175,7 @@ async def test_a_killed_node_fails_its_stream_leaves_and_comes_back(
     async with pool(node) as nodes:
         known = nodes.nodes[0]
         request = InferRequest((Item(b"x", "text/plain"),), "", {"steps": "1000", "pause": "0.05"})
-        results = nodes.infer("steps", request, Call(60), stream=True)
+        results = nodes.infer("steps", request, CancelScope(60), stream=True)
         assert (await anext(results)).seq == 0
         at = time.monotonic()
         node.kill()

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mien.engine.batcher import Batcher, Lanes, Runner, Tensor
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import Cancelled, DeadlineExceeded, ModelError
 
 SOON = 5.0  # seconds that nothing here may take
@@ -79,13 +79,13 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def queue_behind(
-    batcher: Batcher, model: Lanes, callers: ThreadPoolExecutor, *groups: list[Tensor], call: Call | None = None
+    batcher: Batcher, model: Lanes, callers: ThreadPoolExecutor, *groups: list[Tensor], call: CancelScope | None = None
 ) -> list[Future[list[tuple[Tensor, ...]]]]:
     """Submit each group from a thread of its own, one after the other, while the model is busy."""
     futures = []
     for group in groups:
         before = batcher.depth()
-        futures.append(callers.submit(batcher.run, model, group, call or Call()))
+        futures.append(callers.submit(batcher.run, model, group, call or CancelScope()))
         until(lambda: batcher.depth() == before + len(group))  # noqa: B023
     return futures
 
@@ -95,7 +95,7 @@ def test_tensors_are_free_as_soon_as_their_run_is_over(batcher: Batcher) -> None
     kept = [weakref.ref(tensor) for tensor in tensors]
     gc.disable()
     try:
-        outputs = batcher.run(lanes(doubled), tensors, Call())
+        outputs = batcher.run(lanes(doubled), tensors, CancelScope())
         kept += [weakref.ref(array) for output in outputs for array in output]
         del tensors, outputs
         assert [held() for held in kept] == [None] * 4
@@ -104,12 +104,12 @@ def test_tensors_are_free_as_soon_as_their_run_is_over(batcher: Batcher) -> None
 
 
 def test_one_caller_gets_its_results_in_order(batcher: Batcher) -> None:
-    assert values(batcher.run(lanes(doubled), [item(1), item(2), item(3)], Call())) == [2, 4, 6]
+    assert values(batcher.run(lanes(doubled), [item(1), item(2), item(3)], CancelScope())) == [2, 4, 6]
 
 
 def test_no_items_need_no_run(batcher: Batcher) -> None:
     gate = Gate()
-    assert batcher.run(lanes(gate), [], Call()) == []
+    assert batcher.run(lanes(gate), [], CancelScope()) == []
     assert gate.batches == []
 
 
@@ -120,20 +120,20 @@ def test_a_lone_caller_runs_its_batch_in_its_own_thread(batcher: Batcher) -> Non
         threads.append(threading.current_thread())
         return (batch,)
 
-    batcher.run(lanes(runner), [item(1)], Call())
+    batcher.run(lanes(runner), [item(1)], CancelScope())
     assert threads == [threading.current_thread()]
 
 
 def test_a_batch_leaves_at_once_when_a_lane_is_free(batcher: Batcher) -> None:
     gate = Gate(opened=True)
-    batcher.run(lanes(gate, max_batch=8), [item(1)], Call())
+    batcher.run(lanes(gate, max_batch=8), [item(1)], CancelScope())
     assert gate.batches == [[1]]
 
 
 def test_callers_that_wait_share_the_next_run(batcher: Batcher, callers: ThreadPoolExecutor) -> None:
     gate = Gate()
     model = lanes(gate)
-    first = callers.submit(batcher.run, model, [item(1)], Call())
+    first = callers.submit(batcher.run, model, [item(1)], CancelScope())
     gate.wait_for_start()
     waiting = queue_behind(batcher, model, callers, [item(2)], [item(3), item(4)], [item(5)])
     gate.opened.set()
@@ -144,7 +144,7 @@ def test_callers_that_wait_share_the_next_run(batcher: Batcher, callers: ThreadP
 def test_only_equal_shapes_share_a_run(batcher: Batcher, callers: ThreadPoolExecutor) -> None:
     gate = Gate()
     model = lanes(gate)
-    first = callers.submit(batcher.run, model, [item(1)], Call())
+    first = callers.submit(batcher.run, model, [item(1)], CancelScope())
     gate.wait_for_start()
     waiting = queue_behind(batcher, model, callers, [item(2)], [item(3, size=5)], [item(4)])
     gate.opened.set()
@@ -156,7 +156,7 @@ def test_only_equal_shapes_share_a_run(batcher: Batcher, callers: ThreadPoolExec
 def test_the_largest_batch_is_obeyed(batcher: Batcher, callers: ThreadPoolExecutor) -> None:
     gate = Gate()
     model = lanes(gate, max_batch=3)
-    first = callers.submit(batcher.run, model, [item(0)], Call())
+    first = callers.submit(batcher.run, model, [item(0)], CancelScope())
     gate.wait_for_start()
     waiting = queue_behind(batcher, model, callers, *[[item(i)] for i in range(1, 8)])
     gate.opened.set()
@@ -168,7 +168,7 @@ def test_the_largest_batch_is_obeyed(batcher: Batcher, callers: ThreadPoolExecut
 def test_a_batch_is_bounded_in_bytes_too(batcher: Batcher, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mien.engine.batcher.MAX_BATCH_BYTES", 2 * item(0).nbytes)
     gate = Gate(opened=True)
-    batcher.run(lanes(gate, max_batch=8), [item(i) for i in range(5)], Call())
+    batcher.run(lanes(gate, max_batch=8), [item(i) for i in range(5)], CancelScope())
     assert max(len(batch) for batch in gate.batches) == 2
 
 
@@ -178,7 +178,7 @@ def test_a_model_without_a_batch_axis_runs_items_one_by_one(batcher: Batcher) ->
         return (batch[0] * 2,)
 
     model = Lanes("fixed", [runner], threads=1, max_batch=8, stage=0, stacked=False)
-    assert values(batcher.run(model, [item(1), item(2)], Call())) == [2, 4]
+    assert values(batcher.run(model, [item(1), item(2)], CancelScope())) == [2, 4]
 
 
 def test_one_callers_items_use_every_lane(batcher: Batcher) -> None:
@@ -188,16 +188,16 @@ def test_one_callers_items_use_every_lane(batcher: Batcher) -> None:
         together.wait()
         return (batch * 2,)
 
-    assert values(batcher.run(lanes(runner, runner, max_batch=1), [item(1), item(2)], Call())) == [2, 4]
+    assert values(batcher.run(lanes(runner, runner, max_batch=1), [item(1), item(2)], CancelScope())) == [2, 4]
 
 
-def test_a_batch_waits_for_company_if_told_to(callers: ThreadPoolExecutor) -> None:
-    batcher, gate = Batcher(1, wait=0.3), Gate(opened=True)
+def test_a_batch_waits_for_the_coalescing_window(callers: ThreadPoolExecutor) -> None:
+    batcher, gate = Batcher(1, window=0.3), Gate(opened=True)
     model = lanes(gate)
     started = time.monotonic()
-    first = callers.submit(batcher.run, model, [item(1)], Call())
+    first = callers.submit(batcher.run, model, [item(1)], CancelScope())
     time.sleep(0.05)
-    second = callers.submit(batcher.run, model, [item(2)], Call())
+    second = callers.submit(batcher.run, model, [item(2)], CancelScope())
     first.result(SOON)
     second.result(SOON)
     batcher.close()
@@ -205,10 +205,10 @@ def test_a_batch_waits_for_company_if_told_to(callers: ThreadPoolExecutor) -> No
     assert 0.25 < time.monotonic() - started < 2
 
 
-def test_a_full_batch_does_not_wait_for_company() -> None:
-    batcher = Batcher(1, wait=SOON)
+def test_a_full_batch_does_not_wait_for_the_window() -> None:
+    batcher = Batcher(1, window=SOON)
     started = time.monotonic()
-    batcher.run(lanes(doubled, max_batch=2), [item(1), item(2)], Call())
+    batcher.run(lanes(doubled, max_batch=2), [item(1), item(2)], CancelScope())
     assert time.monotonic() - started < SOON / 2
     batcher.close()
 
@@ -223,7 +223,7 @@ def test_later_stages_go_first(callers: ThreadPoolExecutor) -> None:
 
         return runner
 
-    first = callers.submit(batcher.run, lanes(hold), [item(0)], Call())
+    first = callers.submit(batcher.run, lanes(hold), [item(0)], CancelScope())
     hold.wait_for_start()
     waiting = [
         *queue_behind(batcher, lanes(noted("detect"), stage=0), callers, [item(1)]),
@@ -243,11 +243,11 @@ def test_later_stages_go_first(callers: ThreadPoolExecutor) -> None:
 def test_a_deadline_fires_while_queued(batcher: Batcher, callers: ThreadPoolExecutor) -> None:
     gate = Gate()
     model = lanes(gate)
-    first = callers.submit(batcher.run, model, [item(1)], Call())
+    first = callers.submit(batcher.run, model, [item(1)], CancelScope())
     gate.wait_for_start()
     started = time.monotonic()
     with pytest.raises(DeadlineExceeded, match=r"within its 0\.1 s"):
-        batcher.run(model, [item(2)], Call(0.1))
+        batcher.run(model, [item(2)], CancelScope(0.1))
     assert time.monotonic() - started < SOON
     assert batcher.depth() == 0
     gate.opened.set()
@@ -256,9 +256,9 @@ def test_a_deadline_fires_while_queued(batcher: Batcher, callers: ThreadPoolExec
 
 
 def test_a_cancelled_caller_wakes_at_once_and_never_runs(batcher: Batcher, callers: ThreadPoolExecutor) -> None:
-    gate, call = Gate(), Call()
+    gate, call = Gate(), CancelScope()
     model = lanes(gate)
-    first = callers.submit(batcher.run, model, [item(1)], Call())
+    first = callers.submit(batcher.run, model, [item(1)], CancelScope())
     gate.wait_for_start()
     (cancelled,) = queue_behind(batcher, model, callers, [item(2)], call=call)
     (other,) = queue_behind(batcher, model, callers, [item(3)])
@@ -272,7 +272,7 @@ def test_a_cancelled_caller_wakes_at_once_and_never_runs(batcher: Batcher, calle
 
 
 def test_a_call_that_is_over_is_not_even_queued(batcher: Batcher) -> None:
-    gate, call = Gate(opened=True), Call()
+    gate, call = Gate(opened=True), CancelScope()
     call.cancel()
     with pytest.raises(Cancelled):
         batcher.run(lanes(gate), [item(1)], call)
@@ -282,9 +282,9 @@ def test_a_call_that_is_over_is_not_even_queued(batcher: Batcher) -> None:
 def test_a_cancel_during_a_shared_run_leaves_the_others_their_results(
     batcher: Batcher, callers: ThreadPoolExecutor
 ) -> None:
-    hold, call = Gate(), Call()
+    hold, call = Gate(), CancelScope()
     model = lanes(hold)
-    first = callers.submit(batcher.run, model, [item(1)], Call())
+    first = callers.submit(batcher.run, model, [item(1)], CancelScope())
     hold.wait_for_start()
     (cancelled,) = queue_behind(batcher, model, callers, [item(2)], call=call)
     (other,) = queue_behind(batcher, model, callers, [item(3)])
@@ -300,11 +300,11 @@ def test_a_cancel_at_any_instant_wakes_the_caller(batcher: Batcher, callers: Thr
     """The lane is busy all along, so nothing but the cancel itself can wake the caller."""
     gate = Gate()
     model = lanes(gate)
-    first = callers.submit(batcher.run, model, [item(0)], Call())
+    first = callers.submit(batcher.run, model, [item(0)], CancelScope())
     gate.wait_for_start()
     chance = random.Random(round_)
     for _ in range(100):
-        call = Call()
+        call = CancelScope()
         waiting = callers.submit(batcher.run, model, [item(1)], call)
         for _ in range(chance.randrange(3000)):
             pass
@@ -319,7 +319,7 @@ def test_a_cancel_at_any_instant_wakes_the_caller(batcher: Batcher, callers: Thr
 def test_a_cancel_right_after_the_caller_looked_is_not_missed(
     batcher: Batcher, callers: ThreadPoolExecutor, look: int
 ) -> None:
-    class Unlucky(Call):
+    class Unlucky(CancelScope):
         looks = 0
 
         def over(self) -> bool:
@@ -331,7 +331,7 @@ def test_a_cancel_right_after_the_caller_looked_is_not_missed(
 
     gate = Gate()
     model = lanes(gate)
-    first = callers.submit(batcher.run, model, [item(0)], Call())
+    first = callers.submit(batcher.run, model, [item(0)], CancelScope())
     gate.wait_for_start()
     unlucky = callers.submit(batcher.run, model, [item(1)], Unlucky())
     try:
@@ -360,7 +360,7 @@ def test_one_bad_item_fails_alone(batcher: Batcher, callers: ThreadPoolExecutor)
         return hold(batch) if batch[0, 0] == 0 else refusing(13)(batch)
 
     model = lanes(runner)
-    first = callers.submit(batcher.run, model, [item(0)], Call())
+    first = callers.submit(batcher.run, model, [item(0)], CancelScope())
     hold.wait_for_start()
     good, bad, also_good = queue_behind(batcher, model, callers, [item(1)], [item(13)], [item(2)])
     hold.opened.set()
@@ -372,8 +372,8 @@ def test_one_bad_item_fails_alone(batcher: Batcher, callers: ThreadPoolExecutor)
 def test_the_lane_is_free_again_after_a_failure(batcher: Batcher) -> None:
     model = lanes(refusing(13))
     with pytest.raises(ModelError):
-        batcher.run(model, [item(13)], Call())
-    assert values(batcher.run(model, [item(1)], Call())) == [2]
+        batcher.run(model, [item(13)], CancelScope())
+    assert values(batcher.run(model, [item(1)], CancelScope())) == [2]
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -382,7 +382,7 @@ def test_a_run_that_returns_the_wrong_count_is_an_error_not_a_mix_up(batcher: Ba
         return (np.zeros((count, 2), np.float32),) if len(batch) == 2 else (np.zeros((2, 2), np.float32),)
 
     with pytest.raises(ModelError, match="returned 2 items for a batch of 1"):
-        batcher.run(lanes(runner), [item(1), item(2)], Call())
+        batcher.run(lanes(runner), [item(1), item(2)], CancelScope())
 
 
 # --- closing
@@ -391,13 +391,13 @@ def test_a_run_that_returns_the_wrong_count_is_an_error_not_a_mix_up(batcher: Ba
 def test_close_finishes_what_is_queued_and_refuses_the_rest(callers: ThreadPoolExecutor) -> None:
     batcher, gate = Batcher(1), Gate()
     model = lanes(gate, max_batch=1)
-    first = callers.submit(batcher.run, model, [item(1)], Call())
+    first = callers.submit(batcher.run, model, [item(1)], CancelScope())
     gate.wait_for_start()
     (queued,) = queue_behind(batcher, model, callers, [item(2)])
     closing = callers.submit(batcher.close)
     until(lambda: batcher._closed)
     with pytest.raises(ModelError, match="closed"):
-        batcher.run(model, [item(3)], Call())
+        batcher.run(model, [item(3)], CancelScope())
     assert not closing.done()
     gate.opened.set()
     closing.result(SOON)
@@ -405,9 +405,9 @@ def test_close_finishes_what_is_queued_and_refuses_the_rest(callers: ThreadPoolE
 
 
 def test_close_ends_when_the_queued_callers_give_up(callers: ThreadPoolExecutor) -> None:
-    batcher, gate, call = Batcher(1), Gate(), Call()
+    batcher, gate, call = Batcher(1), Gate(), CancelScope()
     model = lanes(gate)
-    first = callers.submit(batcher.run, model, [item(1)], Call())
+    first = callers.submit(batcher.run, model, [item(1)], CancelScope())
     gate.wait_for_start()
     (queued,) = queue_behind(batcher, model, callers, [item(2)], call=call)
     closing = callers.submit(batcher.close)
@@ -467,7 +467,12 @@ def test_results_match_inputs_and_the_budget_holds(
         models.append(lanes(*sessions, threads=width, max_batch=max_batch, stage=stage))
     with ThreadPoolExecutor(12) as pool:
         asked = [
-            (group, pool.submit(batcher.run, models[n % len(models)], [item(v, size=1 + v % 2) for v in group], Call()))
+            (
+                group,
+                pool.submit(
+                    batcher.run, models[n % len(models)], [item(v, size=1 + v % 2) for v in group], CancelScope()
+                ),
+            )
             for n, group in enumerate(groups)
         ]
     for group, future in asked:
@@ -483,7 +488,7 @@ def test_results_match_inputs_and_the_budget_holds(
 @pytest.mark.parametrize("wait", [0.0, 0.002])
 def test_32_threads_with_random_cancels_neither_hang_nor_mix_up_results(wait: float) -> None:
     budget, meter = 3, Meter()
-    batcher = Batcher(budget, wait=wait)
+    batcher = Batcher(budget, window=wait)
     models = [
         lanes(*[meter.session(1, 0.0002) for _ in range(3)], threads=1, max_batch=4, stage=0),
         lanes(*[meter.session(2, 0.0002) for _ in range(2)], threads=2, max_batch=8, stage=1),
@@ -497,7 +502,7 @@ def test_32_threads_with_random_cancels_neither_hang_nor_mix_up_results(wait: fl
             wanted = [chance.randrange(20, 1000) for _ in range(chance.choice([1, 1, 2, 5]))]
             if chance.random() < 0.02:
                 wanted.append(13)
-            call = Call(chance.choice([None, 0.003, SOON]))
+            call = CancelScope(chance.choice([None, 0.003, SOON]))
             timer = threading.Timer(chance.random() * 0.003, call.cancel) if chance.random() < 0.1 else None
             if timer:
                 timer.start()
@@ -534,7 +539,7 @@ def test_the_observer_is_told_of_every_run(callers: ThreadPoolExecutor) -> None:
 
     batcher, gate = Batcher(1, observer=Notes()), Gate()
     model = lanes(gate, name="yunet")
-    first = callers.submit(batcher.run, model, [item(1)], Call())
+    first = callers.submit(batcher.run, model, [item(1)], CancelScope())
     gate.wait_for_start()
     (second,) = queue_behind(batcher, model, callers, [item(2), item(3)])
     time.sleep(0.05)

@@ -10,17 +10,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from mien.engine.batcher import Batcher, Input, Lanes, Tensor
-from mien.engine.call import Call
-from mien.engine.engine import Engine
+from mien.engine.batcher import Batcher, Lanes, ModelInput, Tensor
+from mien.engine.cancellation import CancelScope
+from mien.engine.models import LoadedModels
 from mien.engine.plan import Plan
 
 
 @pytest.fixture
-def engine() -> Iterator[Engine]:
-    engine = Engine(threads=1)
-    yield engine
-    engine.close()
+def models() -> Iterator[LoadedModels]:
+    models = LoadedModels(threads=1)
+    yield models
+    models.close()
 
 
 def two_inputs(path: Path) -> Path:
@@ -33,8 +33,8 @@ def two_inputs(path: Path) -> Path:
     return path
 
 
-def test_a_feed_takes_a_batch_apart(engine: Engine, tmp_path: Path) -> None:
-    model = engine.load(
+def test_a_feed_takes_a_batch_apart(models: LoadedModels, tmp_path: Path) -> None:
+    model = models.load(
         "sum",
         two_inputs(tmp_path / "sum.onnx"),
         Plan(1, 1, 4),
@@ -43,25 +43,25 @@ def test_a_feed_takes_a_batch_apart(engine: Engine, tmp_path: Path) -> None:
         feed=lambda batch: {"a": batch[:, 0], "b": batch[:, 1]},
     )
     items = [np.array([[1, 2, 3], [10 * n, 0, 0]], np.int64) for n in range(4)]
-    outputs = model.run(items, Call(5))
+    outputs = model.run(items, CancelScope(5))
     assert [output["out"].tolist() for output in outputs] == [[1 + 10 * n, 2, 3] for n in range(4)]
-    assert model.run([np.ones((2, 7), np.int64)], Call(5))[0]["out"].tolist() == [2.0] * 7
+    assert model.run([np.ones((2, 7), np.int64)], CancelScope(5))[0]["out"].tolist() == [2.0] * 7
 
 
 def test_items_of_different_types_never_share_a_batch() -> None:
     seen: list[np.dtype[np.generic]] = []
 
-    def runner(batch: Input) -> tuple[Tensor, ...]:
+    def runner(batch: ModelInput) -> tuple[Tensor, ...]:
         seen.append(batch.dtype)
         return (batch.astype(np.float32),)
 
-    batcher = Batcher(1, wait=0.02)
+    batcher = Batcher(1, window=0.02)
     lanes = Lanes("m", [runner], threads=1, max_batch=8, stage=0)
     start = Barrier(2)
 
-    def ask(item: Input) -> int:
+    def ask(item: ModelInput) -> int:
         start.wait()
-        return len(batcher.run(lanes, [item, item], Call(5)))
+        return len(batcher.run(lanes, [item, item], CancelScope(5)))
 
     with ThreadPoolExecutor(2) as pool:
         counts = list(pool.map(ask, [np.zeros(2, np.float32), np.zeros(2, np.int64)]))

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -11,16 +11,21 @@ import numpy as np
 import pytest
 
 from mien.engine.admission import Admission
-from mien.engine.call import Call
-from mien.engine.pool import WorkerPool
+from mien.engine.cancellation import CancelScope
+from mien.engine.sources import SourceReader
+from mien.engine.thread_engine import ThreadEngine
+from mien.engine.threads import ThreadPool
 from mien.errors import InvalidField
+from mien.inference.answers import Answers
 from mien.inference.contract import InferRequest, InferResult, Item
-from mien.inference.items import ItemWorkers
-from mien.inference.ocr import OcrService
+from mien.inference.images import ImageLimits
+from mien.inference.ocr import LineFinder, OcrService, ReadLines
 from mien.metrics import Metrics
-from mien.settings import Api, Limits
+from mien.net.fetch import Fetcher
 from mien.vision.text_lines import RapidOcr, ReadOptions, is_installed
 from mien.vision.types import Image
+
+LIMITS = ImageLimits(max_items=9, max_bytes=10**7, max_pixels=10**7)
 
 
 class StandIn:
@@ -48,16 +53,24 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> type[StandIn]:
 
 
 @pytest.fixture
-def workers() -> Iterator[ItemWorkers]:
-    pool = WorkerPool(1)
-    yield ItemWorkers(
-        pool=pool,
-        admission=Admission(max_images=9, max_bytes=1),
-        limits=Limits(),
-        api=Api(strict_metadata=True),
-        metrics=Metrics(),
-        parallel=1,
-    )
+def service() -> Iterator[Callable[[RapidOcr], OcrService]]:
+    """Builds the service around a reader."""
+    pool = ThreadPool(1)
+    metrics = Metrics()
+
+    def build(reader: RapidOcr) -> OcrService:
+        engine = ThreadEngine(
+            {ReadLines: LineFinder(reader, LIMITS)},
+            reader=SourceReader(Fetcher(), images_root=None, max_bytes=1),
+            threads=pool,
+            admission=Admission(max_images=9, max_bytes=1),
+            metrics=metrics,
+            parallel=1,
+            max_items=9,
+        )
+        return OcrService(Answers(engine, metrics), LIMITS, reader.name, strict=True)
+
+    yield build
     pool.close()
 
 
@@ -69,13 +82,12 @@ def written(text: str) -> bytes:
 
 async def read(service: OcrService, image: bytes, **metadata: str) -> InferResult:
     request = InferRequest((Item(image, "image/png"),), "", metadata)
-    (message,) = [m async for m in service.infer(request, Call(60), stream=False)]
-    return message
+    (message,) = [m async for m in service.infer(request, CancelScope(60), stream=False)]
+    return message.encoded()
 
 
-async def test_lines_become_ocr_v1(stand_in: type[StandIn], workers: ItemWorkers) -> None:
-    service = OcrService(workers, RapidOcr(2))
-    message = await read(service, written("x"), recognition_threshold="0.3", use_angle_cls="false")
+async def test_lines_become_ocr_v1(stand_in: type[StandIn], service: Callable[[RapidOcr], OcrService]) -> None:
+    message = await read(service(RapidOcr(2)), written("x"), recognition_threshold="0.3", use_angle_cls="false")
     assert json.loads(message.data) == {
         "items": [{"box": [[0, 2], [600, 3], [600, 9], [0, 9]], "text": "Grüße", "confidence": 1.0}],
         "count": 1,
@@ -86,14 +98,16 @@ async def test_lines_become_ocr_v1(stand_in: type[StandIn], workers: ItemWorkers
     assert stand_in.options == {"use_cls": False, "text_score": 0.3, "box_thresh": 0.5, "unclip_ratio": 1.6}
 
 
-async def test_a_blank_image_has_no_lines(stand_in: type[StandIn], workers: ItemWorkers) -> None:
-    message = await read(OcrService(workers, RapidOcr(1)), written(""))
+async def test_a_blank_image_has_no_lines(stand_in: type[StandIn], service: Callable[[RapidOcr], OcrService]) -> None:
+    message = await read(service(RapidOcr(1)), written(""))
     assert json.loads(message.data) == {"items": [], "count": 0, "model_id": "pp-ocrv6-small"}
 
 
-async def test_strict_mode_knows_the_services_own_keys_only(stand_in: type[StandIn], workers: ItemWorkers) -> None:
+async def test_strict_mode_knows_the_services_own_keys_only(
+    stand_in: type[StandIn], service: Callable[[RapidOcr], OcrService]
+) -> None:
     with pytest.raises(InvalidField, match="top_k"):
-        await read(OcrService(workers, RapidOcr(1)), written("x"), top_k="3")
+        await read(service(RapidOcr(1)), written("x"), top_k="3")
 
 
 @pytest.mark.skipif(not is_installed(), reason="the extra mien[ocr] is not installed")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import NotFound
 from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.registry import ServiceRegistry, task_of
@@ -25,7 +25,7 @@ class Named:
     def tasks(self) -> Sequence[TaskInfo]:
         return self.offered
 
-    def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncIterator[InferResult]:
+    def infer(self, request: InferRequest, call: CancelScope, *, stream: bool) -> AsyncIterator[InferResult]:
         raise NotImplementedError
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.faces import face_detection, face_recognition
-from mien.faces.face_v1 import FACE_KEYS
+from mien.faces.face_v1 import DETECTION_ALIASES, FACE_KEYS, RECOGNITION_ALIASES
 from mien.inference import classification, embedding, metadata, ocr
 
 TEXT = (Path(__file__).parents[5] / "docs" / "services.md").read_text()
@@ -14,8 +13,8 @@ TEXT = (Path(__file__).parents[5] / "docs" / "services.md").read_text()
 @pytest.mark.parametrize(
     "name",
     [
-        *face_detection.ALIASES,
-        *face_recognition.ALIASES,
+        *DETECTION_ALIASES,
+        *RECOGNITION_ALIASES,
         *embedding.EITHER_ALIASES,
         *embedding.IMAGE_ALIASES,
         *embedding.TEXT_ALIASES,

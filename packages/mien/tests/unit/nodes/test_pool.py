@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, NodeIncompatible, NotFound, Overloaded, RequestError, Unavailable
 from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
 from mien.inference.registry import ServiceRegistry
@@ -54,7 +54,7 @@ class Client:
         pass
 
     async def infer(
-        self, request: InferRequest, call: Call, *, service: str = "", stream: bool
+        self, request: InferRequest, call: CancelScope, *, service: str = "", stream: bool
     ) -> AsyncGenerator[InferResult, None]:
         self.asked += 1
         await self.release.wait()
@@ -94,7 +94,7 @@ class World:
         return next(node.state for node in self.pool.nodes if node.address == address)
 
     async def ask(self, request: InferRequest = REQUEST) -> str:
-        results = [result async for result in self.pool.infer("s", request, Call(5), stream=False)]
+        results = [result async for result in self.pool.infer("s", request, CancelScope(5), stream=False)]
         return results[-1].data.decode()
 
 
@@ -277,7 +277,9 @@ class Local:
     def tasks(self) -> list[TaskInfo]:
         return [TaskInfo("t", (), ())]
 
-    async def infer(self, request: InferRequest, call: Call, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+    async def infer(
+        self, request: InferRequest, call: CancelScope, *, stream: bool
+    ) -> AsyncGenerator[InferResult, None]:
         yield InferResult(b"local", is_final=True)
 
 

@@ -7,7 +7,8 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
+from mien.engine.sources import Base64, Item, Remote, Source
 from mien.errors import InvalidField, RequestError, UnsupportedMediaType
 from mien.faces.pipeline import FaceOptions
 from mien.http.body import admitted_chunks, read_body
@@ -18,7 +19,6 @@ from mien.http.errors import invalid_fields
 from mien.http.forms import FORM, FormLimits, read_form, text_fields, uploads
 from mien.http.insightface.schema import ExtractParameters, Images
 from mien.http.media import JSON, MSGPACK, MSGPACK_TYPES, bare, content_type
-from mien.inference.sources import Base64, RawBytes, Remote, Source
 from mien.runtime import Runtime
 
 MAX_FIELD_BYTES = 64 * 1024
@@ -26,11 +26,11 @@ M = TypeVar("M", bound=BaseModel)
 
 
 @asynccontextmanager
-async def parsed_request(request: Request, model: type[M]) -> AsyncIterator[tuple[M, Runtime, Call]]:
+async def parsed_request(request: Request, model: type[M]) -> AsyncIterator[tuple[M, Runtime, CancelScope]]:
     """The authorised, validated request and its call; its bytes count as admitted until the block ends."""
     runtime = authorised(request)
     limits = runtime.settings.limits
-    call = Call(limits.request_timeout)
+    call = CancelScope(limits.request_timeout)
     with ExitStack() as room:
         body = await read_body(request, limits.max_body_bytes, runtime.admission, room, seconds=limits.request_timeout)
         kind = request.headers.get("content-type", "")
@@ -43,17 +43,17 @@ async def parsed_request(request: Request, model: type[M]) -> AsyncIterator[tupl
 
 
 @asynccontextmanager
-async def parsed_form(request: Request, model: type[M]) -> AsyncIterator[tuple[list[Source], M, Runtime, Call]]:
+async def parsed_form(request: Request, model: type[M]) -> AsyncIterator[tuple[list[Source], M, Runtime, CancelScope]]:
     """The uploaded files in order, at least one, and the other fields as `model`.
 
     Raises UnsupportedMediaType, RequestError, BodyTooLarge, BodyTooSlow, InvalidField.
     """
     runtime = authorised(request)
-    call = Call(runtime.settings.limits.request_timeout)
+    call = CancelScope(runtime.settings.limits.request_timeout)
     with ExitStack() as room:
         files, parameters = await _form(request, runtime, model, room)
         with cancel_on_disconnect(request, call):
-            yield [RawBytes(file) for file in files], parameters, runtime, call
+            yield [Item(file) for file in files], parameters, runtime, call
 
 
 def parse(body: bytes | bytearray, kind: str, model: type[M]) -> M:
@@ -76,7 +76,7 @@ def sources_of(images: Images, headers: dict[str, str]) -> list[Source]:
     """The request's images; `urls` win over `data`, as in the original, but an empty list hides nothing."""
     if images.urls:
         return [Remote(location, headers) for location in images.urls]
-    return [RawBytes(item) if isinstance(item, bytes) else Base64(item) for item in images.data]
+    return [Item(item) if isinstance(item, bytes) else Base64(item) for item in images.data]
 
 
 def options_of(parameters: ExtractParameters, default_threshold: float) -> FaceOptions:

@@ -8,10 +8,11 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
+from mien.engine.engine import Failed
+from mien.engine.sources import Source
 from mien.errors import InvalidField, MienError, Unavailable
-from mien.faces.pipeline import detections_of
-from mien.faces.service import ImageDone, ImageResult
+from mien.faces.service import DrawFaces, ImageDone, ImageResult
 from mien.http.context import authorised
 from mien.http.insightface.request import options_of, parsed_form, parsed_request, sources_of
 from mien.http.insightface.response import extract_answer, face_answers, render, response_type
@@ -25,10 +26,7 @@ from mien.http.insightface.schema import (
     ExtractRequest,
 )
 from mien.http.openapi import body_of
-from mien.inference.sources import Source
 from mien.runtime import Runtime
-from mien.vision.draw import draw_detections as draw
-from mien.vision.draw import encode_jpeg
 from mien.vision.recognition import cosine_similarity
 from mien.vision.types import Array
 
@@ -53,7 +51,7 @@ async def extract(request: Request) -> Response:
 
 
 async def _extracted(
-    sources: list[Source], parameters: ExtractParameters, runtime: Runtime, call: Call, started: float
+    sources: list[Source], parameters: ExtractParameters, runtime: Runtime, call: CancelScope, started: float
 ) -> dict[str, Any]:
     api = runtime.settings.api
     results = await runtime.faces.analyse(
@@ -102,7 +100,11 @@ async def compare(request: Request) -> Response:
 def _succeeded(result: ImageResult, number: int) -> ImageDone:
     if isinstance(result, ImageDone):
         return result
-    raise type(result.error)(f"image {number}: {result.error.message}")
+    raise _of_image(number, result)
+
+
+def _of_image(number: int, failed: Failed) -> MienError:
+    return type(failed.error)(f"image {number}: {failed.error.message}")
 
 
 def _vectors(done: ImageDone) -> list[Array]:
@@ -138,28 +140,21 @@ async def multipart_draw_detections(request: Request) -> Response:
         return await _drawn(sources[0], parameters, runtime, call)
 
 
-async def _drawn(source: Source, parameters: DrawParameters, runtime: Runtime, call: Call) -> Response:
+async def _drawn(source: Source, parameters: DrawParameters, runtime: Runtime, call: CancelScope) -> Response:
     wanted = ExtractParameters.model_validate(
         {**parameters.model_dump(), "extract_embedding": False, "return_landmarks": parameters.draw_landmarks}
     )
-    (result,) = await runtime.faces.analyse([source], options_of(wanted, runtime.settings.api.default_threshold), call)
-    faces = _succeeded(result, 1).analysis.faces
-    # The service keeps no pixels: decoding again costs milliseconds, on a route for people's eyes.
-    image = await runtime.faces.image(source, call)
-
-    def paint() -> bytes:
-        drawn = draw(
-            image,
-            detections_of(faces),
-            detector=runtime.settings.models.detector,
-            landmarks=parameters.draw_landmarks,
-            scores=parameters.draw_scores,
-            sizes=parameters.draw_sizes,
-            masks=[f.attributes.mask for f in faces],
-        )
-        return encode_jpeg(drawn)
-
-    return Response(await runtime.pool.run(call, paint), media_type="image/jpeg")
+    operation = DrawFaces(
+        options_of(wanted, runtime.settings.api.default_threshold),
+        runtime.settings.models.detector,
+        landmarks=parameters.draw_landmarks,
+        scores=parameters.draw_scores,
+        sizes=parameters.draw_sizes,
+    )
+    drawing = await runtime.faces.draw(source, operation, call)
+    if isinstance(drawing, Failed):
+        raise _of_image(1, drawing)
+    return Response(drawing, media_type="image/jpeg")
 
 
 @router.get("/info", tags=[utility])

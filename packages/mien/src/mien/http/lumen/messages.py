@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import structlog
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import DeadlineExceeded, InternalError, MienError, NodeFailed
 from mien.inference.contract import InferResult
 from mien.nodes.chunks import BadAnswer, assemble
@@ -18,21 +18,24 @@ AHEAD = 4
 class Messages:
     """Reads a service's result. Deadline and cancel of the call end the wait even where the service ignores them."""
 
-    def __init__(self, source: AsyncIterator[InferResult], call: Call) -> None:
+    def __init__(self, source: AsyncIterator[InferResult], call: CancelScope) -> None:
         self._source = source
         self._call = call
 
     async def next(self) -> InferResult:
-        """The next message. Raises what the service raises, DeadlineExceeded, Cancelled, and InternalError for a
-        service that ends without a final message."""
+        """The next message, encoded.
+
+        Raises what the service raises, DeadlineExceeded, Cancelled, and InternalError for a service that ends without
+        a final message.
+        """
         message = await self._within_deadline()
         if message is None:
             self._call.check()  # a service may take the end of its call for the end of its work
             raise InternalError("the service ended its answer without a final message")
-        return message
+        return message.encoded()
 
     async def _within_deadline(self) -> InferResult | None:
-        """As `Call.bounding` does it, without that one's generator: every request comes this way."""
+        """As `CancelScope.bounding` does it, without that one's generator: every request comes this way."""
         call, loop = self._call, asyncio.get_running_loop()
         call.check()
         limit, waiting = asyncio.timeout(call.remaining()), True

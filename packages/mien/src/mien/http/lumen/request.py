@@ -9,7 +9,7 @@ import msgspec
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import (
     BodyTooLarge,
     ImageError,
@@ -116,7 +116,7 @@ async def _from_body(request: Request, kind: str, runtime: Runtime, room: ExitSt
         return from_strings({**query, "payload_mime": declared}, (bytes(body),))
     query_fields = dict(request.query_params) if request.url.query else {}
     if len(body) > LARGE_BODY:
-        call = Call(limits.request_timeout)
+        call = CancelScope(limits.request_timeout)
         return await runtime.parsers.run(call, parse, body, kind, query_fields, limits.max_body_bytes)
     return parse(body, kind, query_fields, limits.max_body_bytes)
 

@@ -11,7 +11,7 @@ import orjson
 import pybase64
 from starlette.responses import Response
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import Cancelled, MienError
 from mien.http.codecs import json_response
 from mien.http.lumen.messages import PrefetchingReader
@@ -179,7 +179,7 @@ class EventStream(StreamedResponse):
         self,
         first: InferResult,
         reader: PrefetchingReader,
-        call: Call,
+        call: CancelScope,
         *,
         framing: Framing,
         correlation_id: str,

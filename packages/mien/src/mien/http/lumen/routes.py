@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 from mien.errors import MienError
 from mien.http.context import authorised
 from mien.http.disconnect import cancel_on_disconnect
@@ -45,7 +45,7 @@ async def infer(request: Request) -> Response:
         request.state.correlation_id = envelope.correlation_id  # for the response, should this fail
         asked = route(envelope, runtime.registry)
         in_header = request.headers.get(TIMEOUT_HEADER, "")
-        call = Call(deadline_seconds(asked.timeout_ms, in_header, runtime.settings.limits.request_timeout))
+        call = CancelScope(deadline_seconds(asked.timeout_ms, in_header, runtime.settings.limits.request_timeout))
         if asked.stream:
             response = await _streamed(request, runtime, asked.service, asked.request, call)
             response.hold(room.pop_all(), outcome.hand_over())
@@ -66,7 +66,7 @@ router.add_route(f"{PATH}/", infer, ["POST"], include_in_schema=False)
 router.include_router(catalogue)
 
 
-async def _whole(request: Request, service: Service, asked: InferRequest, call: Call) -> Response:
+async def _whole(request: Request, service: Service, asked: InferRequest, call: CancelScope) -> Response:
     messages = Messages(service.infer(asked, call, stream=False), call)
     try:
         with cancel_on_disconnect(request, call):
@@ -77,7 +77,7 @@ async def _whole(request: Request, service: Service, asked: InferRequest, call: 
 
 
 async def _streamed(
-    request: Request, runtime: Runtime, service: Service, asked: InferRequest, call: Call
+    request: Request, runtime: Runtime, service: Service, asked: InferRequest, call: CancelScope
 ) -> EventStream:
     """The stream, once its first message is there: errors before it are ordinary responses."""
     reader = PrefetchingReader(Messages(service.infer(asked, call, stream=True), call))

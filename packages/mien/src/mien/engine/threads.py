@@ -1,36 +1,36 @@
-"""The one place where the event loop's work enters threads."""
+"""Where requests enter threads: a bounded pool whose queued work ends with its scope."""
 
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from mien.engine.call import Call
+from mien.engine.cancellation import CancelScope
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class WorkerPool:
-    """Threads for synchronous work on images. FIFO; work whose call is over by its turn is not started."""
+class ThreadPool:
+    """Threads for synchronous work. FIFO; work whose scope is over by its turn is not started."""
 
     def __init__(self, threads: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="mien-work")
 
-    async def run(self, call: Call, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`work(*args, **kwargs)` in a thread. Cancelling the awaiting task cancels the call, never the thread.
+    async def run(self, scope: CancelScope, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`work(*args, **kwargs)` in a thread. Cancelling the awaiting task cancels the scope, never the thread.
 
         Raises what `work` raises, and DeadlineExceeded or Cancelled if its turn comes too late.
         """
 
         def guarded() -> T:
-            call.check()
+            scope.check()
             return work(*args, **kwargs)
 
         try:
             return await asyncio.get_running_loop().run_in_executor(self._executor, guarded)
         except asyncio.CancelledError:
-            call.cancel()
+            scope.cancel()
             raise
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One caller's patience: a deadline and a cancel signal that every stage of its work looks at."""
+"""Cancellation scopes: a deadline and a cancel signal that every stage of a request's work checks."""
 
 import asyncio
 import threading
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from mien.errors import Cancelled, DeadlineExceeded
 
 
-class Call:
+class CancelScope:
     """Deadline and cancellation of one request, shared by all its images and model runs. Thread-safe."""
 
     def __init__(self, timeout: float | None = None) -> None:
@@ -29,21 +29,22 @@ class Call:
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def over(self) -> bool:
-        """Whether work for this call is pointless by now."""
+        """Whether it was cancelled or its deadline has passed: nobody waits for results any more."""
         return self._cancelled or (self.deadline is not None and time.monotonic() >= self.deadline)
 
     def check(self) -> None:
-        """Raise Cancelled or DeadlineExceeded if the work is pointless by now."""
+        """Raise Cancelled or DeadlineExceeded if the scope is over."""
         if self._cancelled:
             raise Cancelled("the caller cancelled the request")
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise self._too_late()
 
     def cancel(self) -> None:
-        """Give up: queued work is dropped, threads that wait for it wake at once."""
+        """End the scope: queued work is dropped, threads that wait for it wake at once."""
         with self._lock:
             self._cancelled = True
             wakers = list(self._wakers)
+        # Outside the lock: a waker takes locks of its own (the batcher's), whose holders call `over` and `unsubscribe`.
         for wake in wakers:
             wake()
 
@@ -52,7 +53,7 @@ class Call:
         with self._lock:
             self._wakers.add(wake)
             cancelled = self._cancelled
-        if cancelled:
+        if cancelled:  # `cancel` took its list before we were on it
             wake()
 
     def unsubscribe(self, wake: Callable[[], None]) -> None:
@@ -61,7 +62,7 @@ class Call:
 
     @asynccontextmanager
     async def bounding(self) -> AsyncIterator[None]:
-        """Give up what the block awaits once the call is over; raises Cancelled or DeadlineExceeded then."""
+        """Cancel what the block awaits once the scope is over; raises Cancelled or DeadlineExceeded then."""
         loop, inside = asyncio.get_running_loop(), True
 
         def give_up() -> None:

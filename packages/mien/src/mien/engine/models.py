@@ -1,0 +1,107 @@
+"""Loaded models by name, each on its lanes, all under one thread budget."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from mien.engine.batcher import Batcher, Lanes, ModelInput, Observer
+from mien.engine.cancellation import CancelScope
+from mien.engine.plan import Plan
+from mien.engine.session import Feed, Session
+from mien.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A loaded model. `run` blocks its thread; call it from worker threads only."""
+
+    name: str
+    plan: Plan
+    output_names: tuple[str, ...]
+    _lanes: Lanes
+    _batcher: Batcher
+
+    def run(self, items: Sequence[ModelInput], scope: CancelScope) -> list[dict[str, NDArray[np.float32]]]:
+        """For each item (no batch axis) its outputs by name (no batch axis). Raises as Batcher.run does."""
+        return [
+            dict(zip(self.output_names, outputs, strict=True))
+            for outputs in self._batcher.run(self._lanes, items, scope)
+        ]
+
+
+class LoadedModels:
+    """Loads models and runs them in shared batches."""
+
+    def __init__(
+        self,
+        *,
+        threads: int,
+        providers: tuple[str, ...] = ("cpu",),
+        batch_wait: float = 0.0,
+        observer: Observer | None = None,
+    ) -> None:
+        """`threads`: the budget of all models together. `batch_wait`: the coalescing window in seconds."""
+        # OpenCV's own threads would compete with the lanes; its calls here are short and already run in parallel.
+        cv2.setNumThreads(1)
+        self.threads = threads
+        self.providers = providers
+        self._batcher = Batcher(threads, window=batch_wait, observer=observer)
+        self._by_name: dict[str, Model] = {}
+
+    def load(
+        self,
+        name: str,
+        path: Path,
+        plan: Plan,
+        *,
+        warm_up: tuple[int, ...],
+        stage: int = 0,
+        output_names: tuple[str, ...] = (),
+        dtype: DTypeLike = np.float32,
+        feed: Feed | None = None,
+    ) -> Model:
+        """Load `path`, run every lane once on zeros of shape `warm_up` (one item) and keep it under `name`.
+
+        `stage` orders models that wait for the same threads: later stages go first. `feed` takes a batch apart for a
+        model with several inputs; `dtype` is that of an item. Raises ModelError.
+        """
+        # One-thread runs happen in the caller's thread, so that one session serves all lanes with one copy of weights.
+        count = 1 if plan.lane_threads == 1 else plan.lanes
+        sessions = [Session(path, threads=plan.lane_threads, providers=self.providers, feed=feed) for _ in range(count)]
+        try:
+            for session in sessions:
+                outputs = session.run(np.zeros((1, *warm_up), dtype))
+        except Exception as error:
+            shape = " x ".join(str(side) for side in warm_up)
+            reason = " ".join(str(error).split())
+            raise ModelError(f"{name}: the file does not run on an input of {shape}: {reason}") from error
+        stacked = sessions[0].batchable and all(len(output) == 1 for output in outputs)
+        runners = [session.run for session in sessions] * (plan.lanes // count)
+        lanes = Lanes(name, runners, threads=plan.lane_threads, max_batch=plan.max_batch, stage=stage, stacked=stacked)
+        names = output_names or sessions[0].output_names
+        model = Model(name, plan, names, lanes, self._batcher)
+        self._by_name[name] = model
+        return model
+
+    def __getitem__(self, name: str) -> Model:
+        return self._by_name[name]
+
+    def names(self) -> list[str]:
+        """The loaded models, in alphabetical order."""
+        return sorted(self._by_name)
+
+    def largest_batch(self) -> int:
+        """Items in the largest batch that any of the models runs."""
+        return max(model.plan.max_batch for model in self._by_name.values())
+
+    def queued(self) -> int:
+        """Items that wait for a session."""
+        return self._batcher.depth()
+
+    def close(self) -> None:
+        """Finish what runs and end the threads."""
+        self._batcher.close()

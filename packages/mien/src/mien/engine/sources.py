@@ -1,0 +1,79 @@
+"""Where an item's bytes come from: the request, as they are or as base64; a URL; a path under the images root."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+from mien.engine.cancellation import CancelScope
+from mien.net.fetch import Fetcher
+from mien.net.paths import read_under
+from mien.vision.base64 import decode_base64
+
+ANY_IMAGE = "image/*"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One payload: an image, a text, or whatever a service takes."""
+
+    data: bytes
+    mime: str = ANY_IMAGE
+    """Its bare media type, sniffed or declared, e.g. `image/jpeg`, `text/plain`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base64:
+    """An encoded image in base64, with or without a `data:` prefix."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """An image at a URL, or at a path under the images root."""
+
+    location: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_url(self) -> bool:
+        return self.location.lower().startswith(("http://", "https://"))
+
+
+Source: TypeAlias = Item | Base64 | Remote
+
+
+def is_image(source: Source) -> bool:
+    """Whether it is, or says that it is, an image."""
+    return not isinstance(source, Item) or source.mime.startswith("image/")
+
+
+class SourceReader:
+    """Reads sources within its limits."""
+
+    def __init__(self, fetcher: Fetcher, *, images_root: Path | None, max_bytes: int) -> None:
+        """`images_root`: None allows no paths. `max_bytes`: of one image."""
+        self._fetcher = fetcher
+        self._root = images_root
+        self._max_bytes = max_bytes
+
+    async def fetch(self, source: Source, scope: CancelScope) -> Source:
+        """The source with nothing left that must be waited for: a URL becomes an item.
+
+        Raises ImageError subclasses that say why it cannot be had, DeadlineExceeded, Cancelled.
+        """
+        if not (isinstance(source, Remote) and source.is_url):
+            return source
+        async with scope.bounding():
+            return Item(await self._fetcher.fetch(source.location, source.headers))
+
+    def load(self, source: Source) -> Item:
+        """The bytes of a source that was fetched. Blocks; raises ImageError subclasses."""
+        match source:
+            case Item():
+                return source
+            case Base64(text):
+                return Item(decode_base64(text, max_bytes=self._max_bytes))
+            case Remote(location):
+                return Item(read_under(self._root, location, self._max_bytes))

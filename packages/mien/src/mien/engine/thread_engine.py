@@ -1,0 +1,171 @@
+"""The engine in this process: each item in a thread, isolated from the others, reported as soon as it is done."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any, TypeAlias
+
+import structlog
+
+from mien.engine.admission import Admission
+from mien.engine.cancellation import CancelScope
+from mien.engine.engine import SCOPE_ENDED, Done, Early, Event, Failed, Handler, Handlers, Operation, Outcome, Tell, V
+from mien.engine.sources import Item, Source, SourceReader, is_image
+from mien.engine.threads import ThreadPool
+from mien.errors import BodyTooLarge, ImageError, InternalError, MienError
+from mien.metrics import Metrics
+
+log = structlog.get_logger()
+
+_Events: TypeAlias = "asyncio.Queue[Event[Any] | None]"
+"""None: the scope was cancelled."""
+
+
+class ThreadEngine:
+    """Implements Engine with the threads of one pool."""
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        *,
+        reader: SourceReader,
+        threads: ThreadPool,
+        admission: Admission,
+        metrics: Metrics,
+        parallel: int,
+        max_items: int,
+    ) -> None:
+        """`parallel`: items of one request in the threads at once, so that no request starves others.
+
+        `max_items`: in one request.
+        """
+        self._handlers = handlers
+        self._reader = reader
+        self._threads = threads
+        self._admission = admission
+        self._metrics = metrics
+        self._parallel = parallel
+        self._max_items = max_items
+
+    async def run(
+        self,
+        operation: Operation[V],
+        sources: Sequence[Source],
+        scope: CancelScope,
+        *,
+        early: bool = False,
+        noun: str = "image",
+    ) -> AsyncGenerator[Event[V], None]:
+        """As Engine.run says."""
+        if len(sources) > self._max_items:
+            raise BodyTooLarge(f"{len(sources)} {noun}s in one request; this server takes at most {self._max_items}")
+        handler = self._handlers[type(operation)]
+        await handler.prepare(operation, sources)
+        events: _Events = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+
+        def post(event: Event[V] | None) -> None:
+            # A thread may still report something after the request, or the loop, has ended.
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        def wake() -> None:
+            post(None)
+
+        turn = asyncio.Semaphore(self._parallel)
+        with self._admission.work(len(sources)) as finished:
+
+            async def one(index: int, source: Source) -> None:
+                def tell(value: V, part: int, parts: int) -> None:
+                    post(Early(index, value, part, parts))
+
+                async with turn:
+                    outcome = await self._isolated(
+                        index, source, handler, operation, scope, tell if early else None, noun
+                    )
+                finished()
+                # Behind all parts: the thread posted those before its result came to the loop.
+                events.put_nowait(outcome)
+
+            scope.subscribe(wake)
+            tasks = [asyncio.create_task(one(index, source)) for index, source in enumerate(sources)]
+            try:
+                left = len(tasks)
+                while left:
+                    event = await _next(events, scope)
+                    if isinstance(event, Failed) and event.error.status in SCOPE_ENDED:
+                        raise event.error
+                    left -= not isinstance(event, Early)
+                    yield event
+            finally:
+                scope.unsubscribe(wake)
+                if not all(task.done() for task in tasks):
+                    # Threads cannot be stopped: they see that the scope is over at their next model run.
+                    scope.cancel()
+                    for task in tasks:
+                        task.cancel()
+                    await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _isolated(
+        self,
+        index: int,
+        source: Source,
+        handler: Handler,
+        operation: Operation[V],
+        scope: CancelScope,
+        tell: Tell | None,
+        noun: str,
+    ) -> Outcome[V]:
+        """The outcome of one item, whatever happens to it."""
+        try:
+            outcome: Outcome[V] = await self._one(index, source, handler, operation, scope, tell)
+        except MienError as error:
+            # Without frames: they hold the image, and the error holds them, until the garbage collector runs.
+            outcome = Failed(index, error.without_frames())
+            if error.status in SCOPE_ENDED:
+                return outcome
+            if error.status >= 500 and not isinstance(error, ImageError):
+                log.error("item failed", code=error.code, exc_info=error)
+        except Exception as error:
+            log.error("item failed", exc_info=error)
+            outcome = Failed(index, InternalError(f"the server failed on this {noun}; its log has the details"))
+        if is_image(source):
+            self._metrics.images.labels("failed" if isinstance(outcome, Failed) else "done").inc()
+        return outcome
+
+    async def _one(
+        self,
+        index: int,
+        source: Source,
+        handler: Handler,
+        operation: Operation[V],
+        scope: CancelScope,
+        tell: Tell | None,
+    ) -> Done[V]:
+        started = time.perf_counter()
+        fetched = await self._reader.fetch(source, scope)
+        fetch_seconds = time.perf_counter() - started
+
+        def work() -> Done[V]:
+            started = time.perf_counter()
+            item: Item = self._reader.load(fetched)
+            read_seconds = fetch_seconds + time.perf_counter() - started
+            return Done(index, handler.work(item, operation, scope, tell), read_seconds)
+
+        return await self._threads.run(scope, work)
+
+
+async def _next(events: _Events, scope: CancelScope) -> Event[Any]:
+    """The next event. Raises DeadlineExceeded or Cancelled once the scope is over, also while nothing happens."""
+    while True:
+        if events.empty():
+            try:
+                async with asyncio.timeout(scope.remaining()):
+                    event = await events.get()
+            except TimeoutError:
+                event = None
+        else:
+            event = events.get_nowait()
+        if event is not None:
+            return event
+        scope.check()
