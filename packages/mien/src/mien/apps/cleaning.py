@@ -10,7 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from mien.apps.environment import RECORD, STAGING, Environment, EnvironmentRecord, Environments, EnvironmentSpec
+from mien.apps.environment import RECORD, Environment, EnvironmentRecord, EnvironmentSpec
+from mien.apps.environments import STAGING, Environments
 from mien.apps.manifest import Variant
 from mien.apps.registry import AppRegistry
 from mien.locks import open_lock, try_lock
@@ -47,7 +48,7 @@ def clean(
         environment = Environment(record.parent.name, record.parent)
         if environment.key in wanted or environment.key.startswith(STAGING) or _used(environment) >= before:
             continue
-        with _alone(environment) as alone:
+        with _locked_alone(environment) as alone:
             if alone and _used(environment) < before:  # nobody came between
                 gone.append(_described(environment))
                 if not dry:
@@ -68,7 +69,7 @@ def _wanted(environments: Environments, registry: AppRegistry) -> frozenset[str]
 
 
 @contextlib.contextmanager
-def _alone(environment: Environment) -> Iterator[bool]:
+def _locked_alone(environment: Environment) -> Iterator[bool]:
     """Whether nobody builds it and no worker, of any server, runs in it; that stays so inside of the block."""
     locks = [_build_lock(environment.folder.parent, environment.key)]
     try:
@@ -101,7 +102,7 @@ def _described(environment: Environment) -> Unused:
 
 
 def _remove(environment: Environment) -> None:
-    """Out of sight in one step; what a kill leaves of it is cleaned like the rest of a killed build."""
+    """Renamed atomically, then deleted; what a kill leaves of it is cleaned like the rest of a killed build."""
     trash = Path(tempfile.mkdtemp(prefix=f"{STAGING}{environment.key}-", dir=environment.folder.parent))
     environment.folder.rename(trash / "gone")
     shutil.rmtree(trash, ignore_errors=True)

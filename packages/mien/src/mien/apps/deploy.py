@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 
-from mien.apps.environment import Environment, Environments, EnvironmentSpec
+from mien.apps.environment import Environment, EnvironmentSpec
+from mien.apps.environments import Environments
 from mien.apps.package import AppPackage, PackageLimits, copy_package, read_package
 from mien.apps.process import GuardedProcess, ProcessLimits, clean_environment
 from mien.apps.record import AppVersion, Deployed, FunctionSchema

@@ -1,12 +1,18 @@
-"""The process between the server and one worker, or one build: it starts it, watches it and ends its whole family.
+"""The process between the server and one worker, or one build: it starts it, watches it, and kills all of it.
 
 Run as a script by `python -I -S guardian.py STATUS`, before anything of Mien or of an app is imported; standard library
-only. It is the server's way to keep promises whatever the app does:
+only. It keeps the server's promises whatever the app does:
 
-- File descriptor 0 is a pipe that nobody but the server holds open. A byte on it means: end the worker now. Its end
-  means that the server died. In both cases every process of the worker is killed, also those in sessions of their own:
-  they become children of this process (Linux), which kills until none is left.
+- File descriptor 0 is a pipe whose other end nobody but the server holds. A byte on it means: end the worker now. Its
+  end means that the server died. In both cases every process of the worker is killed, also those that moved into
+  sessions of their own: when their parents die they become children of this process (Linux: a child subreaper), which
+  kills until none is left.
 - The descriptor STATUS takes one line of JSON for the start and one for the end: exit status, memory, the reason.
+
+It is not one with the kernel's relay, which stands between the same two sides. That one is the app's own interpreter
+before its fork, in the app's environment and under the worker's limits; it carries messages and output, for any
+supervisor of the documented protocol, and dies with the worker. This one must outlive the worker to kill it, must not
+run the app's packages, and guards builds and imports, too, which have no messages.
 """
 
 # It has to start fast (no pathlib, no contextlib) and to go on whatever happens.
@@ -55,6 +61,8 @@ def start(config: dict[str, Any]) -> int:
         return pid
     try:
         os.setsid()
+        # Should the guardian itself be killed, the worker dies too. If that happened before prctl,
+        # no signal will come: then the parent is another one already.
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(127)
@@ -109,7 +117,7 @@ def children(pid: int) -> list[int]:
         return []
 
 
-def family() -> list[int]:
+def descendants() -> list[int]:
     """Every descendant of this process, parents first."""
     found, look = [], children(os.getpid())
     while look:
@@ -121,7 +129,7 @@ def family() -> list[int]:
 
 
 def memory(members: list[int], worker: int) -> int:
-    """Bytes that the family holds: all that is resident of the worker, what is not shared of its children."""
+    """Bytes that they hold: all that is resident of the worker, what is not shared of its children."""
     total = 0
     for pid in members:
         try:
@@ -146,8 +154,9 @@ def reap(worker: int, status: int | None) -> tuple[int | None, bool]:
             status = ended
 
 
-def hurry() -> None:
-    """Ask to be run before the processes that are to be killed, where that is allowed: many of them fork faster."""
+def raise_scheduling_priority() -> None:
+    """Run before the processes that are to be killed, where that is allowed: a fork bomb may fork faster than this one
+    kills while it has to share the processor."""
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     except (AttributeError, OSError):
@@ -155,16 +164,19 @@ def hurry() -> None:
 
 
 def kill_all(worker: int, status: int | None) -> int | None:
-    """Kill the family until none is left, faster than it can fork. Returns the worker's wait status."""
+    """Kill every descendant until none is left, faster than they can fork. Returns the worker's wait status.
+
+    Again and again, since between reading the list and killing from it one may have forked.
+    """
     deadline = time.monotonic() + KILL_SECONDS
     left = True
-    hurry()
+    raise_scheduling_priority()
     while left and time.monotonic() < deadline:
         try:
             os.killpg(worker, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
-        for pid in family():  # those in sessions of their own
+        for pid in descendants():  # those in sessions of their own, which killpg does not reach
             try:
                 os.kill(pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
@@ -202,7 +214,7 @@ def guard(config: dict[str, Any]) -> None:
     worker = start(config)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
-    os.dup2(null, 2)  # the log ends with the worker
+    os.dup2(null, 2)  # else the server's end of these pipes would stay open until the guardian ends, not the worker
     report(pid=worker)
 
     status, reason, peak = None, "", 0
@@ -212,10 +224,10 @@ def guard(config: dict[str, Any]) -> None:
             os.read(wake, 4096)
         if ready:
             status, _ = reap(worker, None)
-        if 0 in ready and status is None:  # else it had ended by itself, and how is what is told
-            reason = "told" if os.read(0, 1) else "orphaned"
+        if 0 in ready and status is None:  # else it had ended by itself just before, and that is what is reported
+            reason = "requested" if os.read(0, 1) else "orphaned"
         if LINUX and status is None and not reason:
-            members = family()
+            members = descendants()
             used = memory(members, worker)
             peak = max(peak, used)
             if used > config["memory"]:

@@ -1,4 +1,4 @@
-"""Processes that run foreign code: watched, limited, and gone with their whole family when they must be."""
+"""Processes that run other people's code: watched, limited, and ended with all their descendants."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ GIB = 1024**3
 SECRET_PREFIXES = ("MIEN_",)
 
 
-Reason = Literal["", "told", "orphaned", "memory", "processes"]
+Reason = Literal["", "requested", "orphaned", "memory", "processes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Exit:
     status: int | None
     """Exit code, or minus the signal; None when it is not known."""
     reason: Reason = ""
-    """Why the family was killed, if it was."""
+    """Why the process and its descendants were killed, if they were."""
     peak: int = 0
     """Most resident bytes that were seen."""
     limits: ProcessLimits | None = None
@@ -85,7 +85,7 @@ def status_words(status: int | None) -> str:
 
 
 class GuardedProcess:
-    """A process below a guardian: it ends with this server, within its limits, and never leaves children behind."""
+    """A process below a guardian: it ends with this server, stays within its limits, and leaves no children behind."""
 
     def __init__(
         self, guardian: asyncio.subprocess.Process, reports: asyncio.StreamReader, limits: ProcessLimits
@@ -113,7 +113,7 @@ class GuardedProcess:
     ) -> "GuardedProcess":
         """Start `command` (its first word a path) in `folder`, with exactly this environment.
 
-        `merge`: all output on stdout. `hold`: descriptors that stay open until no process of the family is left.
+        `merge`: all output on stdout. `hold`: descriptors that stay open until no descendant is left.
         """
         read, write = os.pipe()
         try:
@@ -150,13 +150,13 @@ class GuardedProcess:
         return process
 
     def kill(self) -> None:
-        """Kill the whole family, now; `wait` tells when it is done."""
+        """Kill the process and all its descendants, now; `wait` tells when it is done."""
         stdin = self._guardian.stdin
         if self._guardian.returncode is None and stdin is not None and not stdin.is_closing():
             stdin.write(b"x")
 
     async def wait(self) -> Exit:
-        """How it ended, once no process of the family is left."""
+        """How it ended, once no descendant is left."""
         return await asyncio.shield(self._exit)
 
     @property
@@ -177,7 +177,7 @@ class GuardedProcess:
 
 
 def clean_environment(home: Path, path: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """What foreign code gets to see of this process's variables: locale, proxies, devices, and no secrets."""
+    """What an app gets to see of this process's variables: locale, proxies, devices, and no secrets."""
     kept = {name: value for name, value in os.environ.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
     folders = {"HOME": str(home), "TMPDIR": str(home / "tmp"), "PATH": path}
     given = {name: value for name, value in extra.items() if not name.startswith(SECRET_PREFIXES)}

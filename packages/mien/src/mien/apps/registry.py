@@ -105,10 +105,6 @@ class AppRegistry:
                 found.append(self._read(folder / "versions" / version, index))
         return found
 
-    def by_service(self, service: str) -> Deployed | None:
-        """The app whose latest version has that service name; the first by name if several do."""
-        return next((found for found in self.all() if found.version.manifest.service == service), None)
-
     def rollback(self, ref: AppRef) -> Deployed:
         """Make the version that `ref` names the latest; without one, that which was before. Raises AppUnknown."""
         folder = self._existing(ref)

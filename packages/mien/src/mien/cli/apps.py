@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mien.apps.cleaning import clean
 from mien.apps.deploy import Deployer
-from mien.apps.environment import Environments
+from mien.apps.environments import Environments
 from mien.apps.record import AppVersion
 from mien.apps.reference import AppRef, parse_ref
 from mien.apps.registry import AppRegistry

@@ -24,7 +24,6 @@ from mien.tasks.records import Attempt, Candidate
 from mien.tasks.status import Status
 from mien.workers.fit import Fit
 
-NAMESPACE = "mien"
 _FILE = {"type": "string", "format": "file", "description": "A file of this server, an http(s) URL or a data: URI"}
 
 

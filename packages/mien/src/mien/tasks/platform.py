@@ -11,7 +11,7 @@ import structlog
 
 from mien.apps.cleaning import clean
 from mien.apps.deploy import Deployer
-from mien.apps.environment import Environments
+from mien.apps.environments import Environments
 from mien.apps.input_schemas import InputChecks
 from mien.apps.registry import AppRegistry
 from mien.errors import MienError

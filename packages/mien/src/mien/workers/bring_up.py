@@ -2,7 +2,8 @@
 
 import asyncio
 
-from mien.apps.environment import Environment, Environments, EnvironmentSpec
+from mien.apps.environment import Environment, EnvironmentSpec
+from mien.apps.environments import Environments
 from mien.apps.manifest import Variant
 from mien.apps.process import ProcessLimits
 from mien.apps.record import Deployed

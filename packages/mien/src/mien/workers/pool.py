@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from mien.apps.environment import Environments
+from mien.apps.environments import Environments
 from mien.apps.manifest import Variant
 from mien.apps.record import Deployed
 from mien.errors import MienError, Unavailable

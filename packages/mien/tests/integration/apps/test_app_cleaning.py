@@ -15,7 +15,8 @@ import pytest
 
 from mien.apps.cleaning import YOUNGEST, clean
 from mien.apps.deploy import Deployer
-from mien.apps.environment import Environment, Environments, EnvironmentSpec
+from mien.apps.environment import Environment, EnvironmentSpec
+from mien.apps.environments import Environments
 from mien.apps.process import ProcessLimits
 from mien.apps.reference import AppRef
 from mien.apps.registry import AppRegistry
@@ -167,7 +168,8 @@ async def test_a_worker_whose_environment_was_cleaned_away_says_so(house: House)
 BUILD = """
 import asyncio, sys
 from pathlib import Path
-from mien.apps.environment import Environments, EnvironmentSpec
+from mien.apps.environment import EnvironmentSpec
+from mien.apps.environments import Environments
 asyncio.run(Environments(Path(sys.argv[1])).ensure(EnvironmentSpec(), lambda line: print(line, flush=True)))
 """
 

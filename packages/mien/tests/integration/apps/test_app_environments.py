@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from mien.apps.environment import Environment, Environments, EnvironmentSpec
+from mien.apps.environment import Environment, EnvironmentSpec
+from mien.apps.environments import Environments
 from mien.errors import EnvironmentFailed
 
 OLD_PACKAGING = EnvironmentSpec("packaging==20.9  # the server has a newer one\ninferencesh\n")
 BUILD = """
 import asyncio, sys
 from pathlib import Path
-from mien.apps.environment import Environments, EnvironmentSpec
+from mien.apps.environment import EnvironmentSpec
+from mien.apps.environments import Environments
 spec = EnvironmentSpec(sys.argv[2])
 print(asyncio.run(Environments(Path(sys.argv[1])).ensure(spec, lambda line: print(line, flush=True))).key)
 """

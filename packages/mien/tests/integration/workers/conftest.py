@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mien.apps.deploy import Deployer
-from mien.apps.environment import Environments
+from mien.apps.environments import Environments
 from mien.apps.record import Deployed
 from mien.apps.registry import AppRegistry
 from mien.metrics import Metrics

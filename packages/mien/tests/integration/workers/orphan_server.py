@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from mien.apps.deploy import Deployer
-from mien.apps.environment import Environments
+from mien.apps.environments import Environments
 from mien.apps.registry import AppRegistry
 from mien.settings import Settings
 from mien.workers.job import Job, Stage

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from mien.apps.environment import Environments, EnvironmentSpec
+from mien.apps.environment import EnvironmentSpec
+from mien.apps.environments import Environments
 from mien.apps.process import ProcessLimits
 from mien.workers.listener import AppError, RunCancelled, Silent, WorkerGone
 from mien.workers.local_process import LocalWorker

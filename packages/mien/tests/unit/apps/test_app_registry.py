@@ -109,15 +109,6 @@ def test_functions_are_checked(registry: AppRegistry) -> None:
         registry.resolve(AppRef("ada", "hello", None, "draw"))
 
 
-def test_a_service_name_finds_its_app(registry: AppRegistry) -> None:
-    deploy(registry, "1")
-    deploy(registry, "2", name="other", service="greeting")
-    found = registry.by_service("greeting")
-    assert found is not None
-    assert found.version.app == "ada/other"
-    assert registry.by_service("nothing") is None
-
-
 def test_another_process_sees_changes_at_once(registry: AppRegistry, tmp_path: Path) -> None:
     other = AppRegistry(tmp_path / "apps")
     deploy(registry, "1")

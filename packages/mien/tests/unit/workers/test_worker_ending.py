@@ -17,9 +17,9 @@ CRASHED = Fatal("the app's process died", "crashed", exit_code=-11)
     (Exit(-9, "memory", 0, LIMITS), None, False, "ran out of memory", "memory", False),
     (Exit(-9, "memory", 0, LIMITS), None, True, "ran out of memory", "memory", False),
     (Exit(-9, "processes", 0, LIMITS), None, False, "more than 10 processes", "processes", False),
-    (Exit(-9, "told"), None, True, "was stopped", "protocol", True),
+    (Exit(-9, "requested"), None, True, "was stopped", "protocol", True),
     (Exit(0), None, True, "was stopped", "exited", True),
-    (Exit(-9, "told"), None, False, "closed its connection", "protocol", False),
+    (Exit(-9, "requested"), None, False, "closed its connection", "protocol", False),
     (Exit(1), Fatal("no message", "protocol"), False, "no message", "protocol", False),
 ])  # fmt: skip
 def test_how_it_ended(
