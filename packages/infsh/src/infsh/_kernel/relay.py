@@ -1,7 +1,14 @@
 """The process that a supervisor starts: it forks the app's process and stays between that and the supervisor.
 
 It passes messages on, turns what the app's process and its children print into log messages, and outlives a crash: so
-the last lines of a process that died are never lost, and how it died is told.
+the last lines of a process that died are never lost, and how it died is reported.
+
+Two things have to be in order. What a run printed comes before the message that ends it, though the one arrives by a
+pipe and the other by a socket: so the pipes are drained before such a message is passed on. And nobody is slower than
+we are without slowing the other side down: from `_FULL` waiting bytes on, the source of them is not read.
+
+It is not one with Mien's guardian, which stands between the same two sides: any supervisor may speak this protocol, and
+a guardian has to outlive this process, outside of the app's environment and limits.
 """
 
 import atexit
@@ -25,9 +32,11 @@ from infsh._kernel.protocol import Channel, Codec, Message
 
 _CHUNK = 1 << 16
 _FULL = 1 << 20
-"""Bytes waiting for one side, from which on the other side is not read: a flood of logs slows the app, not us."""
-_LEAVE = 5.0
-"""Seconds that the app's process has to end after the supervisor is gone."""
+"""Bytes waiting for one side, from which on the other side is not read: a flood of logs slows the app down."""
+_EXIT_SECONDS = 5.0
+"""What the app's process has to end after the supervisor is gone."""
+_LAST_READS = 64
+"""Reads of one pipe after which it counts as drained, at `_CHUNK` each: a child of the app may print without end."""
 _PR_SET_PDEATHSIG = 1
 
 ServeApp = Callable[[Channel], int]
@@ -51,10 +60,12 @@ def relay(supervisor: socket.socket, token: str, spill: Path | None, serve_app: 
         os.close(write)
     link = _Relay(supervisor, ours, pid, {name: read for name, (read, _) in outputs.items()})
     link.tell(protocol.Hello(version=protocol.VERSION, pid=pid, token=token))
-    return _same_end(link.run())
+    return _exit_alike(link.run())
 
 
 def _become_the_app(outputs: dict[str, tuple[int, int]]) -> None:
+    # Should the relay be killed, nobody would read the app's messages any more: it dies, too. Without a look at the
+    # parent, as a guardian must have: the socket to a relay that has died before this line reads as closed.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for name, (read, write) in outputs.items():
@@ -67,14 +78,14 @@ def _become_the_app(outputs: dict[str, tuple[int, int]]) -> None:
 
 
 def _end(serve_app: ServeApp, channel: Channel) -> NoReturn:
-    """Serves and exits, running what `atexit` holds but none of the relay's own frames."""
+    """Serves and exits, running what `atexit` holds but not the frames of the relay that this fork copied."""
     status = 1
     try:
         status = serve_app(channel)
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-    except BaseException:  # noqa: BLE001  # a bug of ours: said in the log, told by the status
+    except BaseException:  # noqa: BLE001  # a bug of ours: the log has it, the status tells
         traceback.print_exc()
     finally:
         os._exit(status)
@@ -91,10 +102,10 @@ class _Relay:
         self._up = bytearray()
         self._down = bytearray()
         self._running: dict[str, None] = {}
-        self._nonsense = ""
+        self._protocol_error = ""
         """What was wrong with the app's messages."""
-        self._told_fatal = False
-        self._told_unload = False
+        self._fatal_passed = False
+        self._unload_requested = False
         self._orphaned_at: float | None = None
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
@@ -115,7 +126,9 @@ class _Relay:
         while (died := self._died()) is None:
             self._wait()
             self._kill_orphan()
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # there is nobody to pass it to, and last words to be sent
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN
+        )  # there is nobody to pass it to, and there are messages to be sent
         self._finish(*died)
         return died[0]
 
@@ -185,7 +198,7 @@ class _Relay:
 
     def _drain_outputs(self) -> None:
         for name, descriptor in list(self._outputs.items()):
-            for _ in range(64):  # a child of the app may print without end
+            for _ in range(_LAST_READS):
                 if not self._read_output(name, descriptor):
                     break
             self._log(name, self._lines[name].rest())
@@ -204,7 +217,8 @@ class _Relay:
             try:
                 self._pass_up(data)
             except protocol.ProtocolError as error:  # the app wrote to a descriptor that is not its own
-                self._nonsense = f"the app's process sent what is no message: {error}"
+                # After that the stream cannot be read again, and runs would never end: the supervisor starts another.
+                self._protocol_error = f"the app's process sent bytes that are no message: {error}"
                 os.kill(self._pid, signal.SIGKILL)
 
     def _pass_up(self, data: bytes) -> None:
@@ -216,7 +230,7 @@ class _Relay:
                 self._drain_outputs()
             elif kind == protocol.Fatal.type:
                 self._drain_outputs()
-                self._told_fatal = True
+                self._fatal_passed = True
             self._up += frame
 
     def _with_supervisor(self, events: int) -> None:
@@ -233,8 +247,10 @@ class _Relay:
             try:
                 self._pass_down(data)
             except protocol.ProtocolError as error:
-                self.tell(protocol.Fatal(error=f"the worker was sent no message: {error}", kind="protocol"))
-                self._told_fatal = True
+                self.tell(
+                    protocol.Fatal(error=f"the worker was sent bytes that are no message: {error}", kind="protocol")
+                )
+                self._fatal_passed = True
                 self._flush_up(1.0)
                 self._orphan()
 
@@ -243,11 +259,11 @@ class _Relay:
             if kind == protocol.Run.type:
                 self._running[str(run_id)] = None
             elif kind == protocol.Unload.type:
-                self._told_unload = True
+                self._unload_requested = True
             self._down += frame
 
     def _orphan(self) -> None:
-        """The supervisor is gone: the app's process is told by the end of its socket, and killed if it stays."""
+        """The supervisor is gone: the app's process sees the end of its socket, and is killed if it stays."""
         self._orphaned_at = time.monotonic()
         self._forget(self._supervisor.fileno())
         self._up.clear()
@@ -258,7 +274,7 @@ class _Relay:
         if self._orphaned_at is None:
             return
         self._up.clear()
-        if time.monotonic() - self._orphaned_at > _LEAVE:
+        if time.monotonic() - self._orphaned_at > _EXIT_SECONDS:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
 
@@ -297,6 +313,7 @@ class _Relay:
         return os.waitstatus_to_exitcode(status), usage.ru_maxrss * unit
 
     def _finish(self, exit_code: int, max_rss: int) -> None:
+        """Pass on what the dead process has left in its socket and pipes, then how it died."""
         while self._app.fileno() >= 0:
             data = self._receive(self._app)
             if not data:
@@ -304,10 +321,12 @@ class _Relay:
             with contextlib.suppress(protocol.ProtocolError):
                 self._pass_up(data)
         self._drain_outputs()
-        if self._nonsense and not self._told_fatal:
-            self.tell(protocol.Fatal(error=self._nonsense, kind="protocol"))
-        elif not self._told_fatal and not (exit_code == 0 and self._told_unload):
-            self.tell(protocol.Fatal(error=_how(exit_code), kind="crashed", exit_code=exit_code, max_rss_bytes=max_rss))
+        if self._protocol_error and not self._fatal_passed:
+            self.tell(protocol.Fatal(error=self._protocol_error, kind="protocol"))
+        elif not self._fatal_passed and not (exit_code == 0 and self._unload_requested):
+            self.tell(
+                protocol.Fatal(error=_cause(exit_code), kind="crashed", exit_code=exit_code, max_rss_bytes=max_rss)
+            )
         if self._orphaned_at is None:
             self._flush_up(5.0)
 
@@ -322,7 +341,7 @@ class _Relay:
 _ENDS = {message.type for message in protocol.RUN_ENDS}
 
 
-def _how(exit_code: int) -> str:
+def _cause(exit_code: int) -> str:
     if exit_code >= 0:
         return f"the app's process ended by itself with status {exit_code}"
     try:
@@ -333,7 +352,8 @@ def _how(exit_code: int) -> str:
     return f"the app's process was ended by {name}{hint}"
 
 
-def _same_end(exit_code: int) -> int:
+def _exit_alike(exit_code: int) -> int:
+    """The status to exit with; after a signal this process dies by the same one, without a second core dump."""
     if exit_code >= 0:
         return exit_code
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

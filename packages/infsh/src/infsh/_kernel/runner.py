@@ -20,14 +20,14 @@ from infsh._kernel.output import missing_files, to_json
 from infsh._kernel.thread import AppThreads, Call, Interrupted
 from infsh._metadata import Metadata
 
-_AGAIN = 0.5
-"""Seconds after which a run that swallowed its cancellation is cancelled again."""
+_RETRY_SECONDS = 0.5
+"""Until a run that swallowed its cancellation is cancelled again."""
 
 OnOutput = Callable[[Any], None]
 
 
 class AppFailed(Exception):
-    """The app did not do what was asked. `kind` is as in `protocol.Failed` and `protocol.Fatal`."""
+    """The app failed. `kind` is as in `protocol.Failed` and `protocol.Fatal`."""
 
     def __init__(self, kind: str, error: str, traceback: str = "") -> None:
         super().__init__(error)
@@ -167,7 +167,7 @@ class AppRunner:
             elif run.task is not None:
                 run.task.cancel()
             remaining = end - time.monotonic()
-            await _within(run.ended, min(_AGAIN, max(0.0, remaining)))
+            await _within(run.ended, min(_RETRY_SECONDS, max(0.0, remaining)))
             if remaining <= 0:
                 return
 

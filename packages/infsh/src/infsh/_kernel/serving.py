@@ -23,7 +23,7 @@ from infsh._kernel.runner import AppFailed, AppRunner, RunCancelled
 _LIBC = ctypes.CDLL(None)
 _PROGRESS_INTERVAL = 0.05
 _LAST_SECONDS = 3.0
-"""What an exit may take before the process is ended the hard way."""
+"""What an exit may take before it is forced."""
 
 
 class ChannelSink:
@@ -31,7 +31,7 @@ class ChannelSink:
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        self._told: dict[str, float] = {}
+        self._sent_at: dict[str, float] = {}
 
     def log(self, line: str, run_id: str | None) -> None:
         for part in line.splitlines() or [""]:
@@ -39,13 +39,13 @@ class ChannelSink:
 
     def progress(self, run_id: str, fraction: float, message: str) -> None:
         now = time.monotonic()
-        if fraction < 1.0 and now - self._told.get(run_id, -1.0) < _PROGRESS_INTERVAL:
+        if fraction < 1.0 and now - self._sent_at.get(run_id, -1.0) < _PROGRESS_INTERVAL:
             return
-        self._told[run_id] = now
+        self._sent_at[run_id] = now
         self.send(protocol.Progress(run_id=run_id, fraction=fraction, message=message))
 
     def ended(self, run_id: str) -> None:
-        self._told.pop(run_id, None)
+        self._sent_at.pop(run_id, None)
 
     def send(self, message: Message) -> None:
         with contextlib.suppress(OSError):  # the supervisor is gone, and the reader ends this process
@@ -188,7 +188,7 @@ class _Server:
         return 0
 
     def _flush(self) -> None:
-        """What the app printed is on its way before its run ends; C's own buffers too."""
+        """What the app printed is in the pipes before its run ends, C's own buffers included."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
@@ -198,7 +198,7 @@ class _Server:
 def _read(
     channel: Channel, sink: ChannelSink, loop: asyncio.AbstractEventLoop, inbox: "asyncio.Queue[Message | None]"
 ) -> None:
-    """Answers pings itself, so that an app that blocks the event loop is seen to live."""
+    """Reads messages in a thread of its own, which answers pings: an app that blocks the event loop is seen to live."""
     while True:
         try:
             message = channel.receive()
@@ -217,7 +217,7 @@ def _read(
 
 
 def _exit_within(seconds: float, status: int) -> None:
-    """Ends the process the hard way if threads of the app still hold it then."""
+    """Forces the exit if threads of the app still hold the process then."""
     timer = threading.Timer(seconds, os._exit, (status,))
     timer.daemon = True
     timer.start()

@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Interrupted(BaseException):
-    """Raised inside of an app's function that was cancelled and did not end by itself."""
+    """Raised in an app's function that was cancelled and did not end by itself."""
 
 
 class Call:
