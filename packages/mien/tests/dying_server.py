@@ -7,7 +7,8 @@ import sys
 from typing import Any
 
 from mien.cli.main import run
-from mien.storage import files as local
+from mien.storage import local_blobs
+from mien.storage.file_table import FileTable
 from mien.tasks import platform
 from mien.tasks.sql.store import SqlTaskStore
 
@@ -22,25 +23,24 @@ def reach(step: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-class DyingUpload(local._Upload):
+class DyingUpload(local_blobs.LocalUpload):
     def _write(self, *, last: bool = False) -> None:
         super()._write(last=last)
         reach("written" if last else "half_written")
 
-
-class DyingFiles(local.LocalFileStore):
-    async def create(self, new: Any) -> Any:
-        await asyncio.sleep(UPLOADING_ON_DISK)
-        record = await super().create(new)
-        reach("announced")
-        return record
-
-    def _place(self, upload: Any, sha256: str) -> None:
-        super()._place(upload, sha256)
+    async def keep(self) -> None:
+        await super().keep()
         reach("renamed")
 
-    async def _name(self, file_id: str, upload: Any, kind: str) -> Any:
-        record = await super()._name(file_id, upload, kind)
+
+class DyingTable(FileTable):
+    async def insert(self, record: Any) -> None:
+        await asyncio.sleep(UPLOADING_ON_DISK)
+        await super().insert(record)
+        reach("announced")
+
+    async def fill(self, *arguments: Any) -> Any:
+        record = await super().fill(*arguments)
         reach("recorded")
         return record
 
@@ -53,7 +53,7 @@ class DyingTasks(SqlTaskStore):
         return task
 
 
-local._Upload = DyingUpload  # type: ignore[misc]
-platform.LocalFileStore = DyingFiles  # type: ignore[misc]
+local_blobs.LocalUpload = DyingUpload  # type: ignore[misc]
+platform.FileTable = DyingTable  # type: ignore[misc]
 platform.SqlTaskStore = DyingTasks  # type: ignore[misc]
 run()

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args
 
 import msgspec
 
@@ -30,8 +30,24 @@ class Key(msgspec.Struct, frozen=True):
     created: str
 
 
-class KeyStore:
-    """The keys in one JSON file, readable by its owner only. Changes are seen without a restart."""
+class KeyStore(Protocol):
+    """The API keys of a server. Changes are seen without a restart, and an unreadable store never lets anybody in."""
+
+    def all(self) -> tuple[Key, ...]:
+        """Every key, oldest first. Raises InternalError if the keys cannot be read: never fails open."""
+
+    def create(self, name: str, scopes: Iterable[Scope]) -> tuple[Key, str]:
+        """A new key and its secret, which is not stored and cannot be shown again. Raises RequestError."""
+
+    def revoke(self, key_id: str) -> Key:
+        """Remove the key with that id. Raises NotFound."""
+
+    def authenticate(self, secret: str) -> Key | None:
+        """The key with that secret. Compares with every key, so that the time taken tells nothing."""
+
+
+class FileKeyStore:
+    """A `KeyStore` in one JSON file that only its owner can read."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / "keys.json"
@@ -39,7 +55,6 @@ class KeyStore:
         self._keys: tuple[Key, ...] = ()
 
     def all(self) -> tuple[Key, ...]:
-        """Every key, oldest first. Raises InternalError if the file does not read: never fails open."""
         try:
             content = self._path.read_bytes()
             if content != self._content:  # compared whole: times of files are too coarse for a key revoked just now
@@ -48,11 +63,10 @@ class KeyStore:
         except FileNotFoundError:
             return ()
         except (msgspec.DecodeError, OSError) as error:
-            raise InternalError("the file of API keys does not read; see keys.json in MIEN_DATA_DIR") from error
+            raise InternalError("the API key file cannot be parsed; see keys.json in MIEN_DATA_DIR") from error
         return self._keys
 
     def create(self, name: str, scopes: Iterable[Scope]) -> tuple[Key, str]:
-        """A new key and its secret, which is not stored and cannot be shown again."""
         wanted = tuple(dict.fromkeys(scopes))
         if not wanted or any(scope not in SCOPES for scope in wanted):
             raise RequestError(f"a key needs scopes among {', '.join(SCOPES)}; got {', '.join(wanted) or 'none'}")
@@ -69,7 +83,6 @@ class KeyStore:
         return key, secret
 
     def revoke(self, key_id: str) -> Key:
-        """Remove the key with that id. Raises NotFound."""
         with self._locked():
             keys = self.all()
             found = [key for key in keys if key.id == key_id]
@@ -79,7 +92,6 @@ class KeyStore:
         return found[0]
 
     def authenticate(self, secret: str) -> Key | None:
-        """The key with that secret. Looks at every key, so that time tells nothing."""
         digest = _digest(secret)
         matches = [key for key in self.all() if hmac.compare_digest(key.sha256, digest)]
         return matches[0] if matches else None

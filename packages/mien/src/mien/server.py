@@ -29,7 +29,7 @@ from mien.http.lumen.traffic import Traffic
 from mien.http.observe import Observe
 from mien.http.operations.routes import router as operations
 from mien.http.origin import OriginGuard
-from mien.keys import KeyStore
+from mien.keys import FileKeyStore
 from mien.metrics import Metrics
 from mien.nodes.authorise import by_keys
 from mien.nodes.network import Network
@@ -48,7 +48,7 @@ def create_app(settings: Settings, *, doors: bool = True) -> FastAPI:
     Not `doors`: only liveness, readiness and metrics over HTTP, for a server that is asked over gRPC.
     """
     metrics = Metrics()
-    keys = KeyStore(settings.locations.data_dir)
+    keys = FileKeyStore(settings.locations.data_dir)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -138,7 +138,7 @@ def require_safe_host(settings: Settings) -> None:
     """Raise CannotListen for an address beyond loopback without API keys, unless `--no-auth` says so."""
     hosts = [settings.listening.host, *([settings.node_host] if settings.nodes.grpc_port is not None else [])]
     reachable = next((host for host in hosts if not is_loopback(host)), None)
-    if reachable is None or not settings.listening.auth or KeyStore(settings.locations.data_dir).all():
+    if reachable is None or not settings.listening.auth or FileKeyStore(settings.locations.data_dir).all():
         return
     raise CannotListen(
         f"{reachable} is reachable from other machines and there are no API keys: make one with "

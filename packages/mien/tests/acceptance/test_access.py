@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from mien.keys import KeyStore
+from mien.keys import FileKeyStore
 
 Serve = Callable[..., Any]
 BARE = {"age_model": "none", "gender_model": "none", "mask_model": "none"}
@@ -25,7 +25,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def secrets(data_dir: Path) -> dict[str, str]:
-    store = KeyStore(data_dir)
+    store = FileKeyStore(data_dir)
     return {"infer": store.create("alice", ["infer"])[1], "admin": store.create("root", ["admin"])[1]}
 
 
@@ -85,7 +85,7 @@ def test_with_keys_any_host_name_is_fine(keyed: httpx2.Client, secrets: dict[str
 
 
 def test_a_revoked_key_is_out_without_a_restart(keyed: httpx2.Client, data_dir: Path) -> None:
-    store = KeyStore(data_dir)
+    store = FileKeyStore(data_dir)
     key, secret = store.create("short-lived", ["infer"])
     assert keyed.get("/info", headers=bearer(secret)).status_code == 200
     store.revoke(key.id)
@@ -107,7 +107,7 @@ def test_a_damaged_key_file_lets_nobody_in(keyed: httpx2.Client, data_dir: Path,
 
 
 def test_no_secret_is_ever_logged(serve: Serve, tmp_path: Path, photo: bytes) -> None:
-    _, secret = KeyStore(tmp_path / "data").create("alice", ["infer"])
+    _, secret = FileKeyStore(tmp_path / "data").create("alice", ["infer"])
     server = serve(**BARE)
     server.client.get("/info", headers=bearer(secret))
     server.client.get("/info", headers={"X-API-Key": secret + "x"})
@@ -157,7 +157,7 @@ def test_no_auth_opens_it_on_purpose(serve: Serve) -> None:
 
 def test_beyond_loopback_losing_the_last_key_lets_nobody_in(serve: Serve, tmp_path: Path) -> None:
     """A remote caller chooses its own Host header: that proves nothing on an address that others can reach."""
-    store = KeyStore(tmp_path / "data")
+    store = FileKeyStore(tmp_path / "data")
     key, secret = store.create("alice", ["infer"])
     server = serve("--host", "0.0.0.0", **BARE)  # noqa: S104
     assert server.client.get("/info", headers=bearer(secret)).status_code == 200

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from mien.errors import InternalError, NotFound, RequestError
-from mien.keys import KeyStore
+from mien.keys import FileKeyStore, KeyStore
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> KeyStore:
-    return KeyStore(tmp_path)
+    return FileKeyStore(tmp_path)
 
 
 def test_a_store_without_a_file_has_no_keys(store: KeyStore) -> None:
@@ -73,7 +73,7 @@ def test_secrets_are_long_and_never_alike(store: KeyStore) -> None:
 
 
 def test_another_process_sees_creations_and_revocations_at_once(store: KeyStore, tmp_path: Path) -> None:
-    running = KeyStore(tmp_path)
+    running = FileKeyStore(tmp_path)
     key, secret = store.create("alice", ["infer"])
     assert running.authenticate(secret) == key
     store.revoke(key.id)
@@ -81,7 +81,7 @@ def test_another_process_sees_creations_and_revocations_at_once(store: KeyStore,
 
 
 def test_a_swap_within_one_tick_of_the_clock_is_seen(store: KeyStore, tmp_path: Path) -> None:
-    running = KeyStore(tmp_path)
+    running = FileKeyStore(tmp_path)
     key, secret = store.create("alice", ["infer"])
     assert running.authenticate(secret) == key
     before = (tmp_path / "keys.json").stat()
@@ -124,5 +124,5 @@ def test_a_damaged_file_is_not_overwritten(store: KeyStore, tmp_path: Path) -> N
 
 def test_keys_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: KeyStore(tmp_path).create(f"key {n}", ["infer"]), range(16)))
-    assert len(KeyStore(tmp_path).all()) == 16
+        list(pool.map(lambda n: FileKeyStore(tmp_path).create(f"key {n}", ["infer"]), range(16)))
+    assert len(FileKeyStore(tmp_path).all()) == 16

@@ -12,7 +12,7 @@ from rich.markup import escape
 from mien.cli.output import out
 from mien.engine.plan import provider_names, thread_budget
 from mien.errors import MienError
-from mien.keys import KeyStore
+from mien.keys import FileKeyStore
 from mien.runtime import optional_models, required_models
 from mien.server import DEFAULT_PORTS, require_safe_host
 from mien.settings import Settings
@@ -76,5 +76,5 @@ def _free(host: str, port: int) -> str:
 
 def _access(settings: Settings) -> str:
     require_safe_host(settings)
-    count = len(KeyStore(settings.locations.data_dir).all())
+    count = len(FileKeyStore(settings.locations.data_dir).all())
     return f"{count} API keys" if count else f"no API keys; {settings.listening.host} only"

@@ -7,14 +7,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from mien.cli.output import err, out
-from mien.keys import KeyStore, Scope
+from mien.keys import FileKeyStore, KeyStore, Scope
 from mien.settings import Settings
 
 keys = typer.Typer(no_args_is_help=True)
 
 
 def _store() -> KeyStore:
-    return KeyStore(Settings().locations.data_dir)
+    return FileKeyStore(Settings().locations.data_dir)
 
 
 @keys.command()

@@ -6,6 +6,9 @@ import msgspec
 
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u0080-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LONGEST_NAME = 200
+SCHEME = "mien-file://"
+"""How tasks name files: `mien-file://ID/NAME`, which stays true whatever the server's address."""
+_ID = re.compile(SCHEME + "([a-z0-9]{26})/")
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +41,13 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
         return self.sha256 is not None
 
 
+class FilePage(msgspec.Struct, frozen=True):
+    """Records, newest first; `cursor` gets the next page, None: this was the last."""
+
+    files: tuple[FileRecord, ...]
+    cursor: str | None
+
+
 class NewFile(msgspec.Struct, frozen=True, kw_only=True):
     """What a caller says about a file that it is going to send."""
 
@@ -62,3 +72,8 @@ def safe_name(name: str | None) -> str:
         keep = dot + suffix if stem and len(suffix) <= 16 else ""
         last = last[: LONGEST_NAME - len(keep)] + keep
     return last or "file"
+
+
+def files_named(json: str | None) -> frozenset[str]:
+    """Ids of all files that JSON text names: a few too many where a text only quotes such a name, never too few."""
+    return frozenset(_ID.findall(json)) if json and SCHEME in json else frozenset()

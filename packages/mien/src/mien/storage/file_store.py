@@ -1,42 +1,79 @@
-"""Where files are kept: the interface, and what it promises."""
+"""Files: records in the database, their bytes as blobs."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+import asyncio
+import mimetypes
+import secrets
+from collections.abc import AsyncIterable, AsyncIterator, Callable
 from pathlib import Path
-from typing import Protocol
 
-import msgspec
+import structlog
+from msgspec.structs import replace
 
-from mien.storage.file_records import FileRecord, NewFile
+from mien.errors import BodyTooLarge, Conflict, NotFound, RequestError, UnsupportedMediaType
+from mien.storage.blobs import Blob, BlobStore, BlobUpload
+from mien.storage.file_records import FilePage, FileRecord, NewFile, safe_name
+from mien.storage.file_table import FileTable, unknown
+from mien.storage.media_types import DEFAULT, checked_type, contradicts, sniff
 
-
-class FilePage(msgspec.Struct, frozen=True):
-    """Records, newest first; `cursor` gets the next page, None: this was the last."""
-
-    files: tuple[FileRecord, ...]
-    cursor: str | None
-
-
-class Content(Protocol):
-    """Open bytes of a file, from `start` to `stop` (exclusive). Reads on to its end even if the file is deleted
-    meanwhile. Close it, or use it in `async with`."""
-
-    record: FileRecord
-    start: int
-    stop: int
-
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
-
-    async def aclose(self) -> None: ...
+log = structlog.get_logger()
+ORPHANED_SECONDS = 3600.0
+"""After which a blob without a record goes: long enough for any upload to be recorded."""
+_BLOCK = 1024 * 1024
 
 
-class FileStore(Protocol):
+class FileStore:
     """A file's content is there whole or not at all, is on disk before `write` returns, and never changes.
 
     Unknown ids raise NotFound, and so do those of files that have expired.
     """
 
+    def __init__(
+        self,
+        table: FileTable,
+        blobs: BlobStore,
+        *,
+        clock: Callable[[], float],
+        max_bytes: int = 1024 * 1024 * 1024,
+        keep_seconds: float | None = None,
+    ) -> None:
+        self._table = table
+        self._blobs = blobs
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._keep_seconds = keep_seconds
+        # A blob gets its record, or loses its last one: never both at once, or an upload could lose its content.
+        self._naming = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Make the blobs ready, and remove what interrupted uploads left."""
+        await self._blobs.start()
+
+    # --- writing
+
     async def create(self, new: NewFile) -> FileRecord:
-        """A record without content, to be followed by `write`."""
+        """A record without content, to be followed by `write`. Raises BodyTooLarge."""
+        if new.size is not None and new.size > self._max_bytes:
+            raise self._too_large()
+        now = self._clock()
+        keep = min((seconds for seconds in (new.keep_seconds, self._keep_seconds) if seconds is not None), default=None)
+        record = FileRecord(
+            id=_new_id(),
+            created_at=now,
+            updated_at=now,
+            owner=new.owner,
+            filename=safe_name(new.filename),
+            path=None if new.path is None else new.path[:1000].encode("utf-8", "replace").decode().replace("\0", ""),
+            content_type=checked_type(new.content_type) or DEFAULT,
+            declared_type=checked_type(new.content_type),
+            declared_size=new.size,
+            size=None,
+            sha256=None,
+            public=new.public,
+            task_id=new.task_id,
+            expires_at=None if keep is None else now + keep,
+        )
+        await self._table.insert(record)
+        return record
 
     async def write(self, file_id: str, chunks: AsyncIterable[bytes], content_type: str | None = None) -> FileRecord:
         """Store the content; the record as it is then.
@@ -46,29 +83,139 @@ class FileStore(Protocol):
         is plainly something else than declared, Conflict when there is other content already, StorageFull. After any
         of them, or when `chunks` raises, nothing is left behind and the upload can be tried again.
         """
+        record = await self.get(file_id)
+        upload = self._blobs.upload(self._limit(record))
+        try:
+            await upload.receive(chunks)
+            self._check_size(record, upload.size)
+            kind = _type_of(record, content_type, upload.start)
+            sha256 = await upload.finish()
+            # Runs on when the request is cancelled: between blob and record there is no place to stop.
+            naming = asyncio.create_task(self._name(record.id, upload, sha256, kind))
+            try:
+                return await asyncio.shield(naming)
+            except asyncio.CancelledError:
+                await asyncio.wait([naming])
+                raise
+        finally:
+            await upload.discard()
 
     async def add_path(self, new: NewFile, path: Path) -> FileRecord:
         """Create and write from a file of this machine, as for a task's output."""
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise NotFound(f"the file {path.name!r} cannot be read: {error.strerror}") from None
+        record = await self.create(replace(new, filename=new.filename or path.name, size=size))
+        try:
+            return await self.write(record.id, _file_chunks(path))
+        except BaseException:
+            await asyncio.shield(self._remove(record.id))
+            raise
+
+    def _limit(self, record: FileRecord) -> int:
+        """One byte past what is allowed is enough to know."""
+        return self._max_bytes if record.declared_size is None else min(self._max_bytes, record.declared_size)
+
+    def _check_size(self, record: FileRecord, size: int) -> None:
+        if size > self._max_bytes:
+            raise self._too_large()
+        if record.declared_size not in (None, size):
+            more = "more than" if size > (record.declared_size or 0) else f"{size} of"
+            raise RequestError(f"the upload has {more} the {record.declared_size} bytes that were announced")
+
+    async def _name(self, file_id: str, upload: BlobUpload, sha256: str, kind: str) -> FileRecord:
+        """Give the received bytes their place and their record."""
+        async with self._naming:
+            if (await self.get(file_id)).sha256 not in (None, sha256):
+                raise Conflict("the file has other content already; make a new file for new content")
+            await upload.keep()
+            return await self._table.fill(file_id, sha256, upload.size, kind)
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"a file may have {self._max_bytes} bytes (MIEN_FILE_MAX_BYTES)")
+
+    # --- reading
 
     async def get(self, file_id: str) -> FileRecord:
         """The record."""
+        return await self._table.get(file_id)
 
-    async def open(self, file_id: str, start: int = 0, stop: int | None = None) -> Content:
-        """Its bytes. Raises NotFound also while there is no content."""
+    async def open(self, file_id: str, start: int = 0, stop: int | None = None) -> Blob:
+        """Its bytes, from `start` to `stop` (exclusive). Raises NotFound also while there is no content."""
+        record = await self.get(file_id)
+        if record.sha256 is None or record.size is None:
+            raise NotFound(f"the file {file_id[:40]!r} was not uploaded yet")
+        stop = record.size if stop is None else min(stop, record.size)
+        try:
+            return await self._blobs.open(record.sha256, min(start, stop), stop)
+        except NotFound:
+            raise NotFound(f"the content of the file {file_id[:40]!r} is gone") from None
 
     async def local_path(self, file_id: str) -> Path | None:
-        """A path of this machine with the content, to read only; None where the store has none."""
+        """A path of this machine with the content, to read only; None where there is none."""
+        record = await self.get(file_id)
+        return None if record.sha256 is None else self._blobs.local_path(record.sha256)
 
     async def find(
         self, *, owner: str | None = None, task_id: str | None = None, cursor: str | None = None, limit: int = 50
     ) -> FilePage:
         """Records newest first."""
+        return await self._table.find(owner=owner, task_id=task_id, cursor=cursor, limit=limit)
+
+    # --- removing
 
     async def delete(self, file_id: str) -> None:
         """Remove the record, and the content unless another record has the same."""
+        if not await self._remove(file_id):
+            raise unknown(file_id)
 
     async def expire(self, now: float, limit: int = 500) -> int:
         """Remove files that have expired and uploads that never came, at most `limit`; returns how many went."""
+        return sum([await self._remove(file_id) for file_id in await self._table.overdue(now, limit)])
 
     async def purge(self, now: float) -> int:
         """Remove all of those, and content that no record names; returns how many records went."""
+        count = 0
+        while gone := await self.expire(now):
+            count += gone
+        await self._sweep(now)
+        return count
+
+    async def _remove(self, file_id: str) -> bool:
+        async with self._naming:
+            found, orphan = await self._table.delete(file_id)
+            if orphan is not None:
+                await self._blobs.remove(orphan)
+            return found
+
+    async def _sweep(self, now: float) -> None:
+        """Remove content that a crash left without a record."""
+        for sha256 in await self._blobs.older_than(now - ORPHANED_SECONDS):
+            async with self._naming:
+                if not await self._table.has_content(sha256):
+                    log.info("content without a record is removed", sha256=sha256)
+                    await self._blobs.remove(sha256)
+
+
+def _type_of(record: FileRecord, header: str | None, start: bytes) -> str:
+    """The declared type, unless the content says otherwise; undeclared: by the content, then by the name."""
+    found = sniff(start)
+    declared = next(
+        (kind for kind in (checked_type(header), record.declared_type) if kind not in (None, DEFAULT)), None
+    )
+    if declared is None:
+        return found or mimetypes.guess_type(record.filename)[0] or DEFAULT
+    if contradicts(declared, found):
+        raise UnsupportedMediaType(f"the file was declared {declared}, but its content is {found}")
+    return declared
+
+
+async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
+    with path.open("rb") as file:
+        while block := await asyncio.to_thread(file.read, _BLOCK):
+            yield block
+
+
+def _new_id() -> str:
+    return "".join(secrets.choice("0123456789abcdefghjkmnpqrstvwxyz") for _ in range(26))

@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from mien.storage.file_records import FileRecord, safe_name
-from mien.storage.names import SCHEME
+from mien.storage.file_records import SCHEME, FileRecord, safe_name
 from mien.storage.signing import UrlSigner
 
 _INSIDE = re.compile(r"mien-file://([a-z0-9]{26})/([^/?#]+)")

@@ -98,3 +98,11 @@ def inline(content_type: str) -> bool:
     """Whether a browser may show it in place. What could run there (HTML, SVG, XML, PDF, unknown things) is always a
     download. Send `X-Content-Type-Options: nosniff` with every file: it makes the browser keep to the type."""
     return content_type in INLINE
+
+
+def checked_type(declared: str | None) -> str | None:
+    """The bare media type that a caller declared, in lower case; None for what is no media type."""
+    kind = (declared or "").partition(";")[0].strip().lower()
+    family, slash, name = kind.partition("/")
+    plain = bool(slash and family and name) and len(kind) <= 120 and kind.isascii() and kind.isprintable()
+    return kind if plain and not set(kind) & set(' "<>\\(),:?=') else None

@@ -16,9 +16,9 @@ from mien.inference.contract import InferRequest, Item
 from mien.inference.registry import ServiceRegistry
 from mien.inference.sniff import media_type
 from mien.net.fetch import Fetcher
+from mien.storage.file_records import SCHEME
 from mien.storage.file_store import FileStore
 from mien.storage.links import file_id
-from mien.storage.names import SCHEME
 from mien.tasks.execution import AppFailed, Reporter, StopReason
 from mien.tasks.records import Attempt, Candidate
 from mien.tasks.status import Status

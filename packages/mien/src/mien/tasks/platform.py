@@ -21,8 +21,10 @@ from mien.net.fetch import Fetcher
 from mien.net.post import Poster
 from mien.settings import Settings
 from mien.storage.database import Database
-from mien.storage.files import LocalFileStore
+from mien.storage.file_store import FileStore
+from mien.storage.file_table import FileTable
 from mien.storage.links import Links
+from mien.storage.local_blobs import LocalBlobs
 from mien.storage.signing import UrlSigner, load_key
 from mien.tasks.app_services import AppServices
 from mien.tasks.builtin import BuiltinExecutor
@@ -61,7 +63,7 @@ class Platform:
     store: TaskStore
     feed: Feed
     scheduler: Scheduler
-    files: LocalFileStore
+    files: FileStore
     links: Links
     apps: AppRegistry
     environments: Environments
@@ -93,9 +95,9 @@ class Platform:
         database = await Database.open(settings.locations.data_dir / "mien.db")
         stack.push_async_callback(database.close)
         store = SqlTaskStore(database, retries=settings.tasks.task_retries)
-        files = LocalFileStore(
-            settings.locations.data_dir / "files",
-            database,
+        files = FileStore(
+            FileTable(database, wall_clock),
+            LocalBlobs(settings.locations.data_dir / "files"),
             clock=wall_clock,
             max_bytes=settings.files.file_max_bytes,
             keep_seconds=None if settings.files.file_keep_days is None else settings.files.file_keep_days * DAY,

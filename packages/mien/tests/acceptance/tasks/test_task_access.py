@@ -5,13 +5,13 @@ from typing import Any
 import httpx2
 import pytest
 
-from mien.keys import KeyStore
+from mien.keys import FileKeyStore
 
 
 @pytest.fixture(scope="module")
 def keyed(serve_module: Any, tmp_path_factory: pytest.TempPathFactory, light: dict[str, str]) -> Any:
     folder = tmp_path_factory.mktemp("keyed")
-    store = KeyStore(folder)
+    store = FileKeyStore(folder)
     _, infer = store.create("infer", ["infer"])
     _, admin = store.create("admin", ["admin", "infer"])
     return serve_module(data_dir=folder, app_memory=512 * 1024**2, **light).client, infer, admin

@@ -9,7 +9,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from mien.keys import KeyStore
+from mien.keys import FileKeyStore
 
 GET_ROUTES = ["/v1/nodes", "/v1/nodes/local/capabilities", "/v1/tasks", "/v1/metrics", "/v1/config"]
 
@@ -71,7 +71,7 @@ def test_large_bodies_are_parsed_like_small_ones(door: Any) -> None:
 
 def test_every_route_asks_for_a_key_but_health(start: Callable[..., Any]) -> None:
     door = start()
-    _, secret = KeyStore(door.app.state.settings.locations.data_dir).create("test", ("infer",))
+    _, secret = FileKeyStore(door.app.state.settings.locations.data_dir).create("test", ("infer",))
     assert door.infer(service="echo").status_code == 401
     for path in GET_ROUTES:
         assert door.client.get(path).status_code == 401, path

@@ -17,7 +17,7 @@ from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, NodeFailed, NodeIncompatible, RequestError, Unavailable
 from mien.inference.contract import InferRequest as Asked
 from mien.inference.contract import InferResult, Item, TaskInfo
-from mien.keys import KeyStore
+from mien.keys import FileKeyStore
 from mien.nodes.authorise import by_keys
 from mien.nodes.client import NodeClient
 from mien.nodes.contract import INFER, SERVICE
@@ -176,7 +176,7 @@ async def own_node(**options: Any) -> AsyncIterator[tuple[NodeServer, str]]:
 
 
 async def test_a_node_with_keys_asks_for_one(tmp_path: Path) -> None:
-    keys = KeyStore(tmp_path)
+    keys = FileKeyStore(tmp_path)
     _, secret = keys.create("gateway", ["infer"])
     _, admin = keys.create("other", ["admin"])
     async with own_node(authorise=by_keys(keys, open_without=True)) as (server, address):
@@ -193,8 +193,8 @@ async def test_a_node_with_keys_asks_for_one(tmp_path: Path) -> None:
 
 def test_beyond_loopback_nobody_is_let_in_without_keys(tmp_path: Path) -> None:
     with pytest.raises(MienError, match="has none any more"):
-        by_keys(KeyStore(tmp_path), open_without=False)("")
-    by_keys(KeyStore(tmp_path), open_without=True)("")
+        by_keys(FileKeyStore(tmp_path), open_without=False)("")
+    by_keys(FileKeyStore(tmp_path), open_without=True)("")
 
 
 async def test_a_node_that_is_not_ready_says_so_whatever_the_size() -> None:

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from mien.errors import BodyTooLarge, Conflict, NotFound, RequestError, StorageFull, UnsupportedMediaType
 from mien.storage.database import Database
 from mien.storage.file_records import NewFile, safe_name
-from mien.storage.files import LocalFileStore
+from mien.storage.file_store import FileStore
+from mien.storage.file_table import FileTable
+from mien.storage.local_blobs import LocalBlobs
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 100
 
@@ -35,9 +37,15 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[LocalFileStore]:
+async def store(tmp_path: Path, clock: Clock) -> AsyncIterator[FileStore]:
     database = await Database.open(tmp_path / "tasks.db")
-    store = LocalFileStore(tmp_path / "files", database, clock=clock, max_bytes=3_000_000, keep_seconds=1000.0)
+    store = FileStore(
+        FileTable(database, clock),
+        LocalBlobs(tmp_path / "files"),
+        clock=clock,
+        max_bytes=3_000_000,
+        keep_seconds=1000.0,
+    )
     await store.start()
     yield store
     await database.close()
@@ -48,7 +56,7 @@ async def chunks(data: bytes, size: int = 70_000) -> AsyncIterator[bytes]:
         yield data[at : at + size]
 
 
-async def content(store: LocalFileStore, file_id: str, start: int = 0, stop: int | None = None) -> bytes:
+async def content(store: FileStore, file_id: str, start: int = 0, stop: int | None = None) -> bytes:
     async with await store.open(file_id, start, stop) as opened:
         return b"".join([block async for block in opened])
 
@@ -61,7 +69,7 @@ def uploads(tmp_path: Path) -> list[Path]:
     return list((tmp_path / "files" / "uploads").iterdir())
 
 
-async def test_a_file_comes_back_as_it_was_whole_and_in_ranges(store: LocalFileStore) -> None:
+async def test_a_file_comes_back_as_it_was_whole_and_in_ranges(store: FileStore) -> None:
     data = os.urandom(2_500_001)
     record = await store.create(NewFile(filename="a.bin", size=len(data), owner="k"))
     assert not record.ready
@@ -78,7 +86,7 @@ async def test_a_file_comes_back_as_it_was_whole_and_in_ranges(store: LocalFileS
     assert path.stat().st_mode & 0o077 == 0
 
 
-async def test_equal_content_is_kept_once_and_as_long_as_anybody_has_it(store: LocalFileStore, tmp_path: Path) -> None:
+async def test_equal_content_is_kept_once_and_as_long_as_anybody_has_it(store: FileStore, tmp_path: Path) -> None:
     records = [await store.create(NewFile(filename=f"{n}.txt")) for n in range(3)]
     await asyncio.gather(*[store.write(record.id, chunks(b"same")) for record in records])
     assert len(blobs(tmp_path)) == 1
@@ -91,7 +99,7 @@ async def test_equal_content_is_kept_once_and_as_long_as_anybody_has_it(store: L
         await store.delete(records[2].id)
 
 
-async def test_upload_and_delete_of_the_same_content_at_once_never_lose_it(store: LocalFileStore) -> None:
+async def test_upload_and_delete_of_the_same_content_at_once_never_lose_it(store: FileStore) -> None:
     for _ in range(20):
         old = await store.create(NewFile())
         await store.write(old.id, chunks(b"contested"))
@@ -101,9 +109,7 @@ async def test_upload_and_delete_of_the_same_content_at_once_never_lose_it(store
         await store.delete(new.id)
 
 
-async def test_an_upload_that_is_cut_leaves_nothing_and_can_be_sent_again(
-    store: LocalFileStore, tmp_path: Path
-) -> None:
+async def test_an_upload_that_is_cut_leaves_nothing_and_can_be_sent_again(store: FileStore, tmp_path: Path) -> None:
     async def cut() -> AsyncIterator[bytes]:
         yield b"x" * 1_500_000
         raise ConnectionResetError
@@ -120,7 +126,7 @@ async def test_an_upload_that_is_cut_leaves_nothing_and_can_be_sent_again(
     assert (await store.get(record.id)).size == 2_000_000
 
 
-async def test_a_cancelled_upload_leaves_nothing(store: LocalFileStore, tmp_path: Path) -> None:
+async def test_a_cancelled_upload_leaves_nothing(store: FileStore, tmp_path: Path) -> None:
     async def endless() -> AsyncIterator[bytes]:
         yield b"x" * 1_100_000
         await asyncio.sleep(60)
@@ -135,7 +141,7 @@ async def test_a_cancelled_upload_leaves_nothing(store: LocalFileStore, tmp_path
     assert uploads(tmp_path) == []
 
 
-async def test_too_much_is_refused_as_soon_as_it_is_known(store: LocalFileStore, tmp_path: Path) -> None:
+async def test_too_much_is_refused_as_soon_as_it_is_known(store: FileStore, tmp_path: Path) -> None:
     sent = 0
 
     async def flood() -> AsyncIterator[bytes]:
@@ -153,7 +159,7 @@ async def test_too_much_is_refused_as_soon_as_it_is_known(store: LocalFileStore,
         await store.create(NewFile(size=3_000_001))
 
 
-async def test_content_never_changes(store: LocalFileStore, tmp_path: Path) -> None:
+async def test_content_never_changes(store: FileStore, tmp_path: Path) -> None:
     record = await store.create(NewFile())
     first = await store.write(record.id, chunks(b"one"))
     assert await store.write(record.id, chunks(b"one")) == first
@@ -163,7 +169,7 @@ async def test_content_never_changes(store: LocalFileStore, tmp_path: Path) -> N
     assert len(blobs(tmp_path)) == 1
 
 
-async def test_a_file_that_is_being_read_survives_its_deletion(store: LocalFileStore) -> None:
+async def test_a_file_that_is_being_read_survives_its_deletion(store: FileStore) -> None:
     record = await store.create(NewFile())
     await store.write(record.id, chunks(b"x" * 2_500_000))
     async with await store.open(record.id) as opened:
@@ -195,7 +201,7 @@ async def test_a_file_that_is_being_read_survives_its_deletion(store: LocalFileS
     ],
 )
 async def test_types_come_from_the_declaration_then_the_content_then_the_name(
-    store: LocalFileStore, declared: str | None, header: str | None, name: str, data: bytes, kind: str
+    store: FileStore, declared: str | None, header: str | None, name: str, data: bytes, kind: str
 ) -> None:
     record = await store.create(NewFile(filename=name, content_type=declared))
     assert (await store.write(record.id, chunks(data), header)).content_type == kind
@@ -204,9 +210,7 @@ async def test_types_come_from_the_declaration_then_the_content_then_the_name(
 @pytest.mark.parametrize(
     "data", [b"<html><script>", b"  <!DOCTYPE html>", b"%PDF-1.7", b"\x7fELF", b"PK\x03\x04", b"<svg onload=x>"]
 )
-async def test_what_is_plainly_no_image_is_not_stored_as_one(
-    store: LocalFileStore, tmp_path: Path, data: bytes
-) -> None:
+async def test_what_is_plainly_no_image_is_not_stored_as_one(store: FileStore, tmp_path: Path, data: bytes) -> None:
     record = await store.create(NewFile(content_type="image/png"))
     with pytest.raises(UnsupportedMediaType):
         await store.write(record.id, chunks(data))
@@ -243,7 +247,7 @@ def test_any_name_becomes_a_harmless_one(name: str) -> None:
     safe.encode()
 
 
-async def test_names_and_paths_never_reach_the_disk(store: LocalFileStore, tmp_path: Path) -> None:
+async def test_names_and_paths_never_reach_the_disk(store: FileStore, tmp_path: Path) -> None:
     record = await store.create(NewFile(filename="../../../escaped", path="/etc/../../escaped2"))
     await store.write(record.id, chunks(b"x"))
     assert not [path for path in tmp_path.parent.rglob("*escaped*") if path.is_file()]
@@ -251,7 +255,7 @@ async def test_names_and_paths_never_reach_the_disk(store: LocalFileStore, tmp_p
         await store.get("../../tasks.db")
 
 
-async def test_files_are_listed_newest_first_without_gaps(store: LocalFileStore, clock: Clock) -> None:
+async def test_files_are_listed_newest_first_without_gaps(store: FileStore, clock: Clock) -> None:
     ids = []
     for n in range(7):
         clock.now += n % 2
@@ -270,7 +274,7 @@ async def test_files_are_listed_newest_first_without_gaps(store: LocalFileStore,
 
 
 async def test_purge_takes_what_expired_what_never_came_and_what_nobody_names(
-    store: LocalFileStore, clock: Clock, tmp_path: Path
+    store: FileStore, clock: Clock, tmp_path: Path
 ) -> None:
     kept = await store.create(NewFile())
     await store.write(kept.id, chunks(b"kept"))
@@ -290,10 +294,10 @@ async def test_what_a_dead_server_was_storing_for_a_task_goes_and_what_a_client_
     tmp_path: Path, clock: Clock
 ) -> None:
     database = await Database.open(tmp_path / "t.db")
-    dead = LocalFileStore(tmp_path / "files", database, clock=clock)
+    dead = FileStore(FileTable(database, clock), LocalBlobs(tmp_path / "files"), clock=clock)
     of_task, of_client = await dead.create(NewFile(task_id="t1")), await dead.create(NewFile())
     clock.now += 5
-    store = LocalFileStore(tmp_path / "files", database, clock=clock)
+    store = FileStore(FileTable(database, clock), LocalBlobs(tmp_path / "files"), clock=clock)
     await store.start()
     under_way = await store.create(NewFile(task_id="t1"))
     assert await store.purge(clock.now) == 1
@@ -304,7 +308,7 @@ async def test_what_a_dead_server_was_storing_for_a_task_goes_and_what_a_client_
 
 
 async def test_a_file_that_is_to_be_kept_for_less_goes_earlier_and_is_unknown_from_then_on(
-    store: LocalFileStore, clock: Clock
+    store: FileStore, clock: Clock
 ) -> None:
     short, usual, long = [await store.create(NewFile(keep_seconds=seconds)) for seconds in (10.0, None, 5000.0)]
     assert [record.expires_at for record in (short, usual, long)] == [
@@ -321,13 +325,13 @@ async def test_a_file_that_is_to_be_kept_for_less_goes_earlier_and_is_unknown_fr
     assert await store.expire(clock.now) == 1
 
 
-async def test_interrupted_uploads_are_removed_at_start(store: LocalFileStore, tmp_path: Path) -> None:
+async def test_interrupted_uploads_are_removed_at_start(store: FileStore, tmp_path: Path) -> None:
     (tmp_path / "files" / "uploads" / "left").write_bytes(b"x")
     await store.start()
     assert uploads(tmp_path) == []
 
 
-async def test_an_output_of_a_task_is_stored_from_its_path(store: LocalFileStore, tmp_path: Path) -> None:
+async def test_an_output_of_a_task_is_stored_from_its_path(store: FileStore, tmp_path: Path) -> None:
     path = tmp_path / "out.png"
     path.write_bytes(PNG)
     record = await store.add_path(NewFile(task_id="t1"), path)
@@ -342,7 +346,9 @@ FULL_DISK = """
     from pathlib import Path
     from mien.storage.database import Database
     from mien.errors import StorageFull
-    from mien.storage.files import LocalFileStore
+    from mien.storage.file_store import FileStore
+    from mien.storage.file_table import FileTable
+    from mien.storage.local_blobs import LocalBlobs
     from mien.storage.file_records import NewFile
 
     async def chunks(size):
@@ -351,7 +357,7 @@ FULL_DISK = """
 
     async def main(folder):
         database = await Database.open(folder / "tasks.db")
-        store = LocalFileStore(folder / "files", database, clock=lambda: 1.0)
+        store = FileStore(FileTable(database, lambda: 1.0), LocalBlobs(folder / "files"), clock=lambda: 1.0)
         await store.start()
         record = await store.create(NewFile())
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, resource.RLIM_INFINITY))

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mien.errors import Forbidden, InternalError, RangeNotSatisfiable
+from mien.http.ranges import parse_range
 from mien.storage.media_types import inline
-from mien.storage.ranges import parse_range
 from mien.storage.signing import UrlSigner, load_key
 
 

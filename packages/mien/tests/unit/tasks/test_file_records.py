@@ -16,7 +16,9 @@ from mien.errors import InvalidField, NotFound
 from mien.storage.database import Database
 from mien.storage.dialect import writer_engine
 from mien.storage.file_records import FileRecord, NewFile
-from mien.storage.files import LocalFileStore
+from mien.storage.file_store import FileStore
+from mien.storage.file_table import FileTable
+from mien.storage.local_blobs import LocalBlobs
 from mien.storage.migrate import migrate
 from mien.storage.schema import files as file_table
 from mien.tasks.machine import Outcome
@@ -34,7 +36,7 @@ class House:
     def __init__(self, folder: Path, database: Database, clock: Any) -> None:
         self.folder, self.clock = folder, clock
         self.tasks = SqlTaskStore(database, clock=clock)
-        self.files = LocalFileStore(folder / "files", database, clock=clock)
+        self.files = FileStore(FileTable(database, clock), LocalBlobs(folder / "files"), clock=clock)
 
     async def task(self, *given: FileRecord, setup: Any = None) -> str:
         """A queued task with those files as its input."""
@@ -179,22 +181,26 @@ KILLED = """
     import asyncio, os, signal, sys
     from pathlib import Path
     from mien.storage.database import Database
-    from mien.storage.files import LocalFileStore
+    from mien.storage.file_store import FileStore
+    from mien.storage.file_table import FileTable
+    from mien.storage.local_blobs import LocalBlobs
     from mien.tasks.sql.store import SqlTaskStore
 
-    class Dying(LocalFileStore):
-        async def _forget(self, file_id):
+    class DyingTable(FileTable):
+        async def delete(self, file_id):
             if sys.argv[3] == "before the record goes":
                 os.kill(os.getpid(), signal.SIGKILL)
-            return await super()._forget(file_id)
+            return await super().delete(file_id)
 
-        def _blob(self, sha256):
+    class DyingBlobs(LocalBlobs):
+        async def remove(self, sha256):
             os.kill(os.getpid(), signal.SIGKILL)  # its record is gone, its content is about to go
 
     async def main(folder, task_id):
         database = await Database.open(folder / "mien.db")
         await SqlTaskStore(database).delete(task_id)
-        await Dying(folder / "files", database, clock=lambda: 2e9).purge(2e9)
+        table, blobs = DyingTable(database, lambda: 2e9), DyingBlobs(folder / "files")
+        await FileStore(table, blobs, clock=lambda: 2e9).purge(2e9)
 
     asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
 """

@@ -18,10 +18,10 @@ from mien.http.inferencesh.door import Caller, TaskRoute, caller, read_object
 from mien.http.inferencesh.schema import FILES_BODY
 from mien.http.inferencesh.shapes import file_shape
 from mien.http.media import JSON, content_type
+from mien.http.ranges import parse_range
+from mien.storage.blobs import Blob
 from mien.storage.file_records import FileRecord, NewFile
-from mien.storage.file_store import Content
 from mien.storage.media_types import inline
-from mien.storage.ranges import parse_range
 
 router = APIRouter(route_class=TaskRoute, tags=["Files"])
 MOST_FILES = 100
@@ -210,7 +210,7 @@ async def _spooled(upload: UploadFile) -> AsyncIterator[bytes]:
         yield block
 
 
-async def _blocks(content: Content) -> AsyncIterator[bytes]:
+async def _blocks(content: Blob) -> AsyncIterator[bytes]:
     try:
         async for block in content:
             yield block

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mien.errors import InvalidField
-from mien.storage.names import files_named
+from mien.storage.file_records import files_named
 from mien.storage.schema import files, task_inputs, tasks
 
 

@@ -1,0 +1,129 @@
+"""File records in the database: SQL alone, no bytes."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import sqlalchemy as sa
+from msgspec.structs import asdict, replace
+
+from mien.errors import NotFound, RequestError
+from mien.storage.database import Database
+from mien.storage.file_records import FilePage, FileRecord
+from mien.storage.schema import files
+
+ABANDONED_SECONDS = 86400.0
+"""After which a record without content goes."""
+_COLUMNS = tuple(files.c[name] for name in FileRecord.__struct_fields__)
+
+
+class FileTable:
+    """The records. What has expired is gone for everybody, whenever its bytes go."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+        self._since = clock()
+
+    async def insert(self, record: FileRecord) -> None:
+        await self._database.write(lambda connection: connection.execute(sa.insert(files), asdict(record)) and None)
+
+    async def get(self, file_id: str) -> FileRecord:
+        """Raises NotFound."""
+        return await self._database.read(lambda connection: self._get(connection, file_id))
+
+    async def fill(self, file_id: str, sha256: str, size: int, content_type: str) -> FileRecord:
+        """Say what the content is; the record as it is then. Raises NotFound."""
+
+        def fill(connection: sa.Connection) -> FileRecord:
+            record = self._get(connection, file_id)
+            if record.sha256 == sha256:
+                return record  # the same upload again: its response was lost
+            filled = replace(record, sha256=sha256, size=size, content_type=content_type, updated_at=self._clock())
+            connection.execute(sa.update(files).where(files.c.id == file_id), asdict(filled))
+            return filled
+
+        return await self._database.write(fill)
+
+    async def find(self, *, owner: str | None, task_id: str | None, cursor: str | None, limit: int) -> FilePage:
+        """Records newest first. Raises RequestError for an invalid cursor."""
+        wanted = [self._alive()]
+        if owner is not None:
+            wanted.append(files.c.owner == owner)
+        if task_id is not None:
+            wanted.append(files.c.task_id == task_id)
+        if cursor is not None:
+            wanted.append(_before(cursor))
+        newest = (files.c.created_at.desc(), files.c.id.desc())
+        statement = sa.select(*_COLUMNS).where(*wanted).order_by(*newest).limit(limit + 1)
+
+        def read(connection: sa.Connection) -> FilePage:
+            found = tuple(_record(row) for row in connection.execute(statement))
+            more = len(found) > limit
+            return FilePage(found[:limit], f"{found[limit - 1].created_at!r}_{found[limit - 1].id}" if more else None)
+
+        return await self._database.read(read)
+
+    async def delete(self, file_id: str) -> tuple[bool, str | None]:
+        """Whether there was such a record, and the SHA-256 of its content if that was the last record of it."""
+
+        def delete(connection: sa.Connection) -> tuple[bool, str | None]:
+            gone = sa.delete(files).where(files.c.id == file_id).returning(files.c.sha256)
+            row = connection.execute(gone).first()
+            if row is None or row.sha256 is None:
+                return row is not None, None
+            others = connection.execute(_of_content(row.sha256)).first()
+            return True, row.sha256 if others is None else None
+
+        return await self._database.write(delete)
+
+    async def has_content(self, sha256: str) -> bool:
+        """Whether a record has that content."""
+        return await self._database.read(partial(_first, statement=_of_content(sha256))) is not None
+
+    async def overdue(self, now: float, limit: int) -> Sequence[str]:
+        """Ids of records that have expired, and of those whose upload never came."""
+        empty = files.c.sha256.is_(None)
+        late = sa.or_(
+            files.c.expires_at <= now,
+            sa.and_(empty, files.c.created_at < now - ABANDONED_SECONDS),
+            # a task's file that a dead server was storing: nobody has its upload URL
+            sa.and_(empty, files.c.task_id.is_not(None), files.c.created_at < self._since),
+        )
+        statement = sa.select(files.c.id).where(late).limit(limit)
+        return await self._database.read(lambda connection: connection.execute(statement).scalars().all())
+
+    def _get(self, connection: sa.Connection, file_id: str) -> FileRecord:
+        row = connection.execute(sa.select(*_COLUMNS).where(files.c.id == file_id, self._alive())).first()
+        if row is None:
+            raise unknown(file_id)
+        return _record(row)
+
+    def _alive(self) -> sa.ColumnElement[bool]:
+        return sa.or_(files.c.expires_at.is_(None), files.c.expires_at > self._clock())
+
+
+def unknown(file_id: str) -> NotFound:
+    """The error for an id that no file has."""
+    return NotFound(f"there is no file {file_id[:40]!r}")
+
+
+def _of_content(sha256: str) -> sa.Select[Any]:
+    return sa.select(files.c.id).where(files.c.sha256 == sha256).limit(1)
+
+
+def _first(connection: sa.Connection, statement: sa.Select[Any]) -> Any:
+    return connection.execute(statement).first()
+
+
+def _record(row: Any) -> FileRecord:
+    return FileRecord(**row._mapping)
+
+
+def _before(cursor: str) -> sa.ColumnElement[bool]:
+    created, _, file_id = cursor.partition("_")
+    try:
+        at = float(created)
+    except ValueError:
+        raise RequestError("the cursor is none that this server gave out") from None
+    return sa.or_(files.c.created_at < at, sa.and_(files.c.created_at == at, files.c.id < file_id))
