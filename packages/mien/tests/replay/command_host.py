@@ -1,7 +1,7 @@
 """Runs `mien` commands one after another in this one process: a Python start for each would take most of a replay.
 
-Reads one JSON object a line from stdin: `{"arguments": […], "environment": {…}}`; answers each with one line:
-`{"exit": …, "stdout": …, "stderr": …}`. Finds the command as a shell does, by the installed entry point's name.
+Reads one JSON object a line from stdin: `{"arguments": […], "environment": {…}, "folder": …}`; answers each with one
+line: `{"exit": …, "stdout": …, "stderr": …}`. Finds the command as a shell does, by the installed entry point's name.
 """
 
 import importlib.metadata
@@ -19,11 +19,11 @@ def main() -> None:
     answers = sys.stdout
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name="mien")
     command = entry.load()
-    inherited = dict(os.environ)
     for line in sys.stdin:
         asked = json.loads(line)
         os.environ.clear()
-        os.environ.update({**inherited, **asked["environment"]})
+        os.environ.update(asked["environment"])
+        os.chdir(asked["folder"])
         answers.write(json.dumps(run(command, asked["arguments"])) + "\n")
         answers.flush()
 
@@ -41,7 +41,7 @@ def run(command: Any, arguments: list[str]) -> dict[str, Any]:
         except Exception:  # noqa: BLE001 - a shell would show it, too, and go on
             traceback.print_exc()
             code = 1
-    said = (stream.buffer.getvalue().decode() for stream in (out, err))  # type: ignore[attr-defined]
+    said = (stream.buffer.getvalue().decode() for stream in (out, err))
     return {"exit": code, **dict(zip(("stdout", "stderr"), said, strict=True))}
 
 

@@ -12,12 +12,13 @@ import json
 import sys
 import tarfile
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from .exchanges import files, tasks
 from .exchanges.apps import KIT, MANIFEST, PLAIN, deploy, packed
 from .exchanges.photos import BLACK, FACE, b64
-from .player import Running, with_images
+from .player import Commands, Running, with_images
 from .steps import FORM, Command, Http, Step, form, get, post
 
 HERE = Path(__file__).parent
@@ -147,11 +148,12 @@ def main() -> int:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="mien-old-") as name:
         folder = with_images(Path(name))
-        running = Running(asked.server_python.absolute(), folder, SETTINGS, server=True)
-        try:
+        python = asked.server_python.absolute()
+        with (
+            closing(Commands(python)) as commands,
+            closing(Running(python, commands, folder, SETTINGS, server=True)) as running,
+        ):
             _, known = running.played(steps(), {})
-        finally:
-            running.close()
         with tarfile.open(HERE / f"data-{asked.version}.tar.gz", "w:gz") as archive:
             archive.add(folder / "data", "data", filter=_plain)
     (HERE / f"data-{asked.version}.json").write_text(json.dumps(known, indent=1) + "\n")

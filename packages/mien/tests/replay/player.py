@@ -15,7 +15,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from websockets.sync.client import connect
 
@@ -31,6 +31,10 @@ COLUMNS = "100"
 UNMASKED = ("_path", "_uri", "_cursor")
 """Ends of names whose values are masked by their form: signed URLs, and cursors."""
 _PLACEHOLDER = re.compile(r"\{\{([\w.]+)\}\}")
+
+
+RunCommand: TypeAlias = Callable[[Sequence[str], Mapping[str, str]], dict[str, Any]]
+"""Runs a command with these arguments and these additional variables."""
 
 
 class Web:
@@ -75,29 +79,32 @@ class Web:
 
 
 class Commands:
-    """The process that runs `mien` commands; see command_host.py."""
+    """The process that runs `mien` commands, for all servers; see command_host.py."""
 
-    def __init__(self, python: Path, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(self, python: Path) -> None:
         self._process = subprocess.Popen(
             [python, HERE / "command_host.py"],
-            env=dict(environment),
-            cwd=folder,
+            env=environment_of({}),
             text=True,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        self._one_at_a_time = threading.Lock()
 
-    def run(self, arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    def run(self, arguments: Sequence[str], environment: Mapping[str, str], folder: Path) -> dict[str, Any]:
         """Exit code, stdout and stderr of one command."""
         process = self._process
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps({"arguments": list(arguments), "environment": dict(environment)}) + "\n")
-        process.stdin.flush()
-        answer: dict[str, Any] = json.loads(process.stdout.readline())
+        asked = {"arguments": list(arguments), "environment": dict(environment), "folder": str(folder)}
+        with self._one_at_a_time:
+            process.stdin.write(json.dumps(asked) + "\n")
+            process.stdin.flush()
+            answer: dict[str, Any] = json.loads(process.stdout.readline())
         return answer
 
     def close(self) -> None:
+        """End it."""
         self._process.kill()
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -108,11 +115,11 @@ class Commands:
 class Player:
     """Plays steps in order against one server."""
 
-    def __init__(self, port: int, web: Web, commands: Commands, mask: Mask, known: Mapping[str, str]) -> None:
+    def __init__(self, port: int, web: Web, command: RunCommand, mask: Mask, known: Mapping[str, str]) -> None:
         """`known`: values of placeholders from the start."""
         self._port = port
         self._web = web
-        self._commands = commands
+        self._command = command
         self._mask = mask
         self._connection: http.client.HTTPConnection | None = None
         self._known = {"server": f"http://127.0.0.1:{port}", "web": web.url}
@@ -212,7 +219,7 @@ class Player:
     def _run(self, step: Command) -> dict[str, Any]:
         arguments = [self._filled(argument) for argument in step.arguments]
         environment = {name: self._filled(value) for name, value in step.environment.items()}
-        answer = self._commands.run(arguments, environment)
+        answer = self._command(arguments, environment)
         for name, pattern in step.capture.items():
             match = re.search(pattern, answer["stdout"] + answer["stderr"])
             assert match is not None, f"{step.name}: {pattern!r} is not in {answer}"
@@ -291,7 +298,7 @@ def _at(value: Any, path: str) -> Any:
     return value
 
 
-def environment_of(settings: Mapping[str, str], data_dir: Path) -> dict[str, str]:
+def environment_of(settings: Mapping[str, str]) -> dict[str, str]:
     """This process's environment without MIEN_* variables but for the cache, with the given ones."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MIEN_", "PYTEST_"))}
     if "MIEN_CACHE_DIR" in os.environ:
@@ -305,16 +312,17 @@ def environment_of(settings: Mapping[str, str], data_dir: Path) -> dict[str, str
         "LINES": "40",
         "TERM": "dumb",
         "TZ": "UTC",
-        "MIEN_DATA_DIR": str(data_dir),
         "MIEN_LOG_FORMAT": "json",
         **{f"MIEN_{name.upper()}": value for name, value in settings.items()},
     }
 
 
 class Running:
-    """One server process, or none, with a web server of this process and a process for commands."""
+    """One server process, or none, with a web server of this process."""
 
-    def __init__(self, python: Path, folder: Path, settings: Mapping[str, str], *, server: bool) -> None:
+    def __init__(
+        self, python: Path, commands: Commands, folder: Path, settings: Mapping[str, str], *, server: bool
+    ) -> None:
         """Starts them. `folder`: has the server's `data` already, or will."""
         self._stack = ExitStack()
         self._folder = folder
@@ -322,13 +330,12 @@ class Running:
         self._port = _free_port()
         self._log = folder / "server.log"
         shutil.copy(PHOTOS / "person_a_1.jpg", folder / "face.jpg")
-        environment = environment_of({**settings, "port": str(self._port)}, self._data_dir)
-        self._cache = environment.get("MIEN_CACHE_DIR", str(Path.home() / ".cache" / "mien"))
-        self._process = self._started(python, environment) if server else None
+        self._environment = environment_of({**settings, "port": str(self._port), "data_dir": str(self._data_dir)})
+        self._commands = commands
+        self._cache = self._environment.get("MIEN_CACHE_DIR", str(Path.home() / ".cache" / "mien"))
+        self._process = self._started(python) if server else None
         self._web = Web()
         self._stack.callback(self._web.close)
-        self._commands = Commands(python, {**environment, "MIEN_URL": f"http://127.0.0.1:{self._port}"}, folder)
-        self._stack.callback(self._commands.close)
 
     def play(self, steps: Sequence[Step], known: Mapping[str, str]) -> list[dict[str, Any]]:
         """Play the steps, once the server is ready. `known`: values of placeholders from the start."""
@@ -349,7 +356,7 @@ class Running:
         if self._process is not None:
             self._until_ready(self._process)
             fixed[json.loads(_answer_of(self._port, "/openapi.json"))["info"]["version"]] = "version"
-        player = Player(self._port, self._web, self._commands, Mask(fixed), known)
+        player = Player(self._port, self._web, self._run, Mask(fixed), known)
         try:
             return player.play(steps), player.captured()
         finally:
@@ -359,10 +366,14 @@ class Running:
         """End everything."""
         self._stack.close()
 
-    def _started(self, python: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def _run(self, arguments: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+        own = {**self._environment, "MIEN_URL": f"http://127.0.0.1:{self._port}", **environment}
+        return self._commands.run(arguments, own, self._folder)
+
+    def _started(self, python: Path) -> subprocess.Popen[bytes]:
         log = self._stack.enter_context(self._log.open("wb"))
         process = subprocess.Popen(
-            [python, "-m", "mien", "serve"], env=environment, stdout=log, stderr=log, cwd=self._folder
+            [python, "-m", "mien", "serve"], env=self._environment, stdout=log, stderr=log, cwd=self._folder
         )
         self._stack.callback(_end, process)
         return process

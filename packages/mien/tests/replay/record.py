@@ -21,7 +21,7 @@ from . import storage
 from .compare import differences
 from .exchanges import NEW, OLD, on_new, on_old, without_server
 from .old_data import known_of_old, with_old_data
-from .player import Running, with_images
+from .player import Commands, Running, with_images
 
 RECORDED = Path(__file__).parent / "recorded.jsonl"
 
@@ -35,9 +35,12 @@ def play(python: Path, folder: Path) -> list[dict[str, Any]]:
         (_made(folder / "none"), {"offline": "true"}, without_server(), False, {}),
     )
     with ExitStack() as stack:
+        commands = Commands(python)
+        stack.callback(commands.close)
         running = []
-        for place, settings, steps, server, known in plan:
-            started = Running(python, place, {**settings, "images_root": str(place / "images")}, server=server)
+        for place, chosen, steps, server, known in plan:
+            settings = {**chosen, "images_root": str(place / "images")}
+            started = Running(python, commands, place, settings, server=server)
             stack.callback(started.close)
             running.append((started, steps, known))
         with ThreadPoolExecutor(len(running)) as threads:

@@ -3,6 +3,7 @@
 import io
 import tarfile
 import zipfile
+from collections.abc import Mapping
 from typing import Any
 
 from ..steps import Http, Step, get
@@ -100,7 +101,7 @@ class App(BaseApp):
 LINES = {"Accept": "application/x-ndjson"}
 
 
-def packed(files: dict[str, str | bytes], *, mode: int = 0o644) -> bytes:
+def packed(files: Mapping[str, str | bytes], *, mode: int = 0o644) -> bytes:
     """A zip file, the same in every run."""
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as archive:
