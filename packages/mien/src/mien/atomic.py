@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all: readers never see half of one, and neither does the next start."""
+"""Atomic and durable writes: neither readers nor the next start ever see half a file."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Put `content` in the place of the file at `path`, or make it there. On return it is on the disk for good.
+    """Replace the file at `path`, or create it. On return the content is durable.
 
     Raises OSError; the old content stays then.
     """
@@ -18,10 +18,10 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
 
 
 def create_file(path: Path, content: bytes, *, mode: int = 0o600) -> bool:
-    """Make the file, whole from its first moment on; whether it was made, or somebody else was first."""
+    """Create the file with its whole content, if there is none; returns whether it was created here."""
     with _draft(path, content, mode) as draft:
         try:
-            path.hardlink_to(draft)  # a rename would replace the other one's
+            path.hardlink_to(draft)  # a rename would replace that of another process
         except FileExistsError:
             return False
     sync(path.parent)

@@ -16,23 +16,23 @@ def open_lock(path: Path) -> int:
 
 
 def try_lock(descriptor: int) -> bool:
-    """Take the lock for this descriptor and its copies alone, unless somebody else has it."""
+    """Take the lock exclusively, for this descriptor and its copies; whether it was free."""
     return _try(descriptor, fcntl.LOCK_EX)
 
 
 def try_share_lock(descriptor: int) -> bool:
-    """Take the lock together with others who share it, unless somebody has it alone."""
+    """Take the lock shared; whether nobody held it exclusively."""
     return _try(descriptor, fcntl.LOCK_SH)
 
 
 def share_lock(descriptor: int) -> None:
-    """Take the lock together with others who share it; waits for one who has it alone."""
+    """Take the lock shared; waits for an exclusive holder."""
     fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds the lock file at `path` alone; waits for others, threads of this process included. Not reentrant."""
+    """Hold the lock file at `path` exclusively; waits for others, threads of this process included. Not reentrant."""
     descriptor = open_lock(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

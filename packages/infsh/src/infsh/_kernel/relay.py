@@ -4,8 +4,8 @@ It passes messages on, turns what the app's process and its children print into 
 the last lines of a process that died are never lost, and how it died is reported.
 
 Two things have to be in order. What a run printed comes before the message that ends it, though the one arrives by a
-pipe and the other by a socket: so the pipes are drained before such a message is passed on. And nobody is slower than
-we are without slowing the other side down: from `_FULL` waiting bytes on, the source of them is not read.
+pipe and the other by a socket: so the pipes are drained before such a message is passed on. And a slow reader slows its
+writer down: from `_FULL` waiting bytes on, their source is not read, so memory is bounded and nothing is dropped.
 
 It is not one with Mien's guardian, which stands between the same two sides: any supervisor may speak this protocol, and
 a guardian has to outlive this process, outside of the app's environment and limits.
@@ -64,8 +64,8 @@ def relay(supervisor: socket.socket, token: str, spill: Path | None, serve_app: 
 
 
 def _become_the_app(outputs: dict[str, tuple[int, int]]) -> None:
-    # Should the relay be killed, nobody would read the app's messages any more: it dies, too. Without a look at the
-    # parent, as a guardian must have: the socket to a relay that has died before this line reads as closed.
+    # If the relay is killed, nothing reads the app's messages any more, so the app dies with it. Unlike the guardian
+    # this need not check its parent: the socket to a relay that died before this line reads as closed.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     for name, (read, write) in outputs.items():
@@ -126,9 +126,7 @@ class _Relay:
         while (died := self._died()) is None:
             self._wait()
             self._kill_orphan()
-        signal.signal(
-            signal.SIGTERM, signal.SIG_IGN
-        )  # there is nobody to pass it to, and there are messages to be sent
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # no process to pass it to, and messages to send
         self._finish(*died)
         return died[0]
 

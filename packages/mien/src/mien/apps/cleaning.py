@@ -1,4 +1,4 @@
-"""Removing environments that no deployed version asks for and that nobody has used for long."""
+"""Removal of environments that no deployed version needs and that have not been used for a long time."""
 
 import contextlib
 import os
@@ -49,7 +49,7 @@ def clean(
         if environment.key in wanted or environment.key.startswith(STAGING) or _used(environment) >= before:
             continue
         with _locked_alone(environment) as alone:
-            if alone and _used(environment) < before:  # nobody came between
+            if alone and _used(environment) < before:  # not used since the first look
                 gone.append(_described(environment))
                 if not dry:
                     _remove(environment)
@@ -70,10 +70,10 @@ def _wanted(environments: Environments, registry: AppRegistry) -> frozenset[str]
 
 @contextlib.contextmanager
 def _locked_alone(environment: Environment) -> Iterator[bool]:
-    """Whether nobody builds it and no worker, of any server, runs in it; that stays so inside of the block."""
+    """Whether no process builds it and no worker, of any server, runs in it; that stays so inside the block."""
     locks = [_build_lock(environment.folder.parent, environment.key)]
     try:
-        with contextlib.suppress(FileNotFoundError):  # somebody else removed it
+        with contextlib.suppress(FileNotFoundError):  # another process removed it
             locks.append(os.open(environment.record, os.O_RDWR | os.O_CLOEXEC))
         yield len(locks) == 2 and all(try_lock(lock) for lock in locks)
     finally:
@@ -89,7 +89,7 @@ def _used(environment: Environment) -> float:
     try:
         return environment.record.stat().st_mtime
     except FileNotFoundError:
-        return float("inf")  # somebody else removed it
+        return float("inf")  # another process removed it
 
 
 def _described(environment: Environment) -> Unused:

@@ -46,7 +46,7 @@ class EnvironmentSpec:
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """An environment by its key, whether it is made already or not."""
+    """An environment by its key, whether it has been built yet or not."""
 
     key: str
     folder: Path
@@ -68,11 +68,11 @@ class Environment:
 
     @property
     def record(self) -> Path:
-        """Says how it was made, by its time when it was last used, and is locked by those who use it."""
+        """The file that says how it was made. Its mtime is the last use; users lock it."""
         return self.folder / RECORD
 
     def hold(self) -> int | None:
-        """A descriptor: as long as any copy of it is open, nobody removes the environment. None: somebody has."""
+        """A descriptor that keeps the environment from being removed while any copy of it is open. None: it is gone."""
         try:
             lock = os.open(self.record, os.O_RDONLY | os.O_CLOEXEC)  # the folder may be one that cannot be written
         except FileNotFoundError:
@@ -90,7 +90,7 @@ class Environment:
 
 
 class EnvironmentRecord(msgspec.Struct):
-    """What is kept about an environment, in itself."""
+    """The content of `environment.json`, inside the environment."""
 
     requirements: str
     python: str

@@ -29,7 +29,7 @@ class BuildCommands:
     """Runs the commands of one build."""
 
     staged: Path
-    """The environment, as long as it is not complete."""
+    """The environment being built."""
     cwd: Path
     """The app's files, where there are any."""
     root: Path
@@ -63,7 +63,7 @@ class BuildCommands:
             raise EnvironmentFailed(_failure(lines, ended.words()))
 
     def _shown(self, line: str) -> str:
-        """The line without folders of this server, which are nobody's business."""
+        """The line without the paths of this server's folders."""
         line = line.replace(f"{self.staged}{os.sep}", "").replace(str(self.staged), "the environment")
         for folder in (self.cwd, self.root):
             line = line.replace(f"{folder}{os.sep}", "")
@@ -85,7 +85,7 @@ async def fill(commands: BuildCommands, spec: EnvironmentSpec, wheel: Path, cons
     else:
         await _install(commands, environment, spec, wheel, constraints)
     interpreter = str(environment.python)
-    # Compiled here, since workers may not write into it; not every file of every package compiles, which is no fault.
+    # Compiled now, since workers must not write into it. Unchecked: some packages ship files that do not compile.
     await commands.run([interpreter, "-m", "compileall", "-q", str(environment.packages)], check=False)
     await commands.run([interpreter, "-I", "-c", "import infsh._kernel.protocol"])
 
@@ -122,8 +122,8 @@ def _variables() -> dict[str, str]:
 
 
 def _failure(lines: list[str], words: str) -> str:
-    """The resolver's or builder's own words: from where the error starts, else the last lines."""
+    """A message with the resolver's or builder's own output: from the start of the error, else the last lines."""
     starts = [number for number, line in enumerate(lines) if line.lstrip().startswith(("×", "error:"))]
-    told = lines[starts[-1] :] if starts else lines[-MESSAGE_LINES:]
-    said = "\n".join(told[:MESSAGE_LINES])[:MESSAGE_CHARS] or f"uv {words}"
+    relevant = lines[starts[-1] :] if starts else lines[-MESSAGE_LINES:]
+    said = "\n".join(relevant[:MESSAGE_LINES])[:MESSAGE_CHARS] or f"uv {words}"
     return f"the app's environment could not be made: {said}"

@@ -40,7 +40,7 @@ Log = Callable[[str], None]
 
 
 class Environments:
-    """All environments of this machine. Processes and tasks that ask at once wait for one build."""
+    """All environments of this machine. Processes and tasks that need one at the same time share one build."""
 
     def __init__(self, root: Path, *, constraints: Path | None = None, memory: int = 8 * 1024**3) -> None:
         self.root = root
@@ -70,7 +70,7 @@ class Environments:
         return await build.join(log)
 
     def key(self, spec: EnvironmentSpec) -> str:
-        """Names the environment: equal keys may share one."""
+        """The key of the environment: specs with equal keys share it."""
         lines = requirement_lines(spec.requirements)
         local = spec.content if any(is_local(line) for line in lines) else ""
         constraints = self._constraints.read_text() if self._constraints else ""
@@ -80,7 +80,7 @@ class Environments:
         return hashlib.sha256(msgspec.json.encode(made_from)).hexdigest()[:20]
 
     def mark_used(self, keys: Iterable[str]) -> None:
-        """Those of them that are there are in use as of now."""
+        """Set the time of the last use to now, for those that exist."""
         for key in keys:
             Environment(key, self.root / key).mark_used()
 
@@ -114,13 +114,13 @@ class Environments:
     @contextlib.asynccontextmanager
     async def _locked(self, key: str, log: Log) -> AsyncIterator[int]:
         lock = open_lock(self.root / f"{key}.lock")
-        told = False
+        logged = False
         try:
             # Polled, not awaited in a thread: a thread that blocks in flock could not be cancelled.
             while not try_lock(lock):
-                if not told:
+                if not logged:
                     log("another process builds this environment; waiting for it")
-                told = True
+                logged = True
                 await asyncio.sleep(LOCK_POLL_SECONDS)
             for leftover in self.root.glob(f"{STAGING}{key}-*"):
                 await asyncio.to_thread(shutil.rmtree, leftover, ignore_errors=True)
@@ -139,7 +139,7 @@ class Environments:
 
 
 class _SharedBuild:
-    """One build and everybody who waits for it."""
+    """One build and all callers that wait for it."""
 
     task: "asyncio.Task[Environment]"
 

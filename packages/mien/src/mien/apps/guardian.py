@@ -3,7 +3,7 @@
 Run as a script by `python -I -S guardian.py STATUS`, before anything of Mien or of an app is imported; standard library
 only. It keeps the server's promises whatever the app does:
 
-- File descriptor 0 is a pipe whose other end nobody but the server holds. A byte on it means: end the worker now. Its
+- File descriptor 0 is a pipe whose other end only the server holds. A byte on it means: end the worker now. Its
   end means that the server died. In both cases every process of the worker is killed, also those that moved into
   sessions of their own: when their parents die they become children of this process (Linux: a child subreaper), which
   kills until none is left.
@@ -142,7 +142,7 @@ def memory(members: list[int], worker: int) -> int:
 
 
 def reap(worker: int, status: int | None) -> tuple[int | None, bool]:
-    """Collect whoever has ended; return the worker's wait status, once it is known, and whether any child is left."""
+    """Reap ended children; return the worker's wait status, once it is known, and whether any child is left."""
     while True:
         try:
             pid, ended = os.waitpid(-1, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""Inputs of tasks against the schemas of their apps, before a task exists."""
+"""Validation of task inputs against the schemas of their apps, before a task is created."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ LONGEST_TEXT = 200
 
 
 class InputChecks:
-    """Validators by app version and function, made once."""
+    """Validators by app version and function, each compiled once."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, str], Validator | None] = {}
@@ -44,7 +44,7 @@ class InputChecks:
 
 
 def _validator(schema: dict[str, Any]) -> Validator | None:
-    """None for a schema that is none: the app itself checks its input again."""
+    """None for an invalid schema: the app itself validates its input again."""
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
     except SchemaError:

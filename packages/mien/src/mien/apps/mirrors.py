@@ -1,4 +1,4 @@
-"""Where uv gets packages from: as the user told uv or, failing that, as they told pip, whose settings uv ignores."""
+"""Where uv gets packages from: as uv is configured or, failing that, as pip is, whose settings uv ignores."""
 
 import configparser
 import os

@@ -1,4 +1,4 @@
-"""An app's folder as it is handed in: which files belong to it, what they hold, what it is called."""
+"""An app's folder as it is submitted: which files belong to it, its manifest and its requirements."""
 
 import hashlib
 import os
@@ -80,7 +80,7 @@ def read_package(folder: Path, limits: PackageLimits) -> AppPackage:
 def copy_package(package: AppPackage, target: Path) -> str:
     """Copy the files to the new folder `target` and return their version: the SHA-256 of names, modes and contents.
 
-    The version is that of the bytes that were copied, also while somebody edits the folder. Raises AppInvalid.
+    The version is that of the bytes that were copied, even if the folder is edited meanwhile. Raises AppInvalid.
     """
     target.mkdir()
     version = hashlib.sha256()

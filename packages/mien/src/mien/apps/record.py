@@ -1,4 +1,4 @@
-"""What is kept about each deployed version."""
+"""What is stored about each deployed version."""
 
 from datetime import datetime
 from pathlib import Path
@@ -60,16 +60,16 @@ class Deployed(msgspec.Struct, frozen=True):
     version: AppVersion
     content: Path
     chosen: float = 0.0
-    """When somebody last made it the latest one, by deploying it (again) or rolling back to it; seconds since 1970."""
+    """When it was last made the latest one, by a deployment or a rollback; seconds since 1970."""
 
 
 class Index(msgspec.Struct, frozen=True):
-    """Which versions an app has, and which one a reference without a version means."""
+    """The versions of an app, and which of them a reference without a version resolves to."""
 
     versions: tuple[str, ...] = ()
     """In the order of their first deployment."""
     current: tuple[str, ...] = ()
-    """What was the latest, one after the other; the last one is."""
+    """The history of the latest version; its last entry is the latest now."""
     chosen: dict[str, float] = {}
     """When each version was last made the latest; seconds since 1970."""
 

@@ -64,7 +64,7 @@ class AppRegistry:
             shutil.rmtree(folder, ignore_errors=True)
 
     def resolve(self, ref: AppRef) -> Deployed:
-        """The version that `ref` means; without one, the latest. Raises AppUnknown, also for an unknown function."""
+        """The version that `ref` names; without one, the latest. Raises AppUnknown, also for an unknown function."""
         folder = self._folder(ref.namespace, ref.name)
         index = _read_index(folder)
         if not index.versions or index.latest is None:
@@ -80,7 +80,7 @@ class AppRegistry:
         found = []
         for path in sorted(self._root.glob(f"*/*/{INDEX}")):
             ref = AppRef(path.parent.parent.name, path.parent.name)
-            with contextlib.suppress(AppUnknown):  # removed meanwhile
+            with contextlib.suppress(AppUnknown):  # removed in the meantime
                 found.append(self.resolve(ref))
         return found
 
@@ -90,7 +90,7 @@ class AppRegistry:
         for path in sorted(self._root.glob(f"*/*/{INDEX}")):
             index = _read_index(path.parent)
             for version in index.versions:
-                with contextlib.suppress(AppUnknown):  # removed meanwhile
+                with contextlib.suppress(AppUnknown):  # removed in the meantime
                     found.append(self._read(path.parent / "versions" / version, index))
         return found
 
@@ -153,7 +153,7 @@ class AppRegistry:
             except FileNotFoundError:
                 raise AppUnknown(f"version {target.name[:10]} of {target.parents[1].name} was removed") from None
             except msgspec.MsgspecError as error:
-                raise InternalError(f"the record of an app's version does not read: {target.name}") from error
+                raise InternalError(f"the record of an app's version cannot be parsed: {target.name}") from error
             self._records[target] = record
         return Deployed(record, target / CONTENT, index.chosen.get(target.name, 0.0))
 
@@ -192,7 +192,7 @@ def _read_index(folder: Path) -> Index:
     except FileNotFoundError:
         return Index()
     except msgspec.MsgspecError as error:
-        raise InternalError(f"the index of the app {folder.parent.name}/{folder.name} does not read") from error
+        raise InternalError(f"the index of the app {folder.parent.name}/{folder.name} cannot be parsed") from error
 
 
 def _write_index(folder: Path, index: Index) -> None:

@@ -1,6 +1,6 @@
 """The crash-loop breaker: a version whose workers die again and again is started less and less often.
 
-Whoever deploys the version again, or rolls back to it, asks for another try: that begins a clean record.
+Deploying the version again, or rolling back to it, starts with a clean record.
 """
 
 import time
@@ -42,7 +42,7 @@ class CrashBreaker:
         )
 
     def crashed(self, deployed: Deployed, reason: str) -> None:
-        """A worker died by itself."""
+        """A worker crashed."""
         history = self._histories.setdefault(_key(deployed), _History())
         history.crashes += 1
         history.reason = reason
@@ -51,7 +51,7 @@ class CrashBreaker:
             history.until = self._clock() + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(over, 10))
 
     def worked(self, deployed: Deployed) -> None:
-        """A worker finished a run: the row is over."""
+        """A worker finished a run: the count starts again at zero."""
         self._histories.pop(_key(deployed), None)
 
 

@@ -11,7 +11,7 @@ START_KINDS = ("load", "setup")
 
 def how_it_ended(ended: Exit, fatal: protocol.Fatal | None, tail: Iterable[str], *, stop_requested: bool) -> WorkerGone:
     """The end in words. `tail`: its last lines of output; `stop_requested`: whether this server asked for the end."""
-    # A stop that was asked for, and a limit that was hit before it: the limit is what the task has to be told.
+    # If a limit was hit before a stop that was requested took effect, the limit is the reason.
     stopped = stop_requested and ended.reason in ("requested", "")
     reason = _reason(ended, fatal, tail, stop_requested=stop_requested)
     return WorkerGone(reason, kind=_kind(ended, fatal), stop_requested=stopped)

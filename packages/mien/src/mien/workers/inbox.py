@@ -1,4 +1,4 @@
-"""What a worker's messages mean to those who wait for it: its start, and its runs."""
+"""Routes a worker's messages to what waits for them: its start, and its runs."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ LINE_CHARS = 16_384
 
 @dataclass(slots=True)
 class PendingRun:
-    """A run that has not ended yet, as far as anybody was told."""
+    """A run whose end has not been reported yet."""
 
     listener: Listener
     ended: "asyncio.Future[Any]"
@@ -27,7 +27,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self.fatal: protocol.Fatal | None = None
-        """The worker's last words, if it had some."""
+        """The worker's last message, if it sent one before it ended."""
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
         """Its last lines of output beside runs."""
         self._runs: dict[str, PendingRun] = {}
@@ -66,7 +66,7 @@ class Inbox:
         """One message. Those about runs that have ended are dropped: they crossed with the end."""
         match message:
             case protocol.Log():
-                self.say(message.line, message.run_id)
+                self.log(message.line, message.run_id)
             case protocol.Progress():
                 if run := self._runs.get(message.run_id):
                     run.listener.progress(message.fraction, message.message)
@@ -86,8 +86,8 @@ class Inbox:
             case protocol.Fatal():
                 self.fatal = message
 
-    def say(self, line: str, run_id: str | None = None) -> None:
-        """One line of output. Whose it is may be unknown: then all runs are told."""
+    def log(self, line: str, run_id: str | None = None) -> None:
+        """One line of output. It goes to all runs when it is not known which of them printed it."""
         line = line[:LINE_CHARS]
         run = self._runs.get(run_id) if run_id is not None else None
         if run is not None:
@@ -113,6 +113,6 @@ class Inbox:
 
 
 def _retrieve(future: "asyncio.Future[Any]") -> None:
-    """Asyncio complains about an exception that nobody asked for, as when the run could not even be sent."""
+    """Mark the exception as retrieved: asyncio warns about others, as when the run could not even be sent."""
     if future.done() and not future.cancelled():
         future.exception()

@@ -17,9 +17,9 @@ from mien.workers.listener import AppError, Listener, WorkerGone
 from mien.workers.worker import WorkerSpec
 
 LAST_WORDS_SECONDS = 2.0
-"""For messages that are on their way when the worker ends: what it says about its end is worth more than its status."""
+"""For messages still in flight when the worker ends: its own report of the cause says more than an exit status."""
 HANG_UP_SECONDS = 0.3
-"""For a process to end by itself after it closed its connection; then it is of no use and is killed."""
+"""For a process to exit by itself after it closed its connection; then it is killed."""
 TERM_SECONDS = 0.3
 """Between SIGTERM and SIGKILL, when the grace of a cancelled run is over."""
 
@@ -138,7 +138,7 @@ class LocalWorker:
             raise self.why or WorkerGone("the worker has not started")
         try:
             await self._channel.send(message)
-        except OSError:  # it is dying: how is known when it is gone, and not before may its work be started again
+        except OSError:  # it is dying; the cause is known once it is gone, and its work must not be retried before
             await self.gone.wait()
             assert self.why is not None  # noqa: S101 - set together with gone
             raise self.why from None
@@ -193,10 +193,10 @@ class LocalWorker:
         self._inbox.fail_all(self.why, start_error(fatal))
 
     async def _follow(self, stream: asyncio.StreamReader) -> None:
-        """What the process says beside its messages: trouble of the relay's own."""
-        with contextlib.suppress(ValueError):  # a line over the limit: the rest is not for people
+        """What the process prints beside its messages: errors of the relay itself."""
+        with contextlib.suppress(ValueError):  # a line over the limit: the rest of the output is dropped
             while line := await stream.readline():
-                self._inbox.say(line.decode(errors="replace").rstrip())
+                self._inbox.log(line.decode(errors="replace").rstrip())
         while await stream.read(2**16):
             pass  # a full pipe would block the process
 

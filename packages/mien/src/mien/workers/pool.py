@@ -33,8 +33,8 @@ Finish = Callable[[Worker, Any], Awaitable[Any]]
 
 
 class WorkerPool:
-    """All workers of a server. One event loop; between two awaits nobody else changes anything, so no lock is needed
-    but the one of each slot's start."""
+    """All workers of a server. Runs on one event loop: state only changes between awaits, so that the only lock is that
+    of each slot's start."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class WorkerPool:
         """Give up a slot that has no worker yet.
 
         Its room may still be held by the processes of those that were evicted for it, which it has not waited for:
-        until they are gone the slot stays, so that nobody is promised memory that is in use.
+        until they are gone the slot stays, so that memory which is still in use is not given away.
         """
         workers = [predecessor.worker for predecessor in slot.predecessors]
         holding = [worker for worker in workers if worker is not None and not worker.gone.is_set()]
@@ -197,8 +197,8 @@ class WorkerPool:
 
 
 async def _with_files(worker: Worker, work: Awaitable[Any]) -> Any:
-    """What `work` makes of files in the worker's folder. If it fails because they went away with the worker, that is
-    told as the worker's end: the task is tried again, as it would be had the worker died in the run."""
+    """The result of `work`, which uses files in the worker's folder. If it fails because they were removed with the
+    worker, that is reported as the worker's end: the task is retried, as if the worker had died in the run."""
     try:
         return await work
     except (AppError, MienError, OSError):
@@ -209,6 +209,6 @@ async def _with_files(worker: Worker, work: Awaitable[Any]) -> Any:
 
 
 def need_of(deployed: Deployed, variant: str, settings: Workers) -> Need:
-    """What one worker of that version and variant holds; an unknown variant is refused later, with words."""
+    """What one worker of that version and variant holds; an unknown variant is refused later, with a message."""
     profile = deployed.version.manifest.variant(variant) or Variant()
     return Need(profile.resources.ram or settings.app_memory, profile.resources.gpus)

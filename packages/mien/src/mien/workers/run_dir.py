@@ -37,7 +37,7 @@ class WorkerRunDir:
 def sweep_orphans(root: Path, seconds: float = 15.0) -> int:
     """Wait until no worker of a dead server is left, and remove their folders; returns how many servers were dead.
 
-    Their guardians kill them, told by the end of a pipe that the server held. Raises InternalError if that takes
+    Their guardians kill them when the pipe that the server held reaches its end. Raises InternalError if that takes
     longer than `seconds`: a task that was running there must not be started a second time beside itself.
     """
     dead = 0
