@@ -72,10 +72,10 @@ $(UV): requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Mien needs Python 3.11 or newer; found $$($(PYTHON) --version). Try: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
-	@$(PYTHON) -m pip --python $(BIN)/python $(PIP_INSTALL) -r $< 2>$(VENV)/pip.log || \
-		{ $(BIN)/python -m ensurepip >>$(VENV)/pip.log 2>&1 && $(BIN)/python -m pip $(PIP_INSTALL) -r $<; } || \
-		{ cat $(VENV)/pip.log; echo $(UNREACHABLE); \
-		  echo "If it says that there is no pip: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
+	@if $(PYTHON) -m pip --version >/dev/null 2>&1; then pip="$(PYTHON) -m pip --python $(BIN)/python"; \
+	else pip="$(BIN)/python -m pip"; $(BIN)/python -m ensurepip >/dev/null || \
+		{ echo "This Python has no pip. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }; fi; \
+	$$pip $(PIP_INSTALL) -r $< || { echo $(UNREACHABLE); exit 1; }
 	@touch $@
 
 $(SERVE): $(UV) requirements/serve.txt requirements/install.py VERSION $(PROJECTS)
