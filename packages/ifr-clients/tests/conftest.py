@@ -20,6 +20,7 @@ import ormsgpack
 import pytest
 
 from ifr_clients import IFRClient, IFRClientAsync
+from testing.ports import free_port
 
 PHOTOS = Path(__file__).parents[2] / "mien/tests/photos"
 EMPTY = {"took": {"total_ms": 0.1}, "data": []}
@@ -208,12 +209,6 @@ def reply() -> type[Reply]:
 
 
 # --- Mien
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,8 @@ from typing import Any
 import httpx2
 import psutil
 import pytest
+
+from testing.ports import free_port
 
 PHOTOS = Path(__file__).parent / "photos"
 START_SECONDS = 60.0
@@ -84,13 +85,6 @@ class ServerProcess:
             raise
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
 def mien_environment(data_dir: Path, settings: dict[str, Any]) -> dict[str, str]:
     """This process's environment without its MIEN_* variables, with the given settings; the cache stays shared."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
@@ -98,6 +92,12 @@ def mien_environment(data_dir: Path, settings: dict[str, Any]) -> dict[str, str]
         inherited["MIEN_CACHE_DIR"] = os.environ["MIEN_CACHE_DIR"]
     given = {f"MIEN_{name.upper()}": str(value) for name, value in settings.items()}
     return {**inherited, "MIEN_DATA_DIR": str(data_dir), "MIEN_LOG_FORMAT": "json", **given}
+
+
+@pytest.fixture(scope="session")
+def server_environment() -> Callable[..., dict[str, str]]:
+    """`server_environment(data_dir, setting=value, …)`: the variables that a server is started with."""
+    return lambda data_dir, **settings: mien_environment(data_dir, settings)
 
 
 def launch(stack: ExitStack, folder: Path, options: list[str], settings: dict[str, Any], ready: bool) -> ServerProcess:

@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,7 @@ def samples(page: Path) -> list[str]:
 SYNC, ASYNC, SCHEMA, LOCAL, CROPPED = samples(SEED)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def server(mien_factory) -> Iterator[str]:
-    """The samples speak of port 18081 of this machine, so that is where the server must be."""
-    with mien_factory(port=18081, MIEN_FETCH_PRIVATE="true") as address:
-        yield address
+DOCUMENTED_PORT = "18081"
 
 
 @pytest.fixture
@@ -43,47 +39,52 @@ def folder(tmp_path: Path, photos: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *pieces: str) -> str:
-    """What the pieces print, one after the other in one program."""
-    program = folder / "program.py"
-    program.write_text("\n".join(pieces))
-    quiet = ["-W", "error", "-W", "ignore::ResourceWarning"]  # samples leave files to the garbage collector
-    done = subprocess.run(
-        [sys.executable, *quiet, program.name], cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(folder: Path, mien: str) -> Callable[..., str]:
+    """What pieces of code print, one after the other in one program. Only the port is another one than documented."""
+
+    def start(*pieces: str) -> str:
+        program = folder / "program.py"
+        program.write_text("\n".join(pieces).replace(DOCUMENTED_PORT, mien.rpartition(":")[2]))
+        quiet = ["-W", "error", "-W", "ignore::ResourceWarning"]  # samples leave files to the garbage collector
+        done = subprocess.run(
+            [sys.executable, *quiet, program.name], cwd=folder, capture_output=True, text=True, timeout=80, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return start
 
 
-def test_basic_usage_of_the_synchronous_client(folder):
-    printed = run(folder, SYNC, "import json; print(json.dumps(results))")
+def test_basic_usage_of_the_synchronous_client(run, mien):
+    printed = run(SYNC, "import json; print(json.dumps(results))")
 
     *info, faces, raw = printed.splitlines()
-    assert info[0].endswith("http://localhost:18081")
+    assert info[0].endswith(mien.replace("127.0.0.1", "localhost"))
     assert faces == "Detected faces: []"  # there is no such image: its status says so, and the list is empty
     (image,) = json.loads(raw)["data"]
     assert image["status"] == "error"
     assert image["error"]
 
 
-def test_basic_usage_of_the_synchronous_client_with_a_url_that_exists(folder, scripted, reply, photos):
+def test_basic_usage_of_the_synchronous_client_with_a_url_that_exists(run, scripted, reply, photos):
     photo = (photos / "person_a_1.jpg").read_bytes()
     scripted.otherwise = reply(photo, headers={"Content-Type": "image/jpeg"})
 
-    printed = run(folder, SYNC.replace("https://example.com", scripted.host))
+    printed = run(SYNC.replace("https://example.com", scripted.host))
 
     assert printed.splitlines()[-1].startswith("Detected faces: [{'num_det': 0, 'prob': 0.9")
     assert scripted.seen[0].path == "/image2.jpg"
 
 
-def test_basic_usage_of_the_asynchronous_client(folder):
-    printed = run(folder, ASYNC)
+def test_basic_usage_of_the_asynchronous_client(run):
+    printed = run(ASYNC)
 
     assert re.fullmatch(r"Landmarks: \[(\[\d+, \d+\](, )?){5}\]\n", printed)
 
 
-def test_processing_local_images(folder):
-    printed = run(folder, SYNC, LOCAL, FACES)
+def test_processing_local_images(run):
+    printed = run(SYNC, LOCAL, FACES)
 
     embedding, crop, faces = printed.splitlines()[-3:]
     assert len(json.loads(embedding.removeprefix("Embedding: "))) == 512
@@ -91,13 +92,13 @@ def test_processing_local_images(folder):
     assert faces == "[('success', 1), ('success', 1), ('success', 1)]"
 
 
-def test_handling_pre_cropped_faces(folder):
-    printed = run(folder, SYNC, LOCAL, CROPS, CROPPED, FACES, 'print(len(results["data"][0]["faces"][0]["vec"]))')
+def test_handling_pre_cropped_faces(run):
+    printed = run(SYNC, LOCAL, CROPS, CROPPED, FACES, 'print(len(results["data"][0]["faces"][0]["vec"]))')
 
     assert printed.splitlines()[-2:] == ["[('success', 1), ('success', 1)]", "512"]
 
 
-def test_the_documented_schema_is_ours_and_the_answers_fit_it(folder):
+def test_the_documented_schema_is_ours_and_the_answers_fit_it(mien, folder):
     documented: dict[str, Any] = {}
     prelude = "from __future__ import annotations\nfrom typing import *\nfrom pydantic import BaseModel\n"
     exec(prelude + SCHEMA + "Took = dict\nImageResponse.model_rebuild()\n", documented)  # noqa: S102
@@ -106,18 +107,18 @@ def test_the_documented_schema_is_ours_and_the_answers_fit_it(folder):
 
     for name in ("RecognitionResponse", "ImageResponse", "FacesResponse"):
         assert set(documented[name].model_fields) <= set(getattr(schemas, name).model_fields)
-    with IFRClient() as client:
+    with IFRClient(mien) as client:
         raw = client.extract([folder / "image.jpg"], mode="data", return_landmarks=True)
     assert theirs.model_validate(raw).data[0].faces[0].landmarks
 
 
 @pytest.mark.parametrize("page", ["docs/ifr_clients.md", "packages/ifr-clients/README.md"])
-def test_every_sample_of_our_own_pages_runs(folder, page):
-    assert run(folder, *samples(REPOSITORY / page))
+def test_every_sample_of_our_own_pages_runs(run, page):
+    assert run(*samples(REPOSITORY / page))
 
 
-def test_the_manual_prints_what_it_means_to(folder):
-    printed = run(folder, *samples(REPOSITORY / "docs/ifr_clients.md"))
+def test_the_manual_prints_what_it_means_to(run, folder):
+    printed = run(*samples(REPOSITORY / "docs/ifr_clients.md"))
 
     assert "is a pathlib.Path, a file of this machine: send it with mode='data'" in printed
     assert "\n1 failed: " in printed

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import textwrap
@@ -13,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from testing.ports import free_port
 
 APPS = {
     "your-app": """
@@ -50,17 +51,6 @@ APPS = {
                 return AppOutput(text=app_input.key or app_input.prompt, model=self.model, image=app_input.image)
     """
 }
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def taken(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 @dataclass
@@ -148,13 +138,8 @@ def mien_folder(mien_factory: Callable[[], Mien]) -> Mien:
     return mien_factory()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def mien(mien_folder: Mien) -> Iterator[str]:
-    """Address of a running server. The documentation's samples name none, so it is the one that clients look for."""
-    end = time.monotonic() + 30
-    while taken(8080) and time.monotonic() < end:  # another run of these tests may be at its end
-        time.sleep(0.2)
-    if taken(8080):
-        pytest.fail("port 8080 is taken: stop what listens there (`ss -ltnp`), these tests need that very port")
-    with mien_folder.serving(8080) as address:
+    """Address of a running server."""
+    with mien_folder.serving() as address:
         yield address

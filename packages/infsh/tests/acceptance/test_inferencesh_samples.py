@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ GET, CANCEL, WAIT, STREAM = (
     piece.strip("\n") + "\n" for piece in re.split(r"\n(?=# (?:Cancel|Wait|Stream))", MANAGEMENT)
 )
 
-pytestmark = pytest.mark.usefixtures("mien")
+DOCUMENTED = "http://127.0.0.1:8080"
 
 
 @pytest.fixture
@@ -41,27 +42,32 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *pieces: str) -> str:
-    """What the pieces print, one after the other in one program."""
-    program = folder / "program.py"
-    program.write_text("\n".join(pieces))
-    quiet = ["-W", "error", "-W", "ignore::ResourceWarning"]  # samples leave clients to the garbage collector
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("INFERENCE_")}
-    done = subprocess.run(
-        [sys.executable, *quiet, program.name],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=clean,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(folder: Path, mien: str) -> Callable[..., str]:
+    """What pieces of code print, one after the other in one program. The server is at another port than documented."""
+
+    def start(*pieces: str) -> str:
+        program = folder / "program.py"
+        program.write_text("\n".join(pieces).replace(DOCUMENTED, mien))
+        quiet = ["-W", "error", "-W", "ignore::ResourceWarning"]  # samples leave clients to the garbage collector
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("INFERENCE_")}
+        done = subprocess.run(
+            [sys.executable, *quiet, program.name],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=80,
+            check=False,
+            env=clean | {"INFERENCE_BASE_URL": mien},
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return start
 
 
-def test_the_client_runs_an_app(folder):
-    printed = run(folder, USAGE)
+def test_the_client_runs_an_app(run):
+    printed = run(USAGE)
 
     assert re.fullmatch(
         r"Task ID: [0-9a-z]{26}\nOutput: \{.*'text': 'value'.*\}\n",
@@ -69,15 +75,15 @@ def test_the_client_runs_an_app(folder):
     )
 
 
-def test_with_setup_parameters(folder):
-    printed = run(folder, CLIENT, SETUP, 'print(result["output"])')
+def test_with_setup_parameters(run):
+    printed = run(CLIENT, SETUP, 'print(result["output"])')
 
     assert "'text': 'hello'" in printed
     assert "'model': 'schnell'" in printed
 
 
-def test_run_options(folder):
-    printed = run(folder, CLIENT, PARAMS, OPTIONS, "print(task_id)").splitlines()
+def test_run_options(run):
+    printed = run(CLIENT, PARAMS, OPTIONS, "print(task_id)").splitlines()
 
     *statuses, output, task_id = printed
     assert statuses[-1] == "Status: COMPLETED"
@@ -89,9 +95,8 @@ def test_run_options(folder):
 NAMES = ["RECEIVED", "QUEUED", "SCHEDULED", "PREPARING", "SERVING", "SETTING_UP", "RUNNING", "UPLOADING", "COMPLETED"]
 
 
-def test_a_task_is_looked_at_and_cancelled(folder):
+def test_a_task_is_looked_at_and_cancelled(run):
     printed = run(
-        folder,
         CLIENT,
         "from inferencesh import TaskCancelled",
         LONG,
@@ -105,8 +110,8 @@ def test_a_task_is_looked_at_and_cancelled(folder):
     assert re.match(r"task [0-9a-z]{26} was cancelled", last)
 
 
-def test_a_task_is_waited_for_and_streamed(folder):
-    printed = run(folder, CLIENT, SHORT, WAIT, "print(result['output']['text'])", SHORT, STREAM).splitlines()
+def test_a_task_is_waited_for_and_streamed(run):
+    printed = run(CLIENT, SHORT, WAIT, "print(result['output']['text'])", SHORT, STREAM).splitlines()
 
     assert printed[0] == "short"
     assert "Status: RUNNING" in printed
@@ -115,17 +120,16 @@ def test_a_task_is_waited_for_and_streamed(folder):
     assert printed[-1].startswith("Final result: {")
 
 
-def test_the_statuses_have_their_numbers(folder):
+def test_the_statuses_have_their_numbers(run):
     numbers = re.findall(r"TaskStatus\.(\w+) +# (\d+)", STATUSES)
 
     assert len(numbers) == 11
-    run(folder, STATUSES, *[f"assert TaskStatus.{name} == {number}" for name, number in numbers])
+    run(STATUSES, *[f"assert TaskStatus.{name} == {number}" for name, number in numbers])
 
 
-def test_files_are_uploaded(folder):
+def test_files_are_uploaded(run, mien):
     # the one path of the machine that the sample names is the image's
     printed = run(
-        folder,
         CLIENT,
         "import pathlib, inferencesh._content as c",
         *_standing_in_for("/path/to/image.png"),
@@ -135,7 +139,7 @@ def test_files_are_uploaded(folder):
     )
 
     uri, named, size = printed.splitlines()
-    assert uri.startswith("URI: http://127.0.0.1:8080/files/")
+    assert uri.startswith(f"URI: {mien}/files/")
     assert named == "custom_name.png image/png True"
     assert int(size) == PHOTO.stat().st_size
 
@@ -147,8 +151,8 @@ def _standing_in_for(path: str) -> list[str]:
     ]
 
 
-def test_the_asynchronous_client(folder):
-    printed = run(folder, BEFORE, PARAMS, SHORT, "client.wait_for_completion(task_id)", ASYNC, "asyncio.run(main())")
+def test_the_asynchronous_client(run):
+    printed = run(BEFORE, PARAMS, SHORT, "client.wait_for_completion(task_id)", ASYNC, "asyncio.run(main())")
 
     lines = printed.splitlines()
     assert lines[0].startswith("Output: {")
@@ -156,10 +160,10 @@ def test_the_asynchronous_client(folder):
     assert lines[-1].startswith("Update: {")
 
 
-def test_the_asynchronous_client_cancels(folder):
+def test_the_asynchronous_client_cancels(run):
     ending = "try:\n    asyncio.run(main())\nexcept RuntimeError as error:\n    print(type(error).__name__)"
 
-    printed = run(folder, BEFORE, PARAMS, LONG, ASYNC, ending)
+    printed = run(BEFORE, PARAMS, LONG, ASYNC, ending)
 
     assert printed.splitlines()[-1] == "TaskCancelled"  # the sample waits for the task that it has cancelled
 
@@ -169,8 +173,8 @@ MANUAL = REPOSITORY / "docs/client.md"
 README = REPOSITORY / "packages/infsh/README.md"
 
 
-def test_every_snippet_of_the_manual_runs_in_order(folder):
-    printed = run(folder, *samples(MANUAL))
+def test_every_snippet_of_the_manual_runs_in_order(run):
+    printed = run(*samples(MANUAL))
 
     assert " was cancelled\n" in printed
     assert re.search(r"^[0-9a-z]{26} .*out of paint.*$", printed, re.MULTILINE)
@@ -182,7 +186,7 @@ def test_the_commands_of_the_manual_run(folder, mien, mien_folder):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands],
+        ["bash", "-euo", "pipefail", "-c", commands.replace("mien run", f"mien run --url {mien}")],
         cwd=folder,
         env={**mien_folder.environment, "PATH": path},
         capture_output=True,
@@ -195,8 +199,8 @@ def test_the_commands_of_the_manual_run(folder, mien, mien_folder):
     assert done.stderr.count("completed") == 3
 
 
-def test_the_snippet_of_the_readme_runs(folder):
-    assert "'faces'" in run(folder, samples(README)[-1])
+def test_the_snippet_of_the_readme_runs(run):
+    assert "'faces'" in run(samples(README)[-1])
 
 
 def test_the_manual_names_everything_public():

@@ -3,15 +3,12 @@
 import os
 import re
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import httpx2
 import pytest
 
 ROOT = Path(__file__).parents[4]
@@ -40,70 +37,35 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def documented_server(folder: Path) -> Iterator[None]:
-    """`mien serve` without options: both documented ports."""
-    for port in (8080, 18081):
-        wait_until_free(port)
-    environment = {**os.environ, "MIEN_DATA_DIR": str(folder / "data"), "MIEN_LOG_LEVEL": "warning"}
-    process = subprocess.Popen([sys.executable, "-m", "mien", "serve"], env=environment)
-    try:
-        deadline = time.monotonic() + 60
-        while not is_ready() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert is_ready(), "the server did not become ready"
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(30)
+@pytest.fixture
+def run(server: Any, folder: Path) -> Callable[[list[str], str], str]:
+    """What the code prints. Only the port is another one than documented."""
+
+    def start(command: list[str], code: str) -> str:
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        done = subprocess.run(
+            command,
+            input=re.sub(r"\b(8080|18081)\b", str(server.port), code),
+            cwd=folder,
+            env={**os.environ, "PATH": path, "INFERENCE_BASE_URL": server.url},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=80,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return start
 
 
-def wait_until_free(port: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                time.sleep(0.2)
-            else:
-                return
-    pytest.fail(f"port {port} is taken on this machine; this test needs the documented ports")
-
-
-def is_ready() -> bool:
-    try:
-        return httpx2.get("http://127.0.0.1:18081/readyz", timeout=2).status_code == 200
-    except httpx2.TransportError:
-        return False
-
-
-def run(command: list[str], code: str, folder: Path) -> str:
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        command,
-        input=code,
-        cwd=folder,
-        env={**os.environ, "PATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-@pytest.mark.usefixtures("documented_server")
 @pytest.mark.parametrize(("page", "code"), samples("python"))
-def test_python_samples_run(page: str, code: str, folder: Path) -> None:
-    assert run([sys.executable, "-"], code, folder).strip()
+def test_python_samples_run(page: str, code: str, folder: Path, run: Callable[[list[str], str], str]) -> None:
+    assert run([sys.executable, "-"], code).strip()
 
 
-@pytest.mark.usefixtures("documented_server")
 @pytest.mark.parametrize(("page", "code"), samples("bash"))
-def test_shell_samples_run(page: str, code: str, folder: Path) -> None:
-    output = run(["bash", "-e"], code, folder)
+def test_shell_samples_run(page: str, code: str, folder: Path, run: Callable[[list[str], str], str]) -> None:
+    output = run(["bash", "-e"], code)
     assert '"success":false' not in output
     assert output.strip() or (folder / "drawn.jpg").exists()

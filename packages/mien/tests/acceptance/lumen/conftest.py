@@ -1,56 +1,18 @@
-"""A real server on the port that the documents name, and a folder with the images that they name."""
+"""A real server, and a folder with the images that the documents name."""
 
 import os
-import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
-import httpx2
 import numpy as np
 import pytest
 
 from testing.tools import program
 
 EXAMPLES = Path(__file__).parents[5] / "examples" / "infer"
-DOCUMENTED = 8080
-START_SECONDS = 60.0
-
-
-def _free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-@pytest.fixture(scope="module")
-def documented(serve_module: Callable[..., Any]) -> Iterator[Any]:
-    """A server on port 8080, or on another one if that is taken on this machine."""
-    if not _free(DOCUMENTED):
-        yield serve_module()
-        return
-    server = serve_module("--port", str(DOCUMENTED), ready=False)
-    server.port, server.url = DOCUMENTED, f"http://127.0.0.1:{DOCUMENTED}"
-    with httpx2.Client(base_url=server.url, timeout=60, trust_env=False) as server.client:
-        deadline = time.monotonic() + START_SECONDS
-        while not _ready(server.client):
-            assert time.monotonic() < deadline, server.log
-            time.sleep(0.05)
-        yield server
-
-
-def _ready(client: httpx2.Client) -> bool:
-    try:
-        return client.get("/readyz").status_code == httpx2.codes.OK
-    except httpx2.TransportError:
-        return False
 
 
 @pytest.fixture
@@ -65,11 +27,11 @@ def here(tmp_path: Path, photo: bytes, collage: bytes) -> Path:
 
 
 @pytest.fixture
-def sample(documented: Any) -> Callable[[str], str]:
-    """An example's text; only the port differs, and only if the documented one is taken."""
+def sample(server: Any) -> Callable[[str], str]:
+    """An example's text; only the port differs."""
 
     def read(name: str) -> str:
-        return (EXAMPLES / name).read_text().replace("localhost:8080", f"localhost:{documented.port}")
+        return (EXAMPLES / name).read_text().replace("localhost:8080", f"localhost:{server.port}")
 
     return read
 

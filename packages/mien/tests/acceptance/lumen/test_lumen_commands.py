@@ -13,11 +13,11 @@ Mien = Callable[..., CompletedProcess[str]]
 
 
 @pytest.fixture
-def asked(mien: Mien, documented: Any, here: Path) -> Callable[..., str]:
+def asked(mien: Mien, server: Any, here: Path) -> Callable[..., str]:
     """Runs a command against the server; returns what it printed."""
 
     def run(*arguments: str) -> str:
-        done = mien(*arguments, "--url", documented.url)
+        done = mien(*arguments, "--url", server.url)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -70,8 +70,8 @@ def test_infer_stream(asked: Callable[..., str]) -> None:
         (["nodes", "info", "nope"], "(not_found): no node is called 'nope'; there are: local"),
     ],
 )
-def test_errors_are_one_sentence(mien: Mien, documented: Any, here: Path, arguments: list[str], words: str) -> None:
-    done = mien(*arguments, "--url", documented.url)
+def test_errors_are_one_sentence(mien: Mien, server: Any, here: Path, arguments: list[str], words: str) -> None:
+    done = mien(*arguments, "--url", server.url)
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr

@@ -54,19 +54,19 @@ COMMANDS = re.findall(r"```bash\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_document(run: Callable[..., str], documented: Any, command: str) -> None:
-    body = json.loads(run("bash", stdin=command.replace("localhost:8080", f"localhost:{documented.port}")))
+def test_commands_of_the_document(run: Callable[..., str], server: Any, command: str) -> None:
+    body = json.loads(run("bash", stdin=command.replace("localhost:8080", f"localhost:{server.port}")))
     assert body["success"] is True
     assert decoded(body["data"]["result"])["count"] == 1
 
 
-def test_go(run: Callable[..., str], documented: Any) -> None:
+def test_go(run: Callable[..., str], server: Any) -> None:
     here = shutil.which("go") or str(Path(sys.executable).parent / "go")
     printed = run(
         here,
         "run",
         str(EXAMPLES / "go_stream" / "main.go"),
-        f"http://localhost:{documented.port}",
+        f"http://localhost:{server.port}",
         "a dog",
         GOFLAGS="-mod=mod",
         GOPROXY="off",
@@ -88,9 +88,9 @@ def script(sample: Callable[[str], str], name: str) -> str:
 
 
 @pytest.fixture
-def node(run: Callable[..., str], documented: Any) -> Callable[[str], str]:
+def node(run: Callable[..., str], server: Any) -> Callable[[str], str]:
     """Runs a page's script in Node.js, where relative URLs need the page's origin said."""
-    origin = f"http://localhost:{documented.port}"
+    origin = f"http://localhost:{server.port}"
     resolve = f"const fetched = fetch; globalThis.fetch = (path, options) => fetched('{origin}' + path, options);"
     return lambda text: run("node", "-", stdin=f"{resolve}\n{text}")
 
@@ -139,7 +139,7 @@ class Page:
 
 
 @pytest.fixture
-def page(documented: Any, tmp_path: Path) -> Iterator[Page]:
+def page(server: Any, tmp_path: Path) -> Iterator[Page]:
     environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
     process = subprocess.Popen(
         [
@@ -168,7 +168,7 @@ def page(documented: Any, tmp_path: Path) -> Iterator[Page]:
         with connect(url, max_size=None, proxy=None) as socket:
             page = Page(socket)
             page.call("Runtime.enable")
-            page.call("Page.navigate", url=f"http://localhost:{documented.port}/livez")
+            page.call("Page.navigate", url=f"http://localhost:{server.port}/livez")
             while page.call("Runtime.evaluate", expression="location.pathname")["result"]["value"] != "/livez":
                 time.sleep(0.05)
             yield page
