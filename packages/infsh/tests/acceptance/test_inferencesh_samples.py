@@ -186,7 +186,13 @@ def test_the_commands_of_the_manual_run(folder, mien, mien_folder):
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", commands.replace("mien run", f"mien run --url {mien}")],
+        [
+            "bash",
+            "-euo",
+            "pipefail",
+            "-c",
+            re.sub(r"mien (run|tasks list|tasks watch)", rf"mien \1 --url {mien}", commands),
+        ],
         cwd=folder,
         env={**mien_folder.environment, "PATH": path},
         capture_output=True,
