@@ -67,6 +67,9 @@ class Worker:
         self.process = process
         self.channel = channel
         self.got: list[Message] = []
+        self.marker = "$file:secret"
+        self.files: Path | None = None
+        """The folder of files that runs are given."""
 
     async def send(self, message: Message) -> None:
         await self.channel.send(message)
@@ -94,7 +97,8 @@ class Worker:
 
     async def run(self, value: Any = None, *, run_id: str = "r1", function: str | None = None, **metadata: Any) -> Any:
         """The end of a run."""
-        await self.send(protocol.Run(run_id=run_id, input=value, function=function, metadata=metadata))
+        files = None if self.files is None else str(self.files)
+        await self.send(protocol.Run(run_id=run_id, input=value, function=function, metadata=metadata, files=files))
         return await self.until(*protocol.RUN_ENDS, run_id=run_id)
 
     def lines(self, stream: str) -> list[str]:
@@ -116,7 +120,12 @@ async def start_worker(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     server = await asyncio.start_unix_server(accept, path)
 
     async def start(
-        folder: Path, *, ready: bool = True, setup: Any = None, env: dict[str, str] | None = None
+        folder: Path,
+        *,
+        ready: bool = True,
+        setup: Any = None,
+        env: dict[str, str] | None = None,
+        fetch_private: bool = False,
     ) -> Worker:
         given = {
             protocol.SOCKET_VARIABLE: str(tmp_path / "s"),
@@ -137,7 +146,8 @@ async def start_worker(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
         workers.append(worker)
         if ready:
             await worker.until(protocol.Loaded)
-            await worker.send(protocol.Setup(setup=setup, metadata={"app_id": "tested"}))
+            given_setup = protocol.Setup(setup, {"app_id": "tested"}, worker.marker, fetch_private)
+            await worker.send(given_setup)
             await worker.until(protocol.Ready)
         return worker
 

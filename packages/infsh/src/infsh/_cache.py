@@ -61,14 +61,17 @@ class FileCache:
         self._file_limit = _bytes("INFSH_MAX_FILE_BYTES", 10 * _GIB) if file_limit is None else file_limit
         self._keep = keep
 
-    def url(self, url: str, abort: threading.Event | None = None) -> tuple[Path, str | None]:
+    def url(
+        self, url: str, abort: threading.Event | None = None, *, public_only: bool = False
+    ) -> tuple[Path, str | None]:
         """The file and, where known, its media type. Downloads or asks whether the copy is current.
 
-        A copy is used without an answer when the server cannot be reached. Raises FileUnavailable.
+        A copy is used without an answer when the server cannot be reached. `public_only` refuses private addresses,
+        and keeps its copies apart from those that the app itself fetched from anywhere. Raises FileUnavailable.
         """
-        folder = self._folder(url)
+        folder = self._folder(f"public {url}" if public_only else url)
         with _lock(str(folder)):
-            return self._current(url, folder, abort)
+            return self._current(url, folder, abort, public_only=public_only)
 
     def data(self, uri: str) -> Path:
         """The decoded file of a `data:` URI. Raises FileUnavailable."""
@@ -81,7 +84,9 @@ class FileCache:
                 entry = self._store(folder, Entry("", name, len(data)), lambda target: _write(target, data))
             return _used(folder, entry)
 
-    def _current(self, url: str, folder: Path, abort: threading.Event | None) -> tuple[Path, str | None]:
+    def _current(
+        self, url: str, folder: Path, abort: threading.Event | None, *, public_only: bool
+    ) -> tuple[Path, str | None]:
         from infsh._http import Unreachable, fetch  # the HTTP client is loaded by apps that download only
 
         entry = _load(folder)
@@ -89,7 +94,9 @@ class FileCache:
             return _used(folder, entry), entry.content_type
         temporary = self._temporary()
         try:
-            reply = fetch(url, temporary, limit=self._file_limit, headers=_conditions(entry), abort=abort)
+            reply = fetch(
+                url, temporary, limit=self._file_limit, headers=_conditions(entry), abort=abort, public_only=public_only
+            )
         except Unreachable:
             if entry is None:
                 raise

@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import unquote, urlsplit
@@ -15,13 +15,17 @@ from pydantic_core import CoreSchema, core_schema
 
 from infsh import _data_uri, _mime
 from infsh._cache import FileCache, url_name
+from infsh._caller import caller_rules
 from infsh._errors import FileUnavailable
 
 MARK_LOCAL = "infsh_mark_local"
 """Key of a serialisation context: the value, a string, becomes the only key of a file that has to be uploaded."""
+NOTE_MISSING = "infsh_note_missing"
+"""Key of a serialisation context: the value, a list, is given the paths of files that are not there."""
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*(?=://)")
 _NEITHER = "Either 'uri' or 'path' must be provided"
+_NOT_FROM_CALLERS = "a caller gives a file by an http(s) URL, as a data: URI or by uploading it, not by a path"
 _KEYS = ("uri", "path", "content_type", "size", "filename")
 _TYPES = {"uri": str, "path": (str, os.PathLike), "content_type": str, "size": int, "filename": str}
 
@@ -35,6 +39,8 @@ class File:
     """
 
     uri: str | None
+    _public_only: bool
+    """Whether it came from a caller, so that it is downloaded from the public internet only."""
 
     def __init__(
         self,
@@ -61,7 +67,8 @@ class File:
         _fill(fields, value)
         _check(fields)
         self.uri = fields["uri"] or None
-        self._path = os.path.abspath(fields["path"]) if fields["path"] else _local_path(self.uri)  # noqa: PTH100  # no links resolved
+        self._path = _path_in(fields)
+        self._public_only = isinstance(value, File) and value._public_only
         if self.uri is None and self._path is None:
             raise ValueError(_NEITHER)
         self._explicit: dict[str, Any] = {key: fields[key] or None for key in ("content_type", "size", "filename")}
@@ -116,7 +123,7 @@ class File:
         if _is_data(uri):
             path = FileCache().data(uri)
         elif _is_url(uri):
-            path, content_type = FileCache().url(uri, abort)
+            path, content_type = FileCache().url(uri, abort, public_only=self._public_only)
         else:
             scheme = uri.partition(":")[0]
             raise FileUnavailable(f"a file by a {scheme}: URI cannot be had here: give an http(s) URL or a path")
@@ -232,7 +239,12 @@ class File:
             return value
         if value is None:
             raise ValueError(_NEITHER)
-        return cls(value)
+        rules = caller_rules()
+        if rules is None:
+            return cls(value)
+        file = cls(_without_foreign_path(value, rules.grants))
+        file._public_only = not rules.private
+        return file
 
 
 def _fill(fields: dict[str, Any], value: Any) -> None:
@@ -261,6 +273,27 @@ def _check(fields: dict[str, Any]) -> None:
             raise ValueError(f"Invalid {key} for File: {value!r}")
 
 
+def _path_in(fields: dict[str, Any]) -> str | None:
+    """The local path that the fields mean, its links not resolved."""
+    return os.path.abspath(fields["path"]) if fields["path"] else _local_path(fields["uri"])  # noqa: PTH100
+
+
+def _without_foreign_path(value: Any, grants: Callable[[str], bool]) -> dict[str, Any]:
+    """The fields of a caller's value. A `path` beside a `uri` tells where its sender had the file: it is dropped.
+
+    Raises ValueError for a path that the caller was not granted.
+    """
+    fields: dict[str, Any] = dict.fromkeys(_KEYS)
+    _fill(fields, value)
+    _check(fields)
+    if fields["uri"]:
+        fields["path"] = None
+    path = _path_in(fields)
+    if path is not None and not grants(path):
+        raise ValueError(_NOT_FROM_CALLERS)
+    return fields
+
+
 def _local_path(uri: str | None) -> str | None:
     """The path that a URI without a remote scheme means."""
     if not uri or _is_data(uri):
@@ -287,12 +320,16 @@ def _content_type(path: Path) -> str | None:
 
 
 def _serialise(file: File, info: SerializationInfo) -> dict[str, Any]:
-    mark = (info.context or {}).get(MARK_LOCAL)
+    context = info.context or {}
+    mark = context.get(MARK_LOCAL)
     if mark is None or (file.uri is not None and _SCHEME.match(file.uri) and not file.uri.startswith("file:")):
         return file.to_dict()
     if file.uri is not None and _is_data(file.uri):
         return {mark: {**File(path=file.path, filename=file.filename, content_type=file.content_type).to_dict()}}
-    return {mark: _without_uri(file)} if file._path is not None and Path(file._path).is_file() else file.to_dict()
+    if file._path is not None and Path(file._path).is_file():
+        return {mark: _without_uri(file)}
+    context.get(NOTE_MISSING, []).append(file._path)
+    return file.to_dict()
 
 
 def _without_uri(file: File) -> dict[str, Any]:

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpcore2
 import httpx2
 
 from infsh._errors import FileUnavailable
+from infsh._public import NotPublic, PublicTransport
 
 _ATTEMPTS = 3
 _WORTH_ANOTHER_TRY = {429, 502, 503, 504}
@@ -40,21 +42,29 @@ def fetch(
     limit: int,
     headers: Mapping[str, str] | None = None,
     abort: threading.Event | None = None,
+    public_only: bool = False,
 ) -> Reply:
     """Writes the body to `target`, which is removed again on any error.
 
-    `limit` is in bytes. Raises Unreachable, Aborted, or FileUnavailable for an answer that is final.
+    `limit` is in bytes. With `public_only` neither the URL nor what it redirects to may lead to a private address.
+
+    Raises Unreachable, Aborted, or FileUnavailable for an answer that is final.
     """
     try:
-        return _attempts(url, target, limit, dict(headers or {}), abort or threading.Event())
+        return _attempts(url, target, limit, dict(headers or {}), abort or threading.Event(), public_only=public_only)
     except BaseException:
         target.unlink(missing_ok=True)
         raise
 
 
-def _attempts(url: str, target: Path, limit: int, headers: dict[str, str], abort: threading.Event) -> Reply:
+def _attempts(
+    url: str, target: Path, limit: int, headers: dict[str, str], abort: threading.Event, *, public_only: bool
+) -> Reply:
     asked = {"User-Agent": "infsh", "Accept": "*/*", "Accept-Encoding": "identity", **headers}
-    with httpx2.Client(follow_redirects=True, max_redirects=_MAX_REDIRECTS, timeout=_TIMEOUT) as client:
+    transport = PublicTransport() if public_only else None  # the default one knows the proxies of the environment
+    with httpx2.Client(
+        follow_redirects=True, max_redirects=_MAX_REDIRECTS, timeout=_TIMEOUT, transport=transport
+    ) as client:
         for attempt in range(_ATTEMPTS):
             try:
                 return _once(client, url, target, limit, asked, abort)
@@ -78,9 +88,9 @@ def _once(
                 raise FileUnavailable(f"Error downloading URL {url}: the server answered {response.status_code}.")
             size = _save(response, url, target, limit, abort)
             return Reply(False, response.headers, size)
-    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects) as error:
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects, NotPublic) as error:
         raise FileUnavailable(f"Error downloading URL {url}: {error}.") from error
-    except httpx2.HTTPError as error:
+    except (httpx2.HTTPError, httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError) as error:
         raise Unreachable(f"Error downloading URL {url}: {error or type(error).__name__}.") from error
 
 

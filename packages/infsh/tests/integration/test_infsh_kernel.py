@@ -268,10 +268,10 @@ async def test_files_come_in_and_local_ones_are_marked(app_folder, start_worker,
     """)
     )
     done = await worker.run({"image": {"uri": "data:image/png;base64,aGVsbG8=", "id": 1}})
-    marked = done.output["image"][protocol.LOCAL_FILE]
+    marked = done.output["image"][worker.marker]
     assert Path(marked["path"]).read_bytes() == b"hello"
     assert (marked["content_type"], marked["size"], marked["filename"]) == ("image/png", 5, "made.png")
-    assert done.output["more"] == [{protocol.LOCAL_FILE: marked}]
+    assert done.output["more"] == [{worker.marker: marked}]
     assert done.output["same"]["uri"] == "https://h/x.png"
     assert done.output["lost"]["path"] == "/nowhere/a.png"
     assert any("/nowhere/a.png" in line for line in worker.lines("log"))

@@ -82,7 +82,7 @@ def temporaries(cache: Path) -> list[Path]:
 
 
 def test_nothing_is_downloaded_before_it_is_needed(site):
-    file = File(f"{site.url}/a%20image.png?x=1")
+    file = File(f"{site.url}/an%20image.png?x=1")
     assert (file.filename, file.content_type, file.size) == ("an image.png", "image/png", None)
     assert file.to_dict() == {"uri": file.uri, "filename": "an image.png", "content_type": "image/png"}
     assert site.asked == []

@@ -34,11 +34,10 @@ from mien.metrics import Metrics
 from mien.nodes.authorise import by_keys
 from mien.nodes.network import Network
 from mien.runtime import build_runtime
-from mien.settings import Settings
+from mien.settings import DEFAULT_PORTS, Settings
 from mien.tasks.platform import Platform
 
 log = structlog.get_logger()
-DEFAULT_PORTS = (8080, 18081)
 EXPOSED_HEADERS = ("Retry-After", "X-Correlation-Id", "X-Request-Id", "X-Result-Meta", "X-Result-Schema")
 
 

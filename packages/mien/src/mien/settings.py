@@ -78,6 +78,8 @@ PRESETS = MappingProxyType(
     }
 )
 """Settings by the name of their preset; docs/nodes.md has them as a table."""
+DEFAULT_PORTS = (8080, 18081)
+"""Of the original servers: clients written for either find this one."""
 
 
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]

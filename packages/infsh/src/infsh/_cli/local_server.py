@@ -50,7 +50,7 @@ def _listen(
 
     def run(body: dict[str, Any]) -> Any:
         coroutine = runner.run(f"run-{next(numbers)}", body.get("input"), lambda _: None, function=body.get("function"))
-        return plain(asyncio.run_coroutine_threadsafe(coroutine, loop).result())
+        return plain(asyncio.run_coroutine_threadsafe(coroutine, loop).result(), runner.marker)
 
     class Handler(_Handler):
         pass

@@ -22,15 +22,15 @@ async def run(path: Path, inputs: list[str], files: list[str], setup: list[str],
         parameters = fields(setup, "setup", schemas["setup_schema"] or {})
         runner = AppRunner(loaded, TerminalSink())
         await runner.setup(parameters, {})
-        output = await runner.run("run", value, _partial, function=function)
+
+        def partial(output: Any) -> None:
+            sys.stderr.write(f"… {json.dumps(plain(output, runner.marker), ensure_ascii=False)}\n")
+
+        output = await runner.run("run", value, partial, function=function)
         await runner.unload()
-        json.dump(plain(output), stdout, indent=2, ensure_ascii=False)
+        json.dump(plain(output, runner.marker), stdout, indent=2, ensure_ascii=False)
         stdout.write("\n")
     return 0
-
-
-def _partial(output: Any) -> None:
-    sys.stderr.write(f"… {json.dumps(plain(output), ensure_ascii=False)}\n")
 
 
 def _file(pair: str) -> tuple[str, str]:

@@ -12,7 +12,6 @@ from typing import Any, TextIO
 from infsh._errors import AppInvalid, InfshError
 from infsh._kernel import traces
 from infsh._kernel.loader import LoadedApp, load_app
-from infsh._kernel.protocol import LOCAL_FILE
 from infsh._kernel.runner import AppFailed
 
 
@@ -73,11 +72,11 @@ def fields(pairs: list[str], option: str, schema: dict[str, Any]) -> dict[str, A
     return values
 
 
-def plain(value: Any) -> Any:
-    """An output for people: a local file is its path and metadata."""
+def plain(value: Any, marker: str) -> Any:
+    """An output for people: a local file, which `marker` marks, is its path and metadata."""
     if isinstance(value, dict):
-        return plain(value[LOCAL_FILE]) if set(value) == {LOCAL_FILE} else {k: plain(v) for k, v in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list) else value
+        return value[marker] if set(value) == {marker} else {key: plain(item, marker) for key, item in value.items()}
+    return [plain(item, marker) for item in value] if isinstance(value, list) else value
 
 
 def _value(text: str, schema: dict[str, Any]) -> Any:

@@ -35,9 +35,6 @@ TOKEN_VARIABLE = "INFSH_KERNEL_TOKEN"  # noqa: S105  # the variable's name
 SPILL_VARIABLE = "INFSH_KERNEL_SPILL"
 APP_VARIABLE = "INFSH_KERNEL_APP"
 
-LOCAL_FILE = "$file"
-"""An output value `{"$file": {"path", "content_type", "size", "filename"}}` is a file of the worker to be uploaded."""
-
 _LENGTH = struct.Struct(">I")
 _SPILLED = "spilled"
 _SPILL_NAME = re.compile(r"[0-9a-f]{32}\.json")
@@ -66,6 +63,11 @@ class Setup(Message):
     setup: Any = None
     """The app's setup parameters: an object, a JSON string, or None for the defaults."""
     metadata: dict[str, Any] = field(default_factory=dict)
+    marker: str = ""
+    """In outputs, `{MARKER: {"path", "content_type", "size", "filename"}}` is a file that the app made, to be uploaded.
+    A secret of this worker, so that no value of a caller that an app passes on is taken for one. Empty: none is."""
+    fetch_private: bool = False
+    """Whether files that callers name by URL may come from private addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class Run(Message):
     function: str | None = None
     """None: the app's default function."""
     metadata: dict[str, Any] = field(default_factory=dict)
+    files: str | None = None
+    """The folder that holds the files given to this run: the only paths that its input may name as files."""
 
 
 @dataclass(frozen=True, slots=True)

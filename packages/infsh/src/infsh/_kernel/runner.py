@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import inspect
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,12 +12,13 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from infsh._app import BaseApp
+from infsh._caller import CallerRules, reading
 from infsh._context import ActiveRun, Sink, running
 from infsh._errors import AppInvalid, FileUnavailable
 from infsh._file import File
 from infsh._kernel import traces
 from infsh._kernel.loader import Function, LoadedApp
-from infsh._kernel.output import missing_files, to_json
+from infsh._kernel.output import to_json
 from infsh._kernel.thread import AppThreads, Call, Interrupted
 from infsh._metadata import Metadata
 
@@ -54,8 +56,9 @@ class _Run:
 class _Snapshots:
     """The partial outputs of one run, in any thread."""
 
-    def __init__(self, function: Function, on_output: OnOutput, log: Callable[[str], None]) -> None:
+    def __init__(self, function: Function, marker: str, on_output: OnOutput, log: Callable[[str], None]) -> None:
         self._function = function
+        self._marker = marker
         self._on_output = on_output
         self._log = log
         self._any = False
@@ -76,8 +79,9 @@ class _Snapshots:
             self.add(item)
 
     def json(self, value: Any) -> Any:
-        output = to_json(value, self._function)
-        for path in missing_files(output):
+        missing: list[str] = []
+        output = to_json(value, self._function, self._marker, missing)
+        for path in missing:
             self._log(f"the output names the file {path}, which does not exist")
         return output
 
@@ -86,6 +90,8 @@ class AppRunner:
     """One instance of an app. All methods belong to one event loop."""
 
     def __init__(self, loaded: LoadedApp, sink: Sink) -> None:
+        self.marker = secrets.token_hex(16)
+        """The key of local files in outputs; see `protocol.Setup`."""
         self._loaded = loaded
         self._sink = sink
         self._app: Any = None
@@ -94,15 +100,19 @@ class AppRunner:
         self._slots = asyncio.Semaphore(loaded.concurrency)
         self._threads = AppThreads(loaded.concurrency)
 
-    async def setup(self, setup: Any, metadata: dict[str, Any]) -> float:
-        """Makes the instance and calls its `setup`; returns seconds. Raises AppFailed of kind `setup`."""
+    async def setup(self, setup: Any, metadata: dict[str, Any], *, rules: CallerRules | None = None) -> float:
+        """Makes the instance and calls its `setup`; returns seconds. Raises AppFailed of kind `setup`.
+
+        `rules`: the parameters are a caller's; None: they are those of who runs the app on their own machine.
+        """
         started = time.perf_counter()
         self._metadata = metadata
         active = ActiveRun(None, self._sink)
         values = {"setup": None, "metadata": _metadata(metadata, active, "setup")}
         with running(active):
             try:
-                values["setup"] = self._loaded.setup_value(setup)
+                with reading(rules):
+                    values["setup"] = self._loaded.setup_value(setup)
                 self._app = self._loaded.app_class()
                 method = getattr(self._app, "setup", None)
                 if method is not None:
@@ -121,10 +131,11 @@ class AppRunner:
         *,
         function: str | None = None,
         metadata: dict[str, Any] | None = None,
+        rules: CallerRules | None = None,
     ) -> Any:
         """Calls a function and returns its output as JSON values; partial ones go to `on_output`, in any thread.
 
-        Waits for a free slot. Raises AppFailed or RunCancelled.
+        `rules`: as for `setup`. Waits for a free slot. Raises AppFailed or RunCancelled.
         """
         if self._app is None:
             raise AppFailed("worker", "the app is not set up")
@@ -133,7 +144,7 @@ class AppRunner:
         run = _Run(ActiveRun(run_id, self._sink))
         self._runs[run_id] = run
         try:
-            run.task = asyncio.create_task(self._in_slot(run, value, on_output, function, metadata or {}))
+            run.task = asyncio.create_task(self._in_slot(run, value, on_output, function, metadata or {}, rules))
             output = await run.task
         except (asyncio.CancelledError, Interrupted, AppFailed) as error:
             if run.active.cancelled.is_set():
@@ -186,15 +197,21 @@ class AppRunner:
     # --- one run
 
     async def _in_slot(
-        self, run: _Run, value: Any, on_output: OnOutput, name: str | None, metadata: dict[str, Any]
+        self,
+        run: _Run,
+        value: Any,
+        on_output: OnOutput,
+        name: str | None,
+        metadata: dict[str, Any],
+        rules: CallerRules | None,
     ) -> Any:
         async with self._slots:
             with running(run.active), self._errors():  # the app's own validators may raise anything, too
                 function = self._function(name)
-                argument = await self._input(function, value)
+                argument = await self._input(function, value, rules)
                 given = _metadata({**self._metadata, **metadata}, run.active, "input")
                 arguments = (argument, given) if function.takes_metadata else (argument,)
-                snapshots = _Snapshots(function, on_output, run.active.log)
+                snapshots = _Snapshots(function, self.marker, on_output, run.active.log)
                 run.started = True
                 return await self._output(run, getattr(self._app, function.name), arguments, snapshots)
 
@@ -221,11 +238,12 @@ class AppRunner:
             raise AppFailed("function", f"the app has no function {wanted!r}: it has {known}")
         return function
 
-    async def _input(self, function: Function, value: Any) -> Any:
+    async def _input(self, function: Function, value: Any, rules: CallerRules | None) -> Any:
         if function.input_type is None:
             return value
         try:
-            argument = function.input_type.model_validate({} if value is None else value)
+            with reading(rules):
+                argument = function.input_type.model_validate({} if value is None else value)
         except ValidationError as error:
             raise AppFailed("input", traces.invalid("input", error)) from error
         if not getattr(self._loaded.app_class, "lazy_files", False):

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from infsh._caller import CallerRules
 from infsh._context import current_run
 from infsh._errors import InfshError
 from infsh._kernel import protocol, traces
@@ -120,6 +121,7 @@ class _Server:
         self._inbox = inbox
         self._runner = AppRunner(loaded, sink)
         self._ready = False
+        self._fetch_private = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def serve(self) -> int:
@@ -145,8 +147,11 @@ class _Server:
         if self._ready:
             self._sink.send(protocol.Fatal(error="a worker is set up once", kind="protocol"))
             return False
+        self._runner.marker = message.marker or self._runner.marker
+        self._fetch_private = message.fetch_private
         try:
-            took = await self._runner.setup(message.setup, message.metadata)
+            rules = CallerRules(None, self._fetch_private)
+            took = await self._runner.setup(message.setup, message.metadata, rules=rules)
         except AppFailed as error:
             self._flush()
             self._sink.send(protocol.Fatal(error=error.error, kind="setup", traceback=error.traceback))
@@ -162,10 +167,11 @@ class _Server:
         def on_output(output: Any) -> None:
             self._sink.send(protocol.Output(run_id=run_id, output=output))
 
+        rules = CallerRules(Path(message.files) if message.files else None, self._fetch_private)
         answer: Message
         try:
             output = await self._runner.run(
-                run_id, message.input, on_output, function=message.function, metadata=message.metadata
+                run_id, message.input, on_output, function=message.function, metadata=message.metadata, rules=rules
             )
             answer = protocol.Done(run_id=run_id, output=output)
         except AppFailed as error:

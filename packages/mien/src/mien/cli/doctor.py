@@ -14,8 +14,8 @@ from mien.engine.plan import provider_names, thread_budget
 from mien.errors import MienError
 from mien.keys import FileKeyStore
 from mien.runtime import optional_models, required_models
-from mien.server import DEFAULT_PORTS, require_safe_host
-from mien.settings import Settings
+from mien.server import require_safe_host
+from mien.settings import DEFAULT_PORTS, Settings
 from mien.zoo.zoo import Zoo
 
 

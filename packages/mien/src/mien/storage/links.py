@@ -4,15 +4,17 @@ Outside, a file is an http(s) URL with a signature that expires; it is made anew
 """
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from mien.errors import Forbidden
 from mien.storage.file_records import SCHEME, FileRecord, safe_name
 from mien.storage.signing import UrlSigner
 
 _INSIDE = re.compile(r"mien-file://([a-z0-9]{26})/([^/?#]+)")
-_PATH = re.compile(r"/files/([a-z0-9]{26})/([^/]+)")
+_PATH = re.compile(r"(.*)/files/([a-z0-9]{26})/([^/]+)")
+_LOOPBACK = re.compile(r"^(https?://)(?:localhost|\[::1\])(?=[:/]|$)")
 MAX_DEPTH = 200
 
 
@@ -30,13 +32,14 @@ def file_id(text: str) -> str | None:
 class Links:
     """URLs of files, for as long as the settings say."""
 
-    def __init__(self, signer: UrlSigner, seconds: float, public_url: str | None, own_url: str) -> None:
-        """`public_url`: where this server is reached from outside; None: as each request says. `own_url`: where there
-        is no request, as for webhooks."""
+    def __init__(self, signer: UrlSigner, seconds: float, public_url: str | None, own_urls: Sequence[str]) -> None:
+        """`public_url`: where this server is reached from outside; None: as each request says. `own_urls`: where it
+        is reached from its own machine; the first is used where there is no request, as for webhooks."""
         self.signer = signer
         self._seconds = seconds
         self.public_url = None if public_url is None else public_url.rstrip("/")
-        self.default_base = self.public_url or own_url
+        self._own = tuple(own_urls)
+        self.default_base = self.public_url or self._own[0]
 
     def read_url(self, base: str, record: FileRecord) -> str:
         """Where the file can be read. A public one's URL has no signature."""
@@ -63,12 +66,35 @@ class Links:
 
     def taken(self, text: str, base: str) -> str:
         """A URL of one of this server's files as `mien-file://…`; any other text as it is."""
-        for known in dict.fromkeys((base, self.public_url, self.default_base)):
-            if known and text.startswith(f"{known}/"):
-                match = _PATH.fullmatch(urlsplit(text).path.removeprefix(urlsplit(known).path))
-                if match is not None:
-                    return f"{SCHEME}{match[1]}/{quote(safe_name(unquote(match[2])), safe='')}"
-        return text
+        try:
+            url = urlsplit(_one_loopback(text))
+        except ValueError:
+            return text
+        match = _PATH.fullmatch(url.path) if url.scheme in ("http", "https") else None
+        if match is None:
+            return text
+        place, file = f"{url.scheme}://{url.netloc}{match[1]}", match[2]
+        bases = {_one_loopback(known) for known in (base, self.public_url, *self._own) if known}
+        if place not in bases and not self._has_signed(file, url.query):
+            return text
+        return f"{SCHEME}{file}/{quote(safe_name(unquote(match[3])), safe='')}"
+
+    def taken_in(self, value: Any, base: str) -> Any:
+        """The JSON value with every URL of one of this server's files as `taken` has it."""
+        return map_strings(value, lambda text: self.taken(text, base) if "/files/" in text else text)
+
+    def _has_signed(self, file_id: str, query: str) -> bool:
+        """Whether the URL is ours whatever its host: nobody else can have signed it."""
+        try:
+            self.signer.check("GET", file_id, dict(parse_qsl(query)))
+        except Forbidden:
+            return False
+        return True
+
+
+def _one_loopback(url: str) -> str:
+    """The URL with one name for this machine, whichever of them it has."""
+    return _LOOPBACK.sub(r"\g<1>127.0.0.1", url, count=1)
 
 
 def map_strings(value: Any, change: Callable[[str], str]) -> Any:

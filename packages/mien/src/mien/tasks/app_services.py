@@ -88,6 +88,7 @@ class AppService:
         task_id = _NO_TASK
         try:
             given = await self._input(self._version.functions[function], request.items[0], request.metadata, stored)
+            given = self._parts.links.taken_in(given, self._parts.links.default_base)
             task, _ = await self._parts.scheduler.submit(
                 Submission(
                     app=self._version.app,

@@ -19,7 +19,7 @@ from mien.inference.registry import ServiceRegistry
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
 from mien.net.post import Poster
-from mien.settings import Settings
+from mien.settings import DEFAULT_PORTS, Listening, Settings
 from mien.storage.database import Database
 from mien.storage.file_store import FileStore
 from mien.storage.file_table import FileTable
@@ -48,7 +48,6 @@ log = structlog.get_logger()
 Render = Callable[[Task, Links], bytes]
 
 DAY = 86400.0
-DEFAULT_PORT = 8080
 PURGE_SECONDS = 600.0
 CLEAN_SECONDS = 3600.0
 REFRESH_SECONDS = 3.0
@@ -106,7 +105,7 @@ class Platform:
         keys = settings.locations.data_dir / "secrets"
         signer = UrlSigner(await asyncio.to_thread(load_key, keys / "files.key"), wall_clock)
         webhook_key = await asyncio.to_thread(load_key, keys / "webhooks.key")
-        links = Links(signer, settings.files.file_url_seconds, settings.listening.public_url, own_url(settings))
+        links = Links(signer, settings.files.file_url_seconds, settings.listening.public_url, own_urls(settings.listening))
 
         apps = AppRegistry(settings.locations.apps_dir)
         environments = Environments(settings.locations.environments_dir, constraints=settings.apps.app_constraints)
@@ -118,6 +117,7 @@ class Platform:
             run_dir,
             metrics=metrics,
             on_room=lambda: scheduler.wake(),
+            fetch_private=settings.fetching.fetch_private,
         )
         metrics.observe_workers(pool.states)
         stack.push_async_callback(pool.close)
@@ -125,7 +125,7 @@ class Platform:
         builtin = BuiltinExecutor(files, places=2 * (os.cpu_count() or 1), max_bytes=settings.limits.max_image_bytes)
         executor = AppExecutor(
             builtin,
-            PoolExecutor(pool, apps, settings.workers, settings.locations.workers_dir, files=StoreGate(files)),
+            PoolExecutor(pool, apps, settings.workers, settings.locations, files=StoreGate(files)),
             sessions,
         )
         scheduler = Scheduler(store, executor, policy_of(settings), metrics=metrics)
@@ -249,12 +249,8 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-def own_url(settings: Settings) -> str:
-    """Where this server is reached from its own machine."""
-    host = "127.0.0.1" if settings.listening.host in ("0.0.0.0", "::", "") else settings.listening.host  # noqa: S104
-    return f"http://[{host}]:{port_of(settings)}" if ":" in host else f"http://{host}:{port_of(settings)}"
-
-
-def port_of(settings: Settings) -> int:
-    """The first port that the server listens on."""
-    return DEFAULT_PORT if settings.listening.port is None else settings.listening.port
+def own_urls(listening: Listening) -> tuple[str, ...]:
+    """Where this server is reached from its own machine, by each of its ports."""
+    host = "127.0.0.1" if listening.host in ("0.0.0.0", "::", "") else listening.host  # noqa: S104
+    ports = DEFAULT_PORTS if listening.port is None else (listening.port,)
+    return tuple(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for port in ports)

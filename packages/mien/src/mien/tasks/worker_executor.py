@@ -10,12 +10,12 @@ from typing import Any
 from mien.apps.reference import AppRef
 from mien.apps.registry import AppRegistry
 from mien.errors import MienError
-from mien.settings import Workers
+from mien.settings import Locations, Workers
 from mien.storage.disk import disk_errors
 from mien.tasks.execution import AppFailed, Reporter, StopReason, WorkerLost
 from mien.tasks.records import Attempt, Candidate, LogKind
 from mien.tasks.status import Status
-from mien.workers.files import FileGate, NoFiles, has_files, replace_files
+from mien.workers.files import FileGate, NoFiles, OutputFiles
 from mien.workers.fit import Fit
 from mien.workers.job import Job, PoolListener, Stage
 from mien.workers.listener import AppError, RunCancelled, WorkerGone
@@ -46,12 +46,18 @@ class PoolExecutor:
     """Implements the scheduler's Executor with supervised worker processes."""
 
     def __init__(
-        self, pool: WorkerPool, registry: AppRegistry, workers: Workers, folder: Path, *, files: FileGate | None = None
+        self,
+        pool: WorkerPool,
+        registry: AppRegistry,
+        workers: Workers,
+        locations: Locations,
+        *,
+        files: FileGate | None = None,
     ) -> None:
         self._pool = pool
         self._registry = registry
         self._workers = workers
-        self._folder = folder
+        self._locations = locations
         self._files: FileGate = files or NoFiles()
         self._profiles: dict[tuple[str, str, str], _Profile] = {}
         self._reserved: dict[str, WorkerSlot | MienError] = {}
@@ -110,11 +116,11 @@ class PoolExecutor:
             running.work.cancel()
 
     async def reap(self) -> None:
-        await asyncio.to_thread(sweep_orphans, self._folder)
+        await asyncio.to_thread(sweep_orphans, self._locations.workers_dir)
 
     async def _work(self, attempt: Attempt, slot: WorkerSlot, report: Reporter, running: "_Running") -> Any:
         task = attempt.task
-        listener = _TaskListener(report, running, self._store_of(attempt))
+        listener = _TaskListener(report, running, self._store_of(attempt), self._locations.data_dir)
         report.worker(slot.name)
         try:
             deployed = self._registry.resolve(_ref(task.app, task.app_version))
@@ -133,7 +139,7 @@ class PoolExecutor:
         folder: list[Path] = []
 
         async def prepare(worker: Worker) -> Any:
-            folder.append(worker.spec.folder / "files" / running.run_id)
+            folder.append(worker.spec.files_of(running.run_id))
             with disk_errors("the task was not started"):
                 folder[0].mkdir(mode=0o700)
             return await self._files.fetch(task.id, task.input, folder[0])
@@ -141,10 +147,11 @@ class PoolExecutor:
         async def finish(worker: Worker, output: Any) -> Any:
             running.ran = True
             await listener.settle()
-            if not has_files(output):
+            files = output_files(worker, self._locations.data_dir)
+            if not files.any_in(output):
                 return output
             report.status(Status.UPLOADING)
-            return await replace_files(output, listener.store)
+            return await files.replaced(output, listener.store)
 
         try:
             return await self._pool.run(slot, job, listener, prepare, finish)
@@ -178,6 +185,11 @@ class PoolExecutor:
             need = need_of(deployed, candidate.variant, self._workers)
             profile = self._profiles[key] = _Profile(need, deployed.version.manifest.grace)
         return profile
+
+
+def output_files(worker: Worker, data: Path) -> OutputFiles:
+    """Finds the files that the worker's outputs name: its own and its packages', none else of the data folder."""
+    return OutputFiles(worker.spec.marker, data, (worker.spec.folder, worker.spec.environment.folder))
 
 
 async def _remove(folder: Path) -> None:
@@ -214,6 +226,7 @@ class _TaskListener(PoolListener):
     report: Reporter
     running: _Running
     store: Any
+    data: Path
     _outputs: "asyncio.Task[None] | None" = None
     _next: list[Any] = field(default_factory=list)
 
@@ -228,17 +241,20 @@ class _TaskListener(PoolListener):
         self.report.progress(fraction, message)
 
     def output(self, value: Any) -> None:
-        if self._outputs is None and not has_files(value):
+        worker = self.running.slot.worker
+        assert worker is not None  # noqa: S101 - it sent the output
+        files = output_files(worker, self.data)
+        if self._outputs is None and not files.any_in(value):
             self.report.output(value)
             return
         self._next[:] = [value]  # the newest wins
         if self._outputs is None:
-            self._outputs = asyncio.create_task(self._store())
+            self._outputs = asyncio.create_task(self._store(files))
 
-    async def _store(self) -> None:
+    async def _store(self, files: OutputFiles) -> None:
         try:
             while self._next:
-                self.report.output(await replace_files(self._next.pop(), self.store))
+                self.report.output(await files.replaced(self._next.pop(), self.store))
         finally:
             self._outputs = None
 

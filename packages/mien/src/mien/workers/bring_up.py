@@ -30,6 +30,8 @@ class BringUp:
         start_worker: StartWorker,
         breaker: CrashBreaker,
         metrics: Metrics,
+        *,
+        fetch_private: bool,
     ) -> None:
         self._settings = settings
         self._environments = environments
@@ -37,6 +39,7 @@ class BringUp:
         self._start_worker = start_worker
         self._breaker = breaker
         self._metrics = metrics
+        self._fetch_private = fetch_private
         self._made: dict[tuple[str, str], Environment] = {}
 
     def has_environment(self, key: WorkerKey) -> bool:
@@ -69,6 +72,7 @@ class BringUp:
             start_seconds=self._settings.app_start_seconds,
             setup_seconds=self._settings.app_setup_seconds,
             family=self._run_dir.family,
+            fetch_private=self._fetch_private,
         )
         return await self._counted(slot, spec, job, listener)
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from infsh._kernel.protocol import LOCAL_FILE
 from mien.workers.listener import AppError
 
 
@@ -38,33 +37,51 @@ class NoFiles:
         return str(file.path)
 
 
-async def replace_files(value: Any, store: Callable[[OutputFile], Awaitable[Any]]) -> Any:
-    """The output with each marked file replaced by what `store` returns for it; a file named twice is stored once.
+@dataclass(frozen=True, slots=True)
+class OutputFiles:
+    """Finds the files in the outputs of one worker."""
 
-    Raises AppError for one that is not there.
-    """
-    stored: dict[Path, Any] = {}
+    marker: str
+    """What its kernel marks files with: a secret, so that a dict which the app was given is never taken for one."""
+    closed: Path
+    """The server's data folder: no file of it is an output, even if an app makes a `File` of a caller's text..."""
+    own: tuple[Path, ...] = ()
+    """...except in these folders, which are the worker's."""
 
-    async def walk(value: Any) -> Any:
+    def any_in(self, value: Any) -> bool:
+        """Whether a file is marked anywhere in the output."""
         if isinstance(value, dict):
-            if set(value) == {LOCAL_FILE} and isinstance(value[LOCAL_FILE], dict):
-                given = value[LOCAL_FILE]
-                path = Path(str(given.get("path")))
-                if not path.is_file():
-                    raise AppError(f"the output names the file {path.name}, which the app did not make", "output")
-                if path not in stored:
-                    stored[path] = await store(OutputFile(path, given.get("content_type"), given.get("filename")))
-                return stored[path]
-            return {key: await walk(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [await walk(item) for item in value]
-        return value
+            return self.marker in value or any(self.any_in(item) for item in value.values())
+        return isinstance(value, list) and any(self.any_in(item) for item in value)
 
-    return await walk(value)
+    async def replaced(self, value: Any, store: Callable[[OutputFile], Awaitable[Any]]) -> Any:
+        """The output with each marked file replaced by what `store` returns for it; one named twice is stored once.
 
+        Raises AppError for one that is not there, or not the app's to give.
+        """
+        stored: dict[Path, Any] = {}
 
-def has_files(value: Any) -> bool:
-    """Whether a file is marked anywhere in the output."""
-    if isinstance(value, dict):
-        return LOCAL_FILE in value or any(has_files(item) for item in value.values())
-    return isinstance(value, list) and any(has_files(item) for item in value)
+        async def walk(value: Any) -> Any:
+            if isinstance(value, dict):
+                if set(value) == {self.marker}:
+                    file = self._file(value[self.marker])
+                    if file.path not in stored:
+                        stored[file.path] = await store(file)
+                    return stored[file.path]
+                return {key: await walk(item) for key, item in value.items()}
+            if isinstance(value, list):
+                return [await walk(item) for item in value]
+            return value
+
+        return await walk(value)
+
+    def _file(self, given: dict[str, Any]) -> OutputFile:
+        path = Path(str(given.get("path")))
+        if not path.is_file():
+            raise AppError(f"the output names the file {path.name}, which the app did not make", "output")
+        real = path.resolve()
+        if real.is_relative_to(self.closed.resolve()) and not any(
+            real.is_relative_to(folder.resolve()) for folder in self.own
+        ):
+            raise AppError(f"the output names the file {path.name}, which belongs to the server", "output")
+        return OutputFile(path, given.get("content_type"), given.get("filename"))

@@ -59,7 +59,7 @@ class LocalWorker:
 
     async def setup(self, setup: Any, metadata: dict[str, Any], listener: Listener) -> float:
         with self._inbox.start(listener) as ready:
-            await self._send(protocol.Setup(setup, metadata))
+            await self._send(protocol.Setup(setup, metadata, self.spec.marker, self.spec.fetch_private))
             answer = await self._await_start(ready, self.spec.setup_seconds, "its setup")
         return float(answer.took)
 
@@ -67,7 +67,8 @@ class LocalWorker:
         self, run_id: str, function: str | None, given: Any, metadata: dict[str, Any], listener: Listener
     ) -> Any:
         with self._inbox.run(run_id, listener) as run:
-            await self._send(protocol.Run(run_id, given, function, metadata))
+            files = str(self.spec.files_of(run_id))
+            await self._send(protocol.Run(run_id, given, function, metadata, files))
             return await run.ended
 
     def cancel(self, run_id: str, grace: float) -> None:

@@ -46,13 +46,17 @@ class WorkerPool:
         start_worker: StartWorker = LocalWorker.start,
         metrics: Metrics | None = None,
         on_room: Callable[[], None] = lambda: None,
+        fetch_private: bool = False,
     ) -> None:
+        """`fetch_private`: files that callers name by URL may come from private addresses."""
         metrics = metrics or Metrics()
         self._run_dir = run_dir
         self._on_room = on_room
         self._slots = Slots(placement)
         self._breaker = CrashBreaker(settings.app_crashes)
-        self._bring_up = BringUp(settings, environments, run_dir, start_worker, self._breaker, metrics)
+        self._bring_up = BringUp(
+            settings, environments, run_dir, start_worker, self._breaker, metrics, fetch_private=fetch_private
+        )
         self._eviction = Eviction(
             self._slots, metrics, idle_seconds=settings.app_idle_seconds, min_warm=settings.app_min_warm
         )

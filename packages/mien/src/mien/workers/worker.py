@@ -4,6 +4,7 @@ Implementations pass tests/integration/workers/test_worker_contract.py; today's 
 """
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,14 @@ class WorkerSpec:
     setup_seconds: float = 1800.0
     family: int | None = None
     """A file descriptor that stays open until no process of the worker is left."""
+    fetch_private: bool = False
+    """Whether files that callers name by URL may come from private addresses."""
+    marker: str = field(default_factory=lambda: f"$file:{secrets.token_hex(16)}")
+    """The key of local files in its outputs; see `infsh._kernel.protocol.Setup`."""
+
+    def files_of(self, run_id: str) -> Path:
+        """The folder for the files that a run is given: the only paths that its input may name as files."""
+        return self.folder / "files" / run_id
 
 
 class Worker(Protocol):

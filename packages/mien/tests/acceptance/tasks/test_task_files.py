@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import os
 import re
 import time
@@ -209,3 +210,93 @@ def test_a_file_that_is_not_there_is_said_before_the_task(door: Any) -> None:
         answer = door.client.post("/run", json={"app": "test/kit", "input": {"file": uri}})
         assert answer.status_code == 422
         assert "input.file" in answer.json()["error"]["message"]
+
+
+ECHO = """
+from typing import Any
+
+from infsh import BaseApp, BaseAppInput, BaseAppOutput, File
+
+class AppInput(BaseAppInput):
+    file: File | None = None
+    data: Any = None
+    text: str = ""
+
+class AppOutput(BaseAppOutput):
+    file: File | None = None
+    data: Any = None
+
+class App(BaseApp):
+    async def run(self, given: AppInput) -> AppOutput:
+        file = File(given.text) if given.text else given.file
+        yield AppOutput(data=given.data)
+        yield AppOutput(file=file, data=given.data)
+"""
+
+
+@pytest.fixture(scope="module")
+def guarded(serve_module: Any, make_door: Any) -> Any:
+    """A server that fetches from no private address, with an app that gives back what it is given."""
+    server = serve_module(app_memory=512 * 1024**2, app_workers=1, **dict.fromkeys(MODELS, "none"))
+    door = make_door(server.client)
+    door.data_dir = server.data_dir
+    door.deploy("echo", ECHO, manifest="service: echoing\n")
+    return door
+
+
+MODELS = ("age_model", "gender_model", "mask_model", "image_model", "text_model")
+
+
+def secrets_of(door: Any) -> list[str]:
+    return [str(door.data_dir / name) for name in ("secrets/webhooks.key", "secrets/files.key", "mien.db")]
+
+
+def test_a_caller_names_no_file_of_the_server(guarded: Any) -> None:
+    stored = guarded.client.get("/files").json()["data"]["items"]
+    for path in ("/etc/passwd", *secrets_of(guarded)):
+        for file in (path, f"file://{path}", f"../../../../..{path}", {"path": path}, {"uri": path}):
+            ended = guarded.ended(guarded.run("test/echo", {"file": file})["id"])
+            assert (ended["status"], ended["output"]) == (10, None)
+            assert "not by a path" in ended["error"]
+        body = {"service": "echoing", "metadata": {"file": path}, "payload": ""}
+        assert "not by a path" in guarded.client.post("/v1/infer", json=body).text
+    assert guarded.client.get("/files").json()["data"]["items"] == stored
+
+
+def test_a_marker_that_an_app_passes_on_is_data(guarded: Any) -> None:
+    for path in ("/etc/passwd", *secrets_of(guarded)):
+        data = {"a": {"$file": {"path": path}}, "b": [{"$file": {"path": path}}], "$file": {"path": path}}
+        ended = guarded.ended(guarded.run("test/echo", {"data": data})["id"])
+        assert ended["output"]["data"] == data
+        assert guarded.client.get(f"/tasks/{ended['id']}/files").json()["data"] == []
+
+
+def test_an_app_that_makes_files_of_texts_gives_away_none_of_the_servers(guarded: Any) -> None:
+    for path in secrets_of(guarded):
+        ended = guarded.ended(guarded.run("test/echo", {"text": path})["id"])
+        assert "belongs to the server" in ended["error"]
+        assert guarded.client.get(f"/tasks/{ended['id']}/files").json()["data"] == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "0x7f000001", "0", "[::1]", "localhost.", "10.0.0.1"])
+def test_a_caller_leads_an_app_to_no_private_address(guarded: Any, host: str) -> None:
+    url = f"http://{host}:{guarded.client.base_url.port}/metrics"
+    ended = guarded.ended(guarded.run("test/echo", {"file": url})["id"])
+    assert "not on the public internet" in ended["error"]
+
+
+def test_the_servers_own_files_are_known_under_all_its_names(guarded: Any) -> None:
+    record = upload(guarded, b"mine", filename="a.txt", content_type="text/plain")
+    given = [record["uri"], record, {"uri": record["uri"], "path": "/home/sender/a.txt"}]
+    given += [record["uri"].replace("127.0.0.1", name) for name in ("localhost", "[::1]", "faces.example")]
+    for file in given:
+        ended = guarded.ended(guarded.run("test/echo", {"file": file})["id"])
+        assert httpx2.get(ended["output"]["file"], trust_env=False).content == b"mine"
+        body = {"service": "echoing", "payload_mime": "application/json",
+                "payload": base64.b64encode(json.dumps({"file": file}).encode()).decode()}  # fmt: skip
+        answer = guarded.client.post("/v1/infer?decode=1", json=body).json()["data"]["result_json"]
+        assert httpx2.get(answer["file"], trust_env=False).content == b"mine"
+    tampered = record["uri"].replace("127.0.0.1", "10.0.0.1")[:-1] + "x"
+    assert guarded.ended(guarded.run("test/echo", {"file": tampered})["id"])["status"] == 10
+    ended = guarded.ended(guarded.run("test/echo", {"file": "data:,hello"})["id"])
+    assert httpx2.get(ended["output"]["file"], trust_env=False).content == b"hello"

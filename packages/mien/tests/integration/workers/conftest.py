@@ -127,9 +127,7 @@ class Server:
             WorkerRunDir(settings.locations.workers_dir),
             metrics=self.metrics,
         )
-        self.executor = PoolExecutor(
-            self.pool, self.registry, settings.workers, settings.locations.workers_dir, files=files
-        )
+        self.executor = PoolExecutor(self.pool, self.registry, settings.workers, settings.locations, files=files)
         self.metrics.observe_workers(self.pool.states)
         self.number = 0
         self.pool.start()

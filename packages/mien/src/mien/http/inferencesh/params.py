@@ -12,7 +12,7 @@ from mien.apps.reference import AppRef, parse_ref
 from mien.errors import AppUnknown, InvalidField, MienError, NotFound, RequestError
 from mien.http.inferencesh.door import Caller
 from mien.net.fetch import parse_url
-from mien.storage.links import map_strings, names_files
+from mien.storage.links import names_files
 from mien.tasks.builtin import BUILTIN
 from mien.tasks.records import Submission, setup_key
 
@@ -173,8 +173,7 @@ def _function(params: RunParams, named: str | None, app: _App) -> str:
 
 async def _value(value: Any, name: str, caller: Caller) -> Any:
     """With files of this server by their inner names; each must be there."""
-    links = caller.platform.links
-    taken = map_strings(value, lambda text: links.taken(text, caller.base) if "/files/" in text else text)
+    taken = caller.platform.links.taken_in(value, caller.base)
     for place, file_id in names_files(taken):
         field = f"{name}.{place}" if place else name
         try:
