@@ -105,7 +105,9 @@ class Platform:
         keys = settings.locations.data_dir / "secrets"
         signer = UrlSigner(await asyncio.to_thread(load_key, keys / "files.key"), wall_clock)
         webhook_key = await asyncio.to_thread(load_key, keys / "webhooks.key")
-        links = Links(signer, settings.files.file_url_seconds, settings.listening.public_url, own_urls(settings.listening))
+        links = Links(
+            signer, settings.files.file_url_seconds, settings.listening.public_url, own_urls(settings.listening)
+        )
 
         apps = AppRegistry(settings.locations.apps_dir)
         environments = Environments(settings.locations.environments_dir, constraints=settings.apps.app_constraints)
@@ -124,9 +126,7 @@ class Platform:
         sessions = Sessions(pool)
         builtin = BuiltinExecutor(files, places=2 * (os.cpu_count() or 1), max_bytes=settings.limits.max_image_bytes)
         executor = AppExecutor(
-            builtin,
-            PoolExecutor(pool, apps, settings.workers, settings.locations, files=StoreGate(files)),
-            sessions,
+            builtin, PoolExecutor(pool, apps, settings.workers, settings.locations, files=StoreGate(files)), sessions
         )
         scheduler = Scheduler(store, executor, policy_of(settings), metrics=metrics)
         store.listen(sessions.changed)
