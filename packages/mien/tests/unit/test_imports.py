@@ -27,7 +27,8 @@ LAYERS = [
     {"zoo", "apps", "net"},
     {"metrics", "logs", "keys"},
     {"settings"},
-    {"errors", "atomic", "locks", "__init__"},
+    {"base64"},
+    {"errors", "atomic", "locks", "file_types", "__init__"},
 ]
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from mien.base64 import decode_base64
 from mien.engine.cancellation import CancelScope
 from mien.net.fetch import Fetcher
 from mien.net.paths import read_under
-from mien.vision.base64 import decode_base64
 
 ANY_IMAGE = "image/*"
 

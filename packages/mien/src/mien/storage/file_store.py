@@ -10,10 +10,11 @@ import structlog
 from msgspec.structs import replace
 
 from mien.errors import BodyTooLarge, Conflict, NotFound, RequestError, UnsupportedMediaType
+from mien.file_types import sniff
 from mien.storage.blobs import Blob, BlobStore, BlobUpload
 from mien.storage.file_records import FilePage, FileRecord, NewFile, safe_name
 from mien.storage.file_table import FileTable, unknown
-from mien.storage.media_types import DEFAULT, checked_type, contradicts, sniff
+from mien.storage.media_types import DEFAULT, checked_type, contradicts
 
 log = structlog.get_logger()
 ORPHANED_SECONDS = 3600.0

@@ -11,8 +11,8 @@ from typing import BinaryIO, Self
 
 from mien.atomic import sync
 from mien.errors import InternalError, NotFound
+from mien.file_types import SNIFF_BYTES
 from mien.storage.disk import disk_errors
-from mien.storage.media_types import SNIFF_BYTES
 
 BLOCK = 1024 * 1024
 

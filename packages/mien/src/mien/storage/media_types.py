@@ -1,38 +1,4 @@
-"""What kind of file bytes are: looked up in the bytes themselves, since names and headers lie."""
-
-_MAGIC: tuple[tuple[bytes, int, str], ...] = (
-    (b"\xff\xd8\xff", 0, "image/jpeg"),
-    (b"\x89PNG\r\n\x1a\n", 0, "image/png"),
-    (b"GIF87a", 0, "image/gif"),
-    (b"GIF89a", 0, "image/gif"),
-    (b"BM", 0, "image/bmp"),
-    (b"II*\0", 0, "image/tiff"),
-    (b"MM\0*", 0, "image/tiff"),
-    (b"%PDF-", 0, "application/pdf"),
-    (b"PK\x03\x04", 0, "application/zip"),
-    (b"\x1f\x8b", 0, "application/gzip"),
-    (b"7z\xbc\xaf\x27\x1c", 0, "application/x-7z-compressed"),
-    (b"fLaC", 0, "audio/flac"),
-    (b"ID3", 0, "audio/mpeg"),
-    (b"\xff\xfb", 0, "audio/mpeg"),
-    (b"OggS", 0, "audio/ogg"),
-    (b"\x1a\x45\xdf\xa3", 0, "video/webm"),
-    (b"\x7fELF", 0, "application/x-executable"),
-    (b"MZ", 0, "application/x-msdownload"),
-    (b"\x93NUMPY", 0, "application/x-npy"),
-)
-_RIFF = {b"WEBP": "image/webp", b"WAVE": "audio/wav", b"AVI ": "video/x-msvideo"}
-_BRANDS = {
-    b"avif": "image/avif",
-    b"heic": "image/heic",
-    b"mif1": "image/heif",
-    b"M4A ": "audio/mp4",
-    b"qt  ": "video/quicktime",
-}
-_MARKUP = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<svg", b"<?xml", b"<iframe", b"<!--")
-
-SNIFF_BYTES = 512
-"""How many bytes from the start are looked at."""
+"""Which media types files may be stored as, and which a browser may show."""
 
 INLINE = frozenset(
     {
@@ -57,21 +23,6 @@ INLINE = frozenset(
 """Types that a browser may show in place: none of them can run scripts. All others are served as downloads."""
 
 DEFAULT = "application/octet-stream"
-
-
-def sniff(start: bytes) -> str | None:
-    """The type that the first bytes show, None if they show none. `text/html` stands for all markup."""
-    for magic, at, kind in _MAGIC:
-        if start[at : at + len(magic)] == magic:
-            return kind
-    if start[:4] == b"RIFF":
-        return _RIFF.get(start[8:12])
-    if start[4:8] == b"ftyp":
-        return _BRANDS.get(start[8:12], "video/mp4")
-    text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if text.startswith(_MARKUP):
-        return "image/svg+xml" if text.startswith(b"<svg") or b"<svg" in text else "text/html"
-    return None
 
 
 def contradicts(declared: str, found: str | None) -> bool:

@@ -1,8 +1,6 @@
 """Built-in apps: the services of this server as apps, on its own models and without a process of their own."""
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,8 +8,9 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from mien.base64 import decode_base64
 from mien.engine.cancellation import CancelScope
-from mien.errors import InvalidField, MienError, NotFound
+from mien.errors import ImageError, InvalidField, MienError, NotFound
 from mien.inference.contract import InferRequest, Item
 from mien.inference.registry import ServiceRegistry
 from mien.inference.sniff import media_type
@@ -195,9 +194,8 @@ def data_uri(uri: str) -> bytes:
     if not head.endswith(";base64"):
         return unquote_to_bytes(body)
     try:
-        text = body.replace("-", "+").replace("_", "/").rstrip("=")
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError):
+        return decode_base64(body, max_bytes=len(body))
+    except ImageError:
         raise InvalidField("image: the data: URI is not base64") from None
 
 

@@ -3,11 +3,22 @@
 import struct
 from dataclasses import dataclass
 
+from mien import file_types
 from mien.errors import ImageFormatUnsupported, ImageTruncated
 
+FORMATS = {
+    "image/jpeg": "JPEG",
+    "image/png": "PNG",
+    "image/webp": "WEBP",
+    "image/gif": "GIF",
+    "image/bmp": "BMP",
+    "image/tiff": "TIFF",
+    "image/avif": "AVIF",
+    "image/heic": "HEIF",
+    "image/heif": "HEIF",
+}
+"""Pillow's names of the formats that this server reads, by media type."""
 READ = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIF"
-_HEIF_BRANDS = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
-_AVIF_BRANDS = {b"avif", b"avis"}
 _SHOWN = 8
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
@@ -40,19 +51,8 @@ def sniff(data: bytes | memoryview) -> str:
     head = bytes(data[:64])
     if not head:
         raise ImageTruncated("the image is empty: 0 bytes")
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return "WEBP"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if head.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
-        return "TIFF"
-    if head.startswith(b"BM"):
-        return "BMP"
-    if head[4:8] == b"ftyp" and (kind := _isobmff(head)):
+    kind = FORMATS.get(file_types.sniff(head) or "")
+    if kind is not None:
         return kind
     raise ImageFormatUnsupported(f"no image that this server reads ({READ}): the data {_found(head)}")
 
@@ -108,15 +108,6 @@ def tiff_orientation(tiff: bytes | memoryview) -> int:
 def swaps_sides(orientation: int) -> bool:
     """Whether turning the image upright exchanges its width and height."""
     return orientation in _ROTATED
-
-
-def _isobmff(head: bytes) -> str | None:
-    """AVIF or HEIF by the brands in the file type box (ISO/IEC 14496-12), None for films and the like."""
-    size = int.from_bytes(head[:4], "big")
-    brands = {head[8:12], *(head[at : at + 4] for at in range(16, min(size, len(head)), 4))}
-    if brands & _AVIF_BRANDS:
-        return "AVIF"
-    return "HEIF" if brands & _HEIF_BRANDS else None
 
 
 def _found(head: bytes) -> str:

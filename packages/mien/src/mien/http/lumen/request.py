@@ -9,6 +9,7 @@ import msgspec
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
+from mien.base64 import decode_base64
 from mien.engine.cancellation import CancelScope
 from mien.errors import (
     BodyTooLarge,
@@ -27,7 +28,6 @@ from mien.inference.contract import InferRequest, Item, Service
 from mien.inference.registry import ServiceRegistry
 from mien.inference.sniff import media_type
 from mien.runtime import Runtime
-from mien.vision.base64 import decode_base64
 
 CORRELATION_HEADER = "x-correlation-id"
 TIMEOUT_HEADER = "x-timeout-ms"

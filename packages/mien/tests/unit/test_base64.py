@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mien.base64 import decode_base64
 from mien.errors import ImageError, ImageTooLarge
-from mien.vision.base64 import decode_base64
 
 DATA = bytes(range(256)) + b"\xfb\xff"
 TEXT = base64.b64encode(DATA).decode()
