@@ -15,9 +15,9 @@ _FOREIGN = re.compile(rb"[^A-Za-z0-9+/=_-]")
 def decode_base64(text: str | bytes | memoryview, *, max_bytes: int) -> bytes:
     """The bytes that `text` holds.
 
-    With or without a `data:…;base64,` prefix, with whitespace anywhere, the URL-safe alphabet or the usual
-    one, padding or none. Raises ImageTooLarge when the result would be over `max_bytes` (nothing is decoded
-    then), ImageError that says what is wrong with the text otherwise.
+    With or without a `data:…;base64,` prefix, with whitespace anywhere, the URL-safe alphabet or the usual one, padding
+    or none. Raises ImageTooLarge when the result would be over `max_bytes` (nothing is decoded then), ImageError that
+    says what is wrong with the text otherwise.
     """
     encoded = _body(_ascii(text))
     if len(encoded) * 3 // 4 > max_bytes and _bare_length(encoded) * 3 // 4 > max_bytes:

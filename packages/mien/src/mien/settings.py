@@ -225,7 +225,9 @@ class Execution(Group):
     max_batch: int | None = Field(
         default=None, ge=1, description="Largest batch in one model call. None: as tuned, else 1 on a CPU, 32 on a GPU."
     )
-    batch_wait_ms: float = Field(default=0.0, ge=0, le=1000, description="Time a batch waits for company.")
+    batch_wait_ms: float = Field(
+        default=0.0, ge=0, le=1000, description="Coalescing window: time a batch waits to fill up."
+    )
 
 
 class Api(Group):

@@ -26,12 +26,10 @@ Affine = NDArray[np.float64]
 
 
 def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> Affine:
-    """The similarity transform [..., 2, 3] that best maps `source` [..., P, 2] onto `target` [P, 2] (least
-    squares).
+    """The similarity transform [..., 2, 3] that best maps `source` [..., P, 2] onto `target` [P, 2] (least squares).
 
-    Rotation, uniform scale and shift, never a reflection: in two dimensions Umeyama's solution (1991) has
-    this closed form, without a singular value decomposition. Points that all coincide give a transform to the
-    target's centre.
+    Rotation, uniform scale and shift, never a reflection: in two dimensions Umeyama's solution (1991) has this closed
+    form, without a singular value decomposition. Points that all coincide give a transform to the target's centre.
     """
     source = np.asarray(source, np.float64)
     target = np.asarray(target, np.float64)
@@ -51,8 +49,7 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> Af
 
 
 def align(image: Image, landmarks: Array, size: int = ARCFACE_SIZE) -> Image:
-    """The `size` × `size` BGR crop in which the five `landmarks` [5, 2] (image pixels) lie on the ArcFace
-    template.
+    """The `size` × `size` BGR crop in which the five `landmarks` [5, 2] (image pixels) lie on the ArcFace template.
 
     Bilinear, from the original image; black beyond its edges.
     """
@@ -72,8 +69,7 @@ def dlib_chip(image: Image, landmarks: Array, size: int) -> Image:
 
 
 def box_chip(image: Image, box: Array, size: int = 96) -> Image:
-    """The square around `box` (x1, y1, x2, y2), half as large again as its longer side, as `size` × `size`
-    BGR.
+    """The square around `box` (x1, y1, x2, y2), half as large again as its longer side, as `size` × `size` BGR.
 
     How InsightFace cuts for its age and gender model; black beyond the image's edges.
     """

@@ -137,9 +137,7 @@ _FAMILIES: dict[str, tuple[type[DlibAge | DlibGender | InsightFaceGenderAge | Ke
 
 
 def build_attribute_reader(manifest: Manifest) -> AttributeReader:
-    """The reader for `manifest`'s family. Raises ManifestInvalid for other families and for an open input
-    size.
-    """
+    """The reader for `manifest`'s family. Raises ManifestInvalid for other families and for an open input size."""
     if manifest.family not in _FAMILIES:
         known = ", ".join(_FAMILIES)
         raise ManifestInvalid(f"{manifest.name}: {manifest.family!r} is no attribute family; those are: {known}")

@@ -49,8 +49,7 @@ _PILLOW_NOISE: tuple[Any, ...] = ("ignore", r"PIL\.")
 def probe(data: bytes | memoryview) -> Header:
     """The image's header; no pixel is decoded.
 
-    Raises ImageFormatUnsupported for what is no image, ImageTruncated for a header that is damaged or cut
-    off.
+    Raises ImageFormatUnsupported for what is no image, ImageTruncated for a header that is damaged or cut off.
     """
     kind = sniff(data)
     return jpeg_header(data) if kind == "JPEG" else _pillow_header(_opened(kind, data), kind)
@@ -59,9 +58,8 @@ def probe(data: bytes | memoryview) -> Header:
 def decode(data: bytes | memoryview, *, max_pixels: int, max_bytes: int) -> Image:
     """The image as BGR, upright, transparency on white, the first frame of an animation.
 
-    Raises ImageTooLarge over `max_bytes` encoded bytes or `max_pixels` (both checked before a pixel is
-    allocated), ImageFormatUnsupported for what is no image and ImageTruncated for one that is cut off or
-    damaged.
+    Raises ImageTooLarge over `max_bytes` encoded bytes or `max_pixels` (both checked before a pixel is allocated),
+    ImageFormatUnsupported for what is no image and ImageTruncated for one that is cut off or damaged.
     """
     if len(data) > max_bytes:
         raise ImageTooLarge(f"the image has {len(data)} bytes; this server reads at most {max_bytes}")
@@ -158,8 +156,7 @@ def _heif_factory() -> Any:
 
 
 def _quieten_pillow() -> None:
-    """Pillow warns about odd metadata of images that it reads well. A filter, once: catch_warnings is not
-    thread-safe."""
+    """Silence Pillow about odd metadata of images that it reads well; once, since catch_warnings is not thread-safe."""
     action, module = _PILLOW_NOISE
     if not any(f[0] == action and getattr(f[3], "pattern", None) == module for f in warnings.filters):
         warnings.filterwarnings(action, module=module)
@@ -218,9 +215,7 @@ def _on_white(rgba: np.ndarray) -> Image:
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """Whole or floating-point gray values of more than 8 bits, scaled to 0..255 by the range that they are
-    in.
-    """
+    """Whole or floating-point gray values of more than 8 bits, scaled to 0..255 by the range that they are in."""
     if pixels.dtype == np.uint16 or pixels.dtype == np.dtype(">u2"):
         return (pixels >> 8).astype(np.uint8)
     values = np.nan_to_num(pixels.astype(np.float32), posinf=0.0, neginf=0.0)

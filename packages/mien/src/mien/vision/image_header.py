@@ -45,8 +45,7 @@ class Header:
 def sniff(data: bytes | memoryview) -> str:
     """The format by Pillow's name for it: JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF or HEIF.
 
-    Raises ImageTruncated for no data at all, ImageFormatUnsupported that says what was found for anything
-    else.
+    Raises ImageTruncated for no data at all, ImageFormatUnsupported that says what was found for anything else.
     """
     head = bytes(data[:64])
     if not head:
@@ -85,8 +84,7 @@ def jpeg_header(data: bytes | memoryview) -> Header:
 
 
 def tiff_orientation(tiff: bytes | memoryview) -> int:
-    """The orientation (1..8, TIFF 6.0 section "Orientation") in an EXIF block that starts with its TIFF
-    header.
+    """The orientation (1..8, TIFF 6.0 section "Orientation") in an EXIF block that starts with its TIFF header.
 
     1 for a block that does not have it or is damaged.
     """

@@ -6,8 +6,7 @@ from numpy.typing import NDArray
 from mien.vision.types import Array
 
 MAX_CANDIDATES = 4096
-"""Boxes that take part, best first: a threshold of 0 on a large image gives 10⁵ and must not take seconds.
-"""
+"""Boxes that take part, best first: a threshold of 0 on a large image gives 10⁵ and must not take seconds."""
 
 
 def best(scores: Array, most: int = MAX_CANDIDATES) -> NDArray[np.intp]:

@@ -12,9 +12,8 @@ SMALLER, LARGER = 320, 1280
 def ladder(height: int, width: int, first: int) -> tuple[int, ...]:
     """Longest sides to try in order for a `height` × `width` image: `first`, then 320, then 1280.
 
-    Faces that fill the image are found at the small size, tiny ones at the large. A size at which the
-    image would look the same as at an earlier one (images are never enlarged) is left out, so there is
-    always at least one.
+    Faces that fill the image are found at the small size, tiny ones at the large. A size at which the image would look
+    the same as at an earlier one (images are never enlarged) is left out, so there is always at least one.
     """
     longest = max(height, width)
     seen: dict[int, int] = {}
@@ -26,8 +25,7 @@ def ladder(height: int, width: int, first: int) -> tuple[int, ...]:
 def fit(image: Image, longest_side: int) -> tuple[Image, float]:
     """The image with its longest side at most `longest_side` pixels, and the factor (≤ 1) that did it.
 
-    Never enlarges: an image that fits is returned as it is, not copied. A side that would round to 0 becomes
-    1.
+    Never enlarges: an image that fits is returned as it is, not copied. A side that would round to 0 becomes 1.
     """
     rows, columns = image.shape[:2]
     scale = longest_side / max(rows, columns)
@@ -39,9 +37,8 @@ def fit(image: Image, longest_side: int) -> tuple[Image, float]:
 def shrink(image: Image, height: int, width: int) -> Image:
     """The image at a smaller size, without aliasing.
 
-    Area interpolation by an arbitrary factor costs more than a detector's run (36 ms for 12 megapixels).
-    Halving has a fast path in OpenCV: so halve while that is not too small, then interpolate linearly by what
-    is left, at most 2.
+    Area interpolation by an arbitrary factor costs more than a detector's run (36 ms for 12 megapixels). Halving has a
+    fast path in OpenCV: so halve while that is not too small, then interpolate linearly by what is left, at most 2.
     """
     steps = halvings(image.shape[0], image.shape[1], height, width)
     if not steps and max(image.shape[0] / height, image.shape[1] / width) > 2:
@@ -53,9 +50,7 @@ def shrink(image: Image, height: int, width: int) -> Image:
 
 
 def halvings(rows: int, columns: int, height: int, width: int) -> int:
-    """How often `shrink` halves. Odd rows and columns are lost: it shows `rows >> n << n` of the image's
-    rows.
-    """
+    """How often `shrink` halves. Odd rows and columns are lost: it shows `rows >> n << n` of the image's rows."""
     steps = 0
     while rows >> (steps + 1) >= height and columns >> (steps + 1) >= width:
         steps += 1
@@ -65,8 +60,8 @@ def halvings(rows: int, columns: int, height: int, width: int) -> int:
 def to_tensor(image: Image, spec: Input, height: int, width: int) -> Array:
     """The image as `(pixel - mean) / std`, float32, in the layout of `spec`, without a batch axis.
 
-    An image smaller than `height` × `width` is padded with black pixels on the right and at the bottom.
-    Raises ValueError for an image that is larger.
+    An image smaller than `height` × `width` is padded with black pixels on the right and at the bottom. Raises
+    ValueError for an image that is larger.
     """
     rows, columns = image.shape[:2]
     if rows > height or columns > width:

@@ -12,8 +12,7 @@ from mien.zoo.manifest import Input
 def recogniser_tensor(crop: Image, spec: Input) -> Array:
     """An aligned crop as the recogniser's input, without a batch axis.
 
-    Raises ImageError for a crop of another size than the model takes (112 × 112 where the manifest does not
-    say).
+    Raises ImageError for a crop of another size than the model takes (112 × 112 where the manifest does not say).
     """
     height, width = spec.height or ARCFACE_SIZE, spec.width or ARCFACE_SIZE
     rows, columns = crop.shape[:2]

@@ -57,8 +57,8 @@ def is_installed() -> bool:
 
 
 class RapidOcr:
-    """RapidOCR with the models in its wheel. Each reader keeps its options to itself, so each does one image at a
-    time; `readers` of them work side by side, one thread each.
+    """RapidOCR with the models in its wheel. Each reader keeps its options to itself, so each does one image at a time;
+    `readers` of them work side by side, one thread each.
     """
 
     name = "pp-ocrv6-small"

@@ -24,8 +24,7 @@ class Detections:
     scores: Array
     """[N] float32 in 0..1."""
     landmarks: Array
-    """[N, 5, 2] float32 x, y: image-left eye, image-right eye, nose, image-left and image-right mouth corner.
-    """
+    """[N, 5, 2] float32 x, y: image-left eye, image-right eye, nose, image-left and image-right mouth corner."""
 
     def __len__(self) -> int:
         return len(self.scores)

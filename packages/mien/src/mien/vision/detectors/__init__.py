@@ -17,9 +17,7 @@ DEFAULT_INPUTS = {
 
 
 def build_detector(manifest: Manifest) -> Detector:
-    """The detector that reads the outputs of `manifest`'s family. Raises ManifestInvalid for any other
-    family.
-    """
+    """The detector that reads the outputs of `manifest`'s family. Raises ManifestInvalid for any other family."""
     spec = manifest.input or DEFAULT_INPUTS.get(manifest.family)
     match manifest.family, spec:
         case "yunet", Input():

@@ -35,9 +35,7 @@ class Detector(Protocol):
         ...
 
     def prepare(self, image: Image, longest_side: int) -> Prepared:
-        """The image as input, shrunk so that its longest side is at most `longest_side` pixels; never
-        enlarged.
-        """
+        """The image as input, shrunk so that its longest side is at most `longest_side` pixels; never enlarged."""
         ...
 
     def decode(self, outputs: Outputs, prepared: Prepared, threshold: float, nms: float, max_faces: int) -> Detections:

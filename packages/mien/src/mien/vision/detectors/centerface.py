@@ -17,8 +17,8 @@ DEFAULT_OUTPUTS = ("537", "538", "539", "540")
 
 @dataclass(frozen=True, slots=True)
 class CenterFace:
-    """Outputs, in this order: heat map [1, h, w], log size (height, width) [2, h, w], offset (y, x) [2, h, w]
-    and landmarks as (y, x) pairs relative to the box [10, h, w]; h = H/4, w = W/4.
+    """Outputs, in this order: heat map [1, h, w], log size (height, width) [2, h, w], offset (y, x) [2, h, w] and
+    landmarks as (y, x) pairs relative to the box [10, h, w]; h = H/4, w = W/4.
     """
 
     name: str

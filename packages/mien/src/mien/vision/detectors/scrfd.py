@@ -18,12 +18,10 @@ FIELDS = (1, 4, 10)
 
 @dataclass(frozen=True, slots=True)
 class Scrfd:
-    """Nine outputs: scores [A, 1], boxes [A, 4] and landmarks [A, 10] for each stride, A = 2·(H/S)·(W/S)
-    anchors.
+    """Nine outputs: scores [A, 1], boxes [A, 4] and landmarks [A, 10] for each stride, A = 2·(H/S)·(W/S) anchors.
 
-    Without names in the manifest the outputs are told apart by their shapes. Models from the InsightFace
-    packs have such outputs even before a batch axis is taken off (rank 2, not 3): they can run one image at
-    a time only.
+    Without names in the manifest the outputs are told apart by their shapes. Models from the InsightFace packs have
+    such outputs even before a batch axis is taken off (rank 2, not 3): they can run one image at a time only.
     """
 
     name: str

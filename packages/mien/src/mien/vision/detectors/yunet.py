@@ -16,9 +16,7 @@ LARGEST_LOG_SIZE = 12.0
 
 @dataclass(frozen=True, slots=True)
 class YuNet:
-    """Outputs `cls_S`, `obj_S` [C, 1], `bbox_S` [C, 4], `kps_S` [C, 10] for the strides S, C = (H/S)·(W/S)
-    cells.
-    """
+    """Outputs `cls_S`, `obj_S` [C, 1], `bbox_S` [C, 4], `kps_S` [C, 10] for the strides S, C = (H/S)·(W/S) cells."""
 
     name: str
     input: Input
