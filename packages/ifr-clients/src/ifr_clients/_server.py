@@ -5,10 +5,13 @@ import math
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from urllib.parse import unquote, urlsplit
 
-__version__ = version("ifr-clients")
+try:
+    __version__ = version("ifr-clients")
+except PackageNotFoundError:  # run from a source tree that was never installed
+    __version__ = "0+source"
 USER_AGENT = f"ifr-clients/{__version__}"
 DEFAULT_HOST = "http://localhost"
 DEFAULT_PORT = 18081

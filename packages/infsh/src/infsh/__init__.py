@@ -1,6 +1,6 @@
 """The app SDK: write an app as a Python class. The task client, `inferencesh`, is here under the same names."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from infsh._app import BaseApp
@@ -24,7 +24,10 @@ from infsh._storage import StorageDir, download
 if TYPE_CHECKING:
     from inferencesh import AsyncInference, Inference, TaskStatus, UploadFileOptions
 
-__version__ = version("infsh").partition("+")[0]  # in the environments of apps, `+k…` names the contents
+try:
+    __version__ = version("infsh").partition("+")[0]  # in the environments of apps, `+k…` names the contents
+except PackageNotFoundError:  # run from a source tree that was never installed
+    __version__ = "0+source"
 
 __all__ = [
     "AppInvalid",
