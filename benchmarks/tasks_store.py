@@ -20,10 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from mien.storage.database import Database
-from mien.tasks.events import Feed
-from mien.tasks.execution import Reporter, StopReason
+from mien.tasks.executor import Reporter, StopReason
+from mien.tasks.feed import Feed
+from mien.tasks.policy import Policy
 from mien.tasks.records import Attempt, Candidate, Submission, Task
-from mien.tasks.scheduler import Policy, Scheduler
+from mien.tasks.scheduler import Scheduler
 from mien.tasks.sql.store import SqlTaskStore
 from mien.tasks.status import Status
 from mien.tasks.store import Change
@@ -55,6 +56,9 @@ class NoOp:
 
     def __init__(self, slots: int) -> None:
         self._free = slots
+
+    def takes(self, candidate: Candidate) -> bool:
+        return True
 
     def fit(self, candidate: Candidate) -> Fit:
         return Fit.WARM if self._free else Fit.NO_ROOM
@@ -143,7 +147,7 @@ async def measure(folder: Path, seconds: float) -> Figures:
     database = await Database.open(folder / "tasks.db")
     store = SqlTaskStore(database)
     feed, waiter = Feed(store), Waiter(store)
-    async with Scheduler(store, NoOp(8), Policy()) as scheduler:
+    async with Scheduler(store, [NoOp(8)], Policy()) as scheduler:
         times: list[float] = []
 
         async def whole() -> None:

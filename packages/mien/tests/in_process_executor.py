@@ -8,7 +8,7 @@ ignores `stop`, so only cancellation ends it; `fail`, `lose` and `crash` raise A
 import asyncio
 from typing import Any
 
-from mien.tasks.execution import AppFailed, Reporter, StopReason, WorkerLost
+from mien.tasks.executor import AppFailed, Reporter, StopReason, WorkerLost
 from mien.tasks.records import Attempt, Candidate, LogKind
 from mien.tasks.status import Status
 from mien.workers.fit import Fit
@@ -28,6 +28,9 @@ class InProcessExecutor:
         self.most_at_once = 0
         self.twice: list[str] = []
         self.reaped = 0
+
+    def takes(self, candidate: Candidate) -> bool:
+        return True
 
     def fit(self, candidate: Candidate) -> Fit:
         if len(self.reserved) + len(self.running) >= self.slots:

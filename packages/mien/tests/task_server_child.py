@@ -18,8 +18,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from in_process_executor import InProcessExecutor
 
 from mien.storage.database import Database
+from mien.tasks.policy import Policy
 from mien.tasks.records import Submission
-from mien.tasks.scheduler import Policy, Scheduler
+from mien.tasks.scheduler import Scheduler
 from mien.tasks.sql.store import SqlTaskStore
 from mien.tasks.status import TERMINAL
 from mien.tasks.store import Filter
@@ -99,7 +100,7 @@ class Executor(InProcessExecutor):
 async def main() -> None:
     database = await Dying.open(FOLDER / "tasks.db")
     store = DyingStore(database, retries=50)
-    scheduler = Scheduler(store, Executor(4), Policy(grace=0.2))
+    scheduler = Scheduler(store, [Executor(4)], Policy(grace=0.2))
     await scheduler.start()
     print("started", flush=True)  # noqa: T201 - the parent waits for it
     for number in range(COUNT):

@@ -15,7 +15,7 @@ from mien.inference.registry import ServiceRegistry, task_of
 from mien.storage.file_records import NewFile
 from mien.storage.file_store import FileStore
 from mien.storage.links import Links, inside
-from mien.tasks.events import Feed
+from mien.tasks.feed import Feed
 from mien.tasks.records import Submission, Task
 from mien.tasks.scheduler import Scheduler
 from mien.tasks.status import Status

@@ -18,7 +18,7 @@ from mien.net.fetch import Fetcher
 from mien.storage.file_records import SCHEME
 from mien.storage.file_store import FileStore
 from mien.storage.links import file_id
-from mien.tasks.execution import AppFailed, Reporter, StopReason
+from mien.tasks.executor import AppFailed, Reporter, StopReason
 from mien.tasks.records import Attempt, Candidate
 from mien.tasks.status import Status
 from mien.workers.fit import Fit
@@ -101,9 +101,12 @@ class BuiltinExecutor:
         """From now on tasks can run."""
         self._services, self._fetcher = services, fetcher
 
+    def takes(self, candidate: Candidate) -> bool:
+        return is_builtin(candidate.app, candidate.app_version)
+
     def fit(self, candidate: Candidate) -> Fit:
         if self._services is None:
-            return Fit.BLOCKED
+            return Fit.BLOCKED  # by the models, which still load: other tasks need not wait for them
         return Fit.WARM if len(self._taken) < self._places else Fit.NO_ROOM
 
     def reserve(self, candidate: Candidate) -> None:

@@ -1,57 +1,105 @@
-"""Which executor has a task: the built-in apps', or the worker pool's."""
+"""The seam between the scheduler and whatever runs tasks: what an executor is told, and what it may answer."""
 
-from typing import Any
+from typing import Any, Literal, Protocol
 
-from mien.tasks.builtin import BuiltinExecutor, is_builtin
-from mien.tasks.execution import Reporter, StopReason
-from mien.tasks.records import Attempt, Candidate
-from mien.tasks.sessions import Sessions
-from mien.tasks.worker_executor import PoolExecutor
+from mien.tasks.records import Attempt, Candidate, LogKind
+from mien.tasks.status import Status
 from mien.workers.fit import Fit
 
+StopReason = Literal["cancelled", "deadline", "superseded", "shutdown"]
+"""Why a running attempt shall end: somebody asked, its time is up, the claim was lost, the server stops."""
 
-class AppExecutor:
-    """Implements the scheduler's Executor for all apps."""
 
-    def __init__(self, builtin: BuiltinExecutor, pool: PoolExecutor, sessions: Sessions) -> None:
-        self._builtin = builtin
-        self._pool = pool
-        self._sessions = sessions
-        self._mine: dict[str, BuiltinExecutor | PoolExecutor] = {}
+class AppFailed(Exception):
+    """The app failed, and would fail again: the task ends FAILED with this message. Never retried.
+
+    `code` is stored as the task's `error_code`.
+    """
+
+    def __init__(self, message: str, code: str = "app_failed") -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+
+
+class WorkerLost(Exception):
+    """The worker is gone through no fault that the app reported (signal, out of memory, connection): the task is
+    tried again while it has retries left, else it ends FAILED with this reason. Only raise it once the worker's
+    process is known to be dead."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Reporter(Protocol):
+    """Takes what an attempt has to say. Call from the event loop only. Nothing here blocks or raises: reports are
+    collected and written together, in order, at most some milliseconds later, and are all written before the
+    terminal status. Reports after `execute` has ended are dropped."""
+
+    def status(self, status: Status, reason: str | None = None) -> None:
+        """The attempt is now PREPARING … UPLOADING. Going back or repeating is ignored, skipping is fine."""
+
+    def worker(self, name: str) -> None:
+        """Which worker has the task, e.g. `"worker-3"`."""
+
+    def log(self, kind: LogKind, text: str) -> None:
+        """One line, or several. Over `MIEN_TASK_LOG_BYTES` a task's further lines are dropped, with a note."""
+
+    def progress(self, fraction: float | None, message: str | None = None) -> None:
+        """How far the work is, 0..1. The newest wins."""
+
+    def output(self, value: Any) -> None:
+        """A partial output: replaces the one before. The newest wins; it may be skipped by later ones."""
+
+
+class Executor(Protocol):
+    """Runs attempts. All methods are called from the scheduler's event loop.
+
+    The order of calls for one attempt: `fit` says yes → `reserve` (in the same turn of the event loop) → `execute`, or
+    `release` when the claim failed. During `execute`, `stop` may come, more than once.
+
+    Set the scheduler's `awake` event whenever there may be more room than before: a worker became idle or was evicted.
+    After an `execute` has ended the scheduler looks by itself.
+    """
+
+    def takes(self, candidate: Candidate) -> bool:
+        """Whether tasks of this app are this executor's. The first that takes a task has it; always the same answer
+        for the same app and version."""
 
     def fit(self, candidate: Candidate) -> Fit:
-        return self._of(candidate).fit(candidate)
+        """How well the task would be placed now. Counts what is reserved. Called for every group of queued tasks at
+        each look at the queue: it must not wait, and reads a version's manifest from disk at most once."""
 
     def reserve(self, candidate: Candidate) -> None:
-        executor = self._mine[candidate.id] = self._of(candidate)
-        executor.reserve(candidate)
+        """Take the place that `fit` just spoke of, under `candidate.id`."""
 
     def release(self, task_id: str) -> None:
-        if (executor := self._mine.pop(task_id, None)) is not None:
-            executor.release(task_id)
+        """Give the reserved place back: there will be no `execute`."""
 
     def grace(self, candidate: Candidate) -> float | None:
-        return self._of(candidate).grace(candidate)
+        """Seconds that the task's app asks for to end by itself when it is stopped; None: it does not say."""
 
     async def execute(self, attempt: Attempt, report: Reporter) -> Any:
-        executor = self._mine[attempt.id]
-        try:
-            if attempt.task.session_id is not None:
-                try:
-                    self._sessions.check(attempt.task.session_id)
-                except BaseException:
-                    executor.release(attempt.id)
-                    raise
-            return await executor.execute(attempt, report)
-        finally:
-            self._mine.pop(attempt.id, None)
+        """Run the attempt to its end and return its output, a JSON value.
+
+        Start with the place that was reserved under `attempt.id`, and free it before ending. Raises AppFailed,
+        WorkerLost, or any MienError (its code and message become the task's); anything else is a bug and fails
+        the task as `internal`. A setup that fails is AppFailed, too.
+
+        However this ends, the worker has released the task by then: it is idle again, or its process is dead and
+        reaped. The terminal status is written by the scheduler after this returned, never by the executor.
+
+        Asyncio cancellation of this coroutine is the last resort (a `stop` that was not obeyed in time, shutdown):
+        SIGKILL the worker's process group, wait for it, then let CancelledError through.
+        """
 
     def stop(self, task_id: str, reason: StopReason, grace: float) -> None:
-        if (executor := self._mine.get(task_id)) is not None:
-            executor.stop(task_id, reason, grace)
+        """End the attempt: flag and `on_cancel` at once, SIGTERM and SIGKILL when `grace` seconds are over (0: kill
+        now). `execute` then ends in any way; what it returns or raises no longer matters. Half a second after the
+        grace it is cancelled.
+        Repeated calls may shorten the grace. Unknown ids are ignored."""
 
     async def reap(self) -> None:
-        await self._pool.reap()
-
-    def _of(self, candidate: Candidate) -> BuiltinExecutor | PoolExecutor:
-        return self._builtin if is_builtin(candidate.app, candidate.app_version) else self._pool
+        """Called once, before anything is dispatched: end whatever workers a server that was killed has left behind
+        on this machine, and return when they are dead. Without this a task could run twice at once."""

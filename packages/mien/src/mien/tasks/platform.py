@@ -28,17 +28,17 @@ from mien.storage.local_blobs import LocalBlobs
 from mien.storage.signing import UrlSigner, load_key
 from mien.tasks.app_services import AppServices
 from mien.tasks.builtin import BuiltinExecutor
-from mien.tasks.events import Feed
-from mien.tasks.executor import AppExecutor
+from mien.tasks.feed import Feed
 from mien.tasks.file_gate import StoreGate
 from mien.tasks.machine import wall_clock
+from mien.tasks.policy import Policy
+from mien.tasks.pool_executor import PoolExecutor
 from mien.tasks.records import Task
-from mien.tasks.scheduler import Policy, Scheduler
+from mien.tasks.scheduler import Scheduler
 from mien.tasks.sessions import Sessions
 from mien.tasks.sql.store import SqlTaskStore
 from mien.tasks.store import TaskStore
 from mien.tasks.webhooks import WebhookSender
-from mien.tasks.worker_executor import PoolExecutor
 from mien.workers.placement import LocalPlacement
 from mien.workers.pool import WorkerPool
 from mien.workers.run_dir import WorkerRunDir
@@ -112,23 +112,29 @@ class Platform:
         apps = AppRegistry(settings.locations.apps_dir)
         environments = Environments(settings.locations.environments_dir, constraints=settings.apps.app_constraints)
         run_dir = await asyncio.to_thread(WorkerRunDir, settings.locations.workers_dir)
+        room = asyncio.Event()
         pool = WorkerPool(
             settings.workers,
             LocalPlacement.from_settings(settings.workers),
             environments,
             run_dir,
             metrics=metrics,
-            on_room=lambda: scheduler.wake(),
+            on_room=room.set,
             fetch_private=settings.fetching.fetch_private,
         )
         metrics.observe_workers(pool.states)
         stack.push_async_callback(pool.close)
         sessions = Sessions(pool)
         builtin = BuiltinExecutor(files, places=2 * (os.cpu_count() or 1), max_bytes=settings.limits.max_image_bytes)
-        executor = AppExecutor(
-            builtin, PoolExecutor(pool, apps, settings.workers, settings.locations, files=StoreGate(files)), sessions
+        workers = PoolExecutor(
+            pool,
+            apps,
+            settings.workers,
+            settings.locations,
+            check_session=sessions.check,
+            files=StoreGate(files),
         )
-        scheduler = Scheduler(store, executor, policy_of(settings), metrics=metrics)
+        scheduler = Scheduler(store, [builtin, workers], policy_of(settings), metrics=metrics, awake=room)
         store.listen(sessions.changed)
         feed = Feed(store)
         metrics.task_streams.set_function(lambda: feed.watchers)
@@ -235,7 +241,7 @@ def policy_of(settings: Settings) -> Policy:
         output_bytes=settings.tasks.task_output_bytes,
         log_bytes=settings.tasks.task_log_bytes,
         app_concurrency=settings.tasks.task_concurrency,
-        patience=settings.tasks.task_patience,
+        task_aging_seconds=settings.tasks.task_patience,
         lease=settings.tasks.task_lease,
         grace=settings.tasks.task_grace,
         longest_grace=settings.tasks.task_grace_max,

@@ -7,18 +7,18 @@ from typing import Any
 from mien.tasks.records import Candidate
 from mien.workers.fit import Fit
 
-Place = Callable[[Candidate], Fit]
+FitOf = Callable[[Candidate], Fit]
 
 
 class Queue:
     """Queued tasks, grouped by what is the same to a worker; so choosing looks at groups, not at tasks.
 
-    Order: priority; then those that have waited longer than `patience` seconds, by age; then the best fit; then age.
-    One that has waited twice as long and finds no room holds back what came after it.
+    Order: priority; then those that have waited longer than `aging_seconds`, by age; then the best fit; then age.
+    After 2 × `aging_seconds` an unplaceable task becomes a barrier: what came after it is not started before it.
     """
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
+    def __init__(self, aging_seconds: float) -> None:
+        self._aging_seconds = aging_seconds
         self._known: dict[str, Candidate] = {}
         self._groups: dict[tuple[Any, ...], list[tuple[int, int, str]]] = {}
         self._later: list[tuple[float, str]] = []
@@ -59,25 +59,27 @@ class Queue:
         """Whether a queued task is too late."""
         return bool(self._trimmed(self._deadlines)) and self._deadlines[0][0] <= now
 
-    def choose(self, now: float, place: Place, full: Collection[str]) -> Candidate | None:
+    def choose(self, now: float, fit_of: FitOf, full: Collection[str]) -> Candidate | None:
         """Take the task out that shall run next; None when none of them can be placed now. `full`: apps that are at
         their limit."""
         while self._trimmed(self._later) and self._later[0][0] <= now:
             self._enter(self._known[heapq.heappop(self._later)[1]])
-        ranked = []
-        held_back: tuple[int, int] | None = None
+        ranked: list[tuple[tuple[int, bool, int, int], Candidate]] = []
+        barrier: tuple[int, int] | None = None
         for group in list(self._groups):
             if (head := self._head(group)) is None or head.app in full:
                 continue
-            fit = place(head)
+            fit = fit_of(head)
             waited = now - max(head.created_at, head.run_at or 0.0)
             if fit.startable:
-                overdue = waited > self._patience
-                ranked.append(((-head.priority, not overdue, 0 if overdue else -fit, head.seq), head))
-            elif fit is Fit.NO_ROOM and waited > 2 * self._patience:
-                held_back = min(held_back or (-head.priority, head.seq), (-head.priority, head.seq))
-        if held_back is not None:
-            ranked = [(rank, head) for rank, head in ranked if (-head.priority, head.seq) < held_back]
+                aged = waited > self._aging_seconds
+                ranked.append(((-head.priority, not aged, 0 if aged else -fit, head.seq), head))
+            elif fit is Fit.NO_ROOM and waited > 2 * self._aging_seconds:
+                # Small tasks could fill every gap for ever; behind the barrier the machine empties until it fits.
+                # A BLOCKED task is none: it waits for one worker, and no other task's end is of use to it.
+                barrier = min(barrier or (-head.priority, head.seq), (-head.priority, head.seq))
+        if barrier is not None:
+            ranked = [(rank, head) for rank, head in ranked if (-head.priority, head.seq) < barrier]
         if not ranked:
             return None
         chosen = min(ranked, key=lambda entry: entry[0])[1]

@@ -24,7 +24,7 @@ _LONGEST_LINE = 16 * 1024
 
 
 class AttemptReporter:
-    """Implements `mien.tasks.execution.Reporter` for one attempt, and owns the attempt's newest snapshot."""
+    """Implements `mien.tasks.executor.Reporter` for one attempt, and owns the attempt's newest snapshot."""
 
     def __init__(
         self,

@@ -15,9 +15,9 @@ from mien.apps.record import Deployed
 from mien.apps.registry import AppRegistry
 from mien.metrics import Metrics
 from mien.settings import Settings
+from mien.tasks.pool_executor import PoolExecutor
 from mien.tasks.records import Attempt, LogKind, Task, candidate_of, setup_key
 from mien.tasks.status import Status
-from mien.tasks.worker_executor import PoolExecutor
 from mien.workers.files import FileGate
 from mien.workers.fit import Fit
 from mien.workers.placement import LocalPlacement
@@ -127,7 +127,14 @@ class Server:
             WorkerRunDir(settings.locations.workers_dir),
             metrics=self.metrics,
         )
-        self.executor = PoolExecutor(self.pool, self.registry, settings.workers, settings.locations, files=files)
+        self.executor = PoolExecutor(
+            self.pool,
+            self.registry,
+            settings.workers,
+            settings.locations,
+            check_session=lambda session_id: None,
+            files=files,
+        )
         self.metrics.observe_workers(self.pool.states)
         self.number = 0
         self.pool.start()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mien.errors import AppBroken
-from mien.tasks.execution import AppFailed, WorkerLost
+from mien.tasks.executor import AppFailed, WorkerLost
 from mien.workers.fit import Fit
 
 SLACK = 1.0

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from mien.storage.database import Database
+from mien.tasks.policy import Policy
 from mien.tasks.records import Submission, Task
-from mien.tasks.scheduler import Policy, Scheduler
+from mien.tasks.scheduler import Scheduler
 from mien.tasks.sql.store import SqlTaskStore
 from mien.tasks.status import Status
 from mien.workers.fit import Fit
@@ -55,7 +56,7 @@ async def tasks_of(app_server: Any, app_folder: Any, tmp_path: Path) -> AsyncIte
             database = await Database.open(tmp_path / "tasks.db")
             stack.push_async_callback(database.close)
             store = SqlTaskStore(database)
-            scheduler = await stack.enter_async_context(Scheduler(store, server.executor, Policy(**policy)))
+            scheduler = await stack.enter_async_context(Scheduler(store, [server.executor], Policy(**policy)))
             return Tasks(server, app, store, scheduler)
 
         yield start

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mien.errors import NoResources
-from mien.tasks.execution import AppFailed
+from mien.tasks.executor import AppFailed
 from mien.workers.files import OutputFile
 from mien.workers.fit import Fit
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mien.tasks.execution import AppFailed, WorkerLost
+from mien.tasks.executor import AppFailed, WorkerLost
 
 PROBE = "local/probe"
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from mien.apps.process import GuardedProcess, ProcessLimits
-from mien.tasks.execution import AppFailed, WorkerLost
+from mien.tasks.executor import AppFailed, WorkerLost
 from mien.tasks.records import Attempt, candidate_of
 from mien.workers.files import OutputFile
 from mien.workers.fit import Fit

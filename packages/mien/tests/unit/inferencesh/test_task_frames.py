@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from mien.http.inferencesh.frames import Frame, ascii_json, frames_of, newest
-from mien.tasks.events import Cursor, Update
+from mien.tasks.feed import Cursor, Update
 from mien.tasks.machine import accept
 from mien.tasks.records import Event, LogKind, LogLine, Submission, Task
 from mien.tasks.status import Status

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from mien.storage.database import Database
+from mien.tasks.policy import Policy
 from mien.tasks.records import Submission, Task
-from mien.tasks.scheduler import Policy, Scheduler
+from mien.tasks.scheduler import Scheduler
 from mien.tasks.sql.store import SqlTaskStore
 from mien.tasks.store import Filter, TaskStore
 
@@ -87,7 +88,7 @@ class Bench:
 
     async def ended(self, task: Task | str, seconds: float = 30) -> Task:
         """Wait for the terminal status."""
-        from mien.tasks.events import Feed
+        from mien.tasks.feed import Feed
 
         feed = Feed(self.store)
         with await feed.watch(task if isinstance(task, str) else task.id) as watch:
@@ -97,7 +98,7 @@ class Bench:
             return watch.task
 
     async def until(self, task: Task, condition: Callable[[Task], bool], seconds: float = 30) -> Task:
-        from mien.tasks.events import Feed
+        from mien.tasks.feed import Feed
 
         with await Feed(self.store).watch(task.id) as watch:
             while not condition(watch.task):
@@ -111,14 +112,13 @@ class Bench:
 
 @pytest.fixture
 async def bench(new_store: StoreFactory, in_process: ModuleType) -> AsyncIterator[Callable[..., Awaitable[Bench]]]:
-    """Starts schedulers: `await bench(slots=…, app_limit=…, retries=…, **policy)`."""
+    """Starts schedulers: `await bench(slots=…, retries=…, **policy)`."""
     async with AsyncExitStack() as stack:
 
-        async def start(*, slots: int = 4, retries: int = 2, app_limit: Any = None, **policy: Any) -> Bench:
+        async def start(*, slots: int = 4, retries: int = 2, **policy: Any) -> Bench:
             store = await new_store(retries=retries)
             executor = in_process.InProcessExecutor(slots)
-            options = {} if app_limit is None else {"app_limit": app_limit}
-            scheduler = Scheduler(store, executor, Policy(**policy), **options)
+            scheduler = Scheduler(store, [executor], Policy(**policy))
             await stack.enter_async_context(scheduler)
             return Bench(store, executor, scheduler)
 

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mien.errors import NotFound, RequestError
-from mien.tasks.events import Cursor, Feed, Update
+from mien.tasks.feed import Cursor, Feed, Update
 from mien.tasks.machine import Changes, LogText, Outcome
 from mien.tasks.records import Attempt, LogKind, Submission
 from mien.tasks.status import Status

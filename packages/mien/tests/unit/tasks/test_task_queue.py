@@ -25,8 +25,8 @@ def order(queue: Queue, now: float, fits: dict[str, Fit]) -> list[int]:
     return chosen
 
 
-def filled(*candidates: Candidate, patience: float = 30.0) -> Queue:
-    queue = Queue(patience)
+def filled(*candidates: Candidate, aging_seconds: float = 30.0) -> Queue:
+    queue = Queue(aging_seconds)
     for one in candidates:
         queue.add(one, NOW)
     return queue
@@ -44,7 +44,7 @@ def test_priority_then_fit_then_age() -> None:
     assert len(queue) == 0
 
 
-def test_who_has_waited_too_long_overtakes_the_warm() -> None:
+def test_an_aged_task_overtakes_the_warm() -> None:
     queue = filled(candidate(1, "cold"), *[candidate(n, "warm", at=NOW + 20) for n in range(2, 6)])
     assert order(queue, NOW + 31, {"warm": Fit.WARM}) == [1, 2, 3, 4, 5]
 
@@ -61,7 +61,7 @@ def test_a_cold_task_is_never_starved_by_a_stream_of_warm_ones() -> None:
         assert now < NOW + 35
 
 
-def test_who_finds_no_room_for_too_long_holds_back_what_came_later() -> None:
+def test_an_unplaceable_task_becomes_a_barrier_after_twice_the_aging_threshold() -> None:
     fits = {"big": Fit.NO_ROOM, "small": Fit.WARM}
     waiting = [candidate(1, "small"), candidate(2, "big"), candidate(3, "small"), candidate(4, "small", priority=1)]
     assert order(filled(*waiting), NOW + 59, fits) == [4, 1, 3]

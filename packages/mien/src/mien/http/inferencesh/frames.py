@@ -16,7 +16,7 @@ import orjson
 from mien.http.inferencesh.dialect import Table
 from mien.http.inferencesh.shapes import event_shape, log_shape, task_shape
 from mien.storage.links import Links
-from mien.tasks.events import Cursor, Update
+from mien.tasks.feed import Cursor, Update
 from mien.tasks.records import Event, LogLine, Task
 
 TAIL_LINES = 100

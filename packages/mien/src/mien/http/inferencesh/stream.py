@@ -13,7 +13,7 @@ from mien.http.inferencesh.door import Caller
 from mien.http.inferencesh.frames import FULL_LINES, Frame, FrameCache, ascii_json, frame_shape, frames_of, ndjson, sse
 from mien.http.media import EVENT_STREAM, NDJSON, NDJSON_TYPES, accepts
 from mien.http.streaming import StreamedResponse
-from mien.tasks.events import Cursor, Update, Watch
+from mien.tasks.feed import Cursor, Update, Watch
 from mien.tasks.records import LogLine
 
 log = structlog.get_logger()

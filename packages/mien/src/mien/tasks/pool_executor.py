@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from mien.apps.registry import AppRegistry
 from mien.errors import MienError
 from mien.settings import Locations, Workers
 from mien.storage.disk import disk_errors
-from mien.tasks.execution import AppFailed, Reporter, StopReason, WorkerLost
+from mien.tasks.executor import AppFailed, Reporter, StopReason, WorkerLost
 from mien.tasks.records import Attempt, Candidate, LogKind
 from mien.tasks.status import Status
 from mien.workers.files import FileGate, NoFiles, OutputFiles
@@ -52,8 +53,11 @@ class PoolExecutor:
         workers: Workers,
         locations: Locations,
         *,
+        check_session: Callable[[str], object],
         files: FileGate | None = None,
     ) -> None:
+        """`check_session` raises MienError for a session that is over."""
+        self._check_session = check_session
         self._pool = pool
         self._registry = registry
         self._workers = workers
@@ -62,6 +66,9 @@ class PoolExecutor:
         self._profiles: dict[tuple[str, str, str], _Profile] = {}
         self._reserved: dict[str, WorkerSlot | MienError] = {}
         self._running: dict[str, _Running] = {}
+
+    def takes(self, candidate: Candidate) -> bool:
+        return True
 
     def fit(self, candidate: Candidate) -> Fit:
         try:
@@ -90,6 +97,13 @@ class PoolExecutor:
         slot = self._reserved.pop(attempt.id)
         if isinstance(slot, MienError):
             raise slot
+        if attempt.task.session_id is not None:
+            # Again, as it may have ended while the task was queued: a new worker would begin without its state.
+            try:
+                self._check_session(attempt.task.session_id)
+            except MienError:
+                self._pool.release(slot)
+                raise
         running = _Running(_run_id(attempt), slot)
         work = asyncio.ensure_future(self._work(attempt, slot, report, running))
         running.work = work

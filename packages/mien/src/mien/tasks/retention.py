@@ -1,0 +1,25 @@
+"""Ended tasks are removed when they have been kept for long enough."""
+
+import asyncio
+
+from mien.tasks.attempt import AttemptContext
+from mien.tasks.background import guarded
+from mien.tasks.store import TaskStore
+
+PURGE_SECONDS = 60.0
+FIRST_PURGE = 10.0
+"""Seconds after the start: what is queued goes first."""
+
+
+async def remove_old_tasks(context: AttemptContext, keep: float) -> None:
+    """Remove tasks that ended more than `keep` seconds ago, for ever."""
+    await asyncio.sleep(FIRST_PURGE)
+    while True:
+        await guarded("removing old tasks", purge(context.store, context.clock() - keep))
+        await asyncio.sleep(PURGE_SECONDS)
+
+
+async def purge(store: TaskStore, before: float) -> None:
+    """Remove all of them, in transactions of some hundred each, so that other writes get in between."""
+    while await store.purge(before):
+        pass
