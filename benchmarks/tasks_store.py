@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mien.encoded import Encoded
 from mien.storage.database import Database
 from mien.tasks.executor import Reporter, StopReason
 from mien.tasks.feed import Feed
@@ -73,7 +74,7 @@ class NoOp:
         report.worker("no-op")
         report.status(Status.RUNNING)
         self._free += 1
-        return attempt.task.input
+        return attempt.task.input.value
 
     def stop(self, task_id: str, reason: StopReason, grace: float) -> None: ...
 
@@ -140,7 +141,7 @@ async def measure(folder: Path, seconds: float) -> Figures:
     ceilings = ceiling(folder, 1, seconds), ceiling(folder, 50, seconds)
     database = await Database.open(folder / "submits.db")
     store = SqlTaskStore(database)
-    submission = Submission(app="bench/noop", input=PAYLOAD)
+    submission = Submission(app="bench/noop", input=Encoded.of(PAYLOAD))
     submits = [await rate(callers, seconds, lambda: store.submit(submission)) for callers in (1, 50)]
     await database.close()
 

@@ -68,7 +68,7 @@ class InProcessExecutor:
             del self.warm[: max(0, len(self.warm) - self.slots)]
 
     async def _work(self, attempt: Attempt, report: Reporter, stop: asyncio.Event) -> Any:
-        given = attempt.task.input or {}
+        given = attempt.task.input.value or {}
         match given.get("do", "echo"):
             case "echo":
                 return given

@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from in_process_executor import InProcessExecutor
 
+from mien.encoded import Encoded
 from mien.storage.database import Database
 from mien.tasks.policy import Policy
 from mien.tasks.records import Submission
@@ -104,7 +105,9 @@ async def main() -> None:
     await scheduler.start()
     print("started", flush=True)  # noqa: T201 - the parent waits for it
     for number in range(COUNT):
-        task, _ = await scheduler.submit(Submission(app="t/a", input={"do": "chatter", "lines": 3, "n": number}))
+        task, _ = await scheduler.submit(
+            Submission(app="t/a", input=Encoded.of({"do": "chatter", "lines": 3, "n": number}))
+        )
         note("accepted", task.id)
         if number % 5 == 4:
             await scheduler.cancel(task.id)

@@ -12,7 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from infsh._kernel import protocol
-from infsh._kernel.protocol import AsyncChannel, Channel, Codec, Done, Log, Ping, ProtocolError, Run
+from infsh._kernel.protocol import (
+    AsyncChannel,
+    Cancel,
+    Channel,
+    Codec,
+    Done,
+    EncodedJson,
+    Log,
+    Ping,
+    ProtocolError,
+    Run,
+    Setup,
+    Unload,
+    decode,
+    encode,
+)
 
 LINK, ABSENT, FOLDER = (f"{digit * 32}.json" for digit in "abc")
 DOCUMENT = Path(__file__).parents[4] / "docs" / "apps-protocol.md"
@@ -162,3 +177,29 @@ def test_every_message_and_field_is_documented(cls):
     row = next(line for line in DOCUMENT.read_text().splitlines() if line.startswith(f"| `{cls.type}` |"))
     for field in dataclasses.fields(cls):
         assert f"`{field.name}`" in row
+
+
+def test_json_that_is_encoded_already_goes_into_a_message_as_it_is():
+    text = '{"b":1.0,"a":["é",null]}'
+    body = encode(Run(run_id="r1", input=EncodedJson(text), metadata={"m": 1}))
+    assert text.encode() in body
+    assert decode(body) == Run(run_id="r1", input=json.loads(text), metadata={"m": 1})
+
+
+@pytest.mark.parametrize(
+    "message", [Run(run_id="a.1", input={"run_id": "b"}), Cancel(run_id="a.1"), Unload(), Setup({"type": "x"})]
+)
+def test_of_a_trusted_peer_the_head_of_a_message_tells_what_it_is(message):
+    data = Codec().frame(message)
+    known = [(data, message.type, getattr(message, "run_id", None))]
+    assert list(Codec().frames(data, trusted=True)) == list(Codec().frames(data)) == known
+
+
+def test_messages_of_a_trusted_peer_that_begin_otherwise_are_read_whole(tmp_path):
+    odd = b'{ "run_id": "a", "type": "run" }'
+    frame = len(odd).to_bytes(4, "big") + odd
+    assert list(Codec().frames(frame, trusted=True)) == [(frame, "run", "a")]
+    spilled = Codec(tmp_path).frame(Run(run_id="a", input="x" * (2 << 20)))
+    assert list(Codec().frames(spilled, trusted=True)) == [(spilled, "run", "a")]
+    with pytest.raises(ProtocolError):
+        list(Codec().frames((4).to_bytes(4, "big") + b"null", trusted=True))

@@ -27,7 +27,7 @@ LAYERS = [
     {"zoo", "apps", "net"},
     {"metrics", "logs", "keys"},
     {"settings"},
-    {"base64"},
+    {"base64", "encoded"},
     {"errors", "atomic", "locks", "file_types", "__init__"},
 ]
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}

@@ -253,7 +253,7 @@ class _Relay:
                 self._orphan()
 
     def _pass_down(self, data: bytes) -> None:
-        for frame, kind, run_id in self._codecs["down"].frames(data):
+        for frame, kind, run_id in self._codecs["down"].frames(data, trusted=True):
             if kind == protocol.Run.type:
                 self._running[str(run_id)] = None
             elif kind == protocol.Unload.type:

@@ -8,6 +8,7 @@ import msgspec
 
 from mien.apps.record import AppVersion, Deployed, FunctionSchema
 from mien.apps.registry import AppRegistry
+from mien.encoded import Encoded
 from mien.engine.cancellation import CancelScope
 from mien.errors import AppRunFailed, Cancelled, InvalidField, MienError, Unavailable
 from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
@@ -94,7 +95,7 @@ class AppService:
                     app=self._version.app,
                     app_version=self._version.version,
                     function=function,
-                    input=given,
+                    input=Encoded.of(given),
                     timeout=call.remaining(),
                     metadata={"service": self.name},
                 )

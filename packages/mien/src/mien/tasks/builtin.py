@@ -123,7 +123,7 @@ class BuiltinExecutor:
         report.worker("engine")
         try:
             report.status(Status.PREPARING)
-            item, metadata = await self._asked(attempt.task.input or {}, call)
+            item, metadata = await self._asked(attempt.task.input.value or {}, call)
             report.status(Status.RUNNING)
             return await self._answer(BUILTIN[attempt.task.app], item, metadata, call)
         except MienError as error:

@@ -6,11 +6,13 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+from mien.encoded import Encoded
 from mien.errors import BodyTooLarge, NotFound, StorageFull
 from mien.storage.disk import disk_errors
 from mien.storage.file_records import NewFile, safe_name
 from mien.storage.file_store import FileStore
 from mien.storage.links import inside, replace_inside
+from mien.storage.names import SCHEME
 from mien.workers.files import OutputFile
 
 _REMEMBERED = 1000
@@ -23,8 +25,11 @@ class StoreGate:
         self._files = files
         self._stored: OrderedDict[tuple[str, str, int, int, int], str] = OrderedDict()
 
-    async def fetch(self, task_id: str, value: Any, folder: Path) -> Any:
+    async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
         """Files of this server become paths in `folder`. URLs of other places stay: the app fetches them itself."""
+
+        if SCHEME not in given.text:
+            return given  # most inputs name no file, and need not be decoded for that to be known
 
         async def copied(file_id: str) -> str:
             record = await self._files.get(file_id)
@@ -38,7 +43,7 @@ class StoreGate:
                     await asyncio.to_thread(shutil.copyfile, source, target)  # a copy: stored content never changes
             return str(target)
 
-        return await replace_inside(value, copied)
+        return Encoded.of(await replace_inside(given.value, copied))
 
     async def store(self, task_id: str, file: OutputFile) -> Any:
         """The file's name inside tasks, once it is stored. An unchanged file of several outputs is stored once."""

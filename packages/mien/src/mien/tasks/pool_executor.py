@@ -10,6 +10,7 @@ from typing import Any
 
 from mien.apps.reference import AppRef
 from mien.apps.registry import AppRegistry
+from mien.encoded import Encoded
 from mien.errors import MienError
 from mien.settings import Locations, Workers
 from mien.storage.disk import disk_errors
@@ -152,7 +153,7 @@ class PoolExecutor:
             raise
         folder: list[Path] = []
 
-        async def prepare(worker: Worker) -> Any:
+        async def prepare(worker: Worker) -> Encoded:
             folder.append(worker.spec.files_of(running.run_id))
             with disk_errors("the task was not started"):
                 folder[0].mkdir(mode=0o700)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from mien.encoded import NULL, Encoded
 from mien.errors import RequestError
 from mien.tasks.status import TERMINAL, Status
 
@@ -46,7 +47,7 @@ class LogLine(msgspec.Struct, frozen=True):
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller asks for. Raises RequestError when it is not JSON."""
+    """What a caller asks for."""
 
     app: str
     """Full name, `namespace/name`."""
@@ -57,7 +58,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     infra: str = "cloud"
     workers: tuple[str, ...] = ()
     """Restricts the task to these workers; empty: any."""
-    input: Any = None
+    input: Encoded = NULL
     setup: Any = None
     webhook: str | None = None
     """http(s) URL that gets the task when it has ended."""
@@ -80,11 +81,12 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """New attempts after lost workers; None: the server's setting."""
     metadata: dict[str, Any] = {}
     dialect: str = ""
-    """Which of the wire's dialects the caller spoke; the door's business, kept for it."""
+    """Which of the wire's dialects the caller spoke; the API's business, kept for it."""
 
     def fingerprint(self) -> str:
-        """Digest of everything that makes it this work and no other; for idempotency."""
-        fields = msgspec.structs.asdict(self)
+        """Digest of everything that makes it this work and no other, whatever the order of fields in its JSON; for
+        idempotency. Raises RequestError for what JSON cannot hold."""
+        fields = msgspec.structs.asdict(self) | {"input": self.input.value}
         for name in ("idempotency_key", "owner", "dialect"):
             del fields[name]
         return hashlib.sha256(canonical(fields)).hexdigest()
@@ -113,7 +115,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     setup: Any
     setup_key: str
     """Digest of the canonical `setup`: equal setups have equal keys whatever the order of their fields."""
-    input: Any
+    input: Encoded
     output: Any
     """While RUNNING the newest partial output, once COMPLETED the result; None on FAILED and CANCELLED unless a
     partial output was there."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from infsh._kernel.protocol import LOCAL_FILE
+from mien.encoded import Encoded
 from mien.workers.listener import AppError
 
 
@@ -20,7 +22,7 @@ class OutputFile:
 class FileGate(Protocol):
     """Brings files to workers and takes them from there."""
 
-    async def fetch(self, task_id: str, value: Any, folder: Path) -> Any:
+    async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
         """The input, with every file that the app cannot read by itself put into `folder` and replaced by its path."""
 
     async def store(self, task_id: str, file: OutputFile) -> Any:
@@ -30,8 +32,8 @@ class FileGate(Protocol):
 class NoFiles:
     """Passes files by: inputs stay what they are, outputs become their path. For workers without a file store."""
 
-    async def fetch(self, task_id: str, value: Any, folder: Path) -> Any:
-        return value
+    async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
+        return given
 
     async def store(self, task_id: str, file: OutputFile) -> Any:
         return str(file.path)

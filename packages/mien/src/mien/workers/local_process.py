@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from infsh._kernel import protocol
 from mien.apps.process import GuardedProcess
+from mien.encoded import Encoded
 from mien.workers.ending import how_it_ended, start_error
 from mien.workers.handshake import Rendezvous, greet, rendezvous
 from mien.workers.inbox import Inbox, PendingRun
@@ -64,11 +65,11 @@ class LocalWorker:
         return float(answer.took)
 
     async def run(
-        self, run_id: str, function: str | None, given: Any, metadata: dict[str, Any], listener: Listener
+        self, run_id: str, function: str | None, given: Encoded, metadata: dict[str, Any], listener: Listener
     ) -> Any:
         with self._inbox.run(run_id, listener) as run:
             files = str(self.spec.files_of(run_id))
-            await self._send(protocol.Run(run_id, given, function, metadata, files))
+            await self._send(protocol.Run(run_id, protocol.EncodedJson(given.text), function, metadata, files))
             return await run.ended
 
     def cancel(self, run_id: str, grace: float) -> None:

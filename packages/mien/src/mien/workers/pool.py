@@ -11,6 +11,7 @@ from typing import Any
 from mien.apps.environments import Environments
 from mien.apps.manifest import Variant
 from mien.apps.record import Deployed
+from mien.encoded import Encoded
 from mien.errors import MienError, Unavailable
 from mien.metrics import Metrics
 from mien.settings import Workers
@@ -26,7 +27,7 @@ from mien.workers.run_dir import WorkerRunDir
 from mien.workers.slots import Slots, WorkerKey, WorkerSlot
 from mien.workers.worker import StartWorker, Worker
 
-Prepare = Callable[[Worker], Awaitable[Any]]
+Prepare = Callable[[Worker], Awaitable[Encoded]]
 """Makes the input for that worker: files in its folder."""
 Finish = Callable[[Worker, Any], Awaitable[Any]]
 """Makes the final output of what the worker answered, while its files are still there."""
@@ -139,7 +140,7 @@ class WorkerPool:
         slot.ready = True
         self._eviction.in_background(self._watch(slot, worker, job.deployed))
 
-    async def _run(self, slot: WorkerSlot, worker: Worker, job: Job, given: Any, listener: PoolListener) -> Any:
+    async def _run(self, slot: WorkerSlot, worker: Worker, job: Job, given: Encoded, listener: PoolListener) -> Any:
         listener.stage(Stage.RUNNING)
         slot.idle_seconds = job.session_seconds
         try:

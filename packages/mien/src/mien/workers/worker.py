@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from mien.apps.environment import Environment
 from mien.apps.process import ProcessLimits
+from mien.encoded import Encoded
 from mien.workers.listener import Listener, WorkerGone
 
 
@@ -65,7 +66,7 @@ class Worker(Protocol):
         """Run the app's setup, once, and return its seconds. Raises AppError, WorkerGone."""
 
     async def run(
-        self, run_id: str, function: str | None, given: Any, metadata: dict[str, Any], listener: Listener
+        self, run_id: str, function: str | None, given: Encoded, metadata: dict[str, Any], listener: Listener
     ) -> Any:
         """Run a function and return its output, with its files marked. Raises AppError, RunCancelled, WorkerGone.
 

@@ -13,6 +13,7 @@ from mien.apps.deploy import Deployer
 from mien.apps.environments import Environments
 from mien.apps.record import Deployed
 from mien.apps.registry import AppRegistry
+from mien.encoded import Encoded
 from mien.metrics import Metrics
 from mien.settings import Settings
 from mien.tasks.pool_executor import PoolExecutor
@@ -101,8 +102,9 @@ def task_of(deployed: Deployed, given: Any, number: int, **fields: Any) -> Task:
     values: dict[str, Any] = {
         "id": f"task{number:022d}", "short_id": f"{number:08d}", "seq": number, "revision": 1, "created_at": now,
         "updated_at": now, "status": Status.SCHEDULED, "app": version.app, "app_version": version.version,
-        "variant": "default", "function": "run", "infra": "cloud", "workers": (), "setup": None, "input": given,
-        "output": None, "error": None, "error_code": None, "progress": None, "progress_message": None, "worker": None,
+        "variant": "default", "function": "run", "infra": "cloud", "workers": (), "setup": None,
+        "input": Encoded.of(given), "output": None, "error": None, "error_code": None, "progress": None,
+        "progress_message": None, "worker": None,
         "webhook": None, "session_id": None, "session_timeout": None, "priority": 0, "idempotency_key": None,
         "owner": "", "attempt": 1, "losses": 0, "retries": 1, "deadline": None, "timeout": None, "run_at": None,
         "cancel_requested_at": None, "finished_at": None, "log_count": 0, "events": (), "metadata": {}, "dialect": "",

@@ -13,6 +13,7 @@ import pytest
 from mien.apps.environment import EnvironmentSpec
 from mien.apps.environments import Environments
 from mien.apps.process import ProcessLimits
+from mien.encoded import Encoded
 from mien.workers.listener import AppError, RunCancelled, Silent, WorkerGone
 from mien.workers.local_process import LocalWorker
 from mien.workers.worker import StartWorker, Worker, WorkerSpec
@@ -101,7 +102,7 @@ async def ready(make: Make, **fields: Any) -> Worker:
 
 def run(worker: Worker, number: int, do: str = "", listener: Silent | None = None) -> "asyncio.Task[Any]":
     given = {"do": do}
-    return asyncio.create_task(worker.run(f"r{number}", None, given, {}, listener or Silent()))
+    return asyncio.create_task(worker.run(f"r{number}", None, Encoded.of(given), {}, listener or Silent()))
 
 
 def alive(pid: int) -> bool:
@@ -119,7 +120,7 @@ async def test_it_runs_functions_in_one_instance_until_it_is_unloaded(make: Make
     assert worker.concurrency == 2
     assert (await run(worker, 1))["text"] == "1"
     assert (await run(worker, 2))["text"] == "2"
-    assert (await worker.run("r3", "other", {}, {}, Silent()))["text"] == "other"
+    assert (await worker.run("r3", "other", Encoded.of({}), {}, Silent()))["text"] == "other"
     await worker.unload(5)
     assert worker.gone.is_set()
     assert worker.ended

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mien.encoded import Encoded
 from mien.errors import NoResources
 from mien.tasks.executor import AppFailed
 from mien.workers.files import OutputFile
@@ -46,12 +47,13 @@ class Kept:
     def __init__(self) -> None:
         self.files: list[tuple[str, bytes, str | None]] = []
 
-    async def fetch(self, task_id: str, value: Any, folder: Path) -> Any:
+    async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
+        value = given.value
         for key, text in value.items():
             if str(text).startswith("inf://"):
                 (folder / "given.txt").write_text(f"content of {text}")
                 value = {**value, key: str(folder / "given.txt")}
-        return value
+        return Encoded.of(value)
 
     async def store(self, task_id: str, file: OutputFile) -> Any:
         self.files.append((file.path.name, file.path.read_bytes(), file.content_type))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from mien.apps.process import GuardedProcess, ProcessLimits
+from mien.encoded import Encoded
 from mien.tasks.executor import AppFailed, WorkerLost
 from mien.tasks.records import Attempt, candidate_of
 from mien.workers.files import OutputFile
@@ -95,12 +96,12 @@ class Gate:
         self.dies_at = dies_at
         self.pid = 0
 
-    async def fetch(self, task_id: str, value: Any, folder: Path) -> Any:
+    async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
         if self.dies_at == "fetch" and self.pid:
             os.kill(self.pid, 9)
             await until(lambda: not folder.exists())
             (folder / "input").write_text("x")
-        return value
+        return given
 
     async def store(self, task_id: str, file: OutputFile) -> Any:
         os.kill(self.pid, 9)

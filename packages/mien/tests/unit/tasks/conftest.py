@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from mien.encoded import Encoded
 from mien.storage.database import Database
 from mien.tasks.policy import Policy
 from mien.tasks.records import Submission, Task
@@ -71,7 +72,7 @@ async def store(new_store: StoreFactory, clock: Clock) -> TaskStore:
 @pytest.fixture
 def submission() -> Callable[..., Submission]:
     def make(app: str = "test/app", **fields: Any) -> Submission:
-        return Submission(app=app, **fields)
+        return Submission(app=app, input=Encoded.of(fields.pop("input", None)), **fields)
 
     return make
 
@@ -83,7 +84,9 @@ class Bench:
         self.store, self.executor, self.scheduler = store, executor, scheduler
 
     async def submit(self, given: Any = None, **fields: Any) -> Task:
-        task, _ = await self.scheduler.submit(Submission(app=fields.pop("app", "test/app"), input=given, **fields))
+        task, _ = await self.scheduler.submit(
+            Submission(app=fields.pop("app", "test/app"), input=Encoded.of(given), **fields)
+        )
         return task
 
     async def ended(self, task: Task | str, seconds: float = 30) -> Task:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from mien.encoded import Encoded
 from mien.errors import InvalidField, NotFound
 from mien.storage.database import Database
 from mien.storage.dialect import writer_engine
@@ -41,7 +42,7 @@ class House:
     async def task(self, *given: FileRecord, setup: Any = None) -> str:
         """A queued task with those files as its input."""
         names = [f"mien-file://{record.id}/{record.filename}" for record in given]
-        task, _ = await self.tasks.submit(Submission(app="test/app", input={"given": names}, setup=setup))
+        task, _ = await self.tasks.submit(Submission(app="test/app", input=Encoded.of({"given": names}), setup=setup))
         return task.id
 
     async def file(self, content: bytes, **fields: Any) -> FileRecord:
@@ -155,7 +156,7 @@ async def test_a_task_is_not_accepted_for_a_file_that_went_before_it(house: Hous
 
 async def test_a_task_may_be_given_any_number_of_files(house: House) -> None:
     many = [f"mien-file://{number:026d}/x" for number in range(40_000)]
-    task, _ = await house.tasks.submit(Submission(app="test/app", input=many))
+    task, _ = await house.tasks.submit(Submission(app="test/app", input=Encoded.of(many)))
     await house.end(task.id)
     await house.tasks.delete(task.id)
 

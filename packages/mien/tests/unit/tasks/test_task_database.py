@@ -104,6 +104,7 @@ async def test_damaged_and_newer_databases_are_refused_in_words(tmp_path: Path) 
 FULL_DISK = """
     import asyncio, resource, signal, sys
     from pathlib import Path
+    from mien.encoded import Encoded
     from mien.storage.database import Database
     from mien.errors import StorageFull
     from mien.tasks.records import Submission
@@ -117,11 +118,11 @@ FULL_DISK = """
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, resource.RLIM_INFINITY))
         for number in range(40):
             try:
-                accepted.append((await store.submit(Submission(app="a/b", input="x" * 50_000)))[0].id)
+                accepted.append((await store.submit(Submission(app="a/b", input=Encoded.of("x" * 50_000))))[0].id)
             except StorageFull as error:
                 refused += 1
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        accepted.append((await store.submit(Submission(app="a/b", input="x" * 50_000)))[0].id)
+        accepted.append((await store.submit(Submission(app="a/b", input=Encoded.of("x" * 50_000))))[0].id)
         found = {task.id for task in (await store.find(Filter(), limit=100)).tasks}
         print(refused > 0, found == set(accepted))
         await database.close()

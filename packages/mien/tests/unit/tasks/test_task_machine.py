@@ -11,6 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule, run_state_machine_as_test
 
+from mien.encoded import Encoded
 from mien.errors import IdempotencyConflict, StaleAttempt
 from mien.storage.database import Database
 from mien.tasks.machine import Changes, LogText, Outcome
@@ -86,7 +87,7 @@ class TaskMachine(RuleBasedStateMachine):
     def submit(self, key: str | None, given: int, deadline: int | None, webhook: bool) -> str:
         submission = Submission(
             app="t/a",
-            input=given,
+            input=Encoded.of(given),
             idempotency_key=key,
             metadata={},
             deadline=None if deadline is None or key else self.now + deadline,

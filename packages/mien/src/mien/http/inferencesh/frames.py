@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from mien.encoded import NULL
 from mien.http.inferencesh.dialect import Table
 from mien.http.inferencesh.shapes import event_shape, log_shape, task_shape
 from mien.storage.links import Links
@@ -25,6 +26,7 @@ FULL_CHARS = 192 * 1024
 """Clients read a line of at most half a MiB."""
 CHUNK_CHARS = 96 * 1024
 SMALL_INPUT = 16 * 1024
+"""Bytes of JSON up to which every frame repeats the input."""
 MOST_CACHED = 256
 MOST_CACHED_BYTES = 32 * 1024 * 1024
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
@@ -96,9 +98,9 @@ def newest(lines: Iterable[LogLine], count: int, chars: int = FULL_CHARS) -> tup
 def frame_shape(frame: Frame, tail: Iterable[LogLine], table: Table, links: Links, base: str) -> dict[str, Any]:
     """The frame's object. `tail`: the task's newest log lines."""
     task = frame.task
-    shorter = not frame.whole and _is_large(task.input)
+    shorter = not frame.whole and task.input.size > SMALL_INPUT
     if shorter:
-        task = msgspec.structs.replace(task, input=None)
+        task = msgspec.structs.replace(task, input=NULL)
     shown = task_shape(task, table, links, base, newest(tail, FULL_LINES if frame.whole else TAIL_LINES))
     if shorter:
         del shown["input"]
@@ -127,12 +129,6 @@ class FrameCache:
             while len(self._known) > MOST_CACHED or self._size > MOST_CACHED_BYTES:
                 self._size -= len(self._known.popitem(last=False)[1])
         return known
-
-
-def _is_large(value: Any) -> bool:
-    if isinstance(value, str):
-        return len(value) > SMALL_INPUT
-    return isinstance(value, dict | list) and len(orjson.dumps(value)) > SMALL_INPUT
 
 
 def ascii_json(value: Any) -> bytes:

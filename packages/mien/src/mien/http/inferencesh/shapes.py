@@ -4,10 +4,14 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from mien.apps.record import AppVersion, Deployed
+from mien.encoded import Encoded
 from mien.http.inferencesh.dialect import Table, number_of, shown_number
 from mien.storage.file_records import FileRecord
 from mien.storage.links import Links
+from mien.storage.names import SCHEME
 from mien.tasks.builtin import BuiltinApp
 from mien.tasks.records import Event, LogLine, Task
 from mien.tasks.sessions import Session, Sessions
@@ -70,8 +74,13 @@ def log_shape(line: LogLine, task_id: str) -> dict[str, Any]:
     }
 
 
+def shown_json(given: Encoded, links: Links, base: str) -> Any:
+    """The value as orjson writes it, with every file as a URL. Without files its text goes out as it came in."""
+    return links.shown(given.value, base) if SCHEME in given.text else orjson.Fragment(given.text)
+
+
 def task_shape(task: Task, table: Table, links: Links, base: str, logs: Iterable[LogLine] = ()) -> dict[str, Any]:
-    """The whole task."""
+    """The whole task, for orjson."""
     return {
         "id": task.id,
         "short_id": task.short_id,
@@ -90,7 +99,7 @@ def task_shape(task: Task, table: Table, links: Links, base: str, logs: Iterable
         "infra": task.infra,
         "workers": list(task.workers),
         "setup": links.shown(task.setup, base),
-        "input": links.shown(task.input, base),
+        "input": shown_json(task.input, links, base),
         "output": links.shown(task.output, base),
         "error": task.error,
         "error_code": task.error_code,

@@ -5,11 +5,12 @@ from typing import Any
 import msgspec
 import orjson
 
+from mien.encoded import NULL, Encoded
 from mien.storage.schema import tasks
 from mien.tasks.records import Candidate, Event, LogKind, LogLine, Task, canonical, clean
 from mien.tasks.status import Status
 
-_JSON = frozenset({"workers", "setup", "input", "output", "metadata"})
+_JSON = frozenset({"workers", "setup", "output", "metadata"})
 _FIELDS = tuple(name for name in Task.__struct_fields__ if name != "short_id")
 TASK_COLUMNS = tuple(tasks.c[name] for name in _FIELDS)
 CANDIDATE_COLUMNS = tuple(tasks.c[name] for name in Candidate.__struct_fields__)
@@ -20,6 +21,8 @@ def encode(name: str, value: Any) -> Any:
     """A field as its column holds it."""
     if name == "events":
         return msgspec.json.encode(value).decode()
+    if name == "input":
+        return None if value == NULL else value.text
     if name in _JSON:
         return None if value is None else canonical_order(value)
     return clean(value) if isinstance(value, str) else value
@@ -54,6 +57,7 @@ def task_of(row: Any) -> Task:
     for name in _JSON:
         if fields[name] is not None:
             fields[name] = orjson.loads(fields[name])
+    fields["input"] = NULL if fields["input"] is None else Encoded(fields["input"])
     fields["workers"] = tuple(fields["workers"])
     fields["status"] = Status(fields["status"])
     fields["events"] = _events.decode(fields["events"])

@@ -66,7 +66,8 @@ class SqlTaskStore:
 
     async def submit(self, submission: Submission) -> tuple[Task, bool]:
         draft = machine.accept(submission, seq=0, retries=self._retries, now=self._clock())
-        fingerprint = submission.fingerprint()
+        # compared for idempotency keys only: without one it would be another pass over the whole input for nothing
+        fingerprint = "" if submission.idempotency_key is None else submission.fingerprint()
         row = full_row(draft, fingerprint)
 
         def insert(connection: sa.Connection) -> Change:
