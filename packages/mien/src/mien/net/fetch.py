@@ -1,7 +1,6 @@
 """Images by URL, fetched so that no caller can reach what only this server can (SSRF)."""
 
 import asyncio
-import random
 import re
 import socket
 import ssl
@@ -13,6 +12,7 @@ from typing import Self
 import httpcore2
 import httpx2
 
+from mien.backoff import Backoff
 from mien.errors import ImageError, ImageTooLarge, SourceFailed, SourceNotFound, SourceRefused
 from mien.net.connect import GuardedBackend, Resolver, resolve
 from mien.net.guard import REFUSAL
@@ -21,8 +21,7 @@ from mien.net.headers import check_headers
 MOST_REDIRECTS = 5
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 10.0
-FIRST_PAUSE = 0.2
-"""Seconds before the second try; doubles, with up to a quarter of chance."""
+BACKOFF = Backoff(first=0.2, most=60.0, jitter=(1.0, 1.25))
 LONGEST_RETRY_AFTER = 5.0
 _MOST_URL = 8192
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|\[?[0-9A-Fa-f:.]{2,45}\]?")
@@ -102,16 +101,14 @@ class Fetcher:
                 raise SourceFailed(f"{_shown(target)} took longer than {self._timeout:g} s") from None
 
     async def _with_tries(self, url: httpx2.URL, headers: dict[str, str]) -> bytes:
-        pause = FIRST_PAUSE
-        for left in reversed(range(self._tries)):
+        for failures in range(self._tries):
             try:
                 return await self._follow(url, headers)
             except _CanPass as failure:
-                if not left:
+                if failures + 1 == self._tries:
                     raise SourceFailed(f"{_shown(url)} {failure.reason} ({self._tries} tries)") from None
-                wait = pause * random.uniform(1, 1.25) if failure.pause is None else failure.pause  # noqa: S311
+                wait = BACKOFF.pause(failures) if failure.pause is None else failure.pause
             await asyncio.sleep(wait)
-            pause *= 2
         raise SourceFailed(f"{_shown(url)} was not tried")
 
     async def _follow(self, url: httpx2.URL, headers: dict[str, str]) -> bytes:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from mien.backoff import Backoff
 from mien.inference.contract import TaskInfo
 from mien.nodes.catalog import task_infos
 from mien.nodes.proto.inference_pb2 import Capability
@@ -47,7 +48,7 @@ class Cooldown:
         """Of requests that run side by side when the node breaks only the first one counts."""
         if now < self.until:
             return
-        self.until = now + min(self.most, self.least * 2**self.failures)
+        self.until = now + Backoff(self.least, self.most).pause(self.failures)
         self.failures += 1
 
     def cleared(self) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from mien.backoff import Backoff
 from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, NodeIncompatible, NotFound, Overloaded, Unavailable
 from mien.inference.contract import InferRequest, InferResult, Service, TaskInfo
@@ -20,7 +21,7 @@ from mien.settings import Nodes
 
 log = structlog.get_logger()
 
-RETRY_FIRST, RETRY_MOST = 1.0, 8.0  # seconds between tries to reach a node
+RETRY = Backoff(first=1.0, most=8.0)  # between tries to reach a node
 
 
 class Connection(Protocol):
@@ -202,24 +203,24 @@ class NodePool:
 
     async def _keep(self, member: _Member) -> None:
         """Connect, watch, and connect again, for as long as the node is known."""
-        node, wait = member.node, RETRY_FIRST
+        node, failures = member.node, 0
         while True:
             member.hurry.clear()
             try:
                 await self._look(member)
             except NodeIncompatible as error:
                 self._became(node, State.INCOMPATIBLE, error.message)
-                wait = self._options.health or RETRY_MOST
+                failures, wait = 0, self._options.health or RETRY.most
             except MienError as error:
                 self._lost(node, error)
                 if self._is_forgotten(node):
                     await self.remove(node.id)
                     return
-                await asyncio.sleep(wait)  # whatever the hurry
-                wait = min(RETRY_MOST, wait * 2)
+                await asyncio.sleep(RETRY.pause(failures))  # whatever the hurry
+                failures += 1
                 continue
             else:
-                wait = RETRY_FIRST
+                failures, wait = 0, RETRY.first
             healthy = node.state is State.READY
             pause = (self._options.health or None) if healthy else wait
             with suppress(TimeoutError):
@@ -319,7 +320,7 @@ class NodePool:
         now = self._clock()
         ready = [node.cooldown.left(now) for node in having if node.state is State.READY]
         reasons = "; ".join(f"{node.id}: {node.reason or 'failed, cooling down'}" for node in having)
-        retry = min(ready, default=RETRY_MOST)
+        retry = min(ready, default=RETRY.most)
         return Unavailable(f"no node takes requests for {task or service!r} now ({reasons})", retry_after=retry)
 
     @contextmanager

@@ -2,7 +2,6 @@
 
 import asyncio
 import mimetypes
-import secrets
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from mien.errors import BodyTooLarge, Conflict, NotFound, RequestError, UnsupportedMediaType
 from mien.file_types import sniff
+from mien.ids import random_id
 from mien.storage.blobs import Blob, BlobStore, BlobUpload
 from mien.storage.file_records import FilePage, FileRecord, NewFile, safe_name
 from mien.storage.file_table import FileTable, unknown
@@ -58,7 +58,7 @@ class FileStore:
         now = self._clock()
         keep = min((seconds for seconds in (new.keep_seconds, self._keep_seconds) if seconds is not None), default=None)
         record = FileRecord(
-            id=_new_id(),
+            id=random_id(),
             created_at=now,
             updated_at=now,
             owner=new.owner,
@@ -216,7 +216,3 @@ async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
     with path.open("rb") as file:
         while block := await asyncio.to_thread(file.read, _BLOCK):
             yield block
-
-
-def _new_id() -> str:
-    return "".join(secrets.choice("0123456789abcdefghjkmnpqrstvwxyz") for _ in range(26))

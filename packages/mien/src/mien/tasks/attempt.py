@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from mien.backoff import Backoff
 from mien.errors import MienError, NotFound, RequestError, StaleAttempt
 from mien.metrics import Metrics
 from mien.tasks.background import guarded
@@ -26,7 +27,9 @@ log = structlog.get_logger()
 AFTER_GRACE = 0.5
 """Seconds after a task's grace in which its executor must have released it; then its coroutine is cancelled."""
 CLAIM_AGAIN = 1.0
-RETRY_PAUSES = (0.1, 0.5, 1.0, 2.0, 5.0)
+WRITE_AGAIN = Backoff(first=0.1, most=5.0)
+WRITES_IN_DRAIN = 7
+"""Tries to write an ending while the server shuts down: about 6 seconds, then the next start takes over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,9 +199,9 @@ class RunningAttempt:
                 changes = None
             except MienError as error:
                 log.error("the end of a task is not written yet", task=attempt.id, error=error.message)
-                if self._context.draining.is_set() and number > len(RETRY_PAUSES):
+                if self._context.draining.is_set() and number + 1 >= WRITES_IN_DRAIN:
                     return  # the next start finds the task as it is on disk
-                await asyncio.sleep(RETRY_PAUSES[min(number, len(RETRY_PAUSES) - 1)])
+                await asyncio.sleep(WRITE_AGAIN.pause(number))
             else:
                 return
 

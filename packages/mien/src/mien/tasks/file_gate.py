@@ -9,10 +9,9 @@ from typing import Any
 from mien.encoded import Encoded
 from mien.errors import BodyTooLarge, NotFound, StorageFull
 from mien.storage.disk import disk_errors
-from mien.storage.file_records import NewFile, safe_name
+from mien.storage.file_records import SCHEME, NewFile, safe_name
 from mien.storage.file_store import FileStore
 from mien.storage.links import inside, replace_inside
-from mien.storage.names import SCHEME
 from mien.workers.files import OutputFile
 
 _REMEMBERED = 1000

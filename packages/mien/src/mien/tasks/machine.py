@@ -8,7 +8,8 @@ from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 
 from mien.errors import StaleAttempt
-from mien.tasks.records import Attempt, Event, LogKind, Submission, Task, clean, new_id, setup_key
+from mien.ids import ulid
+from mien.tasks.records import Attempt, Event, LogKind, Submission, Task, clean, setup_key
 from mien.tasks.status import HELD, WAITING, Status, check_transition, may_follow
 
 
@@ -43,7 +44,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 def accept(submission: Submission, *, seq: int, retries: int, now: float) -> Task:
     """The task as it is stored first: received and queued at once."""
-    task_id = new_id(now)
+    task_id = ulid(now)
     events = (Event(Status.RECEIVED, now, 1), Event(Status.QUEUED, now, 1))
     return Task(
         id=task_id,

@@ -1,8 +1,6 @@
 """What is known about a task: frozen records, times in seconds since 1970 (UTC)."""
 
 import hashlib
-import secrets
-import time
 from enum import IntEnum
 from typing import Any
 
@@ -12,8 +10,6 @@ import orjson
 from mien.encoded import NULL, Encoded
 from mien.errors import RequestError
 from mien.tasks.status import TERMINAL, Status
-
-_CROCKFORD = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 class LogKind(IntEnum):
@@ -216,9 +212,3 @@ def clean(text: str) -> str:
 def setup_key(setup: Any) -> str:
     """The key of a setup in `Task.setup_key`; "" when there is none."""
     return "" if setup is None else hashlib.sha256(canonical(setup)).hexdigest()[:32]
-
-
-def new_id(now: float | None = None) -> str:
-    """A fresh ULID, lower case."""
-    number = (int((time.time() if now is None else now) * 1000) << 80) | secrets.randbits(80)
-    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))

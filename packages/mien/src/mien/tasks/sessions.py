@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from mien.errors import SessionEnded, SessionExpired, SessionMismatch, SessionNotFound
-from mien.tasks.records import new_id
+from mien.ids import ulid
 from mien.tasks.status import Status
 from mien.tasks.store import Change
 
@@ -71,7 +71,7 @@ class Sessions:
         """A new session; with an idempotency key, the one that was opened with it before."""
         now = self._clock()
         self._forget(now)
-        name = new_id(now) if key is None else hashlib.sha256(f"{owner}\n{key}".encode()).hexdigest()[:26]
+        name = ulid(now) if key is None else hashlib.sha256(f"{owner}\n{key}".encode()).hexdigest()[:26]
         if (known := self._known.get(f"sess_{name}")) is not None:
             return known
         session = Session(

@@ -7,16 +7,14 @@ import asyncio
 import base64
 import hashlib
 import hmac
-import random
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
-import orjson
 import structlog
-from msgspec import to_builtins
 
+from mien.backoff import Backoff
 from mien.errors import MienError, NotFound, SourceFailed, SourceRefused
 from mien.metrics import Metrics
 from mien.tasks.machine import wall_clock
@@ -26,8 +24,7 @@ from mien.tasks.store import Change, Delivery, TaskStore
 log = structlog.get_logger()
 
 SECRET_PREFIX = "whsec_"  # noqa: S105 - the standard's mark, no secret
-_FIRST_PAUSE = 5.0
-_LONGEST_PAUSE = 3600.0
+_BACKOFF = Backoff(first=5.0, most=3600.0, factor=3.0, jitter=(0.8, 1.2))
 _CONCURRENCY = 16
 _LONGEST_SLEEP = 60.0
 
@@ -47,17 +44,17 @@ class WebhookSender:
         post: Post,
         key: bytes,
         *,
+        render: Callable[[Task], bytes],
         tries: int = 8,
-        render: Callable[[Task], bytes] | None = None,
         metrics: Metrics | None = None,
         clock: Callable[[], float] = wall_clock,
     ) -> None:
-        """`render` makes the body of a task, by default `payload`."""
+        """`render` makes the body for a task."""
         self._store = store
         self._post = post
         self._key = key
         self._tries = tries
-        self._render = render or payload
+        self._render = render
         self._metrics = metrics
         self._clock = clock
         self._kick = asyncio.Event()
@@ -139,7 +136,7 @@ class WebhookSender:
     async def _record(self, delivery: Delivery, failure: str | None, hopeless: bool) -> None:
         now = self._clock()
         last = hopeless or delivery.tries + 1 >= self._tries
-        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 3**delivery.tries) * random.uniform(0.8, 1.2)  # noqa: S311
+        pause = _BACKOFF.pause(delivery.tries)
         await self._store.webhook_tried(
             delivery.task_id, at=now, error=failure, next_at=None if failure is None or last else now + pause
         )
@@ -165,10 +162,3 @@ def signed_headers(key: bytes, message_id: str, body: bytes, now: float) -> dict
 def secret_of(key: bytes) -> str:
     """The key as receivers' libraries want it."""
     return SECRET_PREFIX + base64.b64encode(key).decode()
-
-
-def payload(task: Task) -> bytes:
-    """`{"type": "task.completed", "timestamp": …, "data": {…the task…}}`."""
-    data: dict[str, Any] = to_builtins(task)
-    message = {"type": f"task.{task.status.name.lower()}", "timestamp": task.finished_at, "data": data}
-    return orjson.dumps(message)

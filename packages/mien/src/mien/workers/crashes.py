@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mien.apps.record import Deployed
+from mien.backoff import Backoff
 from mien.errors import AppBroken
 
-FIRST_PAUSE = 10.0
-LONGEST_PAUSE = 300.0
+BACKOFF = Backoff(first=10.0, most=300.0)
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class CrashBreaker:
         history.reason = reason
         over = history.crashes - self._limit
         if over >= 0:
-            history.until = self._clock() + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(over, 10))
+            history.until = self._clock() + BACKOFF.pause(over)
 
     def worked(self, deployed: Deployed) -> None:
         """A worker finished a run: the count starts again at zero."""

@@ -1,7 +1,6 @@
 """The conformance suite of task stores: each test runs on every implementation."""
 
 import asyncio
-import time
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from hypothesis import strategies as st
 from mien.encoded import Encoded
 from mien.errors import Conflict, IdempotencyConflict, InternalError, NotFound, RequestError, StaleAttempt
 from mien.tasks.machine import Changes, LogText, Outcome
-from mien.tasks.records import LogKind, Submission, canonical, new_id, setup_key
+from mien.tasks.records import LogKind, Submission, canonical, setup_key
 from mien.tasks.status import HELD, TERMINAL, WAITING, Status, check_transition, may_follow
 from mien.tasks.store import Change, Filter
 
@@ -305,13 +304,6 @@ def test_equal_setups_have_equal_keys(setup: dict[str, Any]) -> None:
     except RequestError:
         return
     assert setup_key(setup) == setup_key(dict(reversed(setup.items())))
-
-
-def test_ids_sort_by_age_and_do_not_repeat() -> None:
-    ids = [new_id(now) for now in (1.0, 2.0, time.time())]
-    assert ids == sorted(ids)
-    assert {len(one) for one in ids} == {26}
-    assert len({new_id(1.0) for _ in range(1000)}) == 1000
 
 
 def test_fingerprints_tell_work_apart_and_nothing_else() -> None:

@@ -12,11 +12,15 @@ import pytest
 from mien.errors import SourceFailed
 from mien.net.post import Poster
 from mien.tasks.machine import Outcome
-from mien.tasks.records import Submission
+from mien.tasks.records import Submission, Task
 from mien.tasks.status import Status
 from mien.tasks.webhooks import WebhookSender, secret_of
 
 KEY = b"k" * 32
+
+
+def body_of(task: Task) -> bytes:
+    return orjson.dumps({"type": "task.completed", "data": {"id": task.id, "output": task.output}})
 
 
 class Receiver:
@@ -50,7 +54,7 @@ async def eventually(condition: Any) -> None:
 
 async def test_the_end_of_a_task_is_told_once_and_signed(store: Any, clock: Any) -> None:
     receiver = Receiver()
-    sender = WebhookSender(store, receiver.post, KEY, clock=clock)
+    sender = WebhookSender(store, receiver.post, KEY, render=body_of, clock=clock)
     await sender.start()
     task = await end(store)
 
@@ -74,7 +78,7 @@ async def test_failures_are_tried_again_with_growing_pauses_across_restarts(stor
     await end(store)
     pauses = []
     for number in range(1, 5):
-        sender = WebhookSender(store, receiver.post, KEY, clock=clock)
+        sender = WebhookSender(store, receiver.post, KEY, render=body_of, clock=clock)
         await sender.start()
 
         async def tried(number: int = number) -> bool:
@@ -96,7 +100,7 @@ async def test_failures_are_tried_again_with_growing_pauses_across_restarts(stor
 async def test_it_is_given_up_after_the_last_try_and_on_410(store: Any, clock: Any) -> None:
     for answers, tries in (((500, 500), 2), ((410,), 8)):
         receiver = Receiver(*answers)
-        sender = WebhookSender(store, receiver.post, KEY, tries=tries, clock=clock)
+        sender = WebhookSender(store, receiver.post, KEY, render=body_of, tries=tries, clock=clock)
         await sender.start()
         await end(store)
         for _ in answers:
@@ -115,7 +119,7 @@ async def test_it_is_given_up_after_the_last_try_and_on_410(store: Any, clock: A
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://169.254.169.254/x", "http://[::1]/", "file:///etc/x"])
 async def test_private_addresses_are_refused_and_given_up_at_once(store: Any, clock: Any, url: str) -> None:
     poster = Poster()
-    sender = WebhookSender(store, poster.post, KEY, clock=clock)
+    sender = WebhookSender(store, poster.post, KEY, render=body_of, clock=clock)
     await end(store, url)
     await sender.start()
 

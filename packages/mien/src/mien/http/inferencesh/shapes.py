@@ -9,9 +9,8 @@ import orjson
 from mien.apps.record import AppVersion, Deployed
 from mien.encoded import Encoded
 from mien.http.inferencesh.dialect import Table, number_of, shown_number
-from mien.storage.file_records import FileRecord
+from mien.storage.file_records import SCHEME, FileRecord
 from mien.storage.links import Links
-from mien.storage.names import SCHEME
 from mien.tasks.builtin import BuiltinApp
 from mien.tasks.records import Event, LogLine, Task
 from mien.tasks.sessions import Session, Sessions
