@@ -111,7 +111,8 @@ class Scheduler:
             self._submitting -= 1
 
     def _check_size(self, submission: Submission) -> None:
-        size = submission.input.size + len(canonical([submission.setup, submission.metadata]))
+        rest = canonical([submission.setup, submission.metadata])
+        size = submission.input.size + len(",") + len(rest)  # as if the three were one array
         if size > self._policy.input_bytes:
             raise BodyTooLarge(
                 f"input, setup and metadata have {size} bytes; a task may have {self._policy.input_bytes}. "

@@ -7,6 +7,7 @@ from pathlib import Path
 from mien.apps.deploy import Deployer
 from mien.apps.environments import Environments
 from mien.apps.registry import AppRegistry
+from mien.encoded import Encoded
 from mien.settings import Settings
 from mien.workers.job import Job, Stage
 from mien.workers.placement import LocalPlacement
@@ -40,8 +41,8 @@ async def main(folder: Path) -> None:
     )
     key, need = WorkerKey(app.version.app, app.version.version), need_of(app, "default", settings.workers)
 
-    async def prepare(worker: object) -> dict[str, str]:
-        return {}
+    async def prepare(worker: object) -> Encoded:
+        return Encoded.of({})
 
     async def finish(worker: object, output: object) -> object:
         return output
