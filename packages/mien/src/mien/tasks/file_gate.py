@@ -26,7 +26,6 @@ class StoreGate:
 
     async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
         """Files of this server become paths in `folder`. URLs of other places stay: the app fetches them itself."""
-
         if SCHEME not in given.text:
             return given  # most inputs name no file, and need not be decoded for that to be known
 

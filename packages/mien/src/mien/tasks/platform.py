@@ -127,12 +127,7 @@ class Platform:
         sessions = Sessions(pool)
         builtin = BuiltinExecutor(files, places=2 * (os.cpu_count() or 1), max_bytes=settings.limits.max_image_bytes)
         workers = PoolExecutor(
-            pool,
-            apps,
-            settings.workers,
-            settings.locations,
-            check_session=sessions.check,
-            files=StoreGate(files),
+            pool, apps, settings.workers, settings.locations, check_session=sessions.check, files=StoreGate(files)
         )
         scheduler = Scheduler(store, [builtin, workers], policy_of(settings), metrics=metrics, awake=room)
         store.listen(sessions.changed)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from infsh._kernel.protocol import LOCAL_FILE
 from mien.encoded import Encoded
 from mien.workers.listener import AppError
 
