@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mien.atomic import replace_file
 from mien.engine.plan import Plan
 from mien.engine.session import Feed, Session
-from mien.zoo.hashing import sha256_of
+from mien.zoo.records import sha256_of
 
 ROUND_SECONDS = 0.4
 ROUNDS = 3

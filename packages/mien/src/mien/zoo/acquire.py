@@ -1,4 +1,4 @@
-"""From a manifest to a cache entry: get the source's file, hold it to its hash, convert, publish."""
+"""From a manifest to a cache entry: fetch the source file, verify its hash, convert, publish."""
 
 import shutil
 from pathlib import Path
@@ -7,16 +7,18 @@ from mien.errors import ModelCorrupt, ModelError, ModelUnavailable
 from mien.zoo.cache import ModelCache, source_key
 from mien.zoo.convert import convert, require_recipe
 from mien.zoo.downloads import Downloads
-from mien.zoo.hashing import sha256_of
 from mien.zoo.manifest import Manifest, Source
-from mien.zoo.record import record_of
+from mien.zoo.records import record_of, sha256_of
 from mien.zoo.sources import fetch
 
 
 def acquire(manifest: Manifest, cache: ModelCache, downloads: Downloads) -> Path:
-    """The new entry's file. The caller holds the cache's lock."""
+    """The new entry's file. The caller holds the cache's lock.
+
+    Raises ModelUnavailable, ModelCorrupt, ManifestInvalid.
+    """
     if manifest.convert is not None:
-        require_recipe(manifest.convert)
+        require_recipe(manifest.convert)  # before the download, which would be for nothing without it
     fetched, digest = _fetch_any(manifest, cache, downloads)
     with cache.staging() as staged:
         model = staged / f"model{_suffix(manifest, fetched)}"
@@ -31,7 +33,7 @@ def acquire(manifest: Manifest, cache: ModelCache, downloads: Downloads) -> Path
 
 
 def _fetch_any(manifest: Manifest, cache: ModelCache, downloads: Downloads) -> tuple[Path, str]:
-    """The file of the first source that gives the right one, and its hash."""
+    """The file of the first source that has the right one, and its hash."""
     failures: list[ModelError] = []
     for source in (manifest.source, *manifest.mirrors):
         try:

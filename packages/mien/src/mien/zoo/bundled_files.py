@@ -1,11 +1,11 @@
-"""The converted files that come with Mien: the default face models, so that a first start needs no download."""
+"""Converted files that are part of the package: the default face models, so that a first start downloads nothing."""
 
 from importlib import resources
 from pathlib import Path
 
 from mien.errors import ModelCorrupt
-from mien.zoo.hashing import sha256_of
 from mien.zoo.manifest import Manifest
+from mien.zoo.records import sha256_of
 
 
 def bundled_file(manifest: Manifest) -> Path | None:

@@ -1,7 +1,7 @@
-"""Converted models on disk: `<models_dir>/<name>/<key>/` with the file and its record, complete or not there.
+"""Converted models on disk: `<models_dir>/<name>/<key>/` with the file and its record. An entry is complete or absent.
 
-A new entry is built in a folder beside its place, flushed to disk and renamed, under a lock per model:
-processes that start at once convert once, and one that is killed leaves nothing that looks like a model.
+A new entry is built in a staging folder on the same file system, flushed to disk and renamed, under one lock per
+model: of processes that start together one converts, and one that is killed leaves nothing that looks like a model.
 """
 
 import contextlib
@@ -16,10 +16,8 @@ import msgspec
 from mien.atomic import sync
 from mien.errors import ModelCorrupt
 from mien.locks import locked
-from mien.zoo.hashing import sha256_of
-from mien.zoo.ledger import Ledger, read_ledger, write_ledger
 from mien.zoo.manifest import Manifest, Source
-from mien.zoo.record import Record
+from mien.zoo.records import Ledger, Record, read_ledger, sha256_of, write_ledger
 
 RECORD = "record.json"
 STAGING = "staging-"
@@ -34,29 +32,29 @@ class ModelCache:
         self._entry = self._folder / entry_key(manifest)
 
     def record(self) -> Record | None:
-        """The cached model's record, None when it is not here. Raises ModelCorrupt when it does not read."""
+        """The cached model's record, None when it is not cached. Raises ModelCorrupt when it cannot be parsed."""
         try:
             return msgspec.json.decode((self._entry / RECORD).read_bytes(), type=Record)
         except FileNotFoundError:
             return None
         except msgspec.MsgspecError as error:
-            raise self._corrupt("its record does not read") from error
+            raise self._corrupt("its record cannot be parsed") from error
 
     def find(self) -> Path | None:
-        """The cached file after its hash was checked, None when it is not here. Raises ModelCorrupt."""
+        """The cached file, its hash checked; None when it is not cached. Raises ModelCorrupt."""
         record = self.record()
         if record is None:
             return None
         path = self._entry / record.file
         if not path.is_file():
-            raise self._corrupt("its file is gone")
+            raise self._corrupt("its file is missing")
         if path.stat().st_size != record.size or sha256_of(path) != record.sha256:
             raise self._corrupt("its file does not have the recorded hash")
         return path
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps other processes from pulling this model; clears what a killed one left."""
+        """Keeps other processes from pulling this model; removes what a killed one left behind."""
         self._folder.mkdir(parents=True, exist_ok=True)
         with locked(self._folder / "lock"):
             for leftover in self._folder.glob(f"{STAGING}*"):
@@ -75,10 +73,14 @@ class ModelCache:
     def publish(self, staged: Path, record: Record) -> Path:
         """Makes the folder `staged`, which holds the model file, the cache's entry. Only under `locked`."""
         (staged / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
+        # All of it reaches the disk before the rename does: a rename that survives a power cut while the data does not
+        # would leave an entry that looks complete.
         for path in (staged / record.file, staged / RECORD, staged):
             sync(path)
         staged.chmod(0o755)
-        if self._entry.exists():
+        if (
+            self._entry.exists()
+        ):  # a folder can only be renamed onto an empty one; `locked` deletes the old one next time
             self._entry.rename(self._folder / f"{STAGING}old-{self._entry.name}")
         staged.rename(self._entry)
         sync(self._folder)

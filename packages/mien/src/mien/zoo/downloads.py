@@ -1,4 +1,4 @@
-"""Where a pull keeps what it downloads, so that models of one package download it once; empty afterwards."""
+"""Where a pull keeps its downloads, so that models from one package download it once; removed afterwards."""
 
 import contextlib
 import hashlib
@@ -18,12 +18,12 @@ class Downloads:
     def __init__(self, root: Path, partial: Path, progress: Progress) -> None:
         self.root = root
         self.partial = partial
-        """Unfinished transfers: they outlive a pull that was cut short, so that the next one resumes them."""
+        """Unfinished transfers: they outlive an interrupted pull, so that the next one resumes them."""
         self.progress = progress
         self._have: dict[str, Path] = {}
 
     def once(self, key: str, make: Callable[[Path], Path]) -> Path:
-        """What `make(folder)` returned for `key`: called the first time only, with a new empty folder."""
+        """What `make(folder)` returns for `key`: called the first time only, with a new empty folder."""
         if key not in self._have:
             folder = self.root / hashlib.sha256(key.encode()).hexdigest()[:16]
             folder.mkdir()
@@ -41,14 +41,17 @@ class Downloads:
 
 @contextlib.contextmanager
 def open_downloads(parent: Path, progress: Progress) -> Iterator[Downloads]:
-    """Downloads below `parent`, removed at the end; also removes what killed processes left there."""
+    """Downloads below `parent`, removed at the end. Also removes what killed processes left there.
+
+    A pull holds a lock of its own for as long as it runs; a folder whose lock is free belongs to no living process.
+    """
     partial = parent / "partial"
     partial.mkdir(parents=True, exist_ok=True)
     with locked(parent / "lock"):
         _sweep(parent)
         root = Path(tempfile.mkdtemp(prefix="pull-", dir=parent))
         lock = open_lock(_lock_of(root))
-        try_lock(lock)  # it is new: nobody else has it
+        try_lock(lock)  # succeeds: it is new, and `_sweep` of other pulls waits for the lock above
     try:
         yield Downloads(root, partial, progress)
     finally:

@@ -45,7 +45,14 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     path: str | None = None
     """The file's path: in the unpacked package, in a zip behind `url`, or on this machine (kind `file`)."""
     sha256: str | None = None
-    """Of the file named here. None: recorded on the first pull and held to from then on."""
+    """Of the file named here. None: recorded on the first pull and required from then on."""
+
+    def required(self, field: Literal["package", "url", "path"]) -> str:
+        """A field that this kind of source needs. Raises ManifestInvalid when the manifest leaves it out."""
+        value: str | None = getattr(self, field)
+        if not value:
+            raise ManifestInvalid(f"a source of kind {self.kind!r} needs `{field}`")
+        return value
 
 
 class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -76,13 +83,13 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """True: pulled only with explicit consent."""
     source: Source
     mirrors: tuple[Source, ...] = ()
-    """Tried in this order when `source` cannot be had; each must hold the same file."""
+    """Tried in this order when `source` is unavailable; each must have the same file."""
     otherwise: str | None = None
-    """What a user can do when no source can be had: ends the error's sentence."""
+    """What a user can do when no source is available: the end of the error's sentence."""
     convert: str | None = None
     """Name of the conversion recipe in zoo/convert/; None: the file is used as it is."""
     convert_revision: int = 1
-    """Raised when the recipe's output changes, so that caches convert again."""
+    """Incremented when the recipe's output changes, so that caches convert again."""
     bundled: str | None = None
     """SHA-256 of the converted file that comes with Mien, in `zoo/bundled/`; None: the model has to be pulled."""
     sets: tuple[str, ...] = ()
@@ -110,7 +117,7 @@ def parse(text: str, *, origin: str) -> Manifest:
 def load_manifests(user_dir: Path | None = None) -> dict[str, Manifest]:
     """All manifests by name: the built-in ones, then those of `user_dir`, which win.
 
-    Raises ManifestInvalid for the first file that does not read.
+    Raises ManifestInvalid for the first file that cannot be parsed.
     """
     files = [*resources.files("mien.zoo").joinpath("manifests").iterdir()]
     found = [parse(file.read_text("utf-8"), origin=file.name) for file in files if file.name.endswith(".toml")]

@@ -1,4 +1,4 @@
-"""What is made of model files that may not be here yet: acquired and loaded in the background when first wanted."""
+"""Models whose files may be missing: acquired and loaded in the background when first asked for."""
 
 import asyncio
 import threading
@@ -16,22 +16,22 @@ from mien.zoo.zoo import Zoo
 log = structlog.get_logger()
 T = TypeVar("T")
 
-RETRY_AFTER = 5.0  # seconds: what clients are told while a model is on its way
+RETRY_AFTER = 5.0  # seconds: what clients are told while a model is being acquired
 RETRY_FAILED = 30.0  # seconds between attempts, so that requests do not turn a dead network into a stream of downloads
-PATIENCE = 2.0  # seconds that a request waits: enough to load a file that is here, and to learn that one cannot be had
+MAX_WAIT = 2.0  # seconds that a request waits: enough to load a file that is here, or to find out that there is none
 
 Build = Callable[[Mapping[str, Path]], T]
 
 
 class OnDemand(Generic[T]):
-    """Models that belong together and what `build` makes of their files. Thread-safe; at most one attempt at a time.
+    """Models that belong together, and what `build` makes of their files. Thread-safe; one attempt at a time.
 
-    What is on this machine is loaded at once, and what is wrong with it is raised; what is missing waits until
-    somebody asks for it, so that it never keeps a server from starting.
+    Files that are on this machine are loaded at once, and what is wrong with them is raised. Missing ones are acquired
+    when somebody asks, so that they never keep a server from starting.
     """
 
     def __init__(self, purpose: str, names: Sequence[str], zoo: Zoo, build: Build[T]) -> None:
-        """`purpose` begins the sentence that callers read: what needs these models. Raises ModelError."""
+        """`purpose`: what needs these models, the beginning of the message for clients. Raises ModelError."""
         self.names = tuple(names)
         self._purpose = purpose
         self._zoo = zoo
@@ -49,7 +49,7 @@ class OnDemand(Generic[T]):
 
     @property
     def name(self) -> str:
-        """The first model's name: the one that results are said to come from."""
+        """The first model's name: the one that results are attributed to."""
         return self.names[0]
 
     @property
@@ -58,30 +58,30 @@ class OnDemand(Generic[T]):
         return bool(self._built)
 
     def get(self) -> T:
-        """What was built. Never waits: where it is missing, an attempt begins and ModelUnavailable is raised."""
+        """What was built. Never waits: if it is missing, starts a due attempt and raises ModelUnavailable."""
         if not self._built:
             self._begin()
             raise self._absence()
         return self._built[0]
 
     async def settle(self) -> None:
-        """Begin an attempt where one is due, and give it two seconds. What came of it is `get`'s to say."""
+        """Start an attempt where one is due, and give it two seconds; `get` tells how it ended."""
         if not self._built and (attempt := self._begin()) is not None:
-            await asyncio.wait([asyncio.wrap_future(attempt)], timeout=PATIENCE)
+            await asyncio.wait([asyncio.wrap_future(attempt)], timeout=MAX_WAIT)
 
     def _begin(self) -> Future[None] | None:
-        """The attempt under way, begun now if one is due."""
+        """The running attempt, started now if one is due."""
         with self._lock:
             if self._built or self._attempt is not None:
                 return self._attempt
             arrived = self._lacked_files and self._have_files()
             if time.monotonic() - self._failed_at < RETRY_FAILED and not arrived:
                 return None
-            if arrived:  # by `mien models pull`, say
+            if arrived:  # meanwhile, for example by `mien models pull`
                 self._failure = None
             attempt: Future[None] = Future()
             self._attempt = attempt
-        # A daemon: a download of minutes must not keep a server that was told to stop.
+        # A daemon: a download that takes minutes must not keep a server from stopping.
         threading.Thread(target=self._try, args=(attempt,), name=f"acquire {self.name}", daemon=True).start()
         return attempt
 
@@ -98,7 +98,7 @@ class OnDemand(Generic[T]):
             built = self._build(self._zoo.ensure_all(self.names))
         except ModelError as error:
             failure = error
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it and the next may try again
+        except Exception as error:  # noqa: BLE001 - whatever it is, waiting requests must be answered and the next one may try again
             failure, fault = ModelError("it could not be loaded; the server's log has the details"), error
         with self._lock:
             if failure is None:
@@ -115,7 +115,7 @@ class OnDemand(Generic[T]):
             )
 
     def _absence(self) -> ModelUnavailable:
-        """Why it is not here, in words with the remedy."""
+        """Why it is missing, and what helps."""
         plural = len(self.names) > 1
         needs = f"{self._purpose} needs the model{'s' * plural} {' and '.join(self.names)}"
         failure = self._failure

@@ -1,10 +1,10 @@
-"""What a pull tells the one who waits for it."""
+"""How a pull reports its progress."""
 
 from typing import Protocol
 
 
 class Progress(Protocol):
-    """Told about one step at a time: `start`, any number of `advance`, `done`."""
+    """Receives one step at a time: `start`, any number of `advance`, `done`."""
 
     def start(self, label: str, total: int | None) -> None:
         """A step begins; `total` is its size in bytes where that is known."""
@@ -20,7 +20,7 @@ class Progress(Protocol):
 
 
 class Silent:
-    """Progress that nobody watches."""
+    """Reports nothing."""
 
     def start(self, label: str, total: int | None) -> None:
         pass

@@ -12,7 +12,7 @@ from mien.zoo.cache import ModelCache
 from mien.zoo.downloads import Downloads, open_downloads
 from mien.zoo.manifest import Manifest, find, load_manifests
 from mien.zoo.progress import Progress, Silent
-from mien.zoo.record import Record
+from mien.zoo.records import Record
 
 
 class Zoo:
@@ -51,7 +51,7 @@ class Zoo:
         return sorted({name for manifest in self.manifests.values() for name in manifest.sets})
 
     def record(self, name: str) -> Record | None:
-        """What the cache noted about a model when it was pulled; None when it is not here."""
+        """The cache's record of a model; None when it is not cached. Raises ModelUnknown, ModelCorrupt."""
         return ModelCache(self._models_dir, self.manifest(name)).record()
 
     def find(self, name: str) -> Path | None:
@@ -74,7 +74,7 @@ class Zoo:
     def pull(self, name: str, *, consent: bool = False, force: bool = False, progress: Progress | None = None) -> Path:
         """The file of a model, acquired, verified and converted first where it is missing.
 
-        `consent` accepts the licence of a non-commercial model for good; `force` makes the entry anew.
+        `consent` accepts the licence of a non-commercial model for good; `force` replaces the cache's entry.
         Raises ConsentRequired, ModelUnavailable, ModelCorrupt, ManifestInvalid.
         """
         with open_downloads(self._downloads_dir, progress or Silent()) as downloads:
@@ -83,14 +83,14 @@ class Zoo:
     def pull_all(
         self, names: Iterable[str], *, consent: bool = False, force: bool = False, progress: Progress | None = None
     ) -> Iterator[tuple[Manifest, Path | ModelError]]:
-        """Pulls several models, each shared package once; yields what became of each as it happens."""
+        """Pulls several models, each shared package once; yields the outcome of each as it ends."""
         manifests = [self.manifest(name) for name in names]
         with open_downloads(self._downloads_dir, progress or Silent()) as downloads:
             for manifest in manifests:
                 yield manifest, self._try_pull(manifest, downloads, consent=consent, force=force)
 
     def ensure(self, name: str, *, progress: Progress | None = None) -> Path:
-        """The file of a model; pulls it where it is missing and that needs no new consent.
+        """The file of a model; pulls it where it is missing, unless that needs new consent.
 
         Raises what `locate` and `pull` raise.
         """

@@ -42,7 +42,7 @@ async def test_what_is_missing_is_acquired_when_first_wanted(zoo_of, manifest_of
 
 
 async def test_many_at_once_begin_one_attempt_and_are_told_to_come_back(zoo_of, manifest_of, monkeypatch) -> None:
-    monkeypatch.setattr(on_demand, "PATIENCE", 0.05)
+    monkeypatch.setattr(on_demand, "MAX_WAIT", 0.05)
     go, built = threading.Event(), []
 
     def slow(paths: Mapping[str, Path]) -> str:
@@ -56,7 +56,7 @@ async def test_many_at_once_begin_one_attempt_and_are_told_to_come_back(zoo_of, 
         group.get()
     assert caught.value.retry_after == on_demand.RETRY_AFTER
     go.set()
-    monkeypatch.setattr(on_demand, "PATIENCE", 10)
+    monkeypatch.setattr(on_demand, "MAX_WAIT", 10)
     await group.settle()
     assert group.get() == "built"
     assert len(built) == 1

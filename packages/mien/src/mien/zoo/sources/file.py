@@ -5,12 +5,11 @@ from pathlib import Path
 from mien.errors import ManifestInvalid, ModelUnavailable
 from mien.zoo.downloads import Downloads
 from mien.zoo.manifest import Source
-from mien.zoo.sources.fields import required
 
 
 def fetch(source: Source, downloads: Downloads) -> Path:
     """The file at the source's absolute `path` (`~` is the home folder)."""
-    path = Path(required(source, "path")).expanduser()
+    path = Path(source.required("path")).expanduser()
     if not path.is_absolute():
         raise ManifestInvalid(f"a source of kind 'file' needs an absolute `path`, not {source.path!r}")
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""A file behind a URL, or inside a zip behind one: streamed to disk, resumed where it was cut off."""
+"""A file behind a URL, or inside a zip behind one: streamed to disk, resumed where it was interrupted."""
 
 import hashlib
 import time
@@ -13,7 +13,6 @@ from mien.zoo.archive import extract_member
 from mien.zoo.downloads import Downloads
 from mien.zoo.manifest import Source
 from mien.zoo.progress import Progress
-from mien.zoo.sources.fields import required
 from mien.zoo.sources.transfer import Transfer
 
 TRIES = 5
@@ -22,12 +21,12 @@ LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
 
 class InterruptedTransferError(Exception):
-    """The connection ended early; what arrived is kept."""
+    """The transfer ended early and is worth another try; what has arrived is kept."""
 
 
 def fetch(source: Source, downloads: Downloads) -> Path:
     """The file at the source's `url`, or the file `path` of the zip that is there."""
-    url = required(source, "url")
+    url = source.required("url")
     arrived = downloads.once(url, lambda folder: _download(url, folder, downloads))
     if source.path is None:
         return arrived
@@ -36,7 +35,7 @@ def fetch(source: Source, downloads: Downloads) -> Path:
 
 def _download(url: str, folder: Path, downloads: Downloads) -> Path:
     name = hashlib.sha256(url.encode()).hexdigest()[:32]
-    with locked(downloads.partial / f"{name}.lock"):
+    with locked(downloads.partial / f"{name}.lock"):  # processes share the part: two that append would garble it
         transfer = Transfer(downloads.partial / f"{name}.part")
         with httpx2.Client(follow_redirects=True, timeout=TIMEOUT, event_hooks={"request": [_require_tls]}) as client:
             _complete(client, url, transfer, downloads.progress)

