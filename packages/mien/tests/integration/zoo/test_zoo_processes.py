@@ -33,6 +33,7 @@ def slow_convert(recipe, source, target):
         file.write(data[len(data) // 2 :])
 
 acquire.convert = slow_convert
+acquire.require_recipe = lambda recipe: None
 manifest = Manifest(
     name="mine", task="labels", family="data", title="t", licence="l", credit="c", convert="slow",
     source=Source(kind="file", path=str(folder / "weights.bin")),
