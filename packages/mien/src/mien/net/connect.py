@@ -1,15 +1,22 @@
-"""Connections to checked addresses only: the name is resolved once, and what was checked is what is connected
-to.
+"""Connections to allowed addresses only. A name is resolved once: the address that was checked is the one that is
+connected to, whatever DNS answers a moment later (DNS rebinding).
 """
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpcore2
+import httpx2
 
 from mien.net.guard import check_address
+
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 10.0
+KEEP_ALIVE = 15.0  # seconds
 
 Resolver = Callable[[str, int], Awaitable[tuple[str, ...]]]
 """Host name and port to the IP addresses to try, in order. Raises OSError."""
@@ -22,10 +29,10 @@ async def resolve(host: str, port: int) -> tuple[str, ...]:
 
 
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
-    """Connects after every address of the host has passed `check_address`.
+    """Connects once every address of the host has passed `check_address`.
 
-    TLS is started later, by the connection, with the URL's host name: certificates are checked against the
-    name.
+    One private address among public ones refuses the host: which of them would answer is not ours to choose. TLS is
+    started later, by the connection, with the URL's host name: certificates are checked against the name.
     """
 
     def __init__(self, *, allow_private: bool, resolver: Resolver = resolve) -> None:
@@ -57,3 +64,32 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
     async def _checked(self, host: str, port: int) -> tuple[str, ...]:
         addresses = await self._resolve(host.strip("[]"), port)
         return tuple(str(check_address(one, allow_private=self._allow_private)) for one in addresses)
+
+
+def open_pool(
+    *, allow_private: bool, connections: int, resolver: Resolver, ssl_context: ssl.SSLContext | None
+) -> httpcore2.AsyncConnectionPool:
+    """A pool of at most `connections` guarded connections."""
+    return httpcore2.AsyncConnectionPool(
+        ssl_context=ssl_context,
+        max_connections=connections,
+        max_keepalive_connections=connections,
+        keepalive_expiry=KEEP_ALIVE,
+        network_backend=GuardedBackend(allow_private=allow_private, resolver=resolver),
+    )
+
+
+@asynccontextmanager
+async def send(
+    pool: httpcore2.AsyncConnectionPool,
+    method: str,
+    url: httpx2.URL,
+    headers: Mapping[str, str],
+    content: bytes | None = None,
+) -> AsyncIterator[httpcore2.Response]:
+    """One request; its response, body unread. Raises SourceRefused, httpcore2's errors, OSError."""
+    target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+    sent = [(b"Host", url.netloc), *((name.encode(), value.encode("latin-1")) for name, value in headers.items())]
+    timeouts = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": None}
+    async with pool.stream(method, target, headers=sent, content=content, extensions={"timeout": timeouts}) as response:
+        yield response

@@ -1,4 +1,4 @@
-"""Images by path, from under one folder and nowhere else."""
+"""Images by path, from below one folder and nowhere else."""
 
 import os
 import stat
@@ -18,9 +18,9 @@ _CAN_WALK = os.open in os.supports_dir_fd and bool(_NOFOLLOW)
 def read_under(root: Path | None, path: str, max_bytes: int) -> bytes:
     """The file's bytes; `path` is relative to `root`. Symbolic links may point anywhere inside the root.
 
-    Raises SourceRefused where paths are off (`root` is None), for paths that lead out of the root and for
-    anything but ordinary files, SourceNotFound, ImageTooLarge over `max_bytes` and SourceFailed for files
-    that cannot be read. Errors name the path as it was given, never the root.
+    Raises SourceRefused if paths are off (`root` is None), for paths that lead out of the root and for anything but
+    regular files, SourceNotFound, ImageTooLarge over `max_bytes`, and SourceFailed for files that cannot be read.
+    Errors name the path as it was given, never the root.
     """
     if root is None:
         raise SourceRefused("reading images by path is off: the server's MIEN_IMAGES_ROOT is not set")
@@ -56,11 +56,11 @@ def _read(root: Path, parts: tuple[str, ...], shown: str, max_bytes: int) -> byt
     with _opened(top, real.relative_to(top).parts) as file:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode):
-            raise SourceRefused(f"{shown!r} is no ordinary file")
+            raise SourceRefused(f"{shown!r} is not a regular file")
         if found.st_size > max_bytes:
             raise ImageTooLarge(f"{shown!r} has {found.st_size} bytes; this server reads at most {max_bytes}")
         with os.fdopen(os.dup(file), "rb") as reader:
-            data = reader.read(max_bytes + 1)
+            data = reader.read(max_bytes + 1)  # the file may have grown since
     if len(data) > max_bytes:
         raise ImageTooLarge(f"{shown!r} has more than {max_bytes} bytes, the most that this server reads")
     return data
@@ -68,8 +68,8 @@ def _read(root: Path, parts: tuple[str, ...], shown: str, max_bytes: int) -> byt
 
 @contextmanager
 def _opened(top: Path, parts: tuple[str, ...]) -> Iterator[int]:
-    """A descriptor of the file. Its path holds no links any more, and none is followed: one that somebody
-    puts there in between is an error, not a way out.
+    """A descriptor of the file. The resolved path has no links, and none is followed: a link that somebody puts there
+    between the check and the open is an error, not a way out.
     """
     file = _walk(top, parts) if _CAN_WALK else os.open(top.joinpath(*parts), _FLAGS)
     try:

@@ -1,4 +1,4 @@
-"""Telling other servers something, under the same guard as reading from them."""
+"""Sending to URLs that callers named (webhooks), with the same guard as fetching from them."""
 
 import asyncio
 import ssl
@@ -8,12 +8,12 @@ import httpcore2
 import httpx2
 
 from mien.errors import SourceFailed, SourceRefused
-from mien.net.connect import GuardedBackend, Resolver, resolve
-from mien.net.fetch import CONNECT_TIMEOUT, READ_TIMEOUT, parse_url
+from mien.net.connect import Resolver, open_pool, resolve, send
+from mien.net.urls import parse_url
 
 
 class Poster:
-    """Sends bodies by POST to URLs that callers gave. Follows no redirects and reads no answer's body."""
+    """Sends bodies by POST. Follows no redirects and reads no response body."""
 
     def __init__(
         self,
@@ -25,21 +25,18 @@ class Poster:
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self._timeout = timeout
-        self._pool = httpcore2.AsyncConnectionPool(
-            ssl_context=ssl_context,
-            max_connections=concurrency,
-            max_keepalive_connections=concurrency,
-            keepalive_expiry=15.0,
-            network_backend=GuardedBackend(allow_private=allow_private, resolver=resolver),
+        self._pool = open_pool(
+            allow_private=allow_private, connections=concurrency, resolver=resolver, ssl_context=ssl_context
         )
 
     async def aclose(self) -> None:
-        """Closes the kept connections."""
+        """Closes the connections that are kept alive."""
         await self._pool.aclose()
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """The answer's status. Raises SourceRefused for URLs that this server must not connect to, SourceFailed when
-        there is no answer in time."""
+        """The response's status. Raises SourceRefused for URLs that this server must not connect to, SourceFailed when
+        there is no response in time.
+        """
         target = parse_url(url)
         try:
             async with asyncio.timeout(self._timeout):
@@ -52,14 +49,6 @@ class Poster:
             raise SourceFailed("cannot be connected to, or broke off, or does not speak HTTP") from None
 
     async def _send(self, url: httpx2.URL, body: bytes, headers: Mapping[str, str]) -> int:
-        target = httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-        sent = [
-            (b"Host", url.netloc),
-            (b"User-Agent", b"mien"),
-            (b"Content-Length", str(len(body)).encode()),
-            *((name.encode(), value.encode("latin-1")) for name, value in headers.items()),
-        ]
-        timeouts = {"connect": CONNECT_TIMEOUT, "read": READ_TIMEOUT, "write": READ_TIMEOUT, "pool": None}
-        stream = self._pool.stream("POST", target, headers=sent, content=body, extensions={"timeout": timeouts})
-        async with stream as response:
+        own = {"User-Agent": "mien", "Content-Length": str(len(body))}
+        async with send(self._pool, "POST", url, {**own, **headers}, body) as response:
             return int(response.status)

@@ -12,7 +12,7 @@ from mien.apps.reference import AppRef, parse_ref
 from mien.encoded import Encoded
 from mien.errors import AppUnknown, InvalidField, MienError, NotFound, RequestError
 from mien.http.inferencesh.door import Caller
-from mien.net.fetch import parse_url
+from mien.net.urls import parse_url
 from mien.storage.file_records import SCHEME
 from mien.storage.links import names_files
 from mien.tasks.builtin import BUILTIN

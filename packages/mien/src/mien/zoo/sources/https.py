@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx2
 
+from mien.backoff import Backoff
 from mien.errors import ManifestInvalid, ModelUnavailable
 from mien.locks import locked
 from mien.zoo.archive import extract_member
@@ -16,6 +17,7 @@ from mien.zoo.progress import Progress
 from mien.zoo.sources.transfer import Transfer
 
 TRIES = 5
+BACKOFF = Backoff(first=0.5, most=4.0)
 TIMEOUT = httpx2.Timeout(30.0)
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 
@@ -45,7 +47,7 @@ def _download(url: str, folder: Path, downloads: Downloads) -> Path:
 def _complete(client: httpx2.Client, url: str, transfer: Transfer, progress: Progress) -> None:
     for attempt in range(TRIES):
         if attempt:
-            time.sleep(min(0.25 * 2**attempt, 4.0))
+            time.sleep(BACKOFF.pause(attempt - 1))
         try:
             _receive(client, url, transfer, progress)
         except (httpx2.TransportError, InterruptedTransferError) as error:
