@@ -1,7 +1,9 @@
 """What tests share: real photos, and real server processes on free ports of this machine."""
 
 import importlib.util
+import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -202,11 +204,65 @@ def collage(photos: dict[str, bytes]) -> bytes:
     return bytes(cv2.imencode(".jpg", image)[1])
 
 
-@pytest.fixture
-def mien(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Runs a command to its end: `mien("faces", "photo.jpg", setting=value, …)`; the working folder is tmp_path."""
+class CommandHost:
+    """A process that runs commands one after the other: starting Python takes longer than most of them."""
 
-    def run(*arguments: str, seconds: float = 90, **settings: Any) -> subprocess.CompletedProcess[str]:
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self, arguments: list[str], environment: dict[str, str], folder: Path, seconds: float) -> dict[str, Any]:
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).parent / "replay" / "command_host.py")],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        asked = {"arguments": arguments, "environment": environment, "folder": str(folder)}
+        self._process.stdin.write(json.dumps(asked) + "\n")
+        self._process.stdin.flush()
+        if not select.select([self._process.stdout], [], [], seconds)[0]:
+            self.stop()
+            pytest.fail(f"mien {' '.join(arguments)} was not over after {seconds:g} s")
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def command_host() -> Iterator[CommandHost]:
+    host = CommandHost()
+    yield host
+    host.stop()
+
+
+@pytest.fixture
+def mien(tmp_path: Path, command_host: CommandHost) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs a command to its end: `mien("faces", "photo.jpg", setting=value, …)`; the working folder is tmp_path.
+
+    In a process that has run other commands before; `mien_process` gives a command one of its own.
+    """
+
+    def run(*arguments: str, seconds: float = 80, **settings: Any) -> subprocess.CompletedProcess[str]:
+        data_dir = Path(settings.pop("data_dir", tmp_path / "data"))
+        found = command_host.run([*arguments], mien_environment(data_dir, settings), tmp_path, seconds)
+        return subprocess.CompletedProcess(["mien", *arguments], found["exit"], found["stdout"], found["stderr"])
+
+    return run
+
+
+@pytest.fixture
+def mien_process(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """As `mien`, in a process of its own, as from a shell."""
+
+    def run(*arguments: str, seconds: float = 80, **settings: Any) -> subprocess.CompletedProcess[str]:
         data_dir = Path(settings.pop("data_dir", tmp_path / "data"))
         return subprocess.run(
             [sys.executable, "-m", "mien", *arguments],

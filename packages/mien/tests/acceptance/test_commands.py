@@ -40,8 +40,8 @@ def refused(result: "subprocess.CompletedProcess[str]") -> str:
     return result.stderr
 
 
-def test_version(mien: Mien) -> None:
-    assert ok(mien("version")).strip() == package.__version__
+def test_version(mien_process: Mien) -> None:
+    assert ok(mien_process("version")).strip() == package.__version__
 
 
 def test_faces_as_a_table(mien: Mien, album: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 import pytest
 
-DYING = str(Path(__file__).parents[2] / "dying_server.py")
+DYING = str(Path(__file__).parents[3] / "dying_server.py")
 SIZE = 5_000_000
 MAKER = f"""
 import hashlib

@@ -27,7 +27,7 @@ from mien.zoo.sources import fetch
 from mien.zoo.zoo import Zoo
 from testing.tools import missing
 
-PHOTOS = Path(__file__).parents[2] / "photos"
+PHOTOS = Path(__file__).parents[3] / "photos"
 RANDOM = np.random.default_rng(11)
 CONVERTED = ("yunet", "sface", "centerface", "efficientnet_lite0", "fr_feature", "mask")
 

@@ -19,7 +19,7 @@ from mien.tasks.sql.store import SqlTaskStore
 from mien.tasks.status import TERMINAL, Status
 from mien.tasks.store import Filter
 
-CHILD = Path(__file__).parents[2] / "task_server_child.py"
+CHILD = Path(__file__).parents[3] / "task_server_child.py"
 
 CHAINS = [
     ["before_submit:3", "after_submit:3", "before_claim:2", "in_the_middle_of_work:3"],

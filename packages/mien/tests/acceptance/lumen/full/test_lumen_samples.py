@@ -19,7 +19,7 @@ from websockets.sync.client import ClientConnection, connect
 from testing.tools import program
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
-EXAMPLES = Path(__file__).parents[5] / "examples" / "infer"
+EXAMPLES = Path(__file__).parents[6] / "examples" / "infer"
 
 
 def decoded(text: str) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def test_curl_stream(run: Callable[..., str], sample: Callable[[str], str]) -> N
     assert decoded(events[-1]["result_b64"])["count"] == 6
 
 
-DOCUMENT = Path(__file__).parents[5] / "docs" / "infer.md"
+DOCUMENT = Path(__file__).parents[6] / "docs" / "infer.md"
 COMMANDS = re.findall(r"```bash\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
 
 

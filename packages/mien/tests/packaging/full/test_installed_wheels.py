@@ -15,7 +15,7 @@ import uv
 
 from mien.apps.mirrors import uv_environment
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 PROJECTS = ("mien", "infsh", "ifr-clients")
 START_SECONDS = 60
 

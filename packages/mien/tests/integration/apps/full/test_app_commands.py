@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-HELLO = Path(__file__).parents[5] / "examples" / "apps" / "hello"
+HELLO = Path(__file__).parents[6] / "examples" / "apps" / "hello"
 Mien = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

@@ -22,7 +22,7 @@ from google.protobuf.empty_pb2 import Empty
 from mien.nodes.contract import STREAM_CAPABILITIES
 from mien.nodes.proto.inference_pb2 import Capability
 
-NODE = Path(__file__).parents[1] / "integration" / "nodes" / "node_process.py"
+NODE = Path(__file__).parents[2] / "integration" / "nodes" / "node_process.py"
 
 
 def free_port() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from PIL import Image
 
-APPS = Path(__file__).parents[5] / "examples" / "apps"
+APPS = Path(__file__).parents[6] / "examples" / "apps"
 Mien = Callable[..., subprocess.CompletedProcess[str]]
 
 
