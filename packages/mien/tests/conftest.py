@@ -19,10 +19,13 @@ import httpx2
 import psutil
 import pytest
 
+from mien.keys import FileKeyStore
 from testing.ports import free_port
 
 PHOTOS = Path(__file__).parent / "photos"
-START_SECONDS = 60.0
+START_SECONDS = 80.0
+LIGHT = {"age_model": "none", "gender_model": "none", "mask_model": "none", "image_model": "none", "text_model": "none"}
+"""Settings of a server that loads few models."""
 
 
 @dataclass
@@ -135,6 +138,17 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., ServerProcess]]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def serve_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ServerProcess]]:
+    """As `serve`, for servers that many modules share."""
+    with ExitStack() as stack:
+
+        def start(*options: str, ready: bool = True, **settings: Any) -> ServerProcess:
+            return launch(stack, tmp_path_factory.mktemp("server"), list(options), settings, ready)
+
+        yield start
+
+
 @pytest.fixture(scope="module")
 def serve_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., ServerProcess]]:
     """As `serve`, for servers that a whole module of tests shares."""
@@ -144,6 +158,12 @@ def serve_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
             return launch(stack, tmp_path_factory.mktemp("server"), list(options), settings, ready)
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def light() -> dict[str, str]:
+    """Settings of a server that loads few models."""
+    return LIGHT
 
 
 @pytest.fixture(scope="session")
@@ -167,6 +187,40 @@ def server(tmp_path_factory: pytest.TempPathFactory, images_root: Path) -> Itera
         settings = {"fetch_private": True, "fetch_tries": 1, "fetch_headers": '{"X-Secret": "s3cr3t-value"}'}
         folder = tmp_path_factory.mktemp("server")
         yield launch(stack, folder, ["--images-root", str(images_root)], settings, ready=True)
+
+
+@dataclass
+class Keyed:
+    """A server with API keys, and a client without one."""
+
+    server: ServerProcess
+    infer: str
+    """A key's secret."""
+    admin: str
+    """That of a key which may administer, but not infer."""
+    both: str
+
+    @property
+    def client(self) -> httpx2.Client:
+        return self.server.client
+
+    @property
+    def data_dir(self) -> Path:
+        return self.server.data_dir
+
+
+@pytest.fixture(scope="session")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keyed]:
+    """The server with keys that all tests share; it loads few models."""
+    folder = tmp_path_factory.mktemp("keyed")
+    store = FileKeyStore(folder / "data")
+    infer, admin, both = (
+        store.create(name, scopes)[1]
+        for name, scopes in {"alice": ["infer"], "root": ["admin"], "owner": ["admin", "infer"]}.items()
+    )
+    with ExitStack() as stack:
+        started = launch(stack, folder, [], {"app_memory": 512 * 1024**2, **LIGHT}, ready=True)
+        yield Keyed(started, infer, admin, both)
 
 
 @pytest.fixture(scope="session")

@@ -18,24 +18,6 @@ GUARDED = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("keys")
-
-
-@pytest.fixture(scope="module")
-def secrets(data_dir: Path) -> dict[str, str]:
-    store = FileKeyStore(data_dir)
-    return {"infer": store.create("alice", ["infer"])[1], "admin": store.create("root", ["admin"])[1]}
-
-
-@pytest.fixture(scope="module")
-def keyed(serve_module: Serve, data_dir: Path, secrets: dict[str, str]) -> httpx2.Client:
-    """A client, without a key, of a server that has keys."""
-    client: httpx2.Client = serve_module(data_dir=data_dir, **BARE).client
-    return client
-
-
 def bearer(secret: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {secret}"}
 
@@ -45,76 +27,72 @@ def bearer(secret: str) -> dict[str, str]:
     "headers",
     [{}, bearer("mien_wrong"), {"X-API-Key": "x"}, {"Authorization": "Basic bWllbjp4"}, {"Authorization": "Bearer"}],
 )
-def test_without_a_known_key_every_route_is_401(
-    keyed: httpx2.Client, method: str, route: str, headers: dict[str, str]
-) -> None:
-    response = keyed.request(method, route, headers=headers)
+def test_without_a_known_key_every_route_is_401(keyed: Any, method: str, route: str, headers: dict[str, str]) -> None:
+    response = keyed.client.request(method, route, headers=headers)
     assert (response.status_code, response.json()["error"]["code"]) == (401, "unauthorized")
     assert response.headers["www-authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize(("method", "route"), GUARDED)
-def test_a_key_without_the_scope_is_403(keyed: httpx2.Client, secrets: dict[str, str], method: str, route: str) -> None:
-    response = keyed.request(method, route, headers=bearer(secrets["admin"]))
+def test_a_key_without_the_scope_is_403(keyed: Any, method: str, route: str) -> None:
+    response = keyed.client.request(method, route, headers=bearer(keyed.admin))
     assert (response.status_code, response.json()["error"]["code"]) == (403, "forbidden")
 
 
 @pytest.mark.parametrize(("method", "route"), GUARDED)
 @pytest.mark.parametrize("way", ["Authorization: Bearer", "Authorization: bearer", "X-API-Key:"])
-def test_a_good_key_gets_in_either_way(
-    keyed: httpx2.Client, secrets: dict[str, str], method: str, route: str, way: str
-) -> None:
+def test_a_good_key_gets_in_either_way(keyed: Any, method: str, route: str, way: str) -> None:
     name, _, kind = way.partition(":")
-    response = keyed.request(method, route, headers={name: f"{kind} {secrets['infer']}".strip()})
+    response = keyed.client.request(method, route, headers={name: f"{kind} {keyed.infer}".strip()})
     assert response.status_code in (200, 415, 422)
 
 
 @pytest.mark.parametrize("route", ["/livez", "/readyz", "/health", "/docs", "/openapi.json"])
-def test_what_tells_nothing_needs_no_key(keyed: httpx2.Client, route: str) -> None:
-    assert keyed.get(route).status_code == 200
+def test_what_tells_nothing_needs_no_key(keyed: Any, route: str) -> None:
+    assert keyed.client.get(route).status_code == 200
 
 
-def test_a_stranger_s_body_is_not_read(keyed: httpx2.Client) -> None:
-    response = keyed.post("/extract", content=b"\xc1" * 1000, headers={"Content-Type": "application/msgpack"})
+def test_a_stranger_s_body_is_not_read(keyed: Any) -> None:
+    response = keyed.client.post("/extract", content=b"\xc1" * 1000, headers={"Content-Type": "application/msgpack"})
     assert response.status_code == 401
 
 
-def test_with_keys_any_host_name_is_fine(keyed: httpx2.Client, secrets: dict[str, str]) -> None:
-    response = keyed.get("/info", headers={"Host": "faces.example.org", **bearer(secrets["infer"])})
+def test_with_keys_any_host_name_is_fine(keyed: Any) -> None:
+    response = keyed.client.get("/info", headers={"Host": "faces.example.org", **bearer(keyed.infer)})
     assert response.status_code == 200
 
 
-def test_a_revoked_key_is_out_without_a_restart(keyed: httpx2.Client, data_dir: Path) -> None:
-    store = FileKeyStore(data_dir)
+def test_a_revoked_key_is_out_without_a_restart(keyed: Any) -> None:
+    store = FileKeyStore(keyed.data_dir)
     key, secret = store.create("short-lived", ["infer"])
-    assert keyed.get("/info", headers=bearer(secret)).status_code == 200
+    assert keyed.client.get("/info", headers=bearer(secret)).status_code == 200
     store.revoke(key.id)
-    assert keyed.get("/info", headers=bearer(secret)).status_code == 401
+    assert keyed.client.get("/info", headers=bearer(secret)).status_code == 401
 
 
-def test_a_damaged_key_file_lets_nobody_in(keyed: httpx2.Client, data_dir: Path, secrets: dict[str, str]) -> None:
-    file = data_dir / "keys.json"
+def test_a_damaged_key_file_lets_nobody_in(keyed: Any) -> None:
+    file = keyed.data_dir / "keys.json"
     good = file.read_bytes()
     file.write_bytes(good[:-5])
     try:
-        for headers in ({}, bearer(secrets["infer"])):
-            response = keyed.get("/info", headers=headers)
+        for headers in ({}, bearer(keyed.infer)):
+            response = keyed.client.get("/info", headers=headers)
             assert (response.status_code, response.json()["error"]["code"]) == (500, "internal")
-            assert str(data_dir) not in response.text
+            assert str(keyed.data_dir) not in response.text
     finally:
         file.write_bytes(good)
-    assert keyed.get("/info", headers=bearer(secrets["infer"])).status_code == 200
+    assert keyed.client.get("/info", headers=bearer(keyed.infer)).status_code == 200
 
 
-def test_no_secret_is_ever_logged(serve: Serve, tmp_path: Path, photo: bytes) -> None:
-    _, secret = FileKeyStore(tmp_path / "data").create("alice", ["infer"])
-    server = serve(**BARE)
-    server.client.get("/info", headers=bearer(secret))
-    server.client.get("/info", headers={"X-API-Key": secret + "x"})
+def test_no_secret_is_ever_logged(keyed: Any, photo: bytes) -> None:
+    _, secret = FileKeyStore(keyed.data_dir).create("logged", ["infer"])
+    keyed.client.get("/info", headers=bearer(secret))
+    keyed.client.get("/info", headers={"X-API-Key": secret + "x"})
     body = {"images": {"data": [base64.b64encode(photo).decode()]}}
-    assert server.client.post("/extract", json=body, headers=bearer(secret)).status_code == 200
-    server.stop()
-    assert secret not in server.log
+    answer = keyed.client.post("/extract", json=body, headers=bearer(secret))
+    assert answer.status_code == 200
+    assert answer.headers["x-request-id"] in keyed.server.log
+    assert secret not in keyed.server.log
 
 
 # --- without keys

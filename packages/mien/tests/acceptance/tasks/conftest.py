@@ -160,21 +160,12 @@ class Door:
         return task
 
 
-@pytest.fixture(scope="module")
-def door(serve_module: Any) -> Door:
-    server = serve_module(app_memory=512 * 1024**2, app_workers=3, task_grace=1, fetch_private=True, **LIGHT)
+@pytest.fixture(scope="session")
+def door(serve_session: Any, light: dict[str, str]) -> Door:
+    server = serve_session(app_memory=512 * 1024**2, app_workers=3, task_grace=1, fetch_private=True, **light)
     found = Door(server.client)
     found.deploy("kit", KIT)
     return found
-
-
-LIGHT = {"age_model": "none", "gender_model": "none", "mask_model": "none", "image_model": "none", "text_model": "none"}
-
-
-@pytest.fixture(scope="session")
-def light() -> dict[str, str]:
-    """Settings of a server that loads few models."""
-    return LIGHT
 
 
 @pytest.fixture(scope="session")

@@ -5,17 +5,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from mien.keys import FileKeyStore
-
-
-@pytest.fixture(scope="module")
-def keyed(serve_module: Any, tmp_path_factory: pytest.TempPathFactory, light: dict[str, str]) -> Any:
-    folder = tmp_path_factory.mktemp("keyed")
-    store = FileKeyStore(folder)
-    _, infer = store.create("infer", ["infer"])
-    _, admin = store.create("admin", ["admin", "infer"])
-    return serve_module(data_dir=folder, app_memory=512 * 1024**2, **light).client, infer, admin
-
 
 @pytest.mark.parametrize(("method", "path"), [
     ("POST", "/run"), ("POST", "/apps/run"), ("GET", "/tasks"), ("POST", "/tasks/list"), ("GET", "/tasks/x"),
@@ -25,7 +14,7 @@ def keyed(serve_module: Any, tmp_path_factory: pytest.TempPathFactory, light: di
     ("DELETE", "/sessions/x"), ("POST", "/sessions/x/keepalive"), ("GET", "/compat/0.5/tasks"),
 ])  # fmt: skip
 def test_every_route_asks_for_a_key(keyed: Any, method: str, path: str) -> None:
-    client = keyed[0]
+    client = keyed.client
     answer = client.request(method, path)
     assert answer.status_code == 401
     assert answer.json()["error"]["code"] == "unauthorized"
@@ -34,7 +23,7 @@ def test_every_route_asks_for_a_key(keyed: Any, method: str, path: str) -> None:
 
 
 def test_deploying_is_an_admins_right(keyed: Any, make_door: Any, kit: str) -> None:
-    client, infer, admin = keyed
+    client, infer, admin = keyed.client, keyed.infer, keyed.both
     for method, path in (("POST", "/apps"), ("DELETE", "/apps/test/kit"), ("POST", "/apps/test/kit/rollback")):
         assert client.request(method, path, headers={"Authorization": f"Bearer {infer}"}).status_code == 403
     with httpx2.Client(
@@ -56,7 +45,7 @@ def test_deploying_is_an_admins_right(keyed: Any, make_door: Any, kit: str) -> N
 
 
 def test_signed_urls_need_no_key_and_private_files_one(keyed: Any) -> None:
-    client, infer, _ = keyed
+    client, infer = keyed.client, keyed.infer
     bearer = {"Authorization": f"Bearer {infer}"}
     record = client.post("/files", json={"files": [{"filename": "a.txt"}]}, headers=bearer).json()["data"][0]
     assert client.put(record["upload_url"], content=b"abc").status_code == 200
@@ -75,7 +64,7 @@ def test_archives_stay_in_their_folder(keyed: Any, name: str) -> None:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr(name, "x")
-    answer = keyed[0].post("/apps", content=packed.getvalue(), headers={"Authorization": f"Bearer {keyed[2]}"})
+    answer = keyed.client.post("/apps", content=packed.getvalue(), headers={"Authorization": f"Bearer {keyed.both}"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (422, "app_invalid")
-    junk = keyed[0].post("/apps", content=b"junk", headers={"Authorization": f"Bearer {keyed[2]}"})
+    junk = keyed.client.post("/apps", content=b"junk", headers={"Authorization": f"Bearer {keyed.both}"})
     assert junk.status_code == 422
