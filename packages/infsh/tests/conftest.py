@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from infsh._kernel import protocol
-from infsh._kernel.protocol import AsyncChannel, Message
+from infsh._kernel.channel import AsyncChannel
+from infsh._kernel.protocol import Message
 
 IMPORTS = """\
 import asyncio, os, sys, time, threading

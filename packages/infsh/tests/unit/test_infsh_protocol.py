@@ -11,23 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from infsh._kernel import protocol
-from infsh._kernel.protocol import (
-    AsyncChannel,
-    Cancel,
-    Channel,
-    Codec,
-    Done,
-    EncodedJson,
-    Log,
-    Ping,
-    ProtocolError,
-    Run,
-    Setup,
-    Unload,
-    decode,
-    encode,
-)
+from infsh._kernel import codec, protocol
+from infsh._kernel.channel import AsyncChannel, Channel
+from infsh._kernel.codec import Codec, decode, encode
+from infsh._kernel.protocol import Cancel, Done, EncodedJson, Log, Ping, ProtocolError, Run, Setup, Unload
 
 LINK, ABSENT, FOLDER = (f"{digit * 32}.json" for digit in "abc")
 DOCUMENT = Path(__file__).parents[4] / "docs" / "apps-protocol.md"
@@ -45,7 +32,7 @@ BY_KIND = {
 
 
 def fields_of(cls):
-    kinds = protocol._FIELDS[cls]
+    kinds = codec._FIELDS[cls]
     return {name: st.one_of([BY_KIND.get(kind, JSON) for kind in found]) for name, (found, _) in kinds.items()}
 
 
@@ -66,7 +53,7 @@ def test_messages_survive_any_cut(messages, data):
 
 @given(MESSAGES, st.dictionaries(st.text(min_size=1).map("x-".__add__), JSON, max_size=3))
 def test_unknown_keys_are_skipped(message, extra):
-    assert protocol.decode(json.dumps(json.loads(protocol.encode(message)) | extra).encode()) == message
+    assert decode(json.dumps(json.loads(encode(message)) | extra).encode()) == message
 
 
 @given(st.binary(max_size=200))
@@ -78,7 +65,7 @@ def test_any_bytes_give_messages_or_a_protocol_error(data):
 
 
 def test_an_unknown_type_is_skipped():
-    assert protocol.decode(b'{"type": "from the future", "x": 1}') is None
+    assert decode(b'{"type": "from the future", "x": 1}') is None
     unknown = b'{"type":"new"}'
     frames = struct.pack(">I", len(unknown)) + unknown + Codec().frame(Ping())
     assert list(Codec().feed(frames)) == [Ping()]
@@ -101,23 +88,23 @@ def test_an_unknown_type_is_skipped():
 )
 def test_a_wrong_message_says_what_is_wrong(body, said):
     with pytest.raises(ProtocolError, match=said.replace("[", r"\[")):
-        protocol.decode(body)
+        decode(body)
 
 
 def test_a_whole_number_is_a_number_of_seconds():
-    assert protocol.decode(b'{"type": "cancel", "run_id": "a", "grace": 3}') == protocol.Cancel("a", 3.0)
+    assert decode(b'{"type": "cancel", "run_id": "a", "grace": 3}') == protocol.Cancel("a", 3.0)
 
 
 def test_what_is_not_json_cannot_be_sent():
     with pytest.raises(ProtocolError, match="cannot be sent as JSON"):
-        protocol.encode(Done(run_id="a", output=float("nan")))
+        encode(Done(run_id="a", output=float("nan")))
     with pytest.raises(ProtocolError, match="cannot be sent as JSON"):
-        protocol.encode(Done(run_id="a", output=object()))
+        encode(Done(run_id="a", output=object()))
 
 
 def test_a_frame_over_the_limit_is_refused_before_it_is_read():
     with pytest.raises(ProtocolError, match="is over"):
-        list(Codec().feed(struct.pack(">I", protocol.MAX_FRAME_BYTES + 1)))
+        list(Codec().feed(struct.pack(">I", codec.MAX_FRAME_BYTES + 1)))
 
 
 def test_long_messages_travel_as_files(tmp_path: Path):

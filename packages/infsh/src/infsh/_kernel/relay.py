@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from infsh._kernel import protocol
+from infsh._kernel.channel import Channel
+from infsh._kernel.codec import Codec
 from infsh._kernel.lines import LineSplitter
-from infsh._kernel.protocol import Channel, Codec, Message
+from infsh._kernel.protocol import Message
 
 _CHUNK = 1 << 16
 _FULL = 1 << 20

@@ -17,8 +17,9 @@ from infsh._caller import CallerRules
 from infsh._context import current_run
 from infsh._errors import InfshError
 from infsh._kernel import protocol, traces
+from infsh._kernel.channel import Channel
 from infsh._kernel.loader import LoadedApp, load_app
-from infsh._kernel.protocol import Channel, Message
+from infsh._kernel.protocol import Message
 from infsh._kernel.runner import AppFailed, AppRunner, RunCancelled
 
 _LIBC = ctypes.CDLL(None)

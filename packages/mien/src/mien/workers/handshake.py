@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infsh._kernel import protocol
+from infsh._kernel.channel import AsyncChannel
 from mien.workers.listener import WorkerGone
 
 
@@ -20,19 +21,19 @@ class Rendezvous:
     address: Path
     token: str
     """What the worker has to show: another process of the same user could connect first."""
-    reached: "asyncio.Future[protocol.AsyncChannel]"
+    reached: "asyncio.Future[AsyncChannel]"
 
 
 @contextlib.asynccontextmanager
 async def rendezvous(spill: Path) -> AsyncIterator[Rendezvous]:
     """Listens for one worker as long as the block lasts; long messages travel through the folder `spill`."""
-    reached: asyncio.Future[protocol.AsyncChannel] = asyncio.get_running_loop().create_future()
+    reached: asyncio.Future[AsyncChannel] = asyncio.get_running_loop().create_future()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if reached.done():  # there is one worker, and it is here
             writer.close()
         else:
-            reached.set_result(protocol.AsyncChannel(reader, writer, spill))
+            reached.set_result(AsyncChannel(reader, writer, spill))
 
     # Not in the worker's folder: the path of a socket has at most about 100 bytes, and data folders may lie deep.
     with tempfile.TemporaryDirectory(prefix="mien-") as folder:
@@ -45,7 +46,7 @@ async def rendezvous(spill: Path) -> AsyncIterator[Rendezvous]:
             server.close()
 
 
-async def greet(channel: protocol.AsyncChannel, token: str) -> protocol.Hello:
+async def greet(channel: AsyncChannel, token: str) -> protocol.Hello:
     """The worker's first message. Raises WorkerGone if it is not that of the worker that is awaited."""
     hello = await channel.receive()
     if not isinstance(hello, protocol.Hello) or not hmac.compare_digest(hello.token, token):

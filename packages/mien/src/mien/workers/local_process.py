@@ -8,6 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, Self
 
 from infsh._kernel import protocol
+from infsh._kernel.channel import AsyncChannel
 from mien.apps.process import GuardedProcess
 from mien.encoded import Encoded
 from mien.workers.ending import how_it_ended, start_error
@@ -34,7 +35,7 @@ class LocalWorker:
         self.gone = asyncio.Event()
         self.why: WorkerGone | None = None
         self._process = process
-        self._channel: protocol.AsyncChannel | None = None
+        self._channel: AsyncChannel | None = None
         self._app_pid: int | None = None
         self._stop_requested = False
         self._inbox = Inbox()
@@ -162,7 +163,7 @@ class LocalWorker:
 
     # --- from the worker
 
-    async def _listen(self, channel: protocol.AsyncChannel) -> None:
+    async def _listen(self, channel: AsyncChannel) -> None:
         try:
             while (message := await channel.receive()) is not None:
                 self._inbox.take(message)
