@@ -1,13 +1,13 @@
-"""Every error that can reach a user: a stable code, an HTTP status and a sentence that says what to do."""
+"""Every error a user can see: a stable code, an HTTP status and a message that says what to do."""
 
 from typing import Any, ClassVar, Self
 
 
 class MienError(Exception):
-    """Root of all errors that are shown to users.
+    """Base class of all errors that are shown to users.
 
-    `code` is stable and documented in docs/operations.md, `status` is the HTTP status that a door answers with.
-    The message is shown to clients: it never holds server paths, secrets or tracebacks.
+    `code` is stable and documented in docs/operations.md; `status` is the HTTP status of the response. The message is
+    shown to clients: it never contains server paths, secrets or tracebacks.
     """
 
     code: ClassVar[str] = "internal"
@@ -17,18 +17,18 @@ class MienError(Exception):
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after
-        """Seconds after which a new try makes sense, where that is known."""
+        """Seconds after which a retry makes sense, if known."""
 
     @property
     def is_fault(self) -> bool:
-        """Whether this server is at fault, so that its log needs the traceback: for others the message says all."""
+        """Whether this server is at fault, so that its log needs the traceback; otherwise the message is enough."""
         return self.status == 500
 
     def without_frames(self) -> Self:
-        """Itself, for when all is said: the frames of its traceback and causes would keep images alive.
+        """Itself without traceback and causes, whose frames would keep images alive.
 
-        An error that is kept as a value, or that was kept in a frame that it passed, is a cycle with these frames,
-        and garbage collection comes late for what is large.
+        An error that is kept as a value forms a reference cycle with the frames it passed through, and the garbage
+        collector may take long to free what they hold.
         """
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
@@ -42,14 +42,14 @@ class InternalError(MienError):
 
 
 class RequestError(MienError):
-    """The request itself is wrong; sending it again unchanged cannot help."""
+    """The request is malformed; do not retry it unchanged."""
 
     code = "bad_request"
     status = 400
 
 
 class InvalidField(RequestError):
-    """A field has a wrong type or lies out of range; `fields` names each one and what was expected."""
+    """A field has the wrong type or is out of range; `fields` names each one and what was expected."""
 
     code = "invalid_field"
     status = 422
@@ -60,54 +60,54 @@ class InvalidField(RequestError):
 
 
 class Unauthorized(RequestError):
-    """No API key, or one that this server does not know."""
+    """The API key is missing or unknown."""
 
     code = "unauthorized"
     status = 401
 
 
 class Forbidden(RequestError):
-    """The API key is valid but lacks the scope."""
+    """The API key is valid but lacks the scope, or a web page of another origin sent the request."""
 
     code = "forbidden"
     status = 403
 
 
 class NotFound(RequestError):
-    """Nothing by that name exists here."""
+    """Nothing with that name exists here."""
 
     code = "not_found"
     status = 404
 
 
 class MethodNotAllowed(RequestError):
-    """The route exists, the method does not."""
+    """The route exists, but does not support the method."""
 
     code = "method_not_allowed"
     status = 405
 
 
 class Conflict(RequestError):
-    """What is asked for does not go together with the state that things are in."""
+    """The request conflicts with the current state."""
 
     code = "conflict"
     status = 409
 
 
 class IdempotencyConflict(Conflict):
-    """The idempotency key was used before, for a different request."""
+    """The idempotency key was already used for a different request."""
 
     code = "idempotency_conflict"
 
 
 class SessionNotFound(NotFound):
-    """No session has that id; sessions do not outlive the server."""
+    """No session has that id; sessions do not survive a restart of the server."""
 
     code = "SESSION_NOT_FOUND"
 
 
 class SessionEnded(RequestError):
-    """The session was ended on purpose."""
+    """The session was ended explicitly."""
 
     code = "SESSION_ENDED"
     status = 410
@@ -127,14 +127,14 @@ class SessionMismatch(Conflict):
 
 
 class RangeNotSatisfiable(RequestError):
-    """The asked-for range lies behind the end of the file."""
+    """The requested range is beyond the end of the file."""
 
     code = "range_not_satisfiable"
     status = 416
 
 
 class BodyTooLarge(RequestError):
-    """The body, or the number of its items, is over a limit of this server."""
+    """The body, or the number of its items, exceeds a limit of this server."""
 
     code = "body_too_large"
     status = 413
@@ -148,14 +148,14 @@ class BodyTooSlow(RequestError):
 
 
 class UnsupportedMediaType(RequestError):
-    """The content type is none that this route reads."""
+    """This route does not support the content type."""
 
     code = "unsupported_media_type"
     status = 415
 
 
 class UpgradeRequired(RequestError):
-    """This route speaks WebSocket: connect to it as one."""
+    """This route requires a WebSocket connection."""
 
     code = "upgrade_required"
     status = 426
@@ -165,73 +165,73 @@ class UpgradeRequired(RequestError):
 
 
 class Overloaded(MienError):
-    """The bounded queue is full; `retry_after` says when there is likely room."""
+    """A queue is full; `retry_after` estimates when there will be room."""
 
     code = "overloaded"
     status = 429
 
 
 class Unavailable(MienError):
-    """The server is starting, draining or lacks a part that the request needs."""
+    """The server is starting, shutting down, or lacks a component that the request needs."""
 
     code = "unavailable"
     status = 503
 
 
 class DeadlineExceeded(MienError):
-    """The request's time was up before its work was done."""
+    """The deadline of the request passed before its work was done."""
 
     code = "deadline_exceeded"
     status = 504
 
 
 class Cancelled(MienError):
-    """The caller went away; nobody sees this but logs."""
+    """The client disconnected; seen in logs only."""
 
     code = "cancelled"
     status = 499
 
 
 class NodeFailed(MienError):
-    """A node on another machine failed on the request, or answered what makes no sense."""
+    """A node on another machine failed, or its response is invalid."""
 
     code = "node_failed"
     status = 502
 
 
 class NodeIncompatible(NodeFailed):
-    """A node speaks another version of the protocol; nothing is routed to it."""
+    """A node speaks another version of the protocol; no requests are routed to it."""
 
     code = "node_incompatible"
 
 
 class StorageFull(MienError):
-    """The server's disk is full: nothing more can be accepted until there is room."""
+    """The server's disk is full; nothing can be accepted until space is freed."""
 
     code = "storage_full"
     status = 507
 
 
 class DatabaseInUse(MienError):
-    """Another server works with this data directory; seen at start only."""
+    """Another server uses this data directory; seen at startup only."""
 
     code = "database_in_use"
 
 
 class StaleAttempt(MienError):
-    """An attempt wrote to a task that it does not hold any more; nothing was changed. Seen in logs only."""
+    """An attempt wrote to a task that it no longer holds; nothing was changed. Seen in logs only."""
 
     code = "stale_attempt"
     status = 409
 
 
 class CannotListen(MienError):
-    """The server cannot open its ports as it was asked to; seen at start only."""
+    """The server cannot open its ports as configured; seen at startup only."""
 
     code = "cannot_listen"
 
 
-# --- images: these fail one image, never its neighbours
+# --- images: these fail one image, never the others of its request
 
 
 class ImageError(MienError):
@@ -242,13 +242,13 @@ class ImageError(MienError):
 
 
 class ImageFormatUnsupported(ImageError):
-    """The bytes are no image in a format that this server reads."""
+    """The bytes are not an image in a supported format."""
 
     code = "image_format_unsupported"
 
 
 class ImageTruncated(ImageError):
-    """The image's data ends early or is damaged."""
+    """The image is truncated or corrupt."""
 
     code = "image_truncated"
 
@@ -261,7 +261,7 @@ class ImageTooLarge(ImageError):
 
 
 class SourceRefused(ImageError):
-    """A URL or path that this server is not allowed to read."""
+    """The server is not allowed to read that URL or path."""
 
     code = "source_refused"
     status = 403
@@ -275,7 +275,7 @@ class SourceNotFound(ImageError):
 
 
 class SourceFailed(ImageError):
-    """The URL could not be fetched: network, TLS, status or time."""
+    """The URL could not be fetched: network, TLS, status or timeout."""
 
     code = "source_failed"
     status = 502
@@ -298,27 +298,27 @@ class ModelUnknown(ModelError):
 
 
 class ModelUnavailable(ModelError):
-    """The model's files are not here and could not be acquired; the message says what would help."""
+    """The model is not on this machine and could not be acquired; the message says what would help."""
 
     code = "model_unavailable"
     status = 503
 
 
 class ModelCorrupt(ModelError):
-    """A model file does not have the hash that its manifest or the cache's record names."""
+    """A model file does not match the hash in its manifest or in the cache's record."""
 
     code = "model_corrupt"
 
 
 class ConsentRequired(ModelError):
-    """The model's licence needs explicit consent before it is pulled."""
+    """The model's licence requires explicit consent before it is pulled."""
 
     code = "consent_required"
     status = 403
 
 
 class ManifestInvalid(ModelError):
-    """A model manifest lacks a field or has a wrong one."""
+    """A model manifest has a missing or invalid field."""
 
     code = "manifest_invalid"
 
@@ -327,39 +327,39 @@ class ManifestInvalid(ModelError):
 
 
 class AppInvalid(RequestError):
-    """The folder is no app that can be deployed; the message says what to change."""
+    """The folder is not a deployable app; the message says what to change."""
 
     code = "app_invalid"
     status = 422
 
 
 class AppUnknown(NotFound):
-    """No app, version or function of that name is deployed."""
+    """No app, version or function with that name is deployed."""
 
     code = "app_unknown"
 
 
 class EnvironmentFailed(MienError):
-    """The app's requirements could not be installed; the message holds the resolver's own words."""
+    """The app's requirements could not be installed; the message is the resolver's."""
 
     code = "environment_failed"
 
 
 class AppBroken(MienError):
-    """The app's workers crash again and again, so no more are started for a while; `retry_after` says for how long."""
+    """The app's workers keep crashing, so none are started for a while; `retry_after` says for how long."""
 
     code = "app_broken"
     status = 503
 
 
 class AppRunFailed(MienError):
-    """The app failed on this input; the message is its own."""
+    """The app failed on this input; the message is the app's."""
 
     code = "app_failed"
 
 
 class NoResources(MienError):
-    """The app asks for more memory or GPUs than this machine has."""
+    """The app requires more memory or GPUs than this machine has."""
 
     code = "no_resources"
     status = 503

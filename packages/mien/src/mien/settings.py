@@ -102,13 +102,13 @@ class Locations(Group):
     )
     cache_dir: AbsolutePath = Field(
         default_factory=lambda: user_cache_path("mien"),
-        description="What can be made again: models, environments, measurements. Honours XDG_CACHE_HOME.",
+        description="What can be recreated: models, environments, measurements. Honours XDG_CACHE_HOME.",
     )
     manifests_dir: AbsolutePath | None = Field(
         default=None, description="Your own model manifests, one TOML file per model."
     )
     images_root: AbsolutePath | None = Field(
-        default=None, description="Folder under which requests may name images by path. None: no path is read."
+        default=None, description="Directory below which requests may name images by path. None: paths are rejected."
     )
 
     @property
@@ -135,12 +135,12 @@ class Locations(Group):
 class Listening(Group):
     """What the server listens on, whom it lets in and how it stops."""
 
-    host: str = Field(default="127.0.0.1", description="Address to listen on. Beyond loopback needs API keys.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on. Anything but loopback requires API keys.")
     port: int | None = Field(
-        default=None, ge=0, le=65535, description="The one port to listen on. None: 8080 and 18081."
+        default=None, ge=0, le=65535, description="The only port to listen on. None: 8080 and 18081."
     )
     auth: bool = Field(
-        default=True, description="False (`--no-auth`) lets a server without API keys listen beyond loopback."
+        default=True, description="False (`--no-auth`) lets a server without API keys listen on any address."
     )
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
         default=(), description="Origins whose web pages may call this server, e.g. `https://a.example`. `*`: any."
@@ -148,15 +148,19 @@ class Listening(Group):
     public_url: str | None = Field(
         default=None,
         pattern=r"^https?://[^\s?#]+$",
-        description="Base of file URLs where clients reach this server through a proxy. None: as each request says.",
+        description="Base of file URLs if clients reach this server through a proxy. None: taken from each request.",
     )
-    drain_seconds: float = Field(default=30.0, ge=0, description="Time for running requests after SIGTERM.")
+    drain_seconds: float = Field(
+        default=30.0, ge=0, description="Seconds that running requests get to finish after SIGTERM."
+    )
 
 
 class Logging(Group):
     """What is logged, and how."""
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Least level logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Minimum level that is logged."
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="`auto`: console on a terminal, JSON lines elsewhere."
     )
@@ -165,23 +169,31 @@ class Logging(Group):
 class Limits(Group):
     """Limits of requests and of the queue, all enforced before the bytes are materialised."""
 
-    max_body_bytes: int = Field(default=64 * MIB, gt=0, description="Largest request body in bytes; over it 413.")
-    max_images: int = Field(default=256, gt=0, description="Most images in one request; over it 413.")
-    max_image_bytes: int = Field(default=32 * MIB, gt=0, description="Largest encoded image in bytes.")
-    max_pixels: int = Field(default=64_000_000, gt=0, description="Most pixels of an image, checked in its header.")
-    max_faces: int = Field(default=1024, gt=0, description="Most faces handled in one image; the best-scored are kept.")
-    request_timeout: float = Field(default=120.0, gt=0, description="Seconds until a request's deadline; then 504.")
-    queue_images: int = Field(default=512, gt=0, description="Images waiting or running; over it 429.")
-    queue_bytes: int = Field(default=512 * MIB, gt=0, description="Request bytes waiting or running; over it 429.")
+    max_body_bytes: int = Field(default=64 * MIB, gt=0, description="Maximum request body in bytes; above it 413.")
+    max_images: int = Field(default=256, gt=0, description="Maximum number of images per request; above it 413.")
+    max_image_bytes: int = Field(default=32 * MIB, gt=0, description="Maximum size of an encoded image in bytes.")
+    max_pixels: int = Field(
+        default=64_000_000, gt=0, description="Maximum number of pixels of an image, checked in its header."
+    )
+    max_faces: int = Field(
+        default=1024, gt=0, description="Maximum number of faces per image; those with the best scores are kept."
+    )
+    request_timeout: float = Field(default=120.0, gt=0, description="Deadline of a request in seconds; after it 504.")
+    queue_images: int = Field(
+        default=512, gt=0, description="Maximum number of images queued or running; above it 429."
+    )
+    queue_bytes: int = Field(
+        default=512 * MIB, gt=0, description="Maximum request bytes queued or running; above it 429."
+    )
 
 
 class Fetching(Group):
     """Reading URLs that requests name."""
 
-    fetch_private: bool = Field(default=False, description="True lets requests name URLs on private addresses.")
-    fetch_timeout: float = Field(default=20.0, gt=0, description="Seconds for one URL, all tries together.")
-    fetch_tries: int = Field(default=3, ge=1, le=10, description="Tries for failures that can pass.")
-    fetch_concurrency: int = Field(default=16, ge=1, description="URLs fetched at once.")
+    fetch_private: bool = Field(default=False, description="True allows URLs on private addresses in requests.")
+    fetch_timeout: float = Field(default=20.0, gt=0, description="Seconds for fetching one URL, including retries.")
+    fetch_tries: int = Field(default=3, ge=1, le=10, description="Attempts per URL in case of transient failures.")
+    fetch_concurrency: int = Field(default=16, ge=1, description="URLs fetched concurrently.")
     fetch_headers: dict[str, str] = Field(
         default_factory=dict, description="Headers (JSON object) for every fetched URL; never shown by the API."
     )
@@ -190,40 +202,51 @@ class Fetching(Group):
 class Models(Group):
     """The models that a server loads."""
 
-    detector: str = Field(default="yunet", description="Face detector: a manifest's name.")
-    recogniser: str = Field(default="fr_feature", description="Face recogniser: a manifest's name.")
+    detector: str = Field(default="yunet", description="Face detector: the name of a manifest.")
+    recogniser: str = Field(default="fr_feature", description="Face recogniser: the name of a manifest.")
     age_model: OptionalName = Field(default="age", description="Age model, for `extract_ga`. `none` turns it off.")
-    gender_model: OptionalName = Field(default="gender", description="Gender model, for `extract_ga`. `none`: off.")
-    mask_model: OptionalName = Field(default="mask", description="Mask model, for `detect_masks`. `none`: off.")
-    image_model: OptionalName = Field(
-        default="efficientnet_lite0", description="Model of images, for `embedding` and `classification`. `none`: off."
+    gender_model: OptionalName = Field(
+        default="gender", description="Gender model, for `extract_ga`. `none` turns it off."
     )
-    text_model: OptionalName = Field(default="minilm", description="Model of texts, for `embedding`. `none`: off.")
+    mask_model: OptionalName = Field(default="mask", description="Mask model, for `detect_masks`. `none` turns it off.")
+    image_model: OptionalName = Field(
+        default="efficientnet_lite0",
+        description="Image model, for `embedding` and `classification`. `none` turns it off.",
+    )
+    text_model: OptionalName = Field(default="minilm", description="Text model, for `embedding`. `none` turns it off.")
     detection_size: int = Field(
-        default=640, ge=64, le=4096, description="Longest side, in pixels, of what the detector sees first."
+        default=640,
+        ge=64,
+        le=4096,
+        description="Longest side, in pixels, to which images are scaled down for detection.",
     )
     refine: bool = Field(default=True, description="Second landmark pass on each face: better embeddings.")
-    offline: bool = Field(default=False, description="True: never acquire models, only use the cache.")
+    offline: bool = Field(default=False, description="True: never download models, only use the cache.")
 
 
 class Execution(Group):
     """How models run on this machine."""
 
     providers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
-        default=("cpu",), description="Execution providers in order: cpu, cuda, tensorrt, openvino, coreml."
+        default=("cpu",),
+        description="Execution providers in order of preference: cpu, cuda, tensorrt, openvino, coreml.",
     )
     threads: int | None = Field(
         default=None, ge=1, description="Thread budget of all models together. None: the usable cores."
     )
-    lanes: int | None = Field(default=None, ge=1, description="Sessions per model. None: as tuned, else the budget.")
+    lanes: int | None = Field(
+        default=None, ge=1, description="Sessions per model. None: as tuned, else the thread budget."
+    )
     lane_threads: int | None = Field(default=None, ge=1, description="Threads per session. None: as tuned, else 1.")
     workers: int | None = Field(
         default=None,
         ge=1,
-        description="Threads that decode and prepare images. None: as many as the budget, more where batches pay.",
+        description="Threads that decode and prepare images. None: the thread budget, more where batching pays off.",
     )
     max_batch: int | None = Field(
-        default=None, ge=1, description="Largest batch in one model call. None: as tuned, else 1 on a CPU, 32 on a GPU."
+        default=None,
+        ge=1,
+        description="Maximum batch size per model call. None: as tuned, else 1 on a CPU, 32 on a GPU.",
     )
     batch_wait_ms: float = Field(
         default=0.0, ge=0, le=1000, description="Coalescing window: time a batch waits to fill up."
@@ -233,14 +256,12 @@ class Execution(Group):
 class Api(Group):
     """What the APIs do where requests do not say, or clients cannot."""
 
-    strict_metadata: bool = Field(
-        default=False, description="True: built-in services refuse metadata keys that they do not know."
-    )
+    strict_metadata: bool = Field(default=False, description="True: built-in services reject unknown metadata keys.")
     status_words: Literal["success", "ok"] = Field(
         default="success",
-        description="`success`: images answer success/error; `ok`: ok/failed, as the original server does.",
+        description="Status of images: `success` for success/error; `ok` for ok/failed, as in the original server.",
     )
-    default_threshold: float = Field(default=0.6, ge=0, le=1, description="Detection threshold when none is sent.")
+    default_threshold: float = Field(default=0.6, ge=0, le=1, description="Detection threshold if a request sets none.")
     status_table: Literal["A", "B"] = Field(
         default="B",
         description="Task status numbers of clients that cannot be told apart: `A` up to client 0.6.0, `B` from 0.6.1.",
@@ -253,16 +274,18 @@ class Apps(Group):
     app_namespace: str = Field(
         default="local",
         pattern="^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$",
-        description="Namespace of apps that are named, or deployed, without one.",
+        description="Namespace of apps that are referenced, or deployed, without one.",
     )
-    app_max_bytes: int = Field(default=512 * MIB, gt=0, description="Most bytes of a deployed app's files.")
-    app_max_files: int = Field(default=10_000, gt=0, description="Most files of a deployed app.")
+    app_max_bytes: int = Field(
+        default=512 * MIB, gt=0, description="Maximum total size of a deployed app's files in bytes."
+    )
+    app_max_files: int = Field(default=10_000, gt=0, description="Maximum number of files of a deployed app.")
     app_constraints: AbsolutePath | None = Field(
-        default=None, description="A constraints file, as pip reads it, for the environments of all apps."
+        default=None, description="A pip constraints file for the environments of all apps."
     )
     environment_keep_days: KeepDays = Field(
         default=30.0,
-        description="Environments that no deployed version asks for are removed so many days after their last use. "
+        description="Days after their last use until environments that no deployed version needs are removed. "
         "`none`: never.",
     )
 
@@ -272,106 +295,131 @@ class Workers(Group):
 
     app_secrets: dict[str, SecretStr] = Field(
         default_factory=dict,
-        description="Secrets (JSON object) that an app gets as variables when its inf.yml names them.",
+        description="Secrets (JSON object) that an app gets as environment variables if its inf.yml names them.",
     )
     app_memory: int = Field(
-        default=2048 * MIB, gt=0, description="Memory limit, in bytes, of a worker whose app names no `ram`."
+        default=2048 * MIB, gt=0, description="Memory limit, in bytes, of a worker whose app sets no `ram`."
     )
     workers_memory: int | None = Field(
-        default=None, gt=0, description="Bytes that all workers may hold together. None: 80 % of the machine's."
+        default=None, gt=0, description="Memory limit, in bytes, of all workers together. None: 80 % of the machine's."
     )
-    app_workers: int = Field(default=8, ge=1, description="Most worker processes of apps at once.")
+    app_workers: int = Field(default=8, ge=1, description="Maximum number of worker processes.")
     app_gpus: int | None = Field(
-        default=None, ge=0, description="GPUs that are handed to apps. None: as many as the machine shows."
+        default=None, ge=0, description="Number of GPUs available to apps. None: all GPUs of the machine."
     )
     app_idle_seconds: float = Field(
-        default=300.0, ge=0, description="A worker that was idle for so long is ended, unless `min_warm` keeps it."
+        default=300.0, ge=0, description="Idle time after which a worker is stopped, unless `min_warm` keeps it."
     )
-    app_min_warm: int = Field(default=0, ge=0, description="Workers of each app version that idleness does not end.")
-    app_start_seconds: float = Field(default=120.0, gt=0, description="Time for a worker to start and import its app.")
-    app_setup_seconds: float = Field(default=1800.0, gt=0, description="Time for an app's `setup`.")
+    app_min_warm: int = Field(default=0, ge=0, description="Number of idle workers per app version that are kept warm.")
+    app_start_seconds: float = Field(
+        default=120.0, gt=0, description="Timeout for starting a worker and importing its app."
+    )
+    app_setup_seconds: float = Field(default=1800.0, gt=0, description="Timeout for an app's `setup`.")
     app_crashes: int = Field(
-        default=3, ge=1, description="Crashes in a row from which on an app's workers are only started after a pause."
+        default=3, ge=1, description="Consecutive crashes after which an app's workers are started with backoff only."
     )
 
 
 class Tasks(Group):
     """The task queue, and webhooks."""
 
-    task_queue: int = Field(default=10_000, ge=1, description="Queued tasks; over it 429.")
-    task_input_bytes: int = Field(default=4 * MIB, gt=0, description="Largest input and setup of a task as JSON.")
-    task_output_bytes: int = Field(default=16 * MIB, gt=0, description="Largest output of a task as JSON.")
-    task_log_bytes: int = Field(default=1 * MIB, gt=0, description="Log text kept of one attempt.")
+    task_queue: int = Field(default=10_000, ge=1, description="Maximum number of queued tasks; above it 429.")
+    task_input_bytes: int = Field(
+        default=4 * MIB, gt=0, description="Maximum size of a task's input and setup as JSON, in bytes."
+    )
+    task_output_bytes: int = Field(
+        default=16 * MIB, gt=0, description="Maximum size of a task's output as JSON, in bytes."
+    )
+    task_log_bytes: int = Field(default=1 * MIB, gt=0, description="Bytes of log text kept per attempt.")
     task_concurrency: int | None = Field(
-        default=None, ge=1, description="Tasks of one app at once, where the app does not say. None: no limit."
+        default=None, ge=1, description="Concurrent tasks per app, if the app does not set a limit. None: no limit."
     )
     task_patience: float = Field(
-        default=30.0, ge=0, description="Seconds after which a queued task goes before tasks with a warm worker."
+        default=30.0,
+        ge=0,
+        description="Aging threshold: seconds after which a queued task precedes tasks with a warm worker.",
     )
-    task_lease: float = Field(default=30.0, ge=1, description="Seconds a claim lasts unless it is renewed.")
+    task_lease: float = Field(default=30.0, ge=1, description="Lifetime of a claim in seconds, unless it is renewed.")
     task_grace: float = Field(
-        default=10.0, ge=0, description="Seconds a cancelled task gets to end by itself, where its app does not say."
+        default=10.0, ge=0, description="Grace period, in seconds, of a cancelled task whose app sets none."
     )
     task_grace_max: float = Field(
-        default=60.0, ge=0, description="Most seconds that an app may ask for as its own `grace`."
+        default=60.0, ge=0, description="Maximum grace period, in seconds, that an app may set."
     )
     task_timeout: float | None = Field(
-        default=None, gt=0, description="Longest run in seconds of tasks that do not say. None: no limit."
+        default=None, gt=0, description="Timeout, in seconds, of tasks that set none. None: no limit."
     )
-    task_retries: int = Field(default=2, ge=0, description="New attempts after lost workers or a killed server.")
-    task_keep_days: KeepDays = Field(
-        default=7.0, description="Ended tasks are removed after so many days. `none`: never."
+    task_retries: int = Field(
+        default=2, ge=0, description="New attempts after a worker is lost or the server is killed."
     )
-    webhook_tries: int = Field(default=8, ge=1, description="Tries for one webhook, over about two hours.")
+    task_keep_days: KeepDays = Field(default=7.0, description="Days until ended tasks are removed. `none`: never.")
+    webhook_tries: int = Field(default=8, ge=1, description="Delivery attempts per webhook, over about two hours.")
 
 
 class Files(Group):
     """Uploaded files and the URLs they are given."""
 
-    file_max_bytes: int = Field(default=1024 * MIB, gt=0, description="Largest uploaded file in bytes; over it 413.")
-    file_keep_days: KeepDays = Field(
-        default=None, description="Files are removed so many days after their upload. None: never."
+    file_max_bytes: int = Field(
+        default=1024 * MIB, gt=0, description="Maximum size of an uploaded file in bytes; above it 413."
     )
-    file_url_seconds: float = Field(default=86400.0, gt=0, description="How long a signed URL of a file is valid.")
+    file_keep_days: KeepDays = Field(
+        default=None, description="Days after their upload until files are removed. None: never."
+    )
+    file_url_seconds: float = Field(default=86400.0, gt=0, description="Validity of a signed file URL in seconds.")
 
 
 class Nodes(Group):
     """This server as a node, and other nodes behind it."""
 
     grpc_port: int | None = Field(
-        default=None, ge=0, le=65535, description="Port to be a node on, over gRPC. None: off. `--grpc` means 50051."
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port on which this server is a gRPC node. None: off. `--grpc` means 50051.",
     )
     grpc_host: str | None = Field(
-        default=None, description="Address to be a node on. None: as MIEN_HOST. Beyond loopback needs API keys."
+        default=None,
+        description="Address of the gRPC node. None: as MIEN_HOST. Anything but loopback requires API keys.",
     )
-    grpc_requests: int = Field(default=64, ge=1, description="gRPC requests running at once; over it they are refused.")
+    grpc_requests: int = Field(
+        default=64, ge=1, description="Maximum number of concurrent gRPC requests; more are rejected."
+    )
     nodes: Annotated[CommaList, AfterValidator(_addresses)] = Field(
         default=(), description="Nodes to send requests to: `host:port`, separated by commas."
     )
     node_key: SecretStr | None = Field(
-        default=None, description="API key sent to every node of MIEN_NODES; never shown, never sent to found ones."
+        default=None,
+        description="API key sent to every node of MIEN_NODES; never shown, never sent to discovered nodes.",
     )
-    node_limit: int = Field(default=20, ge=1, description="Most nodes known at once; further ones are not added.")
-    node_connect_seconds: float = Field(default=5.0, gt=0, description="Seconds for a node to say what it can do.")
+    node_limit: int = Field(default=20, ge=1, description="Maximum number of known nodes; more are not added.")
+    node_connect_seconds: float = Field(
+        default=5.0, gt=0, description="Timeout for reading the capabilities of a node, in seconds."
+    )
     node_health_seconds: float = Field(default=30.0, ge=0, description="Seconds between health checks. 0: none.")
     node_cooldown_min: float = Field(
         default=10.0, gt=0, description="Seconds without requests for a node that failed; doubles with each failure."
     )
-    node_cooldown_max: float = Field(default=120.0, gt=0, description="Most seconds that a node cools down.")
+    node_cooldown_max: float = Field(default=120.0, gt=0, description="Maximum cooldown of a node in seconds.")
     prefer_remote: bool = Field(
-        default=False, description="True: where this server and a node have the same service or task, the node answers."
+        default=False, description="True: if both this server and a node have a service or task, the node is used."
     )
-    chunk_auto: bool = Field(default=True, description="Send large payloads to nodes in pieces.")
-    chunk_threshold: int = Field(default=MIB, ge=0, description="Largest payload, in bytes, sent in one piece.")
-    chunk_max_bytes: int = Field(default=256 * 1024, gt=0, le=100 * MIB, description="Size of a piece in bytes.")
-    mdns_browse: bool = Field(default=False, description="Look for nodes on the local network by mDNS.")
-    mdns_announce: bool = Field(default=False, description="Tell the local network of this node by mDNS, once ready.")
+    chunk_auto: bool = Field(default=True, description="Send large payloads to nodes in chunks.")
+    chunk_threshold: int = Field(
+        default=MIB, ge=0, description="Largest payload, in bytes, that is sent in one message."
+    )
+    chunk_max_bytes: int = Field(default=256 * 1024, gt=0, le=100 * MIB, description="Chunk size in bytes.")
+    mdns_browse: bool = Field(default=False, description="Discover nodes on the local network by mDNS.")
+    mdns_announce: bool = Field(
+        default=False, description="Announce this node on the local network by mDNS, once ready."
+    )
     mdns_interfaces: CommaList = Field(
         default=(), description="Addresses of the network interfaces used for mDNS. Empty: all."
     )
-    mdns_scan_seconds: float = Field(default=30.0, gt=0, description="Seconds between looks for nodes that went away.")
+    mdns_scan_seconds: float = Field(
+        default=30.0, gt=0, description="Seconds between checks for nodes that disappeared."
+    )
     node_forget_seconds: float = Field(
-        default=300.0, gt=0, description="Seconds after which a found node that cannot be reached is forgotten."
+        default=300.0, gt=0, description="Seconds after which a discovered node that cannot be reached is removed."
     )
 
 
@@ -388,7 +436,7 @@ class PresetSource(PydanticBaseSettingsSource):
 
 class Preset(Group):
     preset: Literal["minimal", "lightweight", "basic", "brave"] | None = Field(
-        default=None, description="A profile of other settings, which variables of their own override."
+        default=None, description="A profile of other settings; variables that are set explicitly take precedence."
     )
 
 
