@@ -5,6 +5,7 @@ import hmac
 import secrets
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, Protocol, get_args
@@ -12,7 +13,7 @@ from typing import Literal, Protocol, get_args
 import msgspec
 
 from mien.atomic import replace_file
-from mien.errors import InternalError, NotFound, RequestError
+from mien.errors import Forbidden, InternalError, NotFound, RequestError, Unauthorized
 from mien.locks import locked
 
 Scope = Literal["infer", "admin"]
@@ -44,6 +45,39 @@ class KeyStore(Protocol):
 
     def authenticate(self, secret: str) -> Key | None:
         """The key with that secret. Compares with every key, so that the time taken tells nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRule:
+    """Which callers get in: the one rule behind HTTP and gRPC, whatever way a key is presented."""
+
+    keys: KeyStore
+    open_without_keys: bool
+    """Whether anybody may call while no key exists: where others cannot reach the server, or it was told so."""
+    asked: str
+    """Who needs the key, the beginning of the messages: `this server`."""
+    how: str
+    """How to present it, the end of a message: `send it as …`."""
+
+    def require(self, secret: str, scope: Scope) -> Key | None:
+        """The key with that secret, which has `scope`; None while no key exists and anybody may call.
+
+        `secret`: as presented, empty if there is none. Raises Unauthorized without a known key, Forbidden if the key
+        lacks the scope, InternalError if the keys cannot be read.
+        """
+        if not self.keys.all():
+            if self.open_without_keys:
+                return None
+            # The server does not start like this: the last key was revoked since.
+            raise Unauthorized(f"{self.asked} needs an API key and has none any more; see `mien keys create`")
+        if not secret:
+            raise Unauthorized(f"{self.asked} needs an API key: {self.how}")
+        key = self.keys.authenticate(secret)
+        if key is None:
+            raise Unauthorized("this API key is not known here")
+        if scope not in key.scopes:
+            raise Forbidden(f"this API key lacks the scope {scope!r}; it has: {', '.join(key.scopes)}")
+        return key
 
 
 class FileKeyStore:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from mien.errors import InternalError, NotFound, RequestError
-from mien.keys import FileKeyStore, KeyStore
+from mien.errors import Forbidden, InternalError, NotFound, RequestError, Unauthorized
+from mien.keys import AccessRule, FileKeyStore, KeyStore
 
 
 @pytest.fixture
@@ -126,3 +126,29 @@ def test_keys_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: FileKeyStore(tmp_path).create(f"key {n}", ["infer"]), range(16)))
     assert len(FileKeyStore(tmp_path).all()) == 16
+
+
+def rule_of(store: KeyStore, *, open_without_keys: bool = False) -> AccessRule:
+    return AccessRule(store, open_without_keys, "this server", "send it somehow")
+
+
+def test_while_there_are_no_keys_the_rule_says_whether_anybody_may_call(store: KeyStore) -> None:
+    assert rule_of(store, open_without_keys=True).require("", "admin") is None
+    assert rule_of(store, open_without_keys=True).require("mien_anything", "admin") is None
+    with pytest.raises(Unauthorized, match="this server needs an API key and has none any more"):
+        rule_of(store).require("mien_anything", "infer")
+
+
+@pytest.mark.parametrize("open_without_keys", [True, False])
+def test_once_there_is_a_key_nobody_gets_in_without_one_that_has_the_scope(
+    store: KeyStore, open_without_keys: bool
+) -> None:
+    key, secret = store.create("alice", ["infer"])
+    rule = rule_of(store, open_without_keys=open_without_keys)
+    assert rule.require(secret, "infer") == key
+    with pytest.raises(Unauthorized, match="needs an API key: send it somehow"):
+        rule.require("", "infer")
+    with pytest.raises(Unauthorized, match="not known here"):
+        rule.require("mien_wrong", "infer")
+    with pytest.raises(Forbidden, match="lacks the scope 'admin'; it has: infer"):
+        rule.require(secret, "admin")

@@ -5,8 +5,8 @@ from functools import lru_cache
 
 from starlette.requests import HTTPConnection
 
-from mien.errors import Forbidden, Unauthorized
-from mien.keys import Key, KeyStore, Scope
+from mien.errors import Forbidden
+from mien.keys import AccessRule, Key, KeyStore, Scope
 from mien.settings import Listening
 
 
@@ -15,38 +15,26 @@ class Auth:
 
     def __init__(self, listening: Listening, keys: KeyStore) -> None:
         self._listening = listening
-        self._keys = keys
+        self._rule = AccessRule(
+            keys,
+            open_without_keys=not listening.auth or is_loopback(listening.host),
+            asked="this server",
+            how="send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
+        )
 
     def require(self, request: HTTPConnection, scope: Scope) -> Key | None:
-        """The caller's key, None while there are none. Raise Unauthorized without a known key, Forbidden if the key
+        """The caller's key, None while there are none. Raises Unauthorized without a known key, Forbidden if the key
         lacks `scope`.
 
         The key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
         """
-        if not self._keys.all():
+        key = self._rule.require(_presented(request), scope)
+        if key is None and self._listening.auth:
             self._require_local_host(request)
-            return None
-        secret = _presented(request)
-        if not secret:
-            raise Unauthorized(
-                "this server needs an API key: send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
-            )
-        key = self._keys.authenticate(secret)
-        if key is None:
-            raise Unauthorized("this API key is not known here")
-        if scope not in key.scopes:
-            raise Forbidden(f"this API key lacks the scope {scope!r}; it has: {', '.join(key.scopes)}")
         return key
 
     def _require_local_host(self, request: HTTPConnection) -> None:
-        """Without keys, a web page that re-points its own name to this machine (DNS rebinding) must not get in.
-
-        Nor may anybody else where the server can be reached from elsewhere: the last key was revoked since it started.
-        """
-        if not self._listening.auth:
-            return
-        if not is_loopback(self._listening.host):
-            raise Unauthorized("this server needs an API key and has none any more; see `mien keys create`")
+        """Without keys, a web page that re-points its own name to this machine (DNS rebinding) must not get in."""
         host = _host(request)
         if not host or host == self._listening.host or is_loopback(host):  # browsers always name one
             return

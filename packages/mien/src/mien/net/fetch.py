@@ -141,10 +141,8 @@ class Fetcher:
             raise _TransientError("broke off its answer, or did not speak HTTP") from None
 
     async def _body(self, asked: httpx2.URL, response: httpcore2.Response) -> bytes:
-        if (encoding := _header(response, b"content-encoding").lower()) not in (
-            "",
-            "identity",
-        ):  # it could expand without bound
+        encoding = _header(response, b"content-encoding").lower()
+        if encoding not in ("", "identity"):  # a compressed body can expand to any size
             raise SourceFailed(
                 f"{redacted(asked)} answers with the content encoding {encoding[:20]!r}, which was not requested"
             )
