@@ -332,7 +332,7 @@ class Tasks(Group):
     )
     task_log_bytes: int = Field(default=1 * MIB, gt=0, description="Bytes of log text kept per attempt.")
     task_concurrency: int | None = Field(
-        default=None, ge=1, description="Concurrent tasks per app, if the app does not set a limit. None: no limit."
+        default=None, ge=1, description="Maximum number of concurrent tasks per app. None: no limit."
     )
     task_patience: float = Field(
         default=30.0,
