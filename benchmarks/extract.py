@@ -38,7 +38,7 @@ from mien.engine.plan import Plan, usable_cores
 from mien.engine.session import Session
 from mien.faces.pipeline import FaceOptions
 from mien.metrics import Metrics
-from mien.runtime import build_runtime
+from mien.runtime import load_inference, open_fetcher
 from mien.settings import Settings
 from mien.vision.image import decode
 from mien.zoo.zoo import Zoo
@@ -99,8 +99,8 @@ class Recorder:
 
 def recorded(data: bytes, settings: Settings) -> tuple[list[tuple[str, np.ndarray]], int]:
     """The (model file, tensor) pairs of one image's way through the pipeline, and its number of faces."""
-    runtime = build_runtime(settings, Metrics())
-    pipeline = runtime.builtin.pipeline
+    inference = load_inference(settings, Metrics(), open_fetcher(settings))
+    pipeline = inference.builtin.pipeline
     zoo = Zoo.from_settings(settings)
     models = {
         "_detection": settings.models.detector,
@@ -113,7 +113,7 @@ def recorded(data: bytes, settings: Settings) -> tuple[list[tuple[str, np.ndarra
         setattr(pipeline, attribute, recorders[attribute][0])
     image = decode(data, max_pixels=settings.limits.max_pixels, max_bytes=settings.limits.max_image_bytes)
     faces = len(pipeline.analyse(image, OPTIONS, CancelScope()).faces)
-    asyncio.run(runtime.close())
+    asyncio.run(inference.close())
     return [(path, tensor) for recorder, path in recorders.values() for tensor in recorder.seen], faces
 
 
@@ -167,8 +167,7 @@ def best_ceiling(runs: list[tuple[str, np.ndarray]], cores: int) -> Ceiling:
 def direct_pipeline(data: bytes, settings: Settings, plan: Plan) -> Callable[[], float]:
     """A function that takes one image from JPEG bytes to vectors and returns the milliseconds that it took."""
     chosen = Settings(lanes=plan.lanes, lane_threads=plan.lane_threads, max_batch=plan.max_batch)
-    runtime = build_runtime(chosen, Metrics())
-    pipeline = runtime.builtin.pipeline
+    pipeline = load_inference(chosen, Metrics(), open_fetcher(chosen)).builtin.pipeline
 
     def once() -> float:
         start = time.perf_counter()

@@ -33,10 +33,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mien.app import create_app
 from mien.engine.cancellation import CancelScope
 from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.logs import configure_logs
-from mien.server import create_app
 from mien.settings import Settings
 
 ROUND_SECONDS = 2.0
@@ -96,10 +96,11 @@ def serve_mien(port: int, **settings: Any) -> None:
                 uvicorn.Config(app, port=port, log_config=None, access_log=False, server_header=False)
             )
             serving = asyncio.create_task(server.serve())
-            while app.state.runtime is None:  # noqa: ASYNC110 - the application offers nothing to wait for
+            readiness = app.state.context.readiness
+            while readiness.runtime is None:  # noqa: ASYNC110 - the application offers nothing to wait for
                 await asyncio.sleep(0.05)
             for service in (Echo(), Ticker()):
-                app.state.runtime.registry.add(service)
+                readiness.runtime.registry.add(service)
             await serving
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

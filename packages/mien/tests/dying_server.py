@@ -6,10 +6,10 @@ import signal
 import sys
 from typing import Any
 
+from mien import app
 from mien.cli.main import run
 from mien.storage import local_blobs
 from mien.storage.file_table import FileTable
-from mien.tasks import platform
 from mien.tasks.sql.store import SqlTaskStore
 
 STEP = sys.argv.pop(1)
@@ -54,6 +54,6 @@ class DyingTasks(SqlTaskStore):
 
 
 local_blobs.LocalUpload = DyingUpload  # type: ignore[misc]
-platform.FileTable = DyingTable  # type: ignore[misc]
-platform.SqlTaskStore = DyingTasks  # type: ignore[misc]
+app.FileTable = DyingTable  # type: ignore[misc]
+app.SqlTaskStore = DyingTasks  # type: ignore[misc]
 run()

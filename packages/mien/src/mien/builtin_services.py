@@ -13,7 +13,6 @@ from mien.inference.embedding import Embed, Embedder, EmbeddingService
 from mien.inference.image_model import ImageModel
 from mien.inference.images import ImageLimits
 from mien.inference.ocr import LineFinder, OcrService, ReadLines
-from mien.inference.registry import ServiceRegistry
 from mien.inference.text_model import TextModel
 from mien.metrics import Metrics
 from mien.vision.text_lines import LineReader
@@ -47,8 +46,8 @@ def builtin_handlers(models: BuiltinModels, limits: ImageLimits) -> Handlers:
 
 def builtin_services(
     engine: Engine, metrics: Metrics, models: BuiltinModels, limits: ImageLimits, *, threshold: float, strict: bool
-) -> ServiceRegistry:
-    """A registry of the services that the models make possible.
+) -> list[Service]:
+    """The services that the models make possible.
 
     `threshold`: the default for faces. `strict`: refuse unknown metadata.
     """
@@ -68,7 +67,4 @@ def builtin_services(
         services.append(ClassificationService(answers, limits, image, strict=strict))
     if models.reader is not None:
         services.append(OcrService(answers, limits, models.reader.name, strict=strict))
-    registry = ServiceRegistry()
-    for service in services:
-        registry.add(service)
-    return registry
+    return services

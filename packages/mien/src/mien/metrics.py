@@ -96,6 +96,12 @@ class Metrics:
         self.run_seconds.labels(model).observe(seconds)
         self.wait_seconds.labels(model).observe(waited)
 
+    def asked_node(self, node: str, outcome: str, seconds: float) -> None:
+        """Implements the node pool's Count."""
+        self.node_requests.labels(node, outcome).inc()
+        if outcome == "ok":
+            self.node_seconds.labels(node).observe(seconds)
+
     def render(self) -> bytes:
         """The metrics in Prometheus' text format."""
         return generate_latest(self.registry)

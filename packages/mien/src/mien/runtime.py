@@ -1,26 +1,20 @@
-"""What a running server consists of, below the web: models loaded and warmed, services on top of them."""
+"""The models of a server: which it needs, how they are loaded and warmed, and the built-in services on top of them."""
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from mien import __version__
 from mien.builtin_services import BuiltinModels, builtin_handlers, builtin_services
 from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
-from mien.engine.engine import Failed
 from mien.engine.models import LoadedModels, Model
 from mien.engine.plan import Plan, choose_plan, thread_budget
 from mien.engine.session import Feed
-from mien.engine.sources import Item, SourceReader
+from mien.engine.sources import SourceReader
 from mien.engine.thread_engine import ThreadEngine
 from mien.engine.threads import ThreadPool
 from mien.engine.tune import recall, record_path
@@ -28,13 +22,12 @@ from mien.errors import MienError, ModelError
 from mien.faces.pipeline import FaceOptions, FacePipeline, Trait
 from mien.faces.service import FaceService
 from mien.inference.classification import read_labels
+from mien.inference.contract import Service
 from mien.inference.image_model import ImageModel
 from mien.inference.images import ImageLimits
-from mien.inference.registry import ServiceRegistry
 from mien.inference.text_model import STEP, TextModel, WordPieces, feed
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
-from mien.nodes.pool import NodePool
 from mien.settings import Models, Settings
 from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE
 from mien.vision.attributes import AttributeReader, build_attribute_reader
@@ -46,9 +39,7 @@ from mien.zoo.manifest import Family, Manifest
 from mien.zoo.on_demand import OnDemand
 from mien.zoo.zoo import Zoo
 
-SELF_CHECK_SECONDS = 10.0
 TEXT_SHAPE = (3, 2 * STEP)  # a usual sentence: what models of texts are warmed and measured with
-SELF_CHECK_FRESH = 1.0
 OCR_READERS = 4  # at most: each has a copy of its models
 IMAGE_LABELS = "imagenet_labels"
 TRY_OUT_SIDE = 64
@@ -91,105 +82,43 @@ def tokenizer_of(text_model: str) -> str:
     return f"{text_model}_tokenizer"
 
 
-@dataclass
-class Runtime:
-    """The parts of a server that its doors call."""
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What responses say about the loaded face models."""
 
-    settings: Settings
-    metrics: Metrics
+    recogniser: Manifest
+    recognition_batch: int
+    """Largest batch of one model run."""
+    detection_batch: int
+
+    @property
+    def same_threshold(self) -> float:
+        """Cosine from which two faces count as the same person. Raises ModelError where the manifest has none."""
+        threshold = self.recogniser.same_threshold
+        if threshold is None:
+            raise ModelError(f"{self.recogniser.name}: its manifest has no same_threshold to compare with")
+        return threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """Loaded models, the threads that work for them, and the services on top."""
+
     models: LoadedModels
     threads: ThreadPool
     """For images."""
     parsers: ThreadPool
     """Threads for large bodies, apart from the images' so that neither waits for the other."""
     admission: Admission
-    fetcher: Fetcher
     faces: FaceService
     builtin: BuiltinModels
-    registry: ServiceRegistry
-    """What `/v1/infer` and nodes can be asked for by name."""
-    manifests: dict[str, Manifest]
-    nodes: NodePool | None = None
-    """Nodes on other machines."""
-    _checking: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _checked: float = float("-inf")
-
-    @property
-    def same_threshold(self) -> float:
-        """Cosine from which two faces count as the same person, by the recogniser's manifest."""
-        threshold = self.manifests[self.settings.models.recogniser].same_threshold
-        if threshold is None:
-            raise ModelError(f"{self.settings.models.recogniser}: its manifest has no same_threshold to compare with")
-        return threshold
-
-    async def self_check(self) -> None:
-        """Find the face in the built-in photo. Raises MienError when a stage does not work.
-
-        A check that succeeded within the last second counts, so that asking often costs nothing.
-        """
-        async with self._checking:
-            if time.monotonic() - self._checked < SELF_CHECK_FRESH:
-                return
-            await self._find_portrait()
-            self._checked = time.monotonic()
-
-    async def _find_portrait(self) -> None:
-        options = FaceOptions(threshold=self.settings.api.default_threshold)
-        (result,) = await self.faces.analyse([Item(self._portrait)], options, CancelScope(SELF_CHECK_SECONDS))
-        if isinstance(result, Failed):
-            raise result.error
-        if not result.analysis.faces:
-            raise ModelError("the self check found no face in the built-in photo")
-
-    @cached_property
-    def _portrait(self) -> bytes:
-        return resources.files("mien").joinpath("data/portrait.jpg").read_bytes()
-
-    def info(self) -> dict[str, Any]:
-        """Models and defaults, under the keys that clients of the original server print. Holds no secrets."""
-        settings, models = self.settings, self.settings.models
-        recognition, detection = (self.models[models.recogniser], self.models[models.detector])
-        return {
-            "version": __version__,
-            "tensorrt_version": None,
-            "log_level": settings.logging.log_level.upper(),
-            "models": {
-                "inference_backend": "onnx",
-                "providers": list(settings.execution.providers),
-                "det_name": models.detector,
-                "rec_name": models.recogniser,
-                "max_size": [models.detection_size, models.detection_size],
-                "ga_name": ", ".join(name for name in (models.age_model, models.gender_model) if name) or None,
-                "mask_detector": models.mask_model,
-                "rec_batch_size": recognition.plan.max_batch,
-                "det_batch_size": detection.plan.max_batch,
-                "embedding_dim": self.manifests[models.recogniser].embedding_dim,
-                "same_threshold": self.manifests[models.recogniser].same_threshold,
-                "force_fp16": False,
-                "triton_uri": None,
-            },
-            "defaults": {
-                "return_face_data": False,
-                "return_landmarks": False,
-                "extract_embedding": True,
-                "extract_ga": False,
-                "detect_masks": False,
-                "det_thresh": settings.api.default_threshold,
-                "img_req_headers": sorted(settings.fetching.fetch_headers),
-                "sslv3_hack": False,
-            },
-            "limits": {
-                "max_images": settings.limits.max_images,
-                "max_body_bytes": settings.limits.max_body_bytes,
-                "max_image_bytes": settings.limits.max_image_bytes,
-                "max_pixels": settings.limits.max_pixels,
-            },
-        }
+    services: Sequence[Service]
+    """The built-in ones."""
+    facts: ModelFacts
 
     async def close(self) -> None:
         """Refuse new work, finish the running and end all threads."""
         self.admission.drain()
-        await self.fetcher.aclose()
         await asyncio.to_thread(self._close_threads)
 
     def _close_threads(self) -> None:
@@ -198,7 +127,20 @@ class Runtime:
         self.models.close()
 
 
-def build_runtime(settings: Settings, metrics: Metrics) -> Runtime:
+def open_fetcher(settings: Settings) -> Fetcher:
+    """Reads the URLs that requests and tasks name."""
+    fetching = settings.fetching
+    return Fetcher(
+        allow_private=fetching.fetch_private,
+        timeout=fetching.fetch_timeout,
+        tries=fetching.fetch_tries,
+        concurrency=fetching.fetch_concurrency,
+        max_bytes=settings.limits.max_image_bytes,
+        headers=fetching.fetch_headers,
+    )
+
+
+def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher) -> Inference:
     """Load and warm the face models and every other that is here; blocks as long as that takes. Raises ModelError."""
     zoo = Zoo.from_settings(settings)
     paths = zoo.ensure_all(required_models(settings.models))
@@ -212,14 +154,6 @@ def build_runtime(settings: Settings, metrics: Metrics) -> Runtime:
     pipeline = _face_pipeline(settings.models, settings.limits.max_faces, loader, paths)
     image, text = _image_model(settings.models, loader), _text_model(settings.models, loader)
     threads = settings.execution.workers or _image_threads(loaded)
-    fetcher = Fetcher(
-        allow_private=settings.fetching.fetch_private,
-        timeout=settings.fetching.fetch_timeout,
-        tries=settings.fetching.fetch_tries,
-        concurrency=settings.fetching.fetch_concurrency,
-        max_bytes=settings.limits.max_image_bytes,
-        headers=settings.fetching.fetch_headers,
-    )
     limits = ImageLimits(
         max_items=settings.limits.max_images,
         max_bytes=settings.limits.max_image_bytes,
@@ -246,15 +180,18 @@ def build_runtime(settings: Settings, metrics: Metrics) -> Runtime:
         parallel=threads,
         max_items=settings.limits.max_images,
     )
-    registry = builtin_services(
+    services = builtin_services(
         engine, metrics, builtin, limits, threshold=settings.api.default_threshold, strict=settings.api.strict_metadata
     )
     faces = FaceService(engine, metrics)
     metrics.queued_items.set_function(loaded.queued)
     metrics.queued_images.set_function(lambda: admission.images)
-    return Runtime(
-        settings, metrics, loaded, pool, ThreadPool(2), admission, fetcher, faces, builtin, registry, zoo.manifests
+    facts = ModelFacts(
+        zoo.manifest(settings.models.recogniser),
+        recognition_batch=loaded[settings.models.recogniser].plan.max_batch,
+        detection_batch=loaded[settings.models.detector].plan.max_batch,
     )
+    return Inference(loaded, pool, ThreadPool(2), admission, faces, builtin, services, facts)
 
 
 def _image_threads(models: LoadedModels) -> int:

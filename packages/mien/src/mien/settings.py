@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 MIB = 1024 * 1024
+DAY = 86400.0
 
 
 def _absolute(path: Path) -> Path:
@@ -153,6 +154,17 @@ class Listening(Group):
     drain_seconds: float = Field(
         default=30.0, ge=0, description="Seconds that running requests get to finish after SIGTERM."
     )
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """The ports to listen on."""
+        return DEFAULT_PORTS if self.port is None else (self.port,)
+
+    @property
+    def own_urls(self) -> tuple[str, ...]:
+        """Where this server is reached from its own machine, by each of its ports."""
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
+        return tuple(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for port in self.ports)
 
 
 class Logging(Group):
@@ -355,6 +367,11 @@ class Tasks(Group):
     task_keep_days: KeepDays = Field(default=7.0, description="Days until ended tasks are removed. `none`: never.")
     webhook_tries: int = Field(default=8, ge=1, description="Delivery attempts per webhook, over about two hours.")
 
+    @property
+    def keep_seconds(self) -> float | None:
+        """`task_keep_days` in seconds."""
+        return None if self.task_keep_days is None else self.task_keep_days * DAY
+
 
 class Files(Group):
     """Uploaded files and the URLs they are given."""
@@ -366,6 +383,11 @@ class Files(Group):
         default=None, description="Days after their upload until files are removed. None: never."
     )
     file_url_seconds: float = Field(default=86400.0, gt=0, description="Validity of a signed file URL in seconds.")
+
+    @property
+    def keep_seconds(self) -> float | None:
+        """`file_keep_days` in seconds."""
+        return None if self.file_keep_days is None else self.file_keep_days * DAY
 
 
 class Nodes(Group):

@@ -13,7 +13,7 @@ import ormsgpack
 import pytest
 from starlette.types import ASGIApp
 
-from mien.server import create_app
+from mien.app import create_app
 from mien.settings import Settings
 
 LARGE = 10_000  # bytes: less is no image, tensor or body

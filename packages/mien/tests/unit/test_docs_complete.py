@@ -7,10 +7,10 @@ import pytest
 import typer
 
 import mien.errors
+from mien.app import create_app
 from mien.cli.main import app as commands
 from mien.errors import MienError
 from mien.metrics import Metrics
-from mien.server import create_app
 from mien.settings import Settings, Variables
 
 DOCS = Path(__file__).parents[4] / "docs"

@@ -15,7 +15,7 @@ from mien.errors import MienError
 from mien.keys import FileKeyStore
 from mien.runtime import optional_models, required_models
 from mien.server import require_safe_host
-from mien.settings import DEFAULT_PORTS, Settings
+from mien.settings import Settings
 from mien.zoo.zoo import Zoo
 
 
@@ -41,7 +41,7 @@ def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
         yield f"model {name}", partial(_optional_model, zoo, name)
     yield "data folder", lambda: _writable(settings.locations.data_dir)
     yield "cache folder", lambda: _writable(settings.locations.cache_dir)
-    for port in DEFAULT_PORTS if settings.listening.port is None else (settings.listening.port,):
+    for port in settings.listening.ports:
         yield f"port {port}", partial(_free, settings.listening.host, port)
     yield "access", lambda: _access(settings)
 

@@ -1,4 +1,4 @@
-"""`mien faces`: images on this machine through the same service as behind the doors, without a server."""
+"""`mien faces`: images on this machine through the same service as behind the APIs, without a server."""
 
 import asyncio
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from mien.errors import RequestError
 from mien.faces.pipeline import FaceOptions, detections_of
 from mien.faces.service import ImageDone, ImageResult
 from mien.metrics import Metrics
-from mien.runtime import age_gender_models, build_runtime, mask_models
+from mien.runtime import age_gender_models, load_inference, mask_models, open_fetcher
 from mien.settings import Settings
 from mien.vision.draw import draw_detections, encode_jpeg
 from mien.vision.image import decode
@@ -64,13 +64,14 @@ def _images(paths: list[Path]) -> Iterator[Path]:
 async def _run(
     settings: Settings, images: list[Path], options: FaceOptions, *, as_json: bool, draw: Path | None
 ) -> int:
-    runtime = build_runtime(settings, Metrics())
+    fetcher = open_fetcher(settings)
+    inference = load_inference(settings, Metrics(), fetcher)
     failed = 0
     try:
         for start in range(0, len(images), CHUNK):
             chunk = images[start : start + CHUNK]
             sources = [Item(path.read_bytes()) for path in chunk]
-            results = await runtime.faces.analyse(sources, options, CancelScope())
+            results = await inference.faces.analyse(sources, options, CancelScope())
             for path, result in zip(chunk, results, strict=True):
                 failed += isinstance(result, Failed)
                 out.print(
@@ -79,7 +80,8 @@ async def _run(
             if draw is not None and isinstance(results[0], ImageDone):
                 _draw(settings, sources[0].data, results[0], draw)
     finally:
-        await runtime.close()
+        await inference.close()
+        await fetcher.aclose()
     return failed
 
 

@@ -98,7 +98,7 @@ def serve(
         "recogniser": recogniser,
         "grpc_port": grpc_port,
     }
-    _serve(given, no_auth=no_auth, grpc=grpc, doors=True)
+    _serve(given, no_auth=no_auth, grpc=grpc, apis=True)
 
 
 @app.command()
@@ -108,11 +108,11 @@ def node(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of /livez and /readyz.")] = None,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="Listen beyond loopback without API keys.")] = False,
 ) -> None:
-    """Run a Lumen gRPC node without the HTTP doors: only /livez, /readyz and /metrics answer over HTTP."""
-    _serve({"host": host, "port": port, "grpc_port": grpc_port}, no_auth=no_auth, grpc=True, doors=False)
+    """Run a Lumen gRPC node without the HTTP APIs: only /livez, /readyz and /metrics answer over HTTP."""
+    _serve({"host": host, "port": port, "grpc_port": grpc_port}, no_auth=no_auth, grpc=True, apis=False)
 
 
-def _serve(given: dict[str, Any], *, no_auth: bool, grpc: bool, doors: bool) -> None:
+def _serve(given: dict[str, Any], *, no_auth: bool, grpc: bool, apis: bool) -> None:
     from mien.cli.prepare import pull_needed
     from mien.logs import configure_logs
 
@@ -126,7 +126,7 @@ def _serve(given: dict[str, Any], *, no_auth: bool, grpc: bool, doors: bool) -> 
     pull_needed(settings)
     from mien.server import serve as run  # last: what is wrong so far is said without waiting a second for it
 
-    run(settings, doors=doors)
+    run(settings, apis=apis)
 
 
 @app.command()

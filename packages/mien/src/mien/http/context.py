@@ -1,18 +1,121 @@
-"""What a handler starts with: the caller's right to be here, and the loaded runtime."""
+"""What handlers work with: the parts of the server, as far as they have started."""
+
+from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
-from mien.errors import Unavailable
+from mien.apps.deploy import Deployer
+from mien.apps.input_schemas import InputChecks
+from mien.apps.registry import AppRegistry
+from mien.engine.admission import Admission
+from mien.engine.threads import ThreadPool
+from mien.errors import MienError, Unavailable
+from mien.faces.self_check import SelfCheck
+from mien.faces.service import FaceService
+from mien.http.auth import Auth
+from mien.http.inferencesh.frames import FrameCache
+from mien.http.lumen.traffic import Traffic
+from mien.inference.registry import ServiceRegistry
 from mien.keys import Scope
-from mien.runtime import Runtime
+from mien.metrics import Metrics
+from mien.nodes.pool import NodePool
+from mien.runtime import ModelFacts
+from mien.settings import Settings
+from mien.storage.file_store import FileStore
+from mien.storage.links import Links
+from mien.tasks.app_services import AppServices
+from mien.tasks.draining import Drain
+from mien.tasks.feed import Feed
+from mien.tasks.scheduler import Scheduler
+from mien.tasks.sessions import Sessions
+from mien.tasks.store import TaskStore
 
 LOADING_SECONDS = 2.0
+STARTING_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskParts:
+    """What the tasks API calls. There before the models are loaded."""
+
+    settings: Settings
+    metrics: Metrics
+    store: TaskStore
+    feed: Feed
+    scheduler: Scheduler
+    files: FileStore
+    links: Links
+    apps: AppRegistry
+    deployer: Deployer
+    sessions: Sessions
+    checks: InputChecks
+    services: AppServices
+    drain: Drain
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What the APIs for inference call. There once the models are loaded."""
+
+    settings: Settings
+    metrics: Metrics
+    registry: ServiceRegistry
+    """What `/v1/infer` and nodes can be asked for by name."""
+    nodes: NodePool
+    """Nodes on other machines."""
+    admission: Admission
+    parsers: ThreadPool
+    """Threads for large bodies, apart from the images' so that neither waits for the other."""
+    faces: FaceService
+    models: ModelFacts
+    self_check: SelfCheck
+
+
+@dataclass(slots=True)
+class Readiness:
+    """How far the start has come. The application sets it, handlers and the server look; on the event loop only."""
+
+    tasks: TaskParts | None = None
+    runtime: Runtime | None = None
+    failure: MienError | None = None
+    """Why the start was given up: the server stops and says so."""
+
+    def begin_drain(self) -> None:
+        """Take no more tasks and give the running ones their time, while streams go on."""
+        if self.tasks is not None:
+            self.tasks.drain.begin()
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One application's own, as `app.state.context`."""
+
+    settings: Settings
+    metrics: Metrics
+    auth: Auth
+    readiness: Readiness = field(default_factory=Readiness)
+    infer_traffic: Traffic = field(default_factory=Traffic)
+    task_frames: FrameCache = field(default_factory=FrameCache)
+
+
+def context_of(request: HTTPConnection) -> Context:
+    """The context of the application that got the request."""
+    context: Context = request.app.state.context
+    return context
 
 
 def authorised(request: HTTPConnection, scope: Scope = "infer") -> Runtime:
     """The runtime, for a caller with `scope`. Raises Unauthorized, Forbidden, Unavailable while models load."""
-    request.app.state.auth.require(request, scope)
-    runtime: Runtime | None = request.app.state.runtime
-    if runtime is None:
+    context = context_of(request)
+    context.auth.require(request, scope)
+    if context.readiness.runtime is None:
         raise Unavailable("the models are being loaded", retry_after=LOADING_SECONDS)
-    return runtime
+    return context.readiness.runtime
+
+
+def task_parts(request: HTTPConnection) -> TaskParts:
+    """The parts behind the tasks API. Raises Unavailable while the server starts."""
+    parts = context_of(request).readiness.tasks
+    if parts is None:
+        raise Unavailable("the server is starting", retry_after=STARTING_SECONDS)
+    return parts

@@ -1,7 +1,7 @@
 """Errors on the wire: made from the error's code, status and message, in one place for all APIs."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 import orjson
@@ -14,9 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mien.errors import InternalError, InvalidField, MethodNotAllowed, MienError, NotFound, RequestError
+from mien.metrics import Metrics
 
 log = structlog.get_logger()
 
+AnswerBug: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 RenderError: TypeAlias = Callable[[Request, MienError], Response]
 _BY_STATUS: dict[int, type[MienError]] = {404: NotFound, 405: MethodNotAllowed}
 
@@ -66,12 +68,16 @@ def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidFi
     return InvalidField("; ".join(sentences), details)
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error of every route: counted, logged if it is a fault, in the form of the route's API."""
+def install_error_handlers(app: FastAPI, metrics: Metrics) -> AnswerBug:
+    """Answer every error of every route: counted, logged if it is a fault, in the form of the route's API.
+
+    Returns what answers exceptions that nobody expected: the outermost middleware's, since Starlette would raise them
+    again after its own answer.
+    """
 
     async def mien_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, MienError)  # noqa: S101 - Starlette's signature is wider than its call
-        request.app.state.metrics.errors.labels(error.code).inc()
+        metrics.errors.labels(error.code).inc()
         if error.is_fault:
             log.error("request failed", code=error.code, exc_info=error)
         return _renderer(request)(request, error.without_frames())
@@ -98,4 +104,4 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(MienError, mien_error)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, validation_error)
-    app.state.on_bug = bug
+    return bug

@@ -8,6 +8,7 @@ import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mien.http.errors import AnswerBug
 from mien.metrics import Metrics
 
 log = structlog.get_logger()
@@ -17,8 +18,9 @@ _SANE_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 class Observe:
     """ASGI middleware. Takes the request id from `X-Request-Id` if it is a sane one, else makes one."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, on_bug: AnswerBug) -> None:
         self._app = app
+        self._on_bug = on_bug
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -44,7 +46,7 @@ class Observe:
             if status:  # half an answer is out: only closing the connection tells the client
                 log.error("answer broke off", exc_info=error)
                 raise
-            response = await scope["app"].state.on_bug(Request(scope), error)
+            response = await self._on_bug(Request(scope), error)
             await response(scope, receive, observed_send)
         finally:
             self._record(scope, status, time.perf_counter() - started)

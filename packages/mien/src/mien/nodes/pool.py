@@ -13,7 +13,7 @@ import structlog
 from mien.backoff import Backoff
 from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, NodeIncompatible, NotFound, Overloaded, Unavailable
-from mien.inference.contract import InferRequest, InferResult, Service, TaskInfo
+from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.nodes.client import Chunking, NodeClient
 from mien.nodes.node import Cooldown, Node, State, service_name
 from mien.nodes.proto.inference_pb2 import Capability
@@ -79,8 +79,12 @@ class NodePool:
         *,
         clock: Callable[[], float] = time.monotonic,
         count: Count = lambda node, outcome, seconds: None,
+        on_change: "Callable[[NodePool], None]" = lambda pool: None,
     ) -> None:
-        """`connect` makes the client for an address and a source (`static` or `mdns`)."""
+        """`connect` makes the client for an address and a source (`static` or `mdns`).
+
+        `on_change` is told when nodes, their states or their services change, before anybody can ask the pool again.
+        """
         self._options = options
         self._connect = connect
         self._clock = clock
@@ -88,11 +92,16 @@ class NodePool:
         self._members: dict[str, _Member] = {}
         self._turns = 0
         self._changed = asyncio.Event()
-        self.on_change: Callable[[], None] = lambda: None
-        """Called when nodes, their states or their services change."""
+        self._on_change = on_change
 
     @classmethod
-    def from_settings(cls, settings: Nodes, count: Count = lambda node, outcome, seconds: None) -> "NodePool":
+    def from_settings(
+        cls,
+        settings: Nodes,
+        *,
+        count: Count = lambda node, outcome, seconds: None,
+        on_change: "Callable[[NodePool], None]" = lambda pool: None,
+    ) -> "NodePool":
         """A pool with the settings' limits, not yet started."""
         chunking = Chunking(settings.chunk_auto, settings.chunk_threshold, settings.chunk_max_bytes)
         key = settings.node_key.get_secret_value() if settings.node_key else None
@@ -108,7 +117,7 @@ class NodePool:
             settings.node_cooldown_max,
             settings.node_forget_seconds,
         )
-        return cls(options, connect, count=count)
+        return cls(options, connect, count=count, on_change=on_change)
 
     # --- which nodes there are
 
@@ -197,7 +206,7 @@ class NodePool:
     def _tell(self) -> None:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
-        self.on_change()
+        self._on_change(self)
 
     # --- keeping up with one
 
@@ -379,11 +388,6 @@ class RemoteService:
 
     def infer(self, request: InferRequest, call: CancelScope, *, stream: bool) -> AsyncGenerator[InferResult, None]:
         return self._pool.infer(self._name, request, call, stream=stream)
-
-
-def is_remote(service: Service) -> bool:
-    """Whether a service is on another machine: those are not offered to others again."""
-    return isinstance(service, RemoteService)
 
 
 def _has(node: Node, service: str, task: str) -> bool:

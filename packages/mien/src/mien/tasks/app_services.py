@@ -31,29 +31,36 @@ PAYLOAD_SECONDS = 86400.0
 class AppServices:
     """Keeps the registry of services in step with the deployed apps."""
 
-    def __init__(self, apps: AppRegistry, scheduler: Scheduler, feed: Feed, files: FileStore, links: Links) -> None:
+    def __init__(
+        self,
+        apps: AppRegistry,
+        services: ServiceRegistry,
+        loaded: asyncio.Event,
+        scheduler: Scheduler,
+        feed: Feed,
+        files: FileStore,
+        links: Links,
+    ) -> None:
+        """`loaded`: the registry has the built-in services, which no app replaces."""
         self.scheduler = scheduler
         self.feed = feed
         self.files = files
         self.links = links
         self._apps = apps
-        self._services: ServiceRegistry | None = None
-        self._known: dict[str, str] = {}
-        self._own: frozenset[str] = frozenset()
-
-    def attach(self, services: ServiceRegistry) -> None:
-        """The registry to keep in step. Its own services are never replaced by apps."""
         self._services = services
-        self._own = frozenset(service.name for service in services.local())
+        self._loaded = loaded
+        self._known: dict[str, str] = {}
 
     async def refresh(self) -> None:
-        """Look at the deployed apps again."""
-        if self._services is None:
+        """Look at the deployed apps again. Does nothing before the built-in services are known."""
+        if not self._loaded.is_set():
             return
         wanted: dict[str, Deployed] = {}
-        for deployed in await asyncio.to_thread(self._apps.all):
+        deployed_apps = await asyncio.to_thread(self._apps.all)
+        builtin = {service.name for service in self._services.local()} - self._known.keys()
+        for deployed in deployed_apps:
             name = deployed.version.manifest.service.strip().lower()
-            if name and name not in self._own:
+            if name and name not in builtin:
                 wanted.setdefault(name, deployed)
         for name in self._known.keys() - wanted.keys():
             self._services.remove(name)

@@ -85,27 +85,33 @@ def is_builtin(app: str, version: str) -> bool:
 
 
 class BuiltinExecutor:
-    """Implements the scheduler's Executor for the built-in apps. Attach the services once their models are loaded."""
+    """Implements the scheduler's Executor for the built-in apps. Their tasks wait until `loaded` is set."""
 
-    def __init__(self, files: FileStore, *, places: int, max_bytes: int) -> None:
-        """`places`: tasks at once; `max_bytes`: of one image."""
+    def __init__(
+        self,
+        files: FileStore,
+        services: ServiceRegistry,
+        fetcher: Fetcher,
+        loaded: asyncio.Event,
+        *,
+        places: int,
+        max_bytes: int,
+    ) -> None:
+        """`loaded`: the registry has the built-in services. `places`: tasks at once. `max_bytes`: of one image."""
         self._files = files
         self._places = places
         self._max_bytes = max_bytes
         self._taken: set[str] = set()
         self._calls: dict[str, CancelScope] = {}
-        self._services: ServiceRegistry | None = None
-        self._fetcher: Fetcher | None = None
-
-    def attach(self, services: ServiceRegistry, fetcher: Fetcher) -> None:
-        """From now on tasks can run."""
-        self._services, self._fetcher = services, fetcher
+        self._services = services
+        self._fetcher = fetcher
+        self._loaded = loaded
 
     def takes(self, candidate: Candidate) -> bool:
         return is_builtin(candidate.app, candidate.app_version)
 
     def fit(self, candidate: Candidate) -> Fit:
-        if self._services is None:
+        if not self._loaded.is_set():
             return Fit.BLOCKED  # by the models, which still load: other tasks need not wait for them
         return Fit.WARM if len(self._taken) < self._places else Fit.NO_ROOM
 
@@ -140,7 +146,6 @@ class BuiltinExecutor:
         """There are no processes."""
 
     async def _answer(self, app: BuiltinApp, item: Item, metadata: Mapping[str, str], call: CancelScope) -> Any:
-        assert self._services is not None  # noqa: S101 - `fit` has looked
         try:
             service = self._services.resolve(app.service)
         except NotFound:
@@ -173,7 +178,6 @@ class BuiltinExecutor:
         if location.startswith("data:"):
             return data_uri(location)
         if location.startswith(("http://", "https://")):
-            assert self._fetcher is not None  # noqa: S101 - attached together with the services
             async with call.bounding():
                 return bytes(await self._fetcher.fetch(location, {}))
         raise InvalidField("image: expected a file of this server, an http(s) URL or a data: URI")

@@ -2,6 +2,8 @@
 
 import msgspec
 
+from mien.settings import Tasks
+
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds and bytes."""
@@ -24,3 +26,20 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Longest attempt of tasks that do not say."""
     keep: float | None = 7 * 86400.0
     """Ended tasks are removed after this time; None: never."""
+
+
+def policy_of(tasks: Tasks) -> Policy:
+    """The scheduler's numbers."""
+    return Policy(
+        queue=tasks.task_queue,
+        input_bytes=tasks.task_input_bytes,
+        output_bytes=tasks.task_output_bytes,
+        log_bytes=tasks.task_log_bytes,
+        app_concurrency=tasks.task_concurrency,
+        task_aging_seconds=tasks.task_patience,
+        lease=tasks.task_lease,
+        grace=tasks.task_grace,
+        longest_grace=tasks.task_grace_max,
+        timeout=tasks.task_timeout,
+        keep=tasks.keep_seconds,
+    )

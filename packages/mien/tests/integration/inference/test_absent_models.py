@@ -10,12 +10,12 @@ import pytest
 from mien.engine.cancellation import CancelScope
 from mien.errors import ModelError, ModelUnavailable
 from mien.faces.pipeline import FaceOptions
+from mien.faces.self_check import SelfCheck
 from mien.faces.service import ImageDone
 from mien.inference.contract import InferRequest, Item
-from mien.metrics import Metrics
-from mien.runtime import Runtime, build_runtime
 from mien.settings import Settings
 from mien.zoo.zoo import Zoo
+from testing.loaded import Loaded, load
 
 
 @pytest.fixture
@@ -24,29 +24,31 @@ def cache(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def bare(cache: Path) -> Iterator[Runtime]:
-    runtime = build_runtime(Settings(cache_dir=cache, offline=True), Metrics())
+def bare(cache: Path) -> Iterator[Loaded]:
+    runtime = load(Settings(cache_dir=cache, offline=True))
     yield runtime
-    asyncio.run(runtime.close())
+    asyncio.run(runtime.inference.close())
 
 
-async def analysed(runtime: Runtime, photo: bytes, **options: bool) -> ImageDone:
-    (result,) = await runtime.faces.analyse([Item(photo)], FaceOptions(threshold=0.6, **options), CancelScope(60))
+async def analysed(runtime: Loaded, photo: bytes, **options: bool) -> ImageDone:
+    (result,) = await runtime.inference.faces.analyse(
+        [Item(photo)], FaceOptions(threshold=0.6, **options), CancelScope(60)
+    )
     assert isinstance(result, ImageDone)
     return result
 
 
-async def infer(runtime: Runtime, service: str, *items: Item) -> list[bytes]:
+async def infer(runtime: Loaded, service: str, *items: Item) -> list[bytes]:
     request = InferRequest(items, "", {})
     messages = runtime.registry.resolve(service).infer(request, CancelScope(60), stream=False)
     return [message.encoded().data async for message in messages]
 
 
-async def test_faces_are_found_and_embedded_with_an_empty_cache(bare: Runtime, photo: bytes) -> None:
+async def test_faces_are_found_and_embedded_with_an_empty_cache(bare: Loaded, photo: bytes) -> None:
     (face,) = (await analysed(bare, photo)).analysis.faces
     assert face.vector is not None
     assert face.vector.shape == (512,)
-    await bare.self_check()
+    await SelfCheck(bare.inference.faces, threshold=0.6).run()
 
 
 @pytest.mark.parametrize(
@@ -54,14 +56,14 @@ async def test_faces_are_found_and_embedded_with_an_empty_cache(bare: Runtime, p
     [("attributes", "extract_ga needs the models age and gender"), ("masks", "detect_masks needs the model mask")],
 )
 async def test_an_attribute_without_its_model_is_refused_in_words(
-    bare: Runtime, photo: bytes, option: str, words: str
+    bare: Loaded, photo: bytes, option: str, words: str
 ) -> None:
     with pytest.raises(ModelUnavailable, match=f"{words}.*MIEN_OFFLINE"):
         await analysed(bare, photo, **{option: True})
     assert (await analysed(bare, photo)).analysis.faces
 
 
-async def test_services_without_their_model_are_listed_and_say_so(bare: Runtime, photo: bytes) -> None:
+async def test_services_without_their_model_are_listed_and_say_so(bare: Loaded, photo: bytes) -> None:
     names = {service.name for service in bare.registry.services()}
     assert {"classification", "embedding", "face_detection", "face_recognition"} <= names
     image, text = Item(photo, "image/jpeg"), Item(b"hello", "text/plain")
@@ -76,7 +78,7 @@ async def test_services_without_their_model_are_listed_and_say_so(bare: Runtime,
     assert answer.count(b'"code":"model_unavailable"') == 2
 
 
-async def test_a_model_that_arrives_is_used_without_a_restart(bare: Runtime, cache: Path, photo: bytes) -> None:
+async def test_a_model_that_arrives_is_used_without_a_restart(bare: Loaded, cache: Path, photo: bytes) -> None:
     with pytest.raises(ModelUnavailable):
         await analysed(bare, photo, masks=True)
     try:

@@ -14,9 +14,9 @@ from mien.engine.cancellation import CancelScope
 from mien.errors import ImageFormatUnsupported, InvalidField, ModelError, NotFound
 from mien.inference.contract import InferRequest, InferResult, Item
 from mien.inference.sniff import media_type
-from mien.metrics import Metrics
-from mien.runtime import Runtime, build_runtime, optional_models
+from mien.runtime import optional_models
 from mien.settings import Settings
+from testing.loaded import Loaded, load
 from testing.tools import missing
 
 SAME = [("person_a_1", "person_a_2"), ("person_b_1", "person_b_2")]
@@ -24,22 +24,22 @@ TOLERANCE = 1e-5
 """How far numbers may lie apart that came from batches of different sizes: float32 sums in another order."""
 
 
-def built(settings: Settings) -> Runtime:
+def built(settings: Settings) -> Loaded:
     try:
-        return build_runtime(settings, Metrics())
+        return load(settings)
     except ModelError as error:
         missing(f"a model ({error.message})")
 
 
 @pytest.fixture(scope="module")
-def runtime() -> Iterator[Runtime]:
+def runtime() -> Iterator[Loaded]:
     runtime = built(Settings())
     yield runtime
-    asyncio.run(runtime.close())
+    asyncio.run(runtime.inference.close())
 
 
 async def messages(
-    runtime: Runtime,
+    runtime: Loaded,
     service: str,
     *payloads: bytes,
     task: str = "",
@@ -52,7 +52,7 @@ async def messages(
     return [m.encoded() async for m in runtime.registry.resolve(service).infer(request, CancelScope(60), stream=stream)]
 
 
-async def ask(runtime: Runtime, service: str, *payloads: bytes, **options: Any) -> Any:
+async def ask(runtime: Loaded, service: str, *payloads: bytes, **options: Any) -> Any:
     return json.loads((await messages(runtime, service, *payloads, **options))[-1].data)
 
 
@@ -64,7 +64,7 @@ def vectors(answer: Any) -> np.ndarray:
 
 
 async def test_images_become_unit_vectors_and_portraits_differ_from_what_is_none(
-    runtime: Runtime, photos: dict[str, bytes]
+    runtime: Loaded, photos: dict[str, bytes]
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
     stripes = np.repeat((np.arange(300) // 10 % 2 * 255).astype(np.uint8)[:, None], 300, 1)
@@ -80,7 +80,7 @@ async def test_images_become_unit_vectors_and_portraits_differ_from_what_is_none
 
 
 @pytest.mark.parametrize("task", ["", "lumen_clip_embed", "clip_text_embed", "semantic_text_embed"])
-async def test_like_texts_are_closer_than_unlike_ones(runtime: Runtime, task: str) -> None:
+async def test_like_texts_are_closer_than_unlike_ones(runtime: Loaded, task: str) -> None:
     texts = (b"a cat", b"a kitten", b"stock market")
     cat, kitten, market = vectors(await ask(runtime, "embedding", *texts, task=task))
     assert cat.shape == (384,)
@@ -89,7 +89,7 @@ async def test_like_texts_are_closer_than_unlike_ones(runtime: Runtime, task: st
     assert cat @ market < 0.3
 
 
-async def test_a_single_embedding_is_exactly_embedding_v1(runtime: Runtime) -> None:
+async def test_a_single_embedding_is_exactly_embedding_v1(runtime: Loaded) -> None:
     (message,) = await messages(runtime, "embedding", "Grüße aus Köln".encode())
     assert (message.mime, message.schema) == ("application/json;schema=embedding_v1", "embedding_v1")
     payload = json.loads(message.data)
@@ -99,7 +99,7 @@ async def test_a_single_embedding_is_exactly_embedding_v1(runtime: Runtime) -> N
     assert message.meta["dim"] == "384"
 
 
-async def test_a_long_text_is_cut_at_256_tokens_and_says_so(runtime: Runtime) -> None:
+async def test_a_long_text_is_cut_at_256_tokens_and_says_so(runtime: Loaded) -> None:
     words = b"kettle " * 300
     (long,) = await messages(runtime, "embedding", words)
     (longer,) = await messages(runtime, "embedding", words * 400)
@@ -121,13 +121,13 @@ async def test_a_long_text_is_cut_at_256_tokens_and_says_so(runtime: Runtime) ->
     ],
 )
 async def test_payloads_of_the_wrong_kind_are_refused(
-    runtime: Runtime, data: bytes, task: str, mime: str | None, said: str
+    runtime: Loaded, data: bytes, task: str, mime: str | None, said: str
 ) -> None:
     with pytest.raises(InvalidField, match=said):
         await messages(runtime, "embedding", data, task=task, mime=mime)
 
 
-async def test_a_image_is_no_text_and_a_declared_type_wins(runtime: Runtime, photo: bytes) -> None:
+async def test_a_image_is_no_text_and_a_declared_type_wins(runtime: Loaded, photo: bytes) -> None:
     with pytest.raises(InvalidField, match="expects UTF-8 text; got image/jpeg"):
         await messages(runtime, "embedding", photo, task="semantic_text_embed")
     with pytest.raises(ImageFormatUnsupported):
@@ -150,8 +150,8 @@ async def test_results_do_not_depend_on_batching(photos: dict[str, bytes]) -> No
             assert items is not None
             assert items > runs, f"no batch of {name} was shared"
     finally:
-        await batching.close()
-        await alone.close()
+        await batching.inference.close()
+        await alone.inference.close()
     for shared, single in zip(together, one_by_one, strict=True):
         assert shared["model_id"] == single["model_id"]
         assert np.abs(np.subtract(shared["vector"], single["vector"])).max() < TOLERANCE
@@ -160,7 +160,7 @@ async def test_results_do_not_depend_on_batching(photos: dict[str, bytes]) -> No
 # --- classification
 
 
-async def test_a_man_in_a_suit_is_seen_as_one(runtime: Runtime, photos: dict[str, bytes]) -> None:
+async def test_a_man_in_a_suit_is_seen_as_one(runtime: Loaded, photos: dict[str, bytes]) -> None:
     (message,) = await messages(runtime, "classification", photos["impostor_1"], task="clip_classify")
     assert (message.mime, message.schema) == ("application/json;schema=labels_v1", "labels_v1")
     payload = json.loads(message.data)
@@ -173,7 +173,7 @@ async def test_a_man_in_a_suit_is_seen_as_one(runtime: Runtime, photos: dict[str
     assert 0 < sum(scores) <= 1
 
 
-async def test_top_k_is_honoured_and_clamped(runtime: Runtime, photo: bytes) -> None:
+async def test_top_k_is_honoured_and_clamped(runtime: Loaded, photo: bytes) -> None:
     assert len((await ask(runtime, "classification", photo, topk="1"))["labels"]) == 1
     everything = (await ask(runtime, "classification", photo, top_k="99999"))["labels"]
     assert len(everything) == 1000
@@ -182,7 +182,7 @@ async def test_top_k_is_honoured_and_clamped(runtime: Runtime, photo: bytes) -> 
         await ask(runtime, "classification", photo, top_k="0")
 
 
-async def test_texts_are_not_classified(runtime: Runtime) -> None:
+async def test_texts_are_not_classified(runtime: Loaded) -> None:
     with pytest.raises(InvalidField, match="expected an image; got text/plain"):
         await ask(runtime, "classification", b"a cat")
 
@@ -199,7 +199,7 @@ async def test_texts_are_not_classified(runtime: Runtime) -> None:
         ("face_recognition", "face_embed", "fr_feature"),
     ],
 )
-async def test_faces_are_exactly_face_v1(runtime: Runtime, photo: bytes, service: str, task: str, model: str) -> None:
+async def test_faces_are_exactly_face_v1(runtime: Loaded, photo: bytes, service: str, task: str, model: str) -> None:
     (message,) = await messages(runtime, service, photo, task=task)
     assert (message.mime, message.schema) == ("application/json;schema=face_v1", "face_v1")
     assert message.meta.keys() == {"face_count", "processing_time_ms", "lumen.model.id"}
@@ -221,7 +221,7 @@ async def test_faces_are_exactly_face_v1(runtime: Runtime, photo: bytes, service
         assert np.linalg.norm(face["embedding"]) == pytest.approx(1, abs=1e-5)
 
 
-async def test_boxes_are_cut_at_the_images_edges(runtime: Runtime, photo: bytes) -> None:
+async def test_boxes_are_cut_at_the_images_edges(runtime: Loaded, photo: bytes) -> None:
     image = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
     cut = image[60:180, 80:160]  # the face reaches over the left and the upper edge
     answer = await ask(runtime, "face_detection", bytes(cv2.imencode(".png", cut)[1]), task="face_detect")
@@ -232,16 +232,16 @@ async def test_boxes_are_cut_at_the_images_edges(runtime: Runtime, photo: bytes)
     assert answer["count"] >= 1
 
 
-async def test_the_same_person_is_recognised(runtime: Runtime, photos: dict[str, bytes]) -> None:
+async def test_the_same_person_is_recognised(runtime: Loaded, photos: dict[str, bytes]) -> None:
     names = list(photos)
     answer = await ask(runtime, "face_recognition", *photos.values())
     found = {name: np.array(part["faces"][0]["embedding"]) for name, part in zip(names, answer, strict=True)}
     for i, a in enumerate(names):
         for b in names[i + 1 :]:
-            assert (found[a] @ found[b] > runtime.same_threshold) == ((a, b) in SAME), (a, b)
+            assert (found[a] @ found[b] > runtime.inference.facts.same_threshold) == ((a, b) in SAME), (a, b)
 
 
-async def test_face_metadata_is_honoured(runtime: Runtime, collage: bytes) -> None:
+async def test_face_metadata_is_honoured(runtime: Loaded, collage: bytes) -> None:
     assert (await ask(runtime, "face_detection", collage))["count"] == 6
     assert (await ask(runtime, "face_detection", collage, max_faces="2"))["count"] == 2
     assert (await ask(runtime, "face_detection", collage, max_faces="-1", unknown="x"))["count"] == 6
@@ -251,7 +251,7 @@ async def test_face_metadata_is_honoured(runtime: Runtime, collage: bytes) -> No
         await ask(runtime, "face_detection", collage, nms_threshold="2")
 
 
-async def test_each_face_is_streamed_as_it_is_ready(runtime: Runtime, collage: bytes) -> None:
+async def test_each_face_is_streamed_as_it_is_ready(runtime: Loaded, collage: bytes) -> None:
     *parts, final = await messages(runtime, "face_recognition", collage, stream=True)
     assert [m.seq for m in (*parts, final)] == list(range(7))
     assert [m.meta["face"] for m in parts] == [str(i) for i in range(6)]
@@ -265,7 +265,7 @@ async def test_each_face_is_streamed_as_it_is_ready(runtime: Runtime, collage: b
     assert whole["faces"] == (await ask(runtime, "face_recognition", collage))["faces"]
 
 
-async def test_the_first_face_comes_before_the_last_one_is_embedded(runtime: Runtime, collage: bytes) -> None:
+async def test_the_first_face_comes_before_the_last_one_is_embedded(runtime: Loaded, collage: bytes) -> None:
     def runs() -> float:
         labels = {"model": "fr_feature"}
         return runtime.metrics.registry.get_sample_value("mien_batch_size_sum", labels) or 0.0
@@ -282,11 +282,11 @@ async def test_the_first_face_comes_before_the_last_one_is_embedded(runtime: Run
     assert runs() - before < 6, "closing the stream did not stop the work"
 
 
-async def test_a_single_face_is_not_told_twice(runtime: Runtime, photo: bytes) -> None:
+async def test_a_single_face_is_not_told_twice(runtime: Loaded, photo: bytes) -> None:
     assert [m.is_final for m in await messages(runtime, "face_recognition", photo, stream=True)] == [True]
 
 
-async def test_one_bad_image_of_several_fails_alone(runtime: Runtime, photo: bytes) -> None:
+async def test_one_bad_image_of_several_fails_alone(runtime: Loaded, photo: bytes) -> None:
     sent = (photo, photo[:2000], b"no image", photo)
     *parts, final = await messages(runtime, "face_recognition", *sent, stream=True)
     first, cut, text, last = json.loads(final.data)
@@ -301,14 +301,14 @@ async def test_one_bad_image_of_several_fails_alone(runtime: Runtime, photo: byt
 # --- all of them
 
 
-async def test_many_requests_at_once_get_their_own_answers(runtime: Runtime, photos: dict[str, bytes]) -> None:
+async def test_many_requests_at_once_get_their_own_answers(runtime: Loaded, photos: dict[str, bytes]) -> None:
     alone = [await ask(runtime, "embedding", data) for data in photos.values()]
     together = await asyncio.gather(*(ask(runtime, "embedding", data) for data in photos.values()))
     assert alone == together
-    assert runtime.admission.idle
+    assert runtime.inference.admission.idle
 
 
-async def test_every_task_and_alias_leads_to_one_service(runtime: Runtime) -> None:
+async def test_every_task_and_alias_leads_to_one_service(runtime: Loaded) -> None:
     names = [
         (name.lower(), service.name, info.name)
         for service in runtime.registry.services()
@@ -321,7 +321,7 @@ async def test_every_task_and_alias_leads_to_one_service(runtime: Runtime) -> No
         assert (found.name, info.name) == (service, task)
 
 
-async def test_a_task_of_another_service_is_refused_with_the_list(runtime: Runtime, photo: bytes) -> None:
+async def test_a_task_of_another_service_is_refused_with_the_list(runtime: Loaded, photo: bytes) -> None:
     with pytest.raises(NotFound, match=r"face_detection has no task called 'clip_classify'.*face_detector_v1"):
         await ask(runtime, "face_detection", photo, task="clip_classify")
 
@@ -334,7 +334,7 @@ async def test_strict_mode_refuses_unknown_keys(photo: bytes) -> None:
                 await ask(strict, service, photo, treshold="0.5")
             await ask(strict, service, photo, timeout_ms="1000")
     finally:
-        await strict.close()
+        await strict.inference.close()
 
 
 async def test_without_models_their_tasks_are_absent(photo: bytes) -> None:
@@ -352,10 +352,10 @@ async def test_without_models_their_tasks_are_absent(photo: bytes) -> None:
         with pytest.raises(NotFound):
             words.registry.resolve("classification")
     finally:
-        await bare.close()
-        await words.close()
+        await bare.inference.close()
+        await words.inference.close()
 
 
 def test_a_model_of_the_wrong_kind_is_refused_by_the_settings_name() -> None:
     with pytest.raises(ModelError, match="MIEN_IMAGE_MODEL: yunet is of the family yunet"):
-        build_runtime(Settings(image_model="yunet"), Metrics())
+        load(Settings(image_model="yunet"))

@@ -19,12 +19,13 @@ import structlog
 import uvicorn
 
 from mien import errors
+from mien.app import create_app
 from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
 from mien.engine.threads import ThreadPool
 from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.registry import ServiceRegistry
-from mien.server import create_app
+from mien.nodes.pool import NodePool
 from mien.settings import Settings
 
 JSON_V1 = "application/json;schema=echo_v1"
@@ -134,12 +135,12 @@ def running(folder: Path, **settings: Any) -> Iterator[Door]:
     for service in services:
         registry.add(service)
     parsers = ThreadPool(1)
-    app.state.runtime = SimpleNamespace(
+    app.state.context.readiness.runtime = SimpleNamespace(
         settings=chosen,
-        metrics=app.state.metrics,
+        metrics=app.state.context.metrics,
         parsers=parsers,
         registry=registry,
-        nodes=None,
+        nodes=NodePool.from_settings(chosen.nodes),
         admission=Admission(max_images=chosen.limits.queue_images, max_bytes=chosen.limits.queue_bytes),
     )
     with socket.socket() as listener:

@@ -71,7 +71,7 @@ def test_large_bodies_are_parsed_like_small_ones(door: Any) -> None:
 
 def test_every_route_asks_for_a_key_but_health(start: Callable[..., Any]) -> None:
     door = start()
-    _, secret = FileKeyStore(door.app.state.settings.locations.data_dir).create("test", ("infer",))
+    _, secret = FileKeyStore(door.app.state.context.settings.locations.data_dir).create("test", ("infer",))
     assert door.infer(service="echo").status_code == 401
     for path in GET_ROUTES:
         assert door.client.get(path).status_code == 401, path
@@ -87,12 +87,12 @@ def test_every_route_asks_for_a_key_but_health(start: Callable[..., Any]) -> Non
 
 def test_nothing_is_served_while_models_load(start: Callable[..., Any]) -> None:
     door = start()
-    door.app.state.runtime, kept = None, door.app.state.runtime
+    door.app.state.context.readiness.runtime, kept = None, door.app.state.context.readiness.runtime
     response = door.infer(service="echo")
     assert (response.status_code, response.headers["retry-after"]) == (503, "2")
     health = door.client.get("/v1/health")
     assert (health.status_code, health.json()["data"]["status"]) == (503, "starting")
-    door.app.state.runtime = kept
+    door.app.state.context.readiness.runtime = kept
 
 
 # --- pages of other origins
@@ -184,7 +184,7 @@ def test_config_holds_no_secrets_and_no_paths(start: Callable[..., Any]) -> None
     assert response.json()["data"]["server"]["rest"]["timeout"] == 120 * 10**9
     assert "s3cret" not in response.text
     assert "/srv" not in response.text
-    assert str(door.app.state.settings.locations.data_dir) not in response.text
+    assert str(door.app.state.context.settings.locations.data_dir) not in response.text
 
 
 def test_watch_without_upgrade(door: Any) -> None:

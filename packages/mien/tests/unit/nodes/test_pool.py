@@ -10,10 +10,10 @@ from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, NodeIncompatible, NotFound, Overloaded, RequestError, Unavailable
 from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
 from mien.inference.registry import ServiceRegistry
-from mien.nodes.network import Network
 from mien.nodes.node import Cooldown, State
 from mien.nodes.pool import NodePool, PoolOptions, RemoteService
 from mien.nodes.proto.inference_pb2 import Capability, IOTask
+from mien.nodes.remote_services import RemoteServices
 
 REQUEST = InferRequest((Item(b"x", "text/plain"),), "t")
 
@@ -71,11 +71,13 @@ class Client:
 class World:
     """A pool, its clock and its clients by address."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, *, on_change: Callable[[NodePool], None] = lambda pool: None, **options: Any) -> None:
         self.clock = Clock()
         self.clients: dict[str, Client] = {}
         self.prepared: dict[str, Client] = {}
-        self.pool = NodePool(PoolOptions(**{"health": 0.0, **options}), self.connect, clock=self.clock)
+        self.pool = NodePool(
+            PoolOptions(**{"health": 0.0, **options}), self.connect, clock=self.clock, on_change=on_change
+        )
 
     def connect(self, address: str, source: str) -> Client:
         client = self.clients[address] = self.prepared.get(address) or Client(address)
@@ -285,18 +287,11 @@ class Local:
 
 @pytest.mark.parametrize("prefer_remote", [False, True])
 async def test_local_services_win_unless_remote_ones_are_preferred_and_there(
-    world: MakeWorld, prefer_remote: bool, tmp_path: Any
+    world: MakeWorld, prefer_remote: bool
 ) -> None:
-    from mien.metrics import Metrics
-    from mien.settings import Settings
-
-    w = world()
-    network = Network(Settings(data_dir=tmp_path, prefer_remote=prefer_remote), Metrics(), lambda key: None)
-    network.pool = w.pool
-    w.pool.on_change = network._join
-    registry = ServiceRegistry()
+    registry = ServiceRegistry(prefer_remote=prefer_remote)
     registry.add(Local())
-    await network.ready(registry)
+    w = world(on_change=RemoteServices(registry).update)
     client = w.prepared["a:1"] = Client("a:1")
     client.capabilities = (capability("s"), capability("only_there", "o"))
     await w.add("a:1")

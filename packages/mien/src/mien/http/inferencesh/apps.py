@@ -34,7 +34,7 @@ ARCHIVE = {"requestBody": {"required": True, "content": {"application/zip": {}, 
 async def list_apps(request: Request) -> Response:
     """Every app with its latest version, the built-in ones first."""
     asked = caller(request)
-    deployed = await asyncio.to_thread(asked.platform.apps.all)
+    deployed = await asyncio.to_thread(asked.parts.apps.all)
     builtin = [builtin_shape(app) for app in BUILTIN.values()]
     return asked.answer([*builtin, *(app_shape(found.version, latest=True) for found in deployed)])
 
@@ -56,7 +56,7 @@ async def deploy_app(request: Request) -> Response:
 async def get_app(request: Request, reference: str) -> Response:
     """One version with its schemas, and the other versions of its app."""
     asked = caller(request)
-    ref = parse_ref(reference, asked.platform.settings.apps.app_namespace)
+    ref = parse_ref(reference, asked.parts.settings.apps.app_namespace)
     if ref.app in BUILTIN and ref.version is None:
         return asked.answer(builtin_shape(BUILTIN[ref.app], detail=True))
     return asked.answer(await asyncio.to_thread(_detail, asked, ref))
@@ -66,9 +66,9 @@ async def get_app(request: Request, reference: str) -> Response:
 async def rollback_app(request: Request, reference: str) -> Response:
     """Go back to the version before the latest, or to the one that is named (scope `admin`)."""
     asked = caller(request, "admin")
-    ref = parse_ref(reference, asked.platform.settings.apps.app_namespace)
-    found = await asyncio.to_thread(asked.platform.apps.rollback, ref)
-    await asked.platform.services.refresh()
+    ref = parse_ref(reference, asked.parts.settings.apps.app_namespace)
+    found = await asyncio.to_thread(asked.parts.apps.rollback, ref)
+    await asked.parts.services.refresh()
     return asked.answer(app_shape(found.version, latest=True))
 
 
@@ -76,22 +76,22 @@ async def rollback_app(request: Request, reference: str) -> Response:
 async def remove_app(request: Request, reference: str) -> Response:
     """Remove one version, or without one the whole app (scope `admin`)."""
     asked = caller(request, "admin")
-    ref = parse_ref(reference, asked.platform.settings.apps.app_namespace)
-    count = await asyncio.to_thread(asked.platform.apps.remove, ref)
-    await asked.platform.services.refresh()
+    ref = parse_ref(reference, asked.parts.settings.apps.app_namespace)
+    count = await asyncio.to_thread(asked.parts.apps.remove, ref)
+    await asked.parts.services.refresh()
     return asked.answer({"id": ref.app, "removed": count})
 
 
 def _detail(asked: Caller, ref: AppRef) -> dict[str, Any]:
-    apps = asked.platform.apps
+    apps = asked.parts.apps
     found = apps.resolve(ref)
     app = AppRef(ref.namespace, ref.name)
     return app_detail(found.version, apps.versions(app), apps.resolve(app).version.version)
 
 
 async def _deploy(asked: Caller, folder: Path, name: str | None, tell: Any) -> dict[str, Any]:
-    deployed: Deployed = await asked.platform.deployer.deploy(folder, name, tell)
-    await asked.platform.services.refresh()
+    deployed: Deployed = await asked.parts.deployer.deploy(folder, name, tell)
+    await asked.parts.services.refresh()
     return await asyncio.to_thread(
         _detail, asked, AppRef(deployed.version.namespace, deployed.version.name, deployed.version.version)
     )
@@ -128,7 +128,7 @@ async def _told(asked: Caller, folder: Path, name: str | None) -> AsyncIterator[
 @asynccontextmanager
 async def _uploaded(asked: Caller) -> AsyncIterator[tuple[Path, Any]]:
     """The app's folder, unpacked; removed afterwards unless `keep` was called."""
-    settings = asked.platform.settings
+    settings = asked.parts.settings
     place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="mien-deploy-"))
     kept = False
 

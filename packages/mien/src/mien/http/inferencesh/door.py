@@ -9,15 +9,14 @@ from fastapi.routing import APIRoute
 from starlette.requests import Request
 from starlette.responses import Response
 
-from mien.errors import InvalidField, MienError, Unavailable
+from mien.errors import InvalidField, MienError
 from mien.http.body import chunks_to_disk
 from mien.http.codecs import json_object
+from mien.http.context import TaskParts, context_of, task_parts
 from mien.http.errors import error_body, error_response
 from mien.http.inferencesh.dialect import Dialect, read_dialect
 from mien.keys import Scope
-from mien.tasks.platform import Platform
 
-STARTING_SECONDS = 1.0
 ERROR_TYPES = "https://errors.mien.invalid/errors/"
 
 
@@ -26,7 +25,7 @@ class Caller:
     """One request: who asks, how to answer, and the parts that do the work."""
 
     request: Request
-    platform: Platform
+    parts: TaskParts
     dialect: Dialect
     owner: str
     """Id of the API key; "" while none are configured."""
@@ -41,12 +40,10 @@ class Caller:
 
 def caller(request: Request, scope: Scope | None = "infer") -> Caller:
     """Raises Unauthorized, Forbidden, Unavailable while the server starts. `scope` None: the URL is the right."""
-    key = None if scope is None else request.app.state.auth.require(request, scope)
-    platform: Platform | None = request.app.state.platform
-    if platform is None:
-        raise Unavailable("the server is starting", retry_after=STARTING_SECONDS)
-    base = platform.links.public_url or f"{request.url.scheme}://{request.url.netloc}"
-    return Caller(request, platform, dialect_of(request), "" if key is None else key.id, base)
+    key = None if scope is None else context_of(request).auth.require(request, scope)
+    parts = task_parts(request)
+    base = parts.links.public_url or f"{request.url.scheme}://{request.url.netloc}"
+    return Caller(request, parts, dialect_of(request), "" if key is None else key.id, base)
 
 
 async def read_object(request: Request, limit: int) -> dict[str, Any]:
@@ -60,7 +57,7 @@ async def read_object(request: Request, limit: int) -> dict[str, Any]:
 def dialect_of(request: Request) -> Dialect:
     """The dialect that the request shows."""
     forced = getattr(request.state, "status_table", None)
-    return read_dialect(request.headers, request.url.path, forced, request.app.state.settings.api.status_table)
+    return read_dialect(request.headers, request.url.path, forced, context_of(request).settings.api.status_table)
 
 
 def problem(request: Request, error: MienError) -> Response:

@@ -56,8 +56,8 @@ async def create_files(request: Request) -> Response:
     if len(given) > MOST_FILES:
         raise InvalidField(f"files: at most {MOST_FILES} in one request; got {len(given)}")
     wanted = [_wanted(item, number) for number, item in enumerate(given)]
-    links = asked.platform.links
-    records = [await asked.platform.files.create(_new(item, asked)) for item in wanted]
+    links = asked.parts.links
+    records = [await asked.parts.files.create(_new(item, asked)) for item in wanted]
     return asked.answer([file_shape(record, links, asked.base, upload=True) for record in records])
 
 
@@ -65,8 +65,8 @@ async def create_files(request: Request) -> Response:
 async def list_files(request: Request) -> Response:
     """Records, newest first; `cursor` pages."""
     asked = caller(request)
-    page = await asked.platform.files.find(cursor=request.query_params.get("cursor"), limit=50)
-    items = [file_shape(record, asked.platform.links, asked.base) for record in page.files]
+    page = await asked.parts.files.find(cursor=request.query_params.get("cursor"), limit=50)
+    items = [file_shape(record, asked.parts.links, asked.base) for record in page.files]
     return asked.answer({"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None})
 
 
@@ -74,15 +74,15 @@ async def list_files(request: Request) -> Response:
 async def get_file(request: Request, file_id: str) -> Response:
     """The record, with an `upload_url` as long as there is no content."""
     asked = caller(request)
-    record = await asked.platform.files.get(file_id)
-    return asked.answer(file_shape(record, asked.platform.links, asked.base, upload=not record.ready))
+    record = await asked.parts.files.get(file_id)
+    return asked.answer(file_shape(record, asked.parts.links, asked.base, upload=not record.ready))
 
 
 @router.delete("/files/{file_id}")
 async def delete_file(request: Request, file_id: str) -> Response:
     """Remove the file."""
     asked = caller(request)
-    await asked.platform.files.delete(file_id)
+    await asked.parts.files.delete(file_id)
     return asked.answer({"id": file_id, "deleted": True})
 
 
@@ -90,11 +90,11 @@ async def delete_file(request: Request, file_id: str) -> Response:
 async def put_content(request: Request, file_id: str, name: str) -> Response:
     """The content, for a record's `upload_url`. It is readable as soon as this has answered."""
     asked = caller(request, None)
-    asked.platform.links.signer.check("PUT", file_id, request.query_params)
-    limit = asked.platform.settings.files.file_max_bytes
+    asked.parts.links.signer.check("PUT", file_id, request.query_params)
+    limit = asked.parts.settings.files.file_max_bytes
     chunks = _counted(chunks_to_disk(request, limit), asked, "in")
-    record = await asked.platform.files.write(file_id, chunks, request.headers.get("content-type"))
-    return asked.answer(file_shape(record, asked.platform.links, asked.base))
+    record = await asked.parts.files.write(file_id, chunks, request.headers.get("content-type"))
+    return asked.answer(file_shape(record, asked.parts.links, asked.base))
 
 
 @router.head("/files/{file_id}/{name:path}", include_in_schema=False)
@@ -117,7 +117,7 @@ async def get_content(request: Request, file_id: str, name: str) -> Response:
     status = 206 if wanted else 200
     if request.method == "HEAD":
         return Response(None, status, headers)
-    content = await asked.platform.files.open(file_id, start, stop)
+    content = await asked.parts.files.open(file_id, start, stop)
     return StreamingResponse(_counted(_blocks(content), asked, "out"), status, headers)
 
 
@@ -125,13 +125,13 @@ async def _readable(asked: Caller, file_id: str) -> FileRecord:
     """The record, for who may read its content. Who may not does not learn whether there is one."""
     request = asked.request
     if "signature" in request.query_params or "expires" in request.query_params:
-        asked.platform.links.signer.check(request.method, file_id, request.query_params)
-        return await asked.platform.files.get(file_id)
+        asked.parts.links.signer.check(request.method, file_id, request.query_params)
+        return await asked.parts.files.get(file_id)
     if request.headers.get("authorization") or request.headers.get("x-api-key"):
         caller(request)
-        return await asked.platform.files.get(file_id)
+        return await asked.parts.files.get(file_id)
     try:
-        record = await asked.platform.files.get(file_id)
+        record = await asked.parts.files.get(file_id)
     except NotFound:
         record = None
     if record is None or not record.public:
@@ -158,13 +158,13 @@ def content_headers(record: FileRecord) -> dict[str, str]:
 
 
 async def _uploaded_form(asked: Caller) -> Response:
-    request, limit = asked.request, asked.platform.settings.files.file_max_bytes
+    request, limit = asked.request, asked.parts.settings.files.file_max_bytes
     async with read_form(request, chunks_to_disk(request, limit + FORM_ROOM), FORM_LIMITS) as form:
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
             raise InvalidField("file: expected an uploaded file")
         record = await _stored(asked, upload, text_fields(form))
-    return asked.answer(file_shape(record, asked.platform.links, asked.base))
+    return asked.answer(file_shape(record, asked.parts.links, asked.base))
 
 
 async def _stored(asked: Caller, upload: UploadFile, fields: dict[str, str]) -> FileRecord:
@@ -176,11 +176,11 @@ async def _stored(asked: Caller, upload: UploadFile, fields: dict[str, str]) -> 
         public=fields.get("public", "").lower() in ("1", "true", "yes"),
         size=upload.size,
     )
-    record = await asked.platform.files.create(new)
+    record = await asked.parts.files.create(new)
     try:
-        return await asked.platform.files.write(record.id, _counted(_spooled(upload), asked, "in"))
+        return await asked.parts.files.write(record.id, _counted(_spooled(upload), asked, "in"))
     except BaseException:
-        await asyncio.shield(asked.platform.files.delete(record.id))
+        await asyncio.shield(asked.parts.files.delete(record.id))
         raise
 
 
@@ -219,7 +219,7 @@ async def _blocks(content: Blob) -> AsyncIterator[bytes]:
 
 
 async def _counted(blocks: AsyncIterator[bytes], asked: Caller, direction: str) -> AsyncIterator[bytes]:
-    counter = asked.platform.metrics.file_bytes.labels(direction)
+    counter = asked.parts.metrics.file_bytes.labels(direction)
     async for block in blocks:
         counter.inc(len(block))
         yield block

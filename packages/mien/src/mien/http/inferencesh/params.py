@@ -91,13 +91,13 @@ async def read_submission(params: RunParams, caller: Caller) -> Submission:
     session = params.session
     known = None
     if session and session != NEW_SESSION:
-        known = caller.platform.sessions.check(session)
+        known = caller.parts.sessions.check(session)
     variant = params.variant or (known.variant if known and known.app == app.name else "default")
     if not app.has_variant(variant):
         raise RequestError(f"variant: {app.name} has no variant {variant[:60]!r}; it has {', '.join(app.variants)}")
     given, encoded = await _value(params.input, "input", caller)
     setup, _ = await _value(params.setup, "setup", caller)
-    checks = caller.platform.checks
+    checks = caller.parts.checks
     checks.check((app.name, app.id, f"{function}()"), app.functions[function], {} if given is None else given, "input")
     if setup is not None:
         checks.check((app.name, app.id, "setup"), app.setup_schema, setup, "setup")
@@ -127,7 +127,7 @@ async def read_submission(params: RunParams, caller: Caller) -> Submission:
 def _in_session(submission: Submission, session: str, params: RunParams, caller: Caller) -> Submission:
     if submission.app_version == "":
         raise RequestError(f"session: {submission.app} is built in and keeps no state")
-    sessions, platform = caller.platform.sessions, caller.platform
+    sessions, parts = caller.parts.sessions, caller.parts
     if session == NEW_SESSION:
         known = sessions.open(
             app=submission.app,
@@ -135,7 +135,7 @@ def _in_session(submission: Submission, session: str, params: RunParams, caller:
             variant=submission.variant,
             setup_key=setup_key(submission.setup),
             owner=submission.owner,
-            timeout=submission.session_timeout or platform.settings.workers.app_idle_seconds,
+            timeout=submission.session_timeout or parts.settings.workers.app_idle_seconds,
             key=submission.idempotency_key,
         )
         known.setup = submission.setup
@@ -154,14 +154,14 @@ def _in_session(submission: Submission, session: str, params: RunParams, caller:
 
 def _app(params: RunParams, caller: Caller) -> tuple[_App, str | None]:
     """The app and the function that its reference names."""
-    ref = parse_ref(params.app.strip(), caller.platform.settings.apps.app_namespace)
+    ref = parse_ref(params.app.strip(), caller.parts.settings.apps.app_namespace)
     if ref.version is None and params.version and params.version != "latest":
         if not _VERSION.fullmatch(params.version):
             raise AppUnknown(f"version: {params.version[:80]!r} is no id of a version of {ref.app}")
         ref = AppRef(ref.namespace, ref.name, params.version, ref.function)
     if ref.app in BUILTIN and ref.version is None:
         return _App(ref.app, None), ref.function
-    deployed = caller.platform.apps.resolve(AppRef(ref.namespace, ref.name, ref.version))
+    deployed = caller.parts.apps.resolve(AppRef(ref.namespace, ref.name, ref.version))
     return _App(deployed.version.app, deployed.version), ref.function
 
 
@@ -179,14 +179,14 @@ async def _value(value: Any, name: str, caller: Caller) -> tuple[Any, Encoded]:
 
     It is encoded first: the text tells at once that there are no files, which spares most inputs a walk and a copy.
     """
-    links, encoded = caller.platform.links, Encoded.of(value)
+    links, encoded = caller.parts.links, Encoded.of(value)
     if "/files/" in encoded.text:
         value = links.taken_in(value, caller.base)
         encoded = Encoded.of(value)
     for place, file_id in names_files(value) if SCHEME in encoded.text else ():
         field = f"{name}.{place}" if place else name
         try:
-            record = await caller.platform.files.get(file_id)
+            record = await caller.parts.files.get(file_id)
         except NotFound:
             raise InvalidField(f"{field}: this server has no file {file_id}") from None
         if not record.ready:

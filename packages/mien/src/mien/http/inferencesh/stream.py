@@ -8,9 +8,10 @@ from contextlib import suppress
 import structlog
 
 from mien.errors import MienError
+from mien.http.context import context_of
 from mien.http.inferencesh.dialect import Table
 from mien.http.inferencesh.door import Caller
-from mien.http.inferencesh.frames import FULL_LINES, Frame, FrameCache, ascii_json, frame_shape, frames_of, ndjson, sse
+from mien.http.inferencesh.frames import FULL_LINES, Frame, ascii_json, frame_shape, frames_of, ndjson, sse
 from mien.http.media import EVENT_STREAM, NDJSON, NDJSON_TYPES, accepts
 from mien.http.streaming import StreamedResponse
 from mien.tasks.feed import Cursor, Update, Watch
@@ -34,7 +35,7 @@ class TaskStream(StreamedResponse):
         self._tail: deque[LogLine] = deque(maxlen=FULL_LINES)
 
     async def send_body(self) -> None:
-        stopping = asyncio.create_task(self._caller.platform.stopping.wait())
+        stopping = asyncio.create_task(self._caller.parts.drain.stopping.wait())
         try:
             await self._send_frames(stopping)
         except MienError as error:
@@ -87,12 +88,12 @@ class TaskStream(StreamedResponse):
 
     async def _load_tail(self) -> None:
         known = self._watch.cursor.logs
-        lines = await self._caller.platform.store.logs(self._watch.task.id, max(0, known - FULL_LINES), FULL_LINES)
+        lines = await self._caller.parts.store.logs(self._watch.task.id, max(0, known - FULL_LINES), FULL_LINES)
         self._tail.extend(line for line in lines if line.number <= known)
 
     def _encoded(self, frame: Frame) -> bytes:
-        links, base, cursor = self._caller.platform.links, self._caller.base, str(frame.cursor)
-        cache: FrameCache = self._caller.request.app.state.task_frames
+        links, base, cursor = self._caller.parts.links, self._caller.base, str(frame.cursor)
+        cache = context_of(self._caller.request).task_frames
         oldest = self._tail[0].number if self._tail else 0
         key = (
             frame.task.id,

@@ -35,12 +35,12 @@ async def run(request: Request) -> Response:
     """Run an app: the task, on disk. With `?wait=true` it waits for its end, up to 25 s; with `stream` in the body and
     an Accept of a stream, the answer is the task's stream."""
     asked = caller(request)
-    body = await read_object(request, asked.platform.settings.tasks.task_input_bytes + BODY_ROOM)
+    body = await read_object(request, asked.parts.settings.tasks.task_input_bytes + BODY_ROOM)
     params = read_params(body)
     submission = replace(await read_submission(params, asked), dialect=asked.dialect.remembered)
-    task, created = await asked.platform.scheduler.submit(submission)
+    task, created = await asked.parts.scheduler.submit(submission)
     if body.get("stream") is True and _accepts_stream(request):
-        return TaskStream(asked, await asked.platform.feed.watch(task.id), resumed=False)
+        return TaskStream(asked, await asked.parts.feed.watch(task.id), resumed=False)
     if request.query_params.get("wait", "").lower() in ("1", "true", "yes"):
         task = await _ended(asked, task)
     headers = {} if created else {"Idempotent-Replayed": "true"}
@@ -69,8 +69,8 @@ async def list_tasks_by_body(request: Request) -> Response:
 async def get_task(request: Request, task_id: str) -> Response:
     """The whole task, with its newest 1000 log lines."""
     asked = caller(request)
-    task = await asked.platform.store.get(task_id)
-    logs = await asked.platform.store.logs(task_id, max(0, task.log_count - FULL_LINES), FULL_LINES)
+    task = await asked.parts.store.get(task_id)
+    logs = await asked.parts.store.logs(task_id, max(0, task.log_count - FULL_LINES), FULL_LINES)
     return asked.answer(_shown(asked, task, newest(logs, FULL_LINES)))
 
 
@@ -78,9 +78,9 @@ async def get_task(request: Request, task_id: str) -> Response:
 async def delete_task(request: Request, task_id: str) -> Response:
     """Remove an ended task with its logs and the files that it made, except those that other tasks were given."""
     asked = caller(request)
-    await asked.platform.store.delete(task_id)
+    await asked.parts.store.delete(task_id)
     with suppress(MienError):  # the housekeeping tries again, and takes what is too much for one request
-        await asked.platform.files.expire(wall_clock())
+        await asked.parts.files.expire(wall_clock())
     return asked.answer({"id": task_id, "deleted": True})
 
 
@@ -88,7 +88,7 @@ async def delete_task(request: Request, task_id: str) -> Response:
 async def task_status(request: Request, task_id: str) -> Response:
     """The status alone."""
     asked = caller(request)
-    task = await asked.platform.store.get(task_id)
+    task = await asked.parts.store.get(task_id)
     return asked.answer(status_shape(task, asked.dialect.of(task)))
 
 
@@ -98,7 +98,7 @@ async def task_logs(request: Request, task_id: str) -> Response:
     asked = caller(request)
     after = _number("after", request.query_params.get("after"), 0, 10**15, 0)
     limit = _number("limit", request.query_params.get("limit"), 1, 10_000, 1000)
-    lines = await asked.platform.store.logs(task_id, after, limit)
+    lines = await asked.parts.store.logs(task_id, after, limit)
     return asked.answer([log_shape(line, task_id) for line in lines])
 
 
@@ -106,9 +106,9 @@ async def task_logs(request: Request, task_id: str) -> Response:
 async def task_files(request: Request, task_id: str) -> Response:
     """Records of the files that the task made, newest first."""
     asked = caller(request)
-    await asked.platform.store.get(task_id)
-    page = await asked.platform.files.find(task_id=task_id, cursor=request.query_params.get("cursor"), limit=100)
-    return asked.answer([file_shape(record, asked.platform.links, asked.base) for record in page.files])
+    await asked.parts.store.get(task_id)
+    page = await asked.parts.files.find(task_id=task_id, cursor=request.query_params.get("cursor"), limit=100)
+    return asked.answer([file_shape(record, asked.parts.links, asked.base) for record in page.files])
 
 
 @router.post("/tasks/{task_id}/cancel")
@@ -116,7 +116,7 @@ async def cancel_task(request: Request, task_id: str) -> Response:
     """End the task: at once if it is queued, within the grace period if it runs. A task that has ended stays as it
     is."""
     asked = caller(request)
-    task = await asked.platform.scheduler.cancel(task_id)
+    task = await asked.parts.scheduler.cancel(task_id)
     table = asked.dialect.of(task)
     cancelled = task.cancel_requested_at is not None
     return asked.answer({"id": task.id, "status": shown_number(task, table), "cancelled": cancelled})
@@ -128,19 +128,19 @@ async def stream_task(request: Request, task_id: str) -> Response:
     `?after=` a frame's `cursor`) resumes."""
     asked = caller(request)
     after = request.headers.get("last-event-id") or request.query_params.get("after") or None
-    return TaskStream(asked, await asked.platform.feed.watch(task_id, after), resumed=after is not None)
+    return TaskStream(asked, await asked.parts.feed.watch(task_id, after), resumed=after is not None)
 
 
 # --- parts
 
 
 def _shown(asked: Caller, task: Task, logs: Any = ()) -> dict[str, Any]:
-    return task_shape(task, asked.dialect.of(task), asked.platform.links, asked.base, logs)
+    return task_shape(task, asked.dialect.of(task), asked.parts.links, asked.base, logs)
 
 
 async def _ended(asked: Caller, task: Task) -> Task:
     """The task once it has ended, or as it is when the patience for that is over."""
-    with await asked.platform.feed.watch(task.id) as watch:
+    with await asked.parts.feed.watch(task.id) as watch:
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 async for update in watch:
@@ -153,7 +153,7 @@ async def _ended(asked: Caller, task: Task) -> Task:
 async def _listed(asked: Caller, given: dict[str, Any]) -> Response:
     table: Table = asked.dialect.table
     app = given.get("app")
-    ref = None if not app else parse_ref(str(app), asked.platform.settings.apps.app_namespace)
+    ref = None if not app else parse_ref(str(app), asked.parts.settings.apps.app_namespace)
     which = Filter(
         statuses=_statuses(given.get("status"), table),
         app=None if ref is None else ref.app,
@@ -163,7 +163,7 @@ async def _listed(asked: Caller, given: dict[str, Any]) -> Response:
         created_before=_moment("created_before", given),
     )
     limit = _number("limit", given.get("limit"), 1, MOST_LISTED, 50)
-    page = await asked.platform.store.find(which, cursor=_text(given.get("cursor")), limit=limit, max_chars=PAGE_CHARS)
+    page = await asked.parts.store.find(which, cursor=_text(given.get("cursor")), limit=limit, max_chars=PAGE_CHARS)
     items = [_shown(asked, task) for task in page.tasks]
     return asked.answer({"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None})
 

@@ -13,13 +13,12 @@ from mien.errors import InvalidField, RequestError, UnsupportedMediaType
 from mien.faces.pipeline import FaceOptions
 from mien.http.body import admitted_chunks, read_body
 from mien.http.codecs import LARGE_BODY, msgpack_value
-from mien.http.context import authorised
+from mien.http.context import Runtime, authorised
 from mien.http.disconnect import cancel_on_disconnect
 from mien.http.errors import invalid_fields
 from mien.http.forms import FORM, FormLimits, read_form, text_fields, uploads
 from mien.http.insightface.schema import ExtractParameters, Images
 from mien.http.media import JSON, MSGPACK, MSGPACK_TYPES, bare, content_type
-from mien.runtime import Runtime
 
 MAX_FIELD_BYTES = 64 * 1024
 M = TypeVar("M", bound=BaseModel)

@@ -13,7 +13,8 @@ from mien.engine.engine import Failed
 from mien.engine.sources import Source
 from mien.errors import InvalidField, MienError, Unavailable
 from mien.faces.service import DrawFaces, ImageDone, ImageResult
-from mien.http.context import authorised
+from mien.http.context import Runtime, authorised, context_of
+from mien.http.insightface.info import info as info_of
 from mien.http.insightface.request import options_of, parsed_form, parsed_request, sources_of
 from mien.http.insightface.response import extract_answer, face_answers, render, response_type
 from mien.http.insightface.schema import (
@@ -26,7 +27,6 @@ from mien.http.insightface.schema import (
     ExtractRequest,
 )
 from mien.http.openapi import body_of
-from mien.runtime import Runtime
 from mien.vision.recognition import cosine_similarity
 from mien.vision.types import Array
 
@@ -85,7 +85,7 @@ async def compare(request: Request) -> Response:
         results = await runtime.faces.analyse(sources, options, call)
         first, second = (_succeeded(result, number) for number, result in enumerate(results, 1))
         similarity = _similarity(_vectors(first), _vectors(second))
-        threshold = runtime.same_threshold
+        threshold = runtime.models.same_threshold
         answer = {
             "took": {"total_ms": (time.perf_counter() - started) * 1e3},
             "model": runtime.settings.models.recogniser,
@@ -161,17 +161,17 @@ async def _drawn(source: Source, parameters: DrawParameters, runtime: Runtime, c
 async def info(request: Request) -> JSONResponse:
     """Models and defaults of this server. Holds no secrets."""
     runtime = authorised(request)
-    return JSONResponse(runtime.info())
+    return JSONResponse(info_of(runtime))
 
 
 @router.get("/health", tags=[utility])
 async def health(request: Request) -> JSONResponse:
     """Finds the face in a built-in photo, through every stage: 200 `{"status": "ok"}`, else 500."""
-    runtime: Runtime | None = request.app.state.runtime
+    runtime = context_of(request).readiness.runtime
     try:
         if runtime is None:
             raise Unavailable("the models are being loaded")
-        await runtime.self_check()
+        await runtime.self_check.run()
     except MienError:
         return JSONResponse({"detail": "self check failed"}, 500)
     return JSONResponse({"status": "ok"})

@@ -14,10 +14,9 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from mien import __version__
 from mien.errors import MienError, NotFound, UpgradeRequired
-from mien.http.context import authorised
+from mien.http.context import Runtime, authorised, context_of
 from mien.http.errors import error_response
 from mien.inference.contract import Service, TaskInfo
-from mien.runtime import Runtime
 from mien.settings import Settings
 
 Handler = TypeVar("Handler", bound=Callable[[Request], Awaitable[Response]])
@@ -47,7 +46,7 @@ def get(path: str) -> Callable[[Handler], Handler]:
 @get("/v1/health")
 async def health(request: Request) -> JSONResponse:
     """Whether requests are served. Needs no key."""
-    ready = request.app.state.runtime is not None
+    ready = context_of(request).readiness.runtime is not None
     body = envelope({"service": SERVICE, "status": "healthy" if ready else "starting"})
     return JSONResponse({**body, "success": ready}, 200 if ready else 503, None if ready else {"Retry-After": "2"})
 
@@ -81,7 +80,7 @@ async def tasks(request: Request) -> JSONResponse:
 async def metrics(request: Request) -> JSONResponse:
     """Counts of `/v1/infer`, streams included. `/metrics` has more, for Prometheus."""
     known = all_nodes(authorised(request))
-    counts: dict[str, Any] = request.app.state.infer_traffic.shape()
+    counts = context_of(request).infer_traffic.shape()
     return JSONResponse(envelope({**counts, "active_nodes": active(known), "total_nodes": len(known)}))
 
 
@@ -94,7 +93,7 @@ async def config(request: Request) -> JSONResponse:
 def all_nodes(runtime: Runtime) -> list[dict[str, Any]]:
     """This server first, then the nodes behind it."""
     local = local_node(runtime.registry.local(), runtime.settings.limits.queue_images)
-    return [local, *(runtime.nodes.snapshot() if runtime.nodes is not None else ())]
+    return [local, *runtime.nodes.snapshot()]
 
 
 # --- a WebSocket that sends the nodes now and at each change
@@ -137,9 +136,6 @@ async def _send(socket: WebSocket, runtime: Runtime) -> None:
 
 async def snapshots(runtime: Runtime) -> AsyncIterator[list[dict[str, Any]]]:
     """The nodes behind this server now, and again after each change."""
-    if runtime.nodes is None:
-        yield []
-        return
     async for snapshot in runtime.nodes.changes():
         yield snapshot["nodes"]
 

@@ -22,12 +22,12 @@ from mien.errors import (
 )
 from mien.http.body import admitted_chunks, read_body
 from mien.http.codecs import LARGE_BODY, json_value, kind_of, msgpack_value
+from mien.http.context import Runtime
 from mien.http.forms import FORM, FormLimits, read_form, text_fields
 from mien.http.media import BYTES, JSON, MSGPACK_TYPES, content_type
 from mien.inference.contract import InferRequest, Item, Service
 from mien.inference.registry import ServiceRegistry
 from mien.inference.sniff import media_type
-from mien.runtime import Runtime
 
 CORRELATION_HEADER = "x-correlation-id"
 TIMEOUT_HEADER = "x-timeout-ms"

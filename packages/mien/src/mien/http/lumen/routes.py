@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mien.engine.cancellation import CancelScope
 from mien.errors import MienError
-from mien.http.context import authorised
+from mien.http.context import Runtime, authorised, context_of
 from mien.http.disconnect import cancel_on_disconnect
 from mien.http.errors import render_error
 from mien.http.lumen.catalogue import router as catalogue
@@ -25,10 +25,8 @@ from mien.http.lumen.request import (
 )
 from mien.http.lumen.response import EventStream, correlation, framing_for, whole_response
 from mien.http.lumen.schema import INFER_ANSWERS, INFER_BODY
-from mien.http.lumen.traffic import Traffic
 from mien.http.media import accepted
 from mien.inference.contract import InferRequest, Service
-from mien.runtime import Runtime
 
 PATH = "/v1/infer"
 PATHS = (PATH, f"{PATH}/")
@@ -39,8 +37,7 @@ router = APIRouter()
 async def infer(request: Request) -> Response:
     """Ask a service by name. JSON, MessagePack, multipart or raw bytes in; one result or a stream of events out."""
     runtime = authorised(request)
-    traffic: Traffic = request.app.state.infer_traffic
-    with ExitStack() as room, traffic.measured() as outcome:
+    with ExitStack() as room, context_of(request).infer_traffic.measured() as outcome:
         envelope = await read_envelope(request, runtime, room)
         request.state.correlation_id = envelope.correlation_id  # for the response, should this fail
         asked = route(envelope, runtime.registry)

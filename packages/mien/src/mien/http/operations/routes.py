@@ -5,6 +5,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from mien.http.context import context_of
+
 router = APIRouter(tags=["Operations"])
 
 
@@ -17,7 +19,7 @@ async def livez() -> JSONResponse:
 @router.get("/readyz")
 async def readyz(request: Request) -> JSONResponse:
     """200 once requests will be served: every model is loaded and warm. 503 before that."""
-    if request.app.state.runtime is None:
+    if context_of(request).readiness.runtime is None:
         return JSONResponse({"status": "loading"}, 503, {"Retry-After": "2"})
     return JSONResponse({"status": "ready"})
 
@@ -25,5 +27,6 @@ async def readyz(request: Request) -> JSONResponse:
 @router.get("/metrics")
 async def metrics(request: Request) -> Response:
     """Metrics in Prometheus' text format."""
-    request.app.state.auth.require(request, "infer")
-    return Response(request.app.state.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+    context = context_of(request)
+    context.auth.require(request, "infer")
+    return Response(context.metrics.render(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,279 @@
+"""The application: every part of a server in the order in which it starts. Parts stop in the opposite order."""
+
+import asyncio
+import gc
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
+
+from mien import __version__
+from mien.apps.deploy import Deployer
+from mien.apps.environments import Environments
+from mien.apps.input_schemas import InputChecks
+from mien.apps.registry import AppRegistry
+from mien.errors import InternalError, MienError
+from mien.faces.self_check import SelfCheck
+from mien.housekeeping import clean_environments, housekeeping, purge_files, refresh_services
+from mien.http.auth import Auth, is_loopback
+from mien.http.context import Context, Runtime, TaskParts
+from mien.http.errors import install_error_handlers
+from mien.http.inferencesh.dialect import CompatPaths
+from mien.http.inferencesh.routes import router as inferencesh
+from mien.http.inferencesh.webhook import webhook_body
+from mien.http.insightface.routes import router as insightface
+from mien.http.lumen.routes import InferFirst
+from mien.http.lumen.routes import router as lumen
+from mien.http.observe import Observe
+from mien.http.operations.routes import router as operations
+from mien.http.origin import OriginGuard
+from mien.inference.registry import ServiceRegistry
+from mien.keys import FileKeyStore
+from mien.metrics import Metrics
+from mien.net.fetch import Fetcher
+from mien.net.post import Poster
+from mien.nodes.authorise import by_keys
+from mien.nodes.local_node import LocalNode
+from mien.nodes.pool import NodePool
+from mien.nodes.remote_services import RemoteServices
+from mien.runtime import load_inference, open_fetcher
+from mien.settings import Settings
+from mien.storage.database import Database
+from mien.storage.file_store import FileStore
+from mien.storage.file_table import FileTable
+from mien.storage.links import Links
+from mien.storage.local_blobs import LocalBlobs
+from mien.storage.signing import UrlSigner, load_key
+from mien.tasks.app_services import AppServices
+from mien.tasks.builtin import BuiltinExecutor
+from mien.tasks.draining import Drain
+from mien.tasks.feed import Feed
+from mien.tasks.file_gate import StoreGate
+from mien.tasks.machine import wall_clock
+from mien.tasks.policy import policy_of
+from mien.tasks.pool_executor import PoolExecutor
+from mien.tasks.scheduler import Scheduler
+from mien.tasks.sessions import Sessions
+from mien.tasks.sql.store import SqlTaskStore
+from mien.tasks.webhooks import WebhookSender
+from mien.workers.placement import LocalPlacement
+from mien.workers.pool import WorkerPool
+from mien.workers.run_dir import WorkerRunDir
+
+log = structlog.get_logger()
+EXPOSED_HEADERS = ("Retry-After", "X-Correlation-Id", "X-Request-Id", "X-Result-Meta", "X-Result-Schema")
+
+
+def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
+    """The application with all APIs; its context is `app.state.context`. The parts start with its lifespan.
+
+    Not `apis`: only liveness, readiness and metrics over HTTP, for a server that is asked over gRPC.
+    """
+    metrics, keys = Metrics(), FileKeyStore(settings.locations.data_dir)
+    context = Context(settings, metrics, Auth(settings.listening, keys))
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            # Beside the running server, so that liveness can be asked while models load.
+            starting = asyncio.create_task(_start_or_give_up(context, keys, stack, tasks=apis))
+            try:
+                yield
+            finally:
+                starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
+
+    app: FastAPI = FastAPIOffline(
+        title="Mien",
+        version=__version__,
+        lifespan=lifespan,
+        description="One engine, three doors: faces, images and your own Python models.",
+    )
+    app.state.context = context
+    on_bug = install_error_handlers(app, metrics)
+    app.include_router(operations)
+    if apis:
+        app.include_router(insightface)
+        app.include_router(lumen)
+        app.include_router(inferencesh)
+        app.add_middleware(InferFirst)
+    app.add_middleware(OriginGuard, listening=settings.listening, has_keys=lambda: bool(keys.all()))
+    if apis:
+        app.add_middleware(CompatPaths)
+    app.add_middleware(Observe, metrics=metrics, on_bug=on_bug)
+    if settings.listening.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.listening.cors_origins,
+            allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED_HEADERS,
+        )
+    return app
+
+
+async def _start_or_give_up(context: Context, keys: FileKeyStore, stack: AsyncExitStack, *, tasks: bool) -> None:
+    """Start everything. What keeps the server from it is left in the context, for the server to stop and say so."""
+    try:
+        await start(context, keys, stack, tasks=tasks)
+    except MienError as error:
+        failure = error
+    except Exception as error:  # whatever it is, the server must not stay up and never be ready
+        log.error("unexpected error", exc_info=error)
+        failure = InternalError("the server could not start; its log has the details")
+    else:
+        return
+    log.error("the server could not start", code=failure.code, reason=failure.message)
+    context.readiness.failure = failure
+
+
+async def start(context: Context, keys: FileKeyStore, stack: AsyncExitStack, *, tasks: bool) -> None:
+    """Start every part of the server; `stack` stops them. Raises MienError that says what cannot start.
+
+    The order is that of the stop, turned around: tasks get their time while workers, nodes, models and the database
+    are still there, then nodes finish what they were asked, then the models go.
+    """
+    settings, metrics, readiness = context.settings, context.metrics, context.readiness
+    registry = ServiceRegistry(prefer_remote=settings.nodes.prefer_remote)
+    loaded = asyncio.Event()
+
+    # What tasks and nodes work with until they have ended. Models load last, but into this early place.
+    fetcher = open_fetcher(settings)
+    stack.push_async_callback(fetcher.aclose)
+    inference_stack = await stack.enter_async_context(AsyncExitStack())
+
+    # Other nodes, and this server as one: it listens, and refuses until the models are loaded.
+    remote = RemoteServices(registry)
+    nodes = NodePool.from_settings(settings.nodes, count=metrics.asked_node, on_change=remote.update)
+    stack.push_async_callback(nodes.close)
+    open_without_keys = not settings.listening.auth or is_loopback(settings.node_host)
+    authorise = by_keys(keys, open_without=open_without_keys)
+    local_node = await stack.enter_async_context(LocalNode(settings, metrics, registry, nodes, authorise))
+    for address in settings.nodes.nodes:
+        nodes.add(address)
+
+    # Tasks: accepted and queued from here on; those of apps run already.
+    if tasks:
+        readiness.tasks = await start_tasks(context, registry, fetcher, loaded, stack)
+
+    # Models, in a thread: it takes seconds.
+    inference = await asyncio.to_thread(load_inference, settings, metrics, fetcher)
+    inference_stack.push_async_callback(inference.close)
+    for service in inference.services:
+        registry.add(service)
+    remote.update(nodes)
+    loaded.set()
+    readiness.runtime = Runtime(
+        settings=settings,
+        metrics=metrics,
+        registry=registry,
+        nodes=nodes,
+        admission=inference.admission,
+        parsers=inference.parsers,
+        faces=inference.faces,
+        models=inference.facts,
+        self_check=SelfCheck(inference.faces, settings.api.default_threshold),
+    )
+    if readiness.tasks is not None:
+        readiness.tasks.scheduler.wake()
+    await local_node.ready()
+    # What is here stays: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    log.info("ready", models=inference.models.names())
+
+
+async def start_tasks(
+    context: Context, registry: ServiceRegistry, fetcher: Fetcher, loaded: asyncio.Event, stack: AsyncExitStack
+) -> TaskParts:
+    """Open the database and begin to run what is queued. Built-in apps wait until `loaded` is set."""
+    settings, metrics = context.settings, context.metrics
+
+    # What is on disk.
+    database = await Database.open(settings.locations.data_dir / "mien.db")
+    stack.push_async_callback(database.close)
+    store = SqlTaskStore(database, retries=settings.tasks.task_retries)
+    files = FileStore(
+        FileTable(database, wall_clock),
+        LocalBlobs(settings.locations.data_dir / "files"),
+        clock=wall_clock,
+        max_bytes=settings.files.file_max_bytes,
+        keep_seconds=settings.files.keep_seconds,
+    )
+    await files.start()
+    secrets = settings.locations.data_dir / "secrets"
+    signer = UrlSigner(await asyncio.to_thread(load_key, secrets / "files.key"), wall_clock)
+    webhook_key = await asyncio.to_thread(load_key, secrets / "webhooks.key")
+    links = Links(signer, settings.files.file_url_seconds, settings.listening.public_url, settings.listening.own_urls)
+    apps = AppRegistry(settings.locations.apps_dir)
+    environments = Environments(settings.locations.environments_dir, constraints=settings.apps.app_constraints)
+
+    # Worker processes. They set `room` when a task may fit that did not before; the scheduler waits for that.
+    room = asyncio.Event()
+    run_dir = await asyncio.to_thread(WorkerRunDir, settings.locations.workers_dir)
+    pool = WorkerPool(
+        settings.workers,
+        LocalPlacement.from_settings(settings.workers),
+        environments,
+        run_dir,
+        metrics=metrics,
+        on_room=room.set,
+        fetch_private=settings.fetching.fetch_private,
+    )
+    stack.push_async_callback(pool.close)
+    metrics.observe_workers(pool.states)
+    pool.start()
+
+    # The queue, and who runs what is in it.
+    sessions = Sessions(pool)
+    builtin = BuiltinExecutor(
+        files, registry, fetcher, loaded, places=2 * (os.cpu_count() or 1), max_bytes=settings.limits.max_image_bytes
+    )
+    workers = PoolExecutor(
+        pool, apps, settings.workers, settings.locations, check_session=sessions.check, files=StoreGate(files)
+    )
+    scheduler = Scheduler(store, [builtin, workers], policy_of(settings.tasks), metrics=metrics, awake=room)
+    store.listen(sessions.changed)
+    feed = Feed(store)
+    metrics.task_streams.set_function(lambda: feed.watchers)
+    await scheduler.start()
+    stack.push_async_callback(scheduler.drain, 0)
+
+    # What follows tasks.
+    poster = Poster(allow_private=settings.fetching.fetch_private)
+    stack.push_async_callback(poster.aclose)
+    webhooks = WebhookSender(
+        store,
+        poster.post,
+        webhook_key,
+        tries=settings.tasks.webhook_tries,
+        render=lambda task: webhook_body(task, links),
+        metrics=metrics,
+    )
+    await webhooks.start()
+    stack.push_async_callback(webhooks.close)
+    services = AppServices(apps, registry, loaded, scheduler, feed, files, links)
+    chores = [purge_files(files), refresh_services(services)]
+    if settings.apps.environment_keep_days is not None:
+        chores.append(clean_environments(environments, apps, settings.apps.environment_keep_days))
+    await stack.enter_async_context(housekeeping(chores))
+    drain = await stack.enter_async_context(Drain(scheduler, settings.listening.drain_seconds))
+    return TaskParts(
+        settings=settings,
+        metrics=metrics,
+        store=store,
+        feed=feed,
+        scheduler=scheduler,
+        files=files,
+        links=links,
+        apps=apps,
+        deployer=Deployer(settings.apps, settings.workers, apps, environments),
+        sessions=sessions,
+        checks=InputChecks(),
+        services=services,
+        drain=drain,
+    )

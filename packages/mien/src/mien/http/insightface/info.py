@@ -1,0 +1,48 @@
+"""`GET /info`: models and defaults, under the keys that clients of the original server print."""
+
+from typing import Any
+
+from mien import __version__
+from mien.http.context import Runtime
+
+
+def info(runtime: Runtime) -> dict[str, Any]:
+    """The body of the response. Holds no secrets."""
+    settings, facts = runtime.settings, runtime.models
+    models, limits = settings.models, settings.limits
+    return {
+        "version": __version__,
+        "tensorrt_version": None,
+        "log_level": settings.logging.log_level.upper(),
+        "models": {
+            "inference_backend": "onnx",
+            "providers": list(settings.execution.providers),
+            "det_name": models.detector,
+            "rec_name": models.recogniser,
+            "max_size": [models.detection_size, models.detection_size],
+            "ga_name": ", ".join(name for name in (models.age_model, models.gender_model) if name) or None,
+            "mask_detector": models.mask_model,
+            "rec_batch_size": facts.recognition_batch,
+            "det_batch_size": facts.detection_batch,
+            "embedding_dim": facts.recogniser.embedding_dim,
+            "same_threshold": facts.recogniser.same_threshold,
+            "force_fp16": False,
+            "triton_uri": None,
+        },
+        "defaults": {
+            "return_face_data": False,
+            "return_landmarks": False,
+            "extract_embedding": True,
+            "extract_ga": False,
+            "detect_masks": False,
+            "det_thresh": settings.api.default_threshold,
+            "img_req_headers": sorted(settings.fetching.fetch_headers),
+            "sslv3_hack": False,
+        },
+        "limits": {
+            "max_images": limits.max_images,
+            "max_body_bytes": limits.max_body_bytes,
+            "max_image_bytes": limits.max_image_bytes,
+            "max_pixels": limits.max_pixels,
+        },
+    }

@@ -1,0 +1,24 @@
+"""The built-in services on real models, without a server."""
+
+from dataclasses import dataclass
+
+from mien.inference.registry import ServiceRegistry
+from mien.metrics import Metrics
+from mien.runtime import Inference, load_inference, open_fetcher
+from mien.settings import Settings
+
+
+@dataclass(frozen=True)
+class Loaded:
+    inference: Inference
+    registry: ServiceRegistry
+    metrics: Metrics
+
+
+def load(settings: Settings) -> Loaded:
+    """Loads the models that the settings name. Raises ModelError."""
+    metrics, registry = Metrics(), ServiceRegistry()
+    inference = load_inference(settings, metrics, open_fetcher(settings))
+    for service in inference.services:
+        registry.add(service)
+    return Loaded(inference, registry, metrics)
