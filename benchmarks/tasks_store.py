@@ -67,6 +67,9 @@ class NoOp:
     def reserve(self, candidate: Candidate) -> None:
         self._free -= 1
 
+    def grace(self, candidate: Candidate) -> float | None:
+        return None
+
     def release(self, task_id: str) -> None:
         self._free += 1
 

@@ -79,6 +79,9 @@ class PoolExecutor:
 
     def reserve(self, candidate: Candidate) -> None:
         try:
+            if candidate.session_id is not None:
+                # Before a slot is taken: from then on the session has a worker again, but one without its state.
+                self._check_session(candidate.session_id)
             self._reserved[candidate.id] = self._pool.reserve(_key(candidate), self._profile(candidate).need)
         except MienError as error:
             self._reserved[candidate.id] = error
@@ -98,13 +101,6 @@ class PoolExecutor:
         slot = self._reserved.pop(attempt.id)
         if isinstance(slot, MienError):
             raise slot
-        if attempt.task.session_id is not None:
-            # Again, as it may have ended while the task was queued: a new worker would begin without its state.
-            try:
-                self._check_session(attempt.task.session_id)
-            except MienError:
-                self._pool.release(slot)
-                raise
         running = _Running(_run_id(attempt), slot)
         work = asyncio.ensure_future(self._work(attempt, slot, report, running))
         running.work = work

@@ -43,7 +43,9 @@ class Session(msgspec.Struct, kw_only=True):
     setup: Any = None
     calls: int = 0
     started: bool = False
-    """Whether its worker has been up."""
+    """Whether one of its tasks has begun to run."""
+    has_state: bool = False
+    """Whether one has run to its end, so that something would be lost with the worker."""
     over: State | None = None
     over_at: float = 0.0
 
@@ -62,8 +64,9 @@ class Sessions:
         if session is None:
             return
         session.used_at = self._clock()
-        if change.task.status >= Status.RUNNING:
+        if any(event.status is Status.RUNNING for event in change.task.events):
             session.started = True
+            session.has_state = session.has_state or change.task.terminal
 
     def open(
         self, *, app: str, app_version: str, variant: str, setup_key: str, owner: str, timeout: float, key: str | None
@@ -124,12 +127,17 @@ class Sessions:
         return sorted(self._known.values(), key=lambda session: -session.created_at)
 
     def state(self, session: Session) -> State:
-        """Where the session is in its life."""
-        if session.over is None and session.started and not self._workers.has_session(session.id):
+        """Where the session is in its life.
+
+        One whose first run took the worker down has lost nothing yet: it is pending again, and the run's next attempt
+        begins it anew.
+        """
+        alive = self._workers.has_session(session.id)
+        if session.over is None and session.has_state and not alive:
             self._end(session, "expired")
         if session.over is not None:
             return session.over
-        return "active" if session.started else "pending"
+        return "active" if session.started and alive else "pending"
 
     def keep_alive(self, session_id: str) -> Session:
         """Begin the idle time anew."""
@@ -152,6 +160,6 @@ class Sessions:
     def _forget(self, now: float) -> None:
         for session in list(self._known.values()):
             self.state(session)
-            never = session.over is None and not session.started and now - session.used_at > KEPT_SECONDS
+            never = session.over is None and not session.has_state and now - session.used_at > KEPT_SECONDS
             if never or (session.over is not None and now - session.over_at > KEPT_SECONDS):
                 del self._known[session.id]

@@ -122,12 +122,15 @@ class Server:
         self.environments = Environments(settings.locations.environments_dir)
         self.deployer = Deployer(settings.apps, settings.workers, self.registry, self.environments)
         self.metrics = Metrics()
+        self.room = asyncio.Event()
+        """Set when there may be more room than before; for a scheduler above."""
         self.pool = WorkerPool(
             settings.workers,
             LocalPlacement.from_settings(settings.workers),
             self.environments,
             WorkerRunDir(settings.locations.workers_dir),
             metrics=self.metrics,
+            on_room=self.room.set,
         )
         self.executor = PoolExecutor(
             self.pool,

@@ -1,0 +1,81 @@
+"""Files of the store on their way into workers and back, with the real store."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mien.encoded import Encoded
+from mien.errors import BodyTooLarge, NotFound
+from mien.storage.database import Database
+from mien.storage.file_records import NewFile
+from mien.storage.file_store import FileStore
+from mien.storage.file_table import FileTable
+from mien.storage.links import file_id, inside
+from mien.storage.local_blobs import LocalBlobs
+from mien.tasks.file_gate import StoreGate
+from mien.workers.files import OutputFile
+
+
+@pytest.fixture
+async def files(tmp_path: Path, clock: Any) -> AsyncIterator[FileStore]:
+    database = await Database.open(tmp_path / "mien.db")
+    store = FileStore(FileTable(database, clock), LocalBlobs(tmp_path / "files"), clock=clock, max_bytes=1000)
+    await store.start()
+    yield store
+    await database.close()
+
+
+async def uploaded(files: FileStore, content: bytes, name: str) -> str:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield content
+
+    record = await files.create(NewFile(filename=name))
+    return inside(await files.write(record.id, chunks()))
+
+
+async def test_an_input_without_files_passes_as_it_is(files: FileStore, tmp_path: Path) -> None:
+    given = Encoded.of({"text": "https://example.org/files/x.png"})
+    assert await StoreGate(files).fetch("t", given, tmp_path) is given
+
+
+async def test_files_of_an_input_become_paths_to_copies(files: FileStore, tmp_path: Path) -> None:
+    name, folder = await uploaded(files, b"content", "a b.txt"), tmp_path / "given"
+    folder.mkdir()
+    given = Encoded.of({"one": name, "two": [name], "other": 5})
+    value = (await StoreGate(files).fetch("t", given, folder)).value
+    path = Path(value["one"])
+    assert value == {"one": str(path), "two": [str(path)], "other": 5}
+    assert path.is_relative_to(folder)
+    assert (path.name, path.read_bytes()) == ("a b.txt", b"content")
+    path.write_bytes(b"changed by the app")
+    again = tmp_path / "again"
+    again.mkdir()
+    value = (await StoreGate(files).fetch("t", given, again)).value
+    assert Path(value["one"]).read_bytes() == b"content"
+
+
+async def test_a_file_that_is_gone_fails_the_run(files: FileStore, tmp_path: Path) -> None:
+    name = await uploaded(files, b"content", "a.txt")
+    await files.delete(str(file_id(name)))
+    with pytest.raises(NotFound):
+        await StoreGate(files).fetch("t", Encoded.of(name), tmp_path)
+
+
+async def test_an_output_file_is_stored_once_while_it_stays_the_same(files: FileStore, tmp_path: Path) -> None:
+    gate, path = StoreGate(files), tmp_path / "out.png"
+    path.write_bytes(b"one")
+    first = await gate.store("t", OutputFile(path, "image/png"))
+    assert await gate.store("t", OutputFile(path, "image/png")) == first
+    record = await files.get(str(file_id(first)))
+    assert (record.task_id, record.filename, record.content_type, record.size) == ("t", "out.png", "image/png", 3)
+    path.write_bytes(b"other")
+    assert await gate.store("t", OutputFile(path)) != first
+
+
+async def test_an_output_file_over_the_limit_is_refused_by_name(files: FileStore, tmp_path: Path) -> None:
+    path = tmp_path / "big.bin"
+    path.write_bytes(bytes(1001))
+    with pytest.raises(BodyTooLarge, match=r"big\.bin"):
+        await StoreGate(files).store("t", OutputFile(path))
