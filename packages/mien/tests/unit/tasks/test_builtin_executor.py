@@ -53,16 +53,15 @@ class Server:
     def __init__(self, database: Database, folder: Path) -> None:
         self.store = SqlTaskStore(database)
         self.files = FileStore(FileTable(database, wall_clock), LocalBlobs(folder / "files"), clock=wall_clock)
-        self.executor = BuiltinExecutor(self.files, places=2, max_bytes=1000)
+        self.registry, self.fetcher, self.loaded = ServiceRegistry(), Fetcher(), asyncio.Event()
+        self.executor = BuiltinExecutor(self.files, self.registry, self.fetcher, self.loaded, places=2, max_bytes=1000)
         self.awake = asyncio.Event()
         self.scheduler = Scheduler(self.store, [self.executor], Policy(grace=0.2), awake=self.awake)
-        self.fetcher = Fetcher()
 
     def ready(self, *services: Any) -> None:
-        registry = ServiceRegistry()
         for service in services:
-            registry.add(service)
-        self.executor.attach(registry, self.fetcher)
+            self.registry.add(service)
+        self.loaded.set()
         self.awake.set()
 
     async def submit(self, given: Any, app: str = "mien/classify") -> Task:
