@@ -2,16 +2,13 @@
 
 import base64
 import itertools
-import os
-import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from ifr_clients import IFRClient, IFRConnectionError, IFRRejected, RecognitionResponse
+from ifr_clients import IFRRejected, RecognitionResponse
 
 FLAGS = ("extract_embedding", "return_landmarks", "return_face_data", "extract_ga", "detect_masks", "verbose_timings")
 
@@ -136,32 +133,6 @@ def test_many_images_come_back_in_order(client, photos):
     results = client.extract_many(paths, mode="data", batch_size=3, concurrency=3)
 
     assert [result["faces"][0]["bbox"] for result in results] == [single[path] for path in paths]
-
-
-def test_a_server_with_keys_wants_one(mien_factory, tmp_path, photo):
-    command = [sys.executable, "-m", "mien", "keys", "create", "tests"]
-    environment = {**os.environ, "MIEN_DATA_DIR": str(tmp_path)}
-    made = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    (key,) = re.findall(r"\bmien_\S+|\b[\w-]{32,}\b", made.stdout)
-    with mien_factory(MIEN_DATA_DIR=str(tmp_path)) as address:
-        with pytest.raises(IFRRejected) as caught:
-            IFRClient(address).extract([photo], mode="data")
-        assert (caught.value.status, caught.value.code) == (401, "unauthorized")
-
-        assert IFRClient(address, api_key=key).extract([photo], mode="data")["data"][0]["status"] == "success"
-
-
-def test_a_server_that_is_starting_is_waited_for(mien_factory, photo):
-    with mien_factory(ready=False) as address, IFRClient(address, retries=20) as client:
-        for _ in range(200):
-            try:
-                answer = client.extract([photo], mode="data")
-            except IFRConnectionError:  # not listening yet
-                time.sleep(0.05)
-            else:
-                break
-
-    assert answer["data"][0]["status"] == "success"
 
 
 def test_a_folder_is_indexed_and_searched(mien, photos, tmp_path):

@@ -61,13 +61,12 @@ class NodeProcess:
         return self.process.wait(30)
 
 
-@pytest.fixture
-def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
-    """Starts nodes: `start_node("name", port=0)`."""
+def nodes_in(folder: Path) -> Iterator[Callable[..., NodeProcess]]:
+    """Starts nodes that end with the iterator: `start("name", port=0)`."""
     started: list[subprocess.Popen[str]] = []
 
     def start(name: str = "one", port: int = 0) -> NodeProcess:
-        log = tmp_path / f"{name}.log"
+        log = folder / f"{name}.log"
         process = subprocess.Popen(
             [sys.executable, str(SCRIPT), str(port), str(log), name],
             stdout=subprocess.PIPE,
@@ -89,8 +88,22 @@ def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
 
 
 @pytest.fixture
-def node(start_node: Callable[..., NodeProcess]) -> NodeProcess:
+def start_node(tmp_path: Path) -> Iterator[Callable[..., NodeProcess]]:
+    """Starts nodes: `start_node("name", port=0)`."""
+    yield from nodes_in(tmp_path)
+
+
+@pytest.fixture
+def own_node(start_node: Callable[..., NodeProcess]) -> NodeProcess:
+    """For tests that read what it noted, or leave work behind."""
     return start_node()
+
+
+@pytest.fixture(scope="session")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+    """The node that all other tests share."""
+    for start in nodes_in(tmp_path_factory.mktemp("node")):
+        yield start()
 
 
 @asynccontextmanager
@@ -153,9 +166,22 @@ def ask() -> Callable[..., Any]:
     return answer
 
 
-@pytest.fixture
-async def raw(node: NodeProcess) -> AsyncIterator[Callable[..., Any]]:
-    """Opens a bare `Infer` stream to the node, as a foreign client does: `raw(timeout=…)`."""
+@asynccontextmanager
+async def streams_to(node: NodeProcess) -> AsyncIterator[Callable[..., Any]]:
     async with grpc.aio.insecure_channel(node.address) as channel:
         method = channel.stream_stream(INFER, Message.SerializeToString, InferResponse.FromString)
         yield method
+
+
+@pytest.fixture
+async def raw(node: NodeProcess) -> AsyncIterator[Callable[..., Any]]:
+    """Opens a bare `Infer` stream to the shared node, as a foreign client does: `raw(timeout=…)`."""
+    async with streams_to(node) as open_stream:
+        yield open_stream
+
+
+@pytest.fixture
+async def raw_own(own_node: NodeProcess) -> AsyncIterator[Callable[..., Any]]:
+    """The same to a node of the test's own."""
+    async with streams_to(own_node) as open_stream:
+        yield open_stream

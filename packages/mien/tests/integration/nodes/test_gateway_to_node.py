@@ -131,41 +131,41 @@ async def test_an_unknown_task_is_not_found(node: Any, pool: Any, ask: Any) -> N
             await ask(nodes, "nope")
 
 
-async def test_the_deadline_reaches_the_node(node: Any, pool: Any, ask: Any) -> None:
-    async with pool(node) as nodes:
+async def test_the_deadline_reaches_the_node(own_node: Any, pool: Any, ask: Any) -> None:
+    async with pool(own_node) as nodes:
         (result,) = await ask(nodes, "echo", seconds=9)
         assert 7 < float(result.meta["patience"]) <= 9
         started = time.monotonic()
         with pytest.raises(DeadlineExceeded):
             await ask(nodes, "steps", silent="30", seconds=0.5)
         assert time.monotonic() - started < 10
-        node.wait_for("cancelled", 10)
+        own_node.wait_for("cancelled", 10)
         assert nodes.nodes[0].state is State.READY
 
 
-async def test_a_cancel_reaches_the_node_within_a_second(node: Any, pool: Any, ask: Any) -> None:
-    async with pool(node) as nodes:
+async def test_a_cancel_reaches_the_node_within_a_second(own_node: Any, pool: Any, ask: Any) -> None:
+    async with pool(own_node) as nodes:
         call = CancelScope(30)
         asking = asyncio.create_task(ask(nodes, "steps", silent="20", call=call))
-        await asyncio.to_thread(node.wait_for, "began")
+        await asyncio.to_thread(own_node.wait_for, "began")
         at = time.time()
         call.cancel()
         with pytest.raises(MienError) as caught:
             await asking
         assert caught.value.status == 499
-        assert await asyncio.to_thread(node.wait_for, "told") - at < 1
+        assert await asyncio.to_thread(own_node.wait_for, "told") - at < 1
         assert nodes.nodes[0].outstanding == 0
 
 
-async def test_a_client_that_leaves_mid_stream_cancels_the_node_within_a_second(node: Any, pool: Any) -> None:
-    async with pool(node) as nodes:
+async def test_a_client_that_leaves_mid_stream_cancels_the_node_within_a_second(own_node: Any, pool: Any) -> None:
+    async with pool(own_node) as nodes:
         request = InferRequest((Item(b"x", "text/plain"),), "", {"steps": "1000", "pause": "0.05"})
         results = nodes.infer("steps", request, CancelScope(60), stream=True)
         assert (await anext(results)).seq == 0
         at = time.time()
         await results.aclose()
-        assert await asyncio.to_thread(node.wait_for, "told") - at < 1
-        assert await asyncio.to_thread(node.wait_for, "cancelled") - at < 1
+        assert await asyncio.to_thread(own_node.wait_for, "told") - at < 1
+        assert await asyncio.to_thread(own_node.wait_for, "cancelled") - at < 1
 
 
 async def test_a_killed_node_fails_its_stream_leaves_and_comes_back(
