@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from inferencesh import APIError, AsyncInference, File, Inference, TaskCancelled, TaskFailed, TaskStatus
 from mien.cli.main import app as commands
+from mien.cli.output import out
 from mien.cli.run import fields
 
 APP = "your-app"
@@ -135,7 +136,8 @@ async def test_many_tasks_at_once(mien):
 
 def command(*arguments):
     """`mien …` in this process."""
-    return CliRunner().invoke(commands, arguments, env={"COLUMNS": "200"})
+    out.width = 200  # COLUMNS, which pytest-xdist sets, was read when the module was imported
+    return CliRunner().invoke(commands, arguments)
 
 
 def test_mien_run_prints_the_output(mien):
