@@ -32,13 +32,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from mien.builtin import load_inference, open_fetcher
 from mien.engine.cancellation import CancelScope
 from mien.engine.models import Model
 from mien.engine.plan import Plan, usable_cores
 from mien.engine.session import Session
 from mien.faces.pipeline import FaceOptions
 from mien.metrics import Metrics
-from mien.runtime import load_inference, open_fetcher
 from mien.settings import Settings
 from mien.vision.image import decode
 from mien.zoo.zoo import Zoo

@@ -35,7 +35,8 @@ import onnxruntime as ort
 
 from mien import __version__
 from mien.engine.plan import provider_names
-from mien.runtime import detection_shape, input_shape
+from mien.faces.loading import detection_shape
+from mien.inference.loading import input_shape
 from mien.settings import Settings
 from mien.zoo.manifest import Manifest
 from mien.zoo.zoo import Zoo

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from mien.builtin import Inference, load_inference, open_fetcher
 from mien.inference.registry import ServiceRegistry
 from mien.metrics import Metrics
-from mien.runtime import Inference, load_inference, open_fetcher
 from mien.settings import Settings
 
 

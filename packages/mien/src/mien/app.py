@@ -16,6 +16,7 @@ from mien.apps.deploy import Deployer
 from mien.apps.environments import Environments
 from mien.apps.input_schemas import InputChecks
 from mien.apps.registry import AppRegistry
+from mien.builtin import load_inference, open_fetcher
 from mien.errors import InternalError, MienError
 from mien.faces.self_check import SelfCheck
 from mien.housekeeping import clean_environments, housekeeping, purge_files, refresh_services
@@ -40,7 +41,6 @@ from mien.nodes.authorise import by_keys
 from mien.nodes.local_node import LocalNode
 from mien.nodes.pool import NodePool
 from mien.nodes.remote_services import RemoteServices
-from mien.runtime import load_inference, open_fetcher
 from mien.settings import Settings
 from mien.storage.database import Database
 from mien.storage.file_store import FileStore

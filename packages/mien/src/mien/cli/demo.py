@@ -22,8 +22,8 @@ from mien.cli.faces import add_face, face_table
 from mien.cli.output import err, out
 from mien.cli.prepare import pull_needed
 from mien.errors import Unavailable
-from mien.runtime import age_gender_models, mask_models
 from mien.settings import Settings
+from mien.zoo.selection import age_gender_models, mask_models
 from mien.zoo.zoo import Zoo
 
 START_SECONDS = 120.0

@@ -13,9 +13,9 @@ from mien.cli.output import out
 from mien.engine.plan import provider_names, thread_budget
 from mien.errors import MienError
 from mien.keys import FileKeyStore
-from mien.runtime import optional_models, required_models
 from mien.server import require_safe_host
 from mien.settings import Settings
+from mien.zoo.selection import optional_models, required_models
 from mien.zoo.zoo import Zoo
 
 

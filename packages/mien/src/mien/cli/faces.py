@@ -9,6 +9,7 @@ import orjson
 from rich.markup import escape
 from rich.table import Table
 
+from mien.builtin import load_inference, open_fetcher
 from mien.cli.output import err, out
 from mien.cli.prepare import pull_needed
 from mien.engine.cancellation import CancelScope
@@ -18,10 +19,10 @@ from mien.errors import RequestError
 from mien.faces.pipeline import FaceOptions, detections_of
 from mien.faces.service import ImageDone, ImageResult
 from mien.metrics import Metrics
-from mien.runtime import age_gender_models, load_inference, mask_models, open_fetcher
 from mien.settings import Settings
 from mien.vision.draw import draw_detections, encode_jpeg
 from mien.vision.image import decode
+from mien.zoo.selection import age_gender_models, mask_models
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 CHUNK = 16  # images in memory at once

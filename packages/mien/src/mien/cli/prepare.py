@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from mien.cli.progress import RichProgress
-from mien.runtime import required_models
 from mien.settings import Settings
+from mien.zoo.selection import required_models
 from mien.zoo.zoo import Zoo
 
 

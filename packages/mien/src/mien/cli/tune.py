@@ -7,10 +7,12 @@ from mien.cli.prepare import pull_needed
 from mien.engine.plan import thread_budget
 from mien.engine.tune import measure, record_path, remember
 from mien.errors import ModelError
+from mien.faces.loading import detection_shape
+from mien.inference.loading import TEXT_SHAPE, input_shape
 from mien.inference.text_model import feed
-from mien.runtime import TEXT_SHAPE, detection_shape, input_shape, optional_models, required_models
 from mien.settings import Models, Settings
 from mien.zoo.manifest import Manifest
+from mien.zoo.selection import optional_models, required_models
 from mien.zoo.zoo import Zoo
 
 

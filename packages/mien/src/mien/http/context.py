@@ -7,6 +7,7 @@ from starlette.requests import HTTPConnection
 from mien.apps.deploy import Deployer
 from mien.apps.input_schemas import InputChecks
 from mien.apps.registry import AppRegistry
+from mien.builtin import ModelFacts
 from mien.engine.admission import Admission
 from mien.engine.threads import ThreadPool
 from mien.errors import MienError, Unavailable
@@ -19,7 +20,6 @@ from mien.inference.registry import ServiceRegistry
 from mien.keys import Scope
 from mien.metrics import Metrics
 from mien.nodes.pool import NodePool
-from mien.runtime import ModelFacts
 from mien.settings import Settings
 from mien.storage.file_store import FileStore
 from mien.storage.links import Links

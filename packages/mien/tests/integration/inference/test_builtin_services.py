@@ -14,8 +14,8 @@ from mien.engine.cancellation import CancelScope
 from mien.errors import ImageFormatUnsupported, InvalidField, ModelError, NotFound
 from mien.inference.contract import InferRequest, InferResult, Item
 from mien.inference.sniff import media_type
-from mien.runtime import optional_models
 from mien.settings import Settings
+from mien.zoo.selection import optional_models
 from testing.loaded import Loaded, load
 from testing.tools import missing
 

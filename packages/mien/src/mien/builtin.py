@@ -1,0 +1,206 @@
+"""What a server can do by itself: the built-in models, the engine that runs them, and the services on top."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mien.engine.admission import Admission
+from mien.engine.engine import Engine, Handlers
+from mien.engine.models import LoadedModels
+from mien.engine.plan import thread_budget
+from mien.engine.sources import SourceReader
+from mien.engine.thread_engine import ThreadEngine
+from mien.engine.threads import ThreadPool
+from mien.errors import ModelError
+from mien.faces.face_v1 import FaceV1Service
+from mien.faces.loading import load_pipeline
+from mien.faces.pipeline import FacePipeline
+from mien.faces.service import DrawFaces, FaceDrawer, FaceFinder, FaceService, FindFaces
+from mien.inference.answers import Answers
+from mien.inference.classification import ClassificationService, Classifier, Classify
+from mien.inference.contract import Service
+from mien.inference.embedding import Embed, Embedder, EmbeddingService
+from mien.inference.image_model import ImageModel
+from mien.inference.images import ImageLimits
+from mien.inference.loading import ModelLoader, load_image_model, load_text_model
+from mien.inference.ocr import LineFinder, OcrService, ReadLines
+from mien.inference.text_model import TextModel
+from mien.metrics import Metrics
+from mien.net.fetch import Fetcher
+from mien.settings import Settings
+from mien.vision.text_lines import LineReader, RapidOcr, is_installed
+from mien.zoo.manifest import Manifest
+from mien.zoo.on_demand import OnDemand
+from mien.zoo.selection import required_models
+from mien.zoo.zoo import Zoo
+
+OCR_READERS = 4  # at most: each has a copy of its models
+
+
+@dataclass(frozen=True)
+class BuiltinModels:
+    """What the built-in services run on; None where a server has no such model."""
+
+    pipeline: FacePipeline
+    detector: str
+    """The name that detections carry."""
+    recogniser: str
+    """The name that embeddings of faces carry."""
+    image: OnDemand[ImageModel] | None
+    text: OnDemand[TextModel] | None
+    reader: LineReader | None
+
+
+def builtin_handlers(models: BuiltinModels, limits: ImageLimits) -> Handlers:
+    """The operations that the models make possible."""
+    return {
+        FindFaces: FaceFinder(models.pipeline, limits),
+        DrawFaces: FaceDrawer(models.pipeline, limits),
+        Embed: Embedder(models.image, models.text, limits),
+        **({} if models.image is None else {Classify: Classifier(models.image, limits)}),
+        **({} if models.reader is None else {ReadLines: LineFinder(models.reader, limits)}),
+    }
+
+
+def builtin_services(
+    engine: Engine, metrics: Metrics, models: BuiltinModels, limits: ImageLimits, *, threshold: float, strict: bool
+) -> list[Service]:
+    """The services that the models make possible.
+
+    `threshold`: the default for faces. `strict`: refuse unknown metadata.
+    """
+    answers = Answers(engine, metrics)
+
+    def faces(model: str, *, embedding: bool) -> FaceV1Service:
+        return FaceV1Service(
+            answers, metrics, limits, model=model, embedding=embedding, threshold=threshold, strict=strict
+        )
+
+    services: list[Service] = [faces(models.detector, embedding=False), faces(models.recogniser, embedding=True)]
+    image, text = models.image, models.text
+    if image is not None or text is not None:
+        image_name, text_name = image.name if image else None, text.name if text else None
+        services.append(EmbeddingService(answers, limits, image=image_name, text=text_name, strict=strict))
+    if image is not None:
+        services.append(ClassificationService(answers, limits, image, strict=strict))
+    if models.reader is not None:
+        services.append(OcrService(answers, limits, models.reader.name, strict=strict))
+    return services
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What responses say about the loaded face models."""
+
+    recogniser: Manifest
+    recognition_batch: int
+    """Largest batch of one model run."""
+    detection_batch: int
+
+    @property
+    def same_threshold(self) -> float:
+        """Cosine from which two faces count as the same person. Raises ModelError where the manifest has none."""
+        threshold = self.recogniser.same_threshold
+        if threshold is None:
+            raise ModelError(f"{self.recogniser.name}: its manifest has no same_threshold to compare with")
+        return threshold
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """Loaded models, the threads that work for them, and the services on top."""
+
+    models: LoadedModels
+    threads: ThreadPool
+    """For images."""
+    parsers: ThreadPool
+    """Threads for large bodies, apart from the images' so that neither waits for the other."""
+    admission: Admission
+    faces: FaceService
+    builtin: BuiltinModels
+    services: Sequence[Service]
+    """The built-in ones."""
+    facts: ModelFacts
+
+    async def close(self) -> None:
+        """Refuse new work, finish the running and end all threads."""
+        self.admission.drain()
+        await asyncio.to_thread(self._close_threads)
+
+    def _close_threads(self) -> None:
+        self.threads.close()
+        self.parsers.close()
+        self.models.close()
+
+
+def open_fetcher(settings: Settings) -> Fetcher:
+    """Reads the URLs that requests and tasks name."""
+    fetching = settings.fetching
+    return Fetcher(
+        allow_private=fetching.fetch_private,
+        timeout=fetching.fetch_timeout,
+        tries=fetching.fetch_tries,
+        concurrency=fetching.fetch_concurrency,
+        max_bytes=settings.limits.max_image_bytes,
+        headers=fetching.fetch_headers,
+    )
+
+
+def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher) -> Inference:
+    """Load and warm the face models and every other that is here; blocks as long as that takes. Raises ModelError."""
+    zoo = Zoo.from_settings(settings)
+    paths = zoo.ensure_all(required_models(settings.models))
+    loaded = LoadedModels(
+        threads=thread_budget(settings.execution),
+        providers=settings.execution.providers,
+        batch_wait=settings.execution.batch_wait_ms / 1e3,
+        observer=metrics,
+    )
+    loader = ModelLoader(settings.execution, settings.locations.cache_dir, loaded, zoo)
+    pipeline = load_pipeline(settings.models, settings.limits.max_faces, loader, paths)
+    image, text = load_image_model(settings.models, loader), load_text_model(settings.models, loader)
+    threads = settings.execution.workers or _image_threads(loaded)
+    limits = ImageLimits(
+        max_items=settings.limits.max_images,
+        max_bytes=settings.limits.max_image_bytes,
+        max_pixels=settings.limits.max_pixels,
+    )
+    builtin = BuiltinModels(
+        pipeline=pipeline,
+        detector=settings.models.detector,
+        recogniser=settings.models.recogniser,
+        image=image,
+        text=text,
+        reader=RapidOcr(min(loaded.threads, OCR_READERS)) if is_installed() else None,
+    )
+    pool = ThreadPool(threads)
+    admission = Admission(max_images=settings.limits.queue_images, max_bytes=settings.limits.queue_bytes)
+    engine = ThreadEngine(
+        builtin_handlers(builtin, limits),
+        reader=SourceReader(
+            fetcher, images_root=settings.locations.images_root, max_bytes=settings.limits.max_image_bytes
+        ),
+        threads=pool,
+        admission=admission,
+        metrics=metrics,
+        parallel=threads,
+        max_items=settings.limits.max_images,
+    )
+    services = builtin_services(
+        engine, metrics, builtin, limits, threshold=settings.api.default_threshold, strict=settings.api.strict_metadata
+    )
+    faces = FaceService(engine, metrics)
+    metrics.queued_items.set_function(loaded.queued)
+    metrics.queued_images.set_function(lambda: admission.images)
+    facts = ModelFacts(
+        zoo.manifest(settings.models.recogniser),
+        recognition_batch=loaded[settings.models.recogniser].plan.max_batch,
+        detection_batch=loaded[settings.models.detector].plan.max_batch,
+    )
+    return Inference(loaded, pool, ThreadPool(2), admission, faces, builtin, services, facts)
+
+
+def _image_threads(models: LoadedModels) -> int:
+    """One per thread of the budget, which keeps a CPU busy without switching; where batches pay, enough to fill two."""
+    largest = models.largest_batch()
+    return models.threads if largest == 1 else models.threads + 2 * largest

@@ -1,0 +1,99 @@
+"""Loading the face models: a pipeline that was tried out, with attribute models as far as they are here."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mien.engine.cancellation import CancelScope
+from mien.errors import MienError, ModelError
+from mien.faces.pipeline import FaceOptions, FacePipeline, Trait
+from mien.inference.loading import ModelLoader, input_shape
+from mien.settings import Models
+from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE
+from mien.vision.attributes import AttributeReader, build_attribute_reader
+from mien.vision.detectors import build_detector
+from mien.vision.refine import CROP_SIDE
+from mien.zoo.manifest import Manifest
+from mien.zoo.on_demand import OnDemand
+from mien.zoo.selection import age_gender_models, mask_models
+
+TRY_OUT_SIDE = 64
+PORTRAIT = (4, 5)  # the width : height that detectors are warmed with
+
+
+def load_pipeline(models: Models, max_faces: int, loader: ModelLoader, paths: Mapping[str, Path]) -> FacePipeline:
+    """The face models, tried out. `paths`: the files of the detector and the recogniser. Raises ModelError."""
+    detector_manifest = loader.zoo.manifest(models.detector)
+    recogniser_manifest = loader.zoo.manifest(models.recogniser)
+    detector_file, recogniser_file = paths[models.detector], paths[models.recogniser]
+    detector = build_detector(detector_manifest)
+    second_look = models.refine and detector_manifest.family == "yunet"
+    pipeline = FacePipeline(
+        detector=detector,
+        nms=0.4 if detector_manifest.nms_threshold is None else detector_manifest.nms_threshold,
+        detection=loader.load(models.detector, detector_file, detection_shape(models.detection_size), stage=0),
+        refinement=loader.load(
+            models.detector, detector_file, (3, CROP_SIDE, CROP_SIDE), stage=1, alias=f"{models.detector}-refine"
+        )
+        if second_look
+        else None,
+        age_gender=_traits(loader, "extract_ga", age_gender_models(models)),
+        masks=_traits(loader, "detect_masks", mask_models(models)),
+        recogniser=recogniser_manifest,
+        recognition=loader.load(models.recogniser, recogniser_file, input_shape(recogniser_manifest, 112), stage=3),
+        first_side=models.detection_size,
+        max_faces=max_faces,
+    )
+    _try_out(pipeline, recogniser_manifest)
+    return pipeline
+
+
+def _try_out(pipeline: FacePipeline, recogniser: Manifest) -> None:
+    """Black images through every stage: a file that is not what its manifest says is found now, not by a user."""
+    options = FaceOptions(threshold=0.5)
+    try:
+        pipeline.analyse(np.zeros((TRY_OUT_SIDE, TRY_OUT_SIDE, 3), np.uint8), options, CancelScope())
+        (face,) = pipeline.embed_crop(np.zeros((ARCFACE_SIZE, ARCFACE_SIZE, 3), np.uint8), options, CancelScope()).faces
+    except MienError:
+        raise
+    except Exception as error:
+        raise ModelError(f"the face models do not answer as their manifests say: {error}") from error
+    expected, got = recogniser.embedding_dim, 0 if face.vector is None else len(face.vector)
+    if expected is not None and got != expected:
+        raise ModelError(
+            f"{recogniser.name}: the file answers with {got} numbers per face; "
+            f"its manifest says embedding_dim = {expected}"
+        )
+
+
+def _traits(loader: ModelLoader, option: str, names: list[str]) -> OnDemand[Sequence[Trait]]:
+    """The attribute models behind one option of requests."""
+    # Built at once: a model of the wrong kind is the settings' mistake, and said at the start.
+    readers = [build_attribute_reader(loader.zoo.manifest(name)) for name in names]
+
+    def build(paths: Mapping[str, Path]) -> Sequence[Trait]:
+        return [_trait(loader, reader, paths[reader.name]) for reader in readers]
+
+    return OnDemand(option, names, loader.zoo, build)
+
+
+def _trait(loader: ModelLoader, reader: AttributeReader, path: Path) -> Trait:
+    shape = input_shape(loader.zoo.manifest(reader.name), 224)
+    trait = Trait(reader, loader.load(reader.name, path, shape, stage=2))
+    black = np.zeros((ARCFACE_SIZE, ARCFACE_SIZE, 3), np.uint8)
+    box = np.array([0, 0, ARCFACE_SIZE, ARCFACE_SIZE], np.float32)
+    try:
+        (output,) = trait.model.run([reader.prepare(reader.crop(black, box, ARCFACE_TEMPLATE))], CancelScope())
+        reader.decode(output)
+    except MienError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{reader.name} does not answer as its manifest says: {error}") from error
+    return trait
+
+
+def detection_shape(side: int) -> tuple[int, int, int]:
+    """One item of a portrait at the first size of the ladder."""
+    width, height = PORTRAIT
+    return (3, side + -side % 32, side * width // height + -(side * width // height) % 32)
