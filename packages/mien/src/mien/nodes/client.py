@@ -1,4 +1,4 @@
-"""One node on another machine: what it can do, whether it is well, and asking it."""
+"""The client of one node on another machine: its capabilities, its health and its answers."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
@@ -13,25 +13,24 @@ from grpc_health.v1 import health_pb2
 
 from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, NodeFailed, NodeIncompatible, RequestError, Unavailable
-from mien.inference.contract import InferRequest as Asked
-from mien.inference.contract import InferResult
+from mien.inference.contract import InferRequest, InferResult
 from mien.nodes.catalog import SERVICE_KEY, SOURCE_KEY, STREAM_SUFFIX
-from mien.nodes.chunks import BadAnswer, ResultJoiner, assemble, split
+from mien.nodes.chunks import InvalidResponse, ResultJoiner, assemble, split
 from mien.nodes.contract import GET_CAPABILITIES, HEALTH, INFER, STREAM_CAPABILITIES, client_options
 from mien.nodes.items import pack
 from mien.nodes.mapping import CODE_KEY, from_in_band, from_status
-from mien.nodes.proto.inference_pb2 import Capability, InferRequest, InferResponse
+from mien.nodes.proto import inference_pb2 as pb
 
 GRPC_HEALTH = "/grpc.health.v1.Health/Check"
-FAREWELL_SECONDS = 0.25  # for a node to end its stream after its final message
-MAX_MESSAGES = 10_000  # of one answer that is collected
+END_GRACE_SECONDS = 0.25  # for a node to end its stream after its final message
+MAX_MESSAGES = 10_000  # of one collected response
 
-Rpc: TypeAlias = "grpc.aio.StreamStreamCall[Any, InferResponse]"
+Rpc: TypeAlias = "grpc.aio.StreamStreamCall[Any, pb.InferResponse]"
 
 
 @dataclass(frozen=True, slots=True)
 class Chunking:
-    """How payloads leave: cut into pieces of `max_bytes` when larger than `threshold`, or, not `auto`, never."""
+    """How payloads are sent: in chunks of `max_bytes` if larger than `threshold`; if not `auto`, never split."""
 
     auto: bool = True
     threshold: int = 1024 * 1024
@@ -54,8 +53,8 @@ class NodeClient:
         self._chunking = chunking or Chunking()
         self._max_bytes = max_bytes
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
-        self.capabilities: tuple[Capability, ...] = ()
-        self._partings: set[asyncio.Task[None]] = set()
+        self.capabilities: tuple[pb.Capability, ...] = ()
+        self._ending: set[asyncio.Task[None]] = set()
         self._open(pings=False)
 
     def _open(self, *, pings: bool) -> None:
@@ -67,8 +66,8 @@ class NodeClient:
         """Whether the node is a Mien server, too."""
         return any(SOURCE_KEY in capability.extra for capability in self.capabilities)
 
-    async def connect(self, seconds: float) -> tuple[Capability, ...]:
-        """What the node can do, freshly read. Raises NodeIncompatible for another protocol, else Unavailable & co."""
+    async def connect(self, seconds: float) -> tuple[pb.Capability, ...]:
+        """The node's capabilities, read now. Raises NodeIncompatible for another protocol version, else as `infer`."""
         try:
             capabilities = await self._read_capabilities(seconds)
         except grpc.aio.AioRpcError as error:
@@ -82,28 +81,28 @@ class NodeClient:
                     f"node {self.address}: service {capability.service_name!r} speaks protocol "
                     f"{capability.protocol_version or 'without a version'!r}; this server speaks 1.x"
                 )
-        if self.is_ours and not self._pings:  # it is known to bear pings now
+        if self.is_ours and not self._pings:  # only now is it known to tolerate pings
             old = self._channel
             self._open(pings=True)
             await old.close()
         return self.capabilities
 
-    async def _read_capabilities(self, seconds: float) -> list[Capability]:
-        stream = self._channel.unary_stream(STREAM_CAPABILITIES, Empty.SerializeToString, Capability.FromString)
+    async def _read_capabilities(self, seconds: float) -> list[pb.Capability]:
+        stream = self._channel.unary_stream(STREAM_CAPABILITIES, Empty.SerializeToString, pb.Capability.FromString)
         try:
             return [one async for one in stream(Empty(), timeout=seconds, metadata=self._metadata)]
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
         try:
-            return [await self._unary(GET_CAPABILITIES, Capability, seconds)]
+            return [await self._unary(GET_CAPABILITIES, pb.Capability, seconds)]
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
-            raise NodeIncompatible(f"node {self.address} does not say what it can do") from None
+            raise NodeIncompatible(f"node {self.address} does not report its capabilities") from None
 
     async def check(self, seconds: float) -> None:
-        """Raise MienError unless the node answers and says that it takes requests."""
+        """Raise MienError unless the node answers and reports that it takes requests."""
         try:
             try:
                 answer = await self._unary(
@@ -125,15 +124,15 @@ class NodeClient:
         return await method(asked, timeout=seconds, metadata=self._metadata)
 
     async def infer(
-        self, request: Asked, call: CancelScope, *, service: str = "", stream: bool
+        self, request: InferRequest, call: CancelScope, *, service: str = "", stream: bool
     ) -> AsyncGenerator[InferResult, None]:
-        """The node's answer, message by message; without `stream`, its whole result only.
+        """The node's response, message by message; without `stream`, its whole result only.
 
         `service`: which of the node's services is meant, where several have the task. Raises the error that the node
-        reports, or Unavailable when it is gone; deadline and cancel of `call` reach the node.
+        reports, or Unavailable when it is gone. Deadline and cancellation of `call` reach the node.
         """
         call.check()
-        rpc: Rpc = self._channel.stream_stream(INFER, InferRequest.SerializeToString, InferResponse.FromString)(
+        rpc: Rpc = self._channel.stream_stream(INFER, pb.InferRequest.SerializeToString, pb.InferResponse.FromString)(
             self._messages(request, service, stream), timeout=call.remaining(), metadata=self._metadata
         )
         loop = asyncio.get_running_loop()
@@ -144,13 +143,13 @@ class NodeClient:
         call.subscribe(wake)
         complete = False
         try:
-            async with aclosing(self._answers(rpc, call)) as answers:
+            async with aclosing(self._read(rpc, call)) as messages:
                 if not stream:
-                    whole = await self._collected(answers)
+                    whole = await self._collected(messages)
                     complete = True
                     yield whole
                     return
-                async with aclosing(self._joined(answers)) as results:
+                async with aclosing(self._joined(messages)) as results:
                     async for result in results:
                         complete = result.is_final
                         yield result
@@ -161,11 +160,11 @@ class NodeClient:
         finally:
             call.unsubscribe(wake)
             if complete:
-                self._part(rpc)
+                self._end_in_background(rpc)
             else:
                 rpc.cancel()
 
-    def _messages(self, request: Asked, service: str, stream: bool) -> Iterator[InferRequest]:
+    def _messages(self, request: InferRequest, service: str, stream: bool) -> Iterator[pb.InferRequest]:
         if len(request.items) > 1 and not self.is_ours:
             raise RequestError(f"node {self.address} takes one payload per request; {len(request.items)} were sent")
         item = request.items[0] if len(request.items) == 1 else pack(request.items)
@@ -174,39 +173,40 @@ class NodeClient:
         meta = {**request.metadata, SERVICE_KEY: service} if service else dict(request.metadata)
         task = self._task(request.task, stream)
         return (
-            InferRequest(
+            pb.InferRequest(
                 correlation_id=request.correlation_id,
                 task=task,
-                payload=piece.data,
+                payload=chunk.data,
                 meta=meta,
                 payload_mime=item.mime,
-                seq=piece.seq,
-                total=piece.total,
-                offset=piece.offset,
+                seq=chunk.seq,
+                total=chunk.total,
+                offset=chunk.offset,
             )
-            for piece in split(item.data, threshold=threshold, max_chunk=chunking.max_bytes)
+            for chunk in split(item.data, threshold=threshold, max_chunk=chunking.max_bytes)
         )
 
     def _task(self, task: str, stream: bool) -> str:
-        """The name that asks for parts, where the node has one for the task."""
-        parts = f"{task}{STREAM_SUFFIX}"
-        known = stream and any(parts == one.name for capability in self.capabilities for one in capability.tasks)
-        return parts if known else task
+        """The task's name with the suffix that asks for a stream, where the node has it."""
+        streamed = f"{task}{STREAM_SUFFIX}"
+        known = stream and any(streamed == one.name for capability in self.capabilities for one in capability.tasks)
+        return streamed if known else task
 
-    async def _answers(self, rpc: Rpc, call: CancelScope) -> AsyncGenerator[InferResult, None]:
-        """Messages up to the final one."""
+    async def _read(self, rpc: Rpc, call: CancelScope) -> AsyncGenerator[InferResult, None]:
+        """Messages up to the final one. Raises what ended the call before it."""
         while True:
             try:
                 message = await rpc.read()
             except grpc.aio.AioRpcError as error:
                 raise self._ended(error, call) from None
             except asyncio.CancelledError:
+                # `rpc.cancel()` raises this here, too. It is ours unless somebody cancels this very task.
                 task = asyncio.current_task()
                 if task is None or task.cancelling() or not call.cancelled:
                     raise
                 call.check()
                 raise
-            if not isinstance(message, InferResponse):  # the end of the stream
+            if not isinstance(message, pb.InferResponse):  # the end of the stream
                 status = await rpc.code()
                 if status is not grpc.StatusCode.OK:
                     raise self._ended_with(status, await rpc.details(), await rpc.trailing_metadata(), call)
@@ -226,37 +226,37 @@ class NodeClient:
             if message.is_final:
                 return
 
-    async def _collected(self, answers: AsyncIterator[InferResult]) -> InferResult:
-        messages: list[InferResult] = []
+    async def _collected(self, messages: AsyncIterator[InferResult]) -> InferResult:
+        collected: list[InferResult] = []
         size = 0
-        async for message in answers:
-            messages.append(message)
+        async for message in messages:
+            collected.append(message)
             size += len(message.data)
-            if size > self._max_bytes or len(messages) > MAX_MESSAGES:
-                raise NodeFailed(f"node {self.address}: its answer is over the limit of {self._max_bytes} bytes")
+            if size > self._max_bytes or len(collected) > MAX_MESSAGES:
+                raise NodeFailed(f"node {self.address}: its response is over the limit of {self._max_bytes} bytes")
         try:
-            return assemble(messages)
-        except BadAnswer as error:
-            raise NodeFailed(f"node {self.address}: its answer makes no whole: {error}") from None
+            return assemble(collected)
+        except InvalidResponse as error:
+            raise NodeFailed(f"node {self.address}: its response is incomplete: {error}") from None
 
-    async def _joined(self, answers: AsyncIterator[InferResult]) -> AsyncGenerator[InferResult, None]:
+    async def _joined(self, messages: AsyncIterator[InferResult]) -> AsyncGenerator[InferResult, None]:
         joiner = ResultJoiner(self._max_bytes)
         final = False
         try:
-            async for message in answers:
+            async for message in messages:
                 if (result := joiner.add(message)) is not None:
                     final = result.is_final
                     yield result
-        except BadAnswer as error:
-            raise NodeFailed(f"node {self.address}: its answer makes no whole: {error}") from None
+        except InvalidResponse as error:
+            raise NodeFailed(f"node {self.address}: its response is incomplete: {error}") from None
         if not final:
-            raise NodeFailed(f"node {self.address} ended its answer without a final message")
+            raise NodeFailed(f"node {self.address} ended its response without a final message")
 
-    def _part(self, rpc: Rpc) -> None:
-        """Let the node end the stream, so that it does not take the end for a cancel; nobody waits for that."""
-        parting = asyncio.get_running_loop().create_task(_farewell(rpc))
-        self._partings.add(parting)
-        parting.add_done_callback(self._partings.discard)
+    def _end_in_background(self, rpc: Rpc) -> None:
+        """Let the node end the stream: one that sees a cancel takes the request for aborted. Nobody waits for this."""
+        ending = asyncio.get_running_loop().create_task(_end(rpc))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
 
     def _ended(self, error: grpc.aio.AioRpcError, call: CancelScope) -> MienError:
         return self._ended_with(error.code(), error.details(), error.trailing_metadata(), call)
@@ -276,7 +276,7 @@ class NodeClient:
         return self._error(status, details, trailing)
 
     def _failure(self, error: grpc.aio.AioRpcError) -> MienError:
-        """The error of a call that nobody limits but us: a node that does not answer in time is not available."""
+        """The error of a call whose only deadline is ours: a node that does not answer in time is unavailable."""
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return Unavailable(f"node {self.address} did not answer in time")
         return self._error(error.code(), error.details(), error.trailing_metadata())
@@ -286,20 +286,20 @@ class NodeClient:
     ) -> MienError:
         extra: Mapping[str, str] = {key: value for key, value in trailing or () if isinstance(value, str)}
         if status is grpc.StatusCode.CANCELLED and CODE_KEY not in extra:
-            status = grpc.StatusCode.UNAVAILABLE  # not by us: the node or the connection went away
+            status = grpc.StatusCode.UNAVAILABLE  # not cancelled by us: the node or the connection went away
         return from_status(status, details or "", extra, self.address)
 
     async def close(self) -> None:
-        """Drop the connection; what runs on it fails with Unavailable."""
-        for parting in self._partings:
-            parting.cancel()
-        await asyncio.gather(*self._partings, return_exceptions=True)
+        """Close the connection; requests that run on it fail with Unavailable."""
+        for ending in self._ending:
+            ending.cancel()
+        await asyncio.gather(*self._ending, return_exceptions=True)
         await self._channel.close()
 
 
-async def _farewell(rpc: Rpc) -> None:
+async def _end(rpc: Rpc) -> None:
     try:
-        async with asyncio.timeout(FAREWELL_SECONDS):
+        async with asyncio.timeout(END_GRACE_SECONDS):
             await rpc.code()
     except TimeoutError:
         pass

@@ -1,4 +1,4 @@
-"""The names of the protocol's calls, and what both ends agree on about transport."""
+"""The names of the protocol's methods, and the transport options of both ends."""
 
 PACKAGE = "home_native.v1"
 SERVICE = f"{PACKAGE}.Inference"
@@ -16,7 +16,7 @@ Options = list[tuple[str, int | str]]
 
 
 def server_options(max_bytes: int) -> Options:
-    """A client that pings every 10 s through a silent request must not be sent away (`too_many_pings`)."""
+    """Tolerates a client that pings every 10 s during a silent request: gRPC would end it with `too_many_pings`."""
     return [
         ("grpc.max_receive_message_length", max_bytes + ENVELOPE_BYTES),
         ("grpc.max_send_message_length", -1),
@@ -30,7 +30,7 @@ def server_options(max_bytes: int) -> Options:
 
 
 def client_options(max_bytes: int, *, pings: bool) -> Options:
-    """`pings`: find out about a dead machine within seconds. Only for nodes that are known to bear it."""
+    """`pings`: detect a dead machine within seconds. Only for nodes that are known to tolerate them."""
     return [
         ("grpc.max_receive_message_length", max_bytes + ENVELOPE_BYTES),
         ("grpc.max_send_message_length", -1),

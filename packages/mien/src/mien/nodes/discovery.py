@@ -1,4 +1,4 @@
-"""Nodes of the local network, by DNS service discovery over multicast DNS: finding them, and being found."""
+"""Service discovery on the local network over multicast DNS (DNS-SD): browsing for nodes and announcing this one."""
 
 import asyncio
 import ipaddress
@@ -21,13 +21,13 @@ log = structlog.get_logger()
 
 TYPE = "_lumen._tcp.local."
 RESOLVE_MS = 3000
-MISSES = 2  # looks without an answer after which a node is gone
+MISSES = 2  # queries without an answer after which a node is gone
 TASKS_BYTES = 240  # a TXT string holds 255 bytes, its key included
 
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """What the network is told of this node."""
+    """What is announced about this node."""
 
     port: int
     tasks: Sequence[str]
@@ -82,7 +82,7 @@ class Discovery:
     """Browses for nodes into a pool, announces this one, or both. An async context manager."""
 
     def __init__(self, *, interfaces: Sequence[str] = (), scan: float = 30.0) -> None:
-        """`interfaces`: addresses of those to use; all if empty. `scan`: seconds between looks for the vanished."""
+        """`interfaces`: addresses of those to use; all if empty. `scan`: seconds between queries for known nodes."""
         self._interfaces = interfaces
         self._scan = scan
         self._identity = str(uuid.uuid4())
@@ -111,7 +111,7 @@ class Discovery:
         await self._zeroconf.async_close()
 
     async def announce(self, announcement: Announcement) -> None:
-        """Tell the network of this node."""
+        """Register the mDNS record of this node."""
         self._announced = announcement.info(self._identity)
         await (await self._zeroconf.async_register_service(self._announced))
         log.info(
@@ -119,13 +119,13 @@ class Discovery:
         )
 
     async def withdraw(self) -> None:
-        """Say goodbye, so that nobody has to find out."""
+        """Unregister the mDNS record: others drop the node at once, not only when it stops answering."""
         if self._announced is not None:
             announced, self._announced = self._announced, None
             await (await self._zeroconf.async_unregister_service(announced))
 
     def browse(self, pool: NodePool) -> None:
-        """Add what is found to the pool, remove what is gone."""
+        """Add nodes that are found to the pool, remove those that are gone."""
         self._pool = pool
         self._browser = AsyncServiceBrowser(self._zeroconf.zeroconf, TYPE, handlers=[self._seen])
         self._start(self._rescan())
@@ -142,7 +142,7 @@ class Discovery:
         task.add_done_callback(self._tasks.discard)
 
     async def _resolve(self, name: str) -> None:
-        """Ask for a node's address and properties; it is gone after it did not answer repeatedly."""
+        """Query a node's address and properties. It counts as gone after two queries without an answer."""
         info = AsyncServiceInfo(TYPE, name)
         answered = await info.async_request(self._zeroconf.zeroconf, RESOLVE_MS)
         addresses = info.parsed_addresses(IPVersion.V4Only) if answered else []

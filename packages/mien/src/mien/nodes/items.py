@@ -23,7 +23,7 @@ def unpack(payload: bytes, declared: str) -> tuple[Item, ...]:
     try:
         pairs = msgspec.msgpack.decode(payload, type=list[tuple[str, bytes]])
     except msgspec.DecodeError as error:
-        raise RequestError(f"the payload is no batch of items: {error}") from None
+        raise RequestError(f"the payload is not a batch of items: {error}") from None
     if not pairs:
         raise RequestError("the batch is empty")
     return tuple(Item(data, media_type(data, kind)) for kind, data in pairs)

@@ -1,7 +1,7 @@
 """Mien's errors as gRPC statuses and in-band errors, and back.
 
-Beside the status, a node of ours sends `mien-error-code` (and `retry-after`) in the trailing metadata, or in the meta
-of an in-band error, so that a gateway of ours answers exactly what the node would have answered itself.
+Beside the status, a Mien node sends `mien-error-code` (and `retry-after`) in the trailing metadata, or in the meta of
+an in-band error, so that a Mien gateway answers exactly what the node would have answered itself.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,7 +27,7 @@ from mien.nodes.proto.inference_pb2 import Error, ErrorCode, InferResponse
 CODE_KEY = "mien-error-code"
 RETRY_KEY = "retry-after"
 CUT_OFF = "Internal error from Core"
-"""What gRPC says for Python when a peer ends a call to which messages are still being written."""
+"""The details of gRPC for Python when the peer ends a call to which messages are still being written."""
 
 _STATUSES = MappingProxyType(
     {
@@ -67,12 +67,12 @@ _IN_BAND: Mapping[int, type[MienError]] = MappingProxyType(
 
 
 def status_of(error: MienError) -> StatusCode:
-    """The gRPC status that says the same as the error's HTTP status."""
+    """The gRPC status that corresponds to the error's HTTP status."""
     return _STATUSES.get(error.status, StatusCode.INTERNAL)
 
 
 def metadata_of(error: MienError) -> tuple[tuple[str, str], ...]:
-    """What the status alone does not say."""
+    """Trailing metadata: what the status alone does not say."""
     retry = () if error.retry_after is None else ((RETRY_KEY, f"{error.retry_after:g}"),)
     return ((CODE_KEY, error.code), *retry)
 
@@ -96,17 +96,17 @@ def _in_band_code(error: MienError) -> ErrorCode:
 
 
 def from_status(status: StatusCode, details: str, trailing: Mapping[str, str], node: str) -> MienError:
-    """The error that a node's gRPC status means to the gateway's caller."""
+    """The error that a node's gRPC status becomes for the gateway's client."""
     known = _known(trailing.get(CODE_KEY))
     if known is None and details == CUT_OFF:
-        return Unavailable(f"node {node} broke off while the request was being sent")
+        return Unavailable(f"node {node} ended the call while the request was being sent")
     if known is None and status is StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
         known = BodyTooLarge  # gRPC's own words for a message over the receiver's limit
     return _build(known or _ERRORS.get(status, NodeFailed), details or status.name, trailing, node)
 
 
 def from_in_band(response: InferResponse, node: str) -> MienError:
-    """The error that a node reported within its answer."""
+    """The error that a node reported in a message of its response."""
     error = response.error
     known = _known(response.meta.get(CODE_KEY))
     message = error.message or ErrorCode.Name(error.code) if error.code in ErrorCode.values() else error.message
@@ -131,7 +131,10 @@ def _seconds(text: str | None) -> float | None:
 
 
 def _known(code: str | None) -> type[MienError] | None:
-    """The class of a code that another server of ours sent. What concerns the gateway's own key is not its caller's."""
+    """The class of an error code that another Mien server sent.
+
+    None for what concerns the gateway's own key, which is not its client's fault, and for faults of the node.
+    """
     kind = _BY_CODE.get(code or "")
     return None if kind is None or kind in (Unauthorized, Forbidden) or kind.status == 500 else kind
 

@@ -13,10 +13,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mien.errors import CannotListen, InternalError, MienError, Unavailable
 from mien.inference.contract import Service
-from mien.nodes.answering import Answering, Context, Counter, Limits, discard
 from mien.nodes.authorise import Authorise
 from mien.nodes.catalog import capability, combined
 from mien.nodes.contract import RESULT_CHUNK_BYTES, SERVICE, server_options
+from mien.nodes.infer_stream import Context, Counter, InferStream, Limits, discard
 from mien.nodes.mapping import metadata_of, status_of
 from mien.nodes.proto.inference_pb2 import Capability, InferRequest, InferResponse
 
@@ -28,7 +28,7 @@ RUNTIME = "onnxruntime"
 IDLE_SECONDS = 60.0
 
 
-async def _at_once() -> None:
+async def _nothing_to_discard() -> None:
     pass
 
 
@@ -47,7 +47,7 @@ class NodeServer:
         idle: float = IDLE_SECONDS,
         count: Counter = lambda outcome: None,
     ) -> None:
-        """`timeout`: seconds for requests without a deadline. `idle`: seconds until a quiet stream ends."""
+        """`timeout`: seconds for requests without a deadline. `idle`: seconds until a stream without messages ends."""
         self._services = services
         self._authorise = authorise
         self._max_bytes = max_bytes
@@ -75,12 +75,12 @@ class NodeServer:
         return bound
 
     async def set_ready(self, ready: bool = True) -> None:
-        """Begin or stop taking requests; gRPC's health service tells."""
+        """Start or stop taking requests; gRPC's health service reports which."""
         self._ready = ready
         await self._tell_health(ready)
 
     async def stop(self, grace: float) -> None:
-        """Take nothing new, let running requests end for `grace` seconds, then cancel them."""
+        """Refuse new requests, give running ones `grace` seconds to finish, then cancel them."""
         if self._server is None:
             return
         await self.set_ready(ready=False)
@@ -106,13 +106,13 @@ class NodeServer:
                 ),
                 "GetCapabilities": grpc.unary_unary_rpc_method_handler(self._get_capabilities, empty, send),
                 "StreamCapabilities": grpc.unary_stream_rpc_method_handler(self._stream_capabilities, empty, send),
-                "Health": grpc.unary_unary_rpc_method_handler(self._alive, empty, Empty.SerializeToString),
+                "Health": grpc.unary_unary_rpc_method_handler(self._ping, empty, Empty.SerializeToString),
             },
         )
 
     async def _infer(self, messages: AsyncIterator[InferRequest], context: Context) -> None:
         async def answer() -> None:
-            await Answering(self._services, self.limits, context, self._count).run(messages)
+            await InferStream(self._services, self.limits, context, self._count).run(messages)
 
         async def refuse() -> None:
             await discard(messages)
@@ -132,7 +132,7 @@ class NodeServer:
 
         await self._guarded(context, answer)
 
-    async def _alive(self, request: Empty, _: AnyContext) -> Empty:
+    async def _ping(self, request: Empty, _: AnyContext) -> Empty:
         return request
 
     def _capabilities(self) -> list[Capability]:
@@ -150,9 +150,15 @@ class NodeServer:
             raise Unavailable("this node is not ready: it is starting or stopping", retry_after=2.0)
 
     async def _guarded(
-        self, context: AnyContext, answer: Callable[[], Awaitable[T]], refuse: Callable[[], Awaitable[None]] = _at_once
+        self,
+        context: AnyContext,
+        answer: Callable[[], Awaitable[T]],
+        refuse: Callable[[], Awaitable[None]] = _nothing_to_discard,
     ) -> T:
-        """Run a call for a caller who may; what it raises becomes its status. `refuse` comes before any other end."""
+        """Check the key and that the node is ready, then run the call; what it raises becomes the status.
+
+        `refuse` runs before a refused call ends.
+        """
         try:
             try:
                 self._require(context)

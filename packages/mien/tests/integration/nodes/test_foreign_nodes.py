@@ -129,7 +129,7 @@ async def test_pieces_of_a_foreign_result_are_joined() -> None:
 async def test_pieces_that_make_no_whole_are_the_nodes_failure() -> None:
     pieces = [InferResponse(result=b"a", seq=0, total=3), InferResponse(result=b"c", seq=2, total=3, is_final=True)]
     async with foreign_node(*pieces) as (client, _):
-        with pytest.raises(NodeFailed, match="expected 3 pieces, got 2"):
+        with pytest.raises(NodeFailed, match="expected 3 chunks, got 2"):
             await ask(client)
 
 

@@ -8,7 +8,7 @@ import structlog
 from mien.engine.cancellation import CancelScope
 from mien.errors import DeadlineExceeded, InternalError, MienError, NodeFailed
 from mien.inference.contract import InferResult
-from mien.nodes.chunks import BadAnswer, assemble
+from mien.nodes.chunks import InvalidResponse, assemble
 
 log = structlog.get_logger()
 AHEAD = 4
@@ -120,5 +120,5 @@ async def collect(messages: Messages) -> InferResult:
         return message
     try:
         return assemble(pieces)
-    except BadAnswer as error:
+    except InvalidResponse as error:
         raise NodeFailed(f"the service's response is incomplete: {error}") from None
