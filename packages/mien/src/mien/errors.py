@@ -1,5 +1,6 @@
 """Every error a user can see: a stable code, an HTTP status and a message that says what to do."""
 
+from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 
@@ -363,3 +364,20 @@ class NoResources(MienError):
 
     code = "no_resources"
     status = 503
+
+
+# --- codes of other servers
+
+
+def class_of_code(code: str) -> type[MienError] | None:
+    """The class of an error code that another server sent: the most general one that has the code."""
+    return _BY_CODE.get(code)
+
+
+def _classes(root: type[MienError]) -> Iterator[type[MienError]]:
+    yield root
+    for child in root.__subclasses__():
+        yield from _classes(child)
+
+
+_BY_CODE = {kind.code: kind for kind in reversed(list(_classes(MienError)))}

@@ -7,8 +7,7 @@ from typing import Any
 
 import httpx2
 
-from mien import errors
-from mien.errors import MienError, NodeFailed, RequestError, Unavailable
+from mien.errors import DeadlineExceeded, MienError, NodeFailed, RequestError, Unavailable, class_of_code
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 300.0
@@ -73,7 +72,7 @@ class InferClient:
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             raise Unavailable(f"nothing answers at {self.url}: is `mien serve` running there?") from None
         except httpx2.TimeoutException:
-            raise errors.DeadlineExceeded(f"{self.url} did not answer within {ANSWER_SECONDS:g} s") from None
+            raise DeadlineExceeded(f"{self.url} did not answer within {ANSWER_SECONDS:g} s") from None
         except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
             raise Unavailable(f"{self.url}: {error}") from None
 
@@ -97,9 +96,8 @@ class EventParser:
 
 def error_of(error: Mapping[str, Any]) -> MienError:
     """The error that a server's `{"code", "message"}` says."""
-    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MienError)]
-    by_code = {kind.code: kind for kind in reversed(kinds)}
-    return by_code.get(str(error.get("code")), RequestError)(str(error.get("message")))
+    kind = class_of_code(str(error.get("code"))) or RequestError
+    return kind(str(error.get("message")))
 
 
 def _files(payloads: Sequence[bytes]) -> list[tuple[str, tuple[str, bytes]]]:

@@ -14,9 +14,17 @@ from grpc_health.v1 import health_pb2
 from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, NodeFailed, NodeIncompatible, RequestError, Unavailable
 from mien.inference.contract import InferRequest, InferResult
-from mien.nodes.catalog import SERVICE_KEY, SOURCE_KEY, STREAM_SUFFIX
 from mien.nodes.chunks import InvalidResponse, ResultJoiner, assemble, split
-from mien.nodes.contract import GET_CAPABILITIES, HEALTH, INFER, STREAM_CAPABILITIES, client_options
+from mien.nodes.contract import (
+    GET_CAPABILITIES,
+    HEALTH,
+    INFER,
+    SERVICE_KEY,
+    SOURCE_KEY,
+    STREAM_CAPABILITIES,
+    STREAM_SUFFIX,
+    client_options,
+)
 from mien.nodes.items import pack
 from mien.nodes.mapping import CODE_KEY, from_in_band, from_status
 from mien.nodes.proto import inference_pb2 as pb

@@ -1,4 +1,4 @@
-"""The names of the protocol's methods, and the transport options of both ends."""
+"""The names that the protocol fixes, and the transport options of both ends."""
 
 PACKAGE = "home_native.v1"
 SERVICE = f"{PACKAGE}.Inference"
@@ -6,6 +6,14 @@ INFER = f"/{SERVICE}/Infer"
 GET_CAPABILITIES = f"/{SERVICE}/GetCapabilities"
 STREAM_CAPABILITIES = f"/{SERVICE}/StreamCapabilities"
 HEALTH = f"/{SERVICE}/Health"
+
+PROTOCOL_VERSION = "1.0"
+STREAM_SUFFIX = "_stream"
+"""`TASK_stream` is TASK answered in parts as they are ready; plain TASK is answered with its whole result only."""
+SERVICE_KEY = "service"
+"""Key of a request's meta that names one of several services with the same task."""
+SOURCE_KEY = "mien"
+"""Key of a capability's `extra` by which Mien nodes recognise each other; its value is the version."""
 
 ENVELOPE_BYTES = 1024 * 1024
 """Room for everything in a message beside its payload."""

@@ -14,7 +14,7 @@ from zeroconf import InterfaceChoice, IPVersion, ServiceStateChange, Zeroconf
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from mien import __version__
-from mien.nodes.catalog import PROTOCOL_VERSION
+from mien.nodes.contract import PROTOCOL_VERSION
 from mien.nodes.pool import NodePool
 
 log = structlog.get_logger()

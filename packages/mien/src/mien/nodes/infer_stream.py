@@ -12,8 +12,9 @@ import structlog
 from mien.engine.cancellation import CancelScope
 from mien.errors import DeadlineExceeded, InternalError, MienError, Overloaded, RequestError
 from mien.inference.contract import InferRequest, InferResult, Service
-from mien.nodes.catalog import SERVICE_KEY, choose
+from mien.nodes.choice import choose
 from mien.nodes.chunks import Chunk, CompleteRequest, Head, Merger, split_result
+from mien.nodes.contract import SERVICE_KEY
 from mien.nodes.items import unpack
 from mien.nodes.mapping import in_band
 from mien.nodes.proto import inference_pb2 as pb

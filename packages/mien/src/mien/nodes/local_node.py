@@ -8,10 +8,10 @@ import structlog
 from mien.inference.registry import ServiceRegistry
 from mien.metrics import Metrics
 from mien.nodes.authorise import Authorise
-from mien.nodes.catalog import names
+from mien.nodes.capability import RUNTIME, names
 from mien.nodes.discovery import Announcement, Discovery
 from mien.nodes.pool import NodePool
-from mien.nodes.server import RUNTIME, NodeServer
+from mien.nodes.server import NodeServer
 from mien.settings import Settings
 
 log = structlog.get_logger()

@@ -4,7 +4,7 @@ Beside the status, a Mien node sends `mien-error-code` (and `retry-after`) in th
 an in-band error, so that a Mien gateway answers exactly what the node would have answered itself.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 
 from grpc import StatusCode
@@ -21,6 +21,7 @@ from mien.errors import (
     RequestError,
     Unauthorized,
     Unavailable,
+    class_of_code,
 )
 from mien.nodes.proto.inference_pb2 import Error, ErrorCode, InferResponse
 
@@ -135,14 +136,5 @@ def _known(code: str | None) -> type[MienError] | None:
 
     None for what concerns the gateway's own key, which is not its client's fault, and for faults of the node.
     """
-    kind = _BY_CODE.get(code or "")
+    kind = class_of_code(code or "")
     return None if kind is None or kind in (Unauthorized, Forbidden) or kind.status == 500 else kind
-
-
-def _classes(root: type[MienError]) -> Iterator[type[MienError]]:
-    yield root
-    for child in root.__subclasses__():
-        yield from _classes(child)
-
-
-_BY_CODE = {kind.code: kind for kind in reversed(list(_classes(MienError)))}

@@ -1,8 +1,32 @@
 """The services of other nodes in this server's registry, kept up to what the nodes offer."""
 
+from collections.abc import AsyncGenerator, Sequence
+
+from mien.engine.cancellation import CancelScope
 from mien.errors import NotFound
+from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.registry import ServiceRegistry
-from mien.nodes.pool import NodePool, RemoteService
+from mien.nodes.pool import NodePool
+
+
+class RemoteService:
+    """A service that one or more nodes have; for its callers, a service as any other of this server."""
+
+    remote = True
+
+    def __init__(self, pool: NodePool, name: str) -> None:
+        self._pool = pool
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    def tasks(self) -> Sequence[TaskInfo]:
+        return self._pool.tasks(self._name)
+
+    def infer(self, request: InferRequest, call: CancelScope, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+        return self._pool.infer(self._name, request, call, stream=stream)
 
 
 class RemoteServices:
@@ -17,7 +41,7 @@ class RemoteServices:
 
     def update(self, pool: NodePool) -> None:
         """Join what the nodes offer now, and remove what none of them does any more."""
-        offered = {service.name: service for service in pool.services()}
+        offered = {name: RemoteService(pool, name) for name in pool.service_names()}
         for name in self._joined - set(offered):
             self._registry.remove(name, remote=True)
         for service in offered.values():

@@ -14,7 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from mien.errors import CannotListen, InternalError, MienError, Unavailable
 from mien.inference.contract import Service
 from mien.nodes.authorise import Authorise
-from mien.nodes.catalog import capability, combined
+from mien.nodes.capability import capability_of, combined, to_message
 from mien.nodes.contract import RESULT_CHUNK_BYTES, SERVICE, server_options
 from mien.nodes.infer_stream import Context, Counter, InferStream, Limits, discard
 from mien.nodes.mapping import metadata_of, status_of
@@ -24,7 +24,6 @@ log = structlog.get_logger()
 T = TypeVar("T")
 AnyContext = grpc.aio.ServicerContext[Any, Any]
 
-RUNTIME = "onnxruntime"
 IDLE_SECONDS = 60.0
 
 
@@ -139,10 +138,7 @@ class NodeServer:
         services = self._services()
         if not services:
             raise Unavailable("this node has no services yet", retry_after=2.0)
-        return [
-            capability(service, runtime=RUNTIME, max_concurrency=self.limits.max_requests, max_bytes=self._max_bytes)
-            for service in services
-        ]
+        return [to_message(capability_of(service, self.limits.max_requests), self._max_bytes) for service in services]
 
     def _require(self, context: AnyContext) -> None:
         self._authorise(_bearer(context))

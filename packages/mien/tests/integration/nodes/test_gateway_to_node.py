@@ -240,8 +240,7 @@ async def test_the_pool_tells_of_changes(start_node: Callable[..., Any], pool: A
     one, two = start_node("one"), start_node("two")
     async with pool(one) as nodes:
         changes = nodes.changes()
-        first = await anext(changes)
-        assert first == {"type": "snapshot", "nodes": [{"node_id": f"static@{one.address}", "address": one.address}]}
+        assert [known.id for known in await anext(changes)] == [f"static@{one.address}"]
         nodes.add(two.address)
-        assert len((await asyncio.wait_for(anext(changes), 2))["nodes"]) == 2
+        assert len(await asyncio.wait_for(anext(changes), 2)) == 2
         await changes.aclose()

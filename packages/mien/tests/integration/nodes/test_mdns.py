@@ -39,13 +39,13 @@ async def test_a_node_is_found_used_and_forgotten_when_it_says_goodbye(
     async with pool() as nodes, Discovery(interfaces=["127.0.0.1"], scan=0.5) as discovery:
         discovery.browse(nodes)
         await until(lambda: any(known.state is State.READY for known in nodes.nodes))
-        (found,) = nodes.snapshot()
-        assert found["address"] == node.address
-        assert found["id"].startswith("mien-")
-        assert found["id"].endswith(f"@127.0.0.1:{node.port}")
-        assert found["sources"] == ["mdns"]
-        assert set(found["metadata"]) == {"uuid", "status", "version", "tasks", "v", "runtime", "proto"}
-        assert found["metadata"]["tasks"] == "echo_v1,steps_v1"
+        (found,) = nodes.nodes
+        assert found.address == node.address
+        assert found.id.startswith("mien-")
+        assert found.id.endswith(f"@127.0.0.1:{node.port}")
+        assert found.source == "mdns"
+        assert set(found.txt) == {"uuid", "status", "version", "tasks", "v", "runtime", "proto"}
+        assert found.txt["tasks"] == "echo_v1,steps_v1"
         (result,) = await ask(nodes, "echo", b"found")
         assert result.data == b"found"
         await asyncio.to_thread(announcing.communicate, "\n")

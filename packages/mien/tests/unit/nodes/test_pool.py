@@ -11,9 +11,9 @@ from mien.errors import MienError, NodeIncompatible, NotFound, Overloaded, Reque
 from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
 from mien.inference.registry import ServiceRegistry
 from mien.nodes.node import Cooldown, State
-from mien.nodes.pool import NodePool, PoolOptions, RemoteService
+from mien.nodes.pool import NodePool, PoolOptions
 from mien.nodes.proto.inference_pb2 import Capability, IOTask
-from mien.nodes.remote_services import RemoteServices
+from mien.nodes.remote_services import RemoteService, RemoteServices
 
 REQUEST = InferRequest((Item(b"x", "text/plain"),), "t")
 
@@ -217,12 +217,7 @@ async def test_another_protocol_is_never_routed_and_says_why(world: MakeWorld) -
     old.unwell = NodeIncompatible("speaks 2.0")
     await w.add("a:1")
     assert w.state("a:1") is State.INCOMPATIBLE
-    (shown,) = w.pool.snapshot()
-    assert (shown["status"], shown["compatibility"], shown["incompatible_reason"]) == (
-        "error",
-        "incompatible",
-        "speaks 2.0",
-    )
+    assert [node.reason for node in w.pool.nodes] == ["speaks 2.0"]
     with pytest.raises(NotFound):
         await w.ask()
 
@@ -235,7 +230,7 @@ async def test_an_unreachable_node_is_unavailable_and_keeps_its_services(world: 
         await w.ask()
     await w.settle()
     assert w.state("a:1") is State.UNAVAILABLE
-    assert [service.name for service in w.pool.services()] == ["s"]
+    assert w.pool.service_names() == ["s"]
     assert not w.pool.is_ready("s")
 
 
@@ -251,26 +246,17 @@ async def test_a_removed_node_is_closed(world: MakeWorld) -> None:
     await w.add("a:1")
     await w.pool.remove("static@a:1")
     assert w.clients["a:1"].closed
-    assert w.pool.snapshot() == []
+    assert w.pool.nodes == []
 
 
-async def test_a_node_is_shown_with_what_it_did(world: MakeWorld) -> None:
+async def test_what_a_node_did_is_counted(world: MakeWorld) -> None:
     w = world()
     await w.add("a:1")
     await w.ask()
-    (shown,) = w.pool.snapshot()
-    assert (shown["id"], shown["name"], shown["address"], shown["status"], shown["availability"]) == (
-        "static@a:1",
-        "static",
-        "a:1",
-        "active",
-        "ready",
-    )
-    assert shown["tasks"] == ["t"]
-    stats = shown["stats"]
-    assert (stats["total_requests"], stats["successful_requests"], stats["failed_requests"]) == (1, 1, 0)
-    assert stats["average_latency"] > 0
-    assert stats["last_request"].endswith("Z")
+    (node,) = w.pool.nodes
+    assert (node.stats.requests, node.stats.successes, node.stats.failures) == (1, 1, 0)
+    assert node.stats.latency > 0
+    assert node.stats.last is not None
 
 
 class Local:

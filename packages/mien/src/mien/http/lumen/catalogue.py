@@ -2,8 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import orjson
@@ -12,21 +11,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from mien import __version__
 from mien.errors import MienError, NotFound, UpgradeRequired
 from mien.http.context import Runtime, authorised, context_of
 from mien.http.errors import error_response
-from mien.inference.contract import Service, TaskInfo
+from mien.http.lumen.nodes import active, local_node, now, remote_node, tasks_of, watched_node
 from mien.settings import Settings
 
 Handler = TypeVar("Handler", bound=Callable[[Request], Awaitable[Response]])
 SERVICE = "Lumen REST API"
 WATCH_PATH = "/v1/nodes/watch"
 GOING_AWAY = 1001
-LOCAL = "local"
-"""Id of this server among the nodes."""
-PROTOCOL_VERSION = "1.0"
-RUNTIME = "onnxruntime"
 
 router = APIRouter(tags=["Nodes"])
 
@@ -93,7 +87,7 @@ async def config(request: Request) -> JSONResponse:
 def all_nodes(runtime: Runtime) -> list[dict[str, Any]]:
     """This server first, then the nodes behind it."""
     local = local_node(runtime.registry.local(), runtime.settings.limits.queue_images)
-    return [local, *runtime.nodes.snapshot()]
+    return [local, *map(remote_node, runtime.nodes.nodes)]
 
 
 # --- a WebSocket that sends the nodes now and at each change
@@ -119,7 +113,7 @@ async def watch(socket: WebSocket) -> None:
     await socket.accept()
     sending = asyncio.create_task(_send(socket, runtime))
     try:
-        while True:  # whatever the client sends is ignored; its goodbye ends the wait
+        while True:  # whatever the client sends is ignored; its close ends the wait
             await socket.receive_text()
     except (WebSocketDisconnect, KeyError):
         pass
@@ -135,97 +129,20 @@ async def _send(socket: WebSocket, runtime: Runtime) -> None:
 
 
 async def snapshots(runtime: Runtime) -> AsyncIterator[list[dict[str, Any]]]:
-    """The nodes behind this server now, and again after each change."""
-    async for snapshot in runtime.nodes.changes():
-        yield snapshot["nodes"]
+    """The nodes behind this server now, and again after each change that can be seen here."""
+    last = None
+    async for nodes in runtime.nodes.changes():
+        if (seen := [watched_node(node) for node in nodes]) != last:
+            yield seen
+        last = seen
 
 
 # --- what they answer
 
 
-def now() -> str:
-    """This moment in UTC, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def envelope(data: Any) -> dict[str, Any]:
-    """An answer as all of this door's look."""
+    """The envelope of every response of this API."""
     return {"success": True, "data": data, "timestamp": now()}
-
-
-def local_node(services: Sequence[Service], max_concurrency: int) -> dict[str, Any]:
-    """This server as one of its nodes."""
-    models = dict.fromkeys(name for service in services for task in service.tasks() for name in task.model.split())
-    return {
-        "id": LOCAL,
-        "name": "mien",
-        "address": "",
-        "status": "active",
-        "version": __version__,
-        "runtime": RUNTIME,
-        "models": [{"id": name, "name": name, "version": "", "runtime": RUNTIME} for name in models],
-        "capabilities": [_capability(service, max_concurrency) for service in services],
-        "last_seen": now(),
-        "tasks": [task.name for service in services for task in service.tasks()],
-        "weight": 1,
-    }
-
-
-def _capability(service: Service, max_concurrency: int) -> dict[str, Any]:
-    tasks = service.tasks()
-    return {
-        "service_name": service.name,
-        "model_ids": list(dict.fromkeys(name for task in tasks for name in task.model.split())),
-        "runtime": RUNTIME,
-        "max_concurrency": max_concurrency,
-        "precisions": ["fp32"],
-        "tasks": [_task(task) for task in tasks],
-        "protocol_version": PROTOCOL_VERSION,
-    }
-
-
-def _task(task: TaskInfo) -> dict[str, Any]:
-    return {
-        "name": task.name,
-        "aliases": list(task.aliases),
-        "input_mimes": list(task.input_mimes),
-        "output_mimes": list(task.output_mimes),
-        "limits": dict(task.limits),
-    }
-
-
-def tasks_of(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Every task of every node, by service and all together."""
-    services: dict[str, list[dict[str, Any]]] = {}
-    for node in nodes:
-        for offered in node.get("capabilities") or ():
-            services.setdefault(offered["service_name"], []).extend(
-                {
-                    "name": task["name"],
-                    "aliases": task.get("aliases", []),
-                    "input_mimes": task["input_mimes"],
-                    "output_mime": task["output_mimes"],  # a list under the original's name for it
-                    "node_id": node["id"],
-                    "node_name": node["name"],
-                    "service_name": offered["service_name"],
-                    "node_address": node["address"],
-                }
-                for task in offered["tasks"]
-            )
-    every = [task for tasks in services.values() for task in tasks]
-    return {
-        "services": services,
-        "all_tasks": every,
-        "total_nodes": len(nodes),
-        "active_nodes": active(nodes),
-        "total_tasks": len(every),
-        "services_count": len(services),
-    }
-
-
-def active(nodes: Sequence[dict[str, Any]]) -> int:
-    """How many nodes take requests."""
-    return sum(node["status"] == "active" for node in nodes)
 
 
 def configuration(settings: Settings) -> dict[str, Any]:

@@ -28,15 +28,14 @@ from mien.http.media import BYTES, JSON, MSGPACK_TYPES, content_type
 from mien.inference.contract import InferRequest, Item, Service
 from mien.inference.registry import ServiceRegistry
 from mien.inference.sniff import media_type
+from mien.nodes.contract import SERVICE_KEY, STREAM_SUFFIX
 
 CORRELATION_HEADER = "x-correlation-id"
 TIMEOUT_HEADER = "x-timeout-ms"
 MAX_ID_LENGTH = 256
 MAX_FIELD_BYTES = 1024 * 1024
 RAW_TEXT = "text/plain"
-STREAM_SUFFIX = "_stream"
 TIMEOUT_KEY = "timeout_ms"
-SERVICE_KEY = "service"
 PAYLOAD = "payload"
 MS_DIGITS = 12
 
