@@ -37,10 +37,10 @@ from mien.keys import FileKeyStore
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
 from mien.net.post import Poster
-from mien.nodes.authorise import by_keys
 from mien.nodes.local_node import LocalNode
 from mien.nodes.pool import NodePool
 from mien.nodes.remote_services import RemoteServices
+from mien.nodes.server import node_access
 from mien.settings import Settings
 from mien.storage.database import Database
 from mien.storage.file_store import FileStore
@@ -151,8 +151,8 @@ async def start(context: Context, keys: FileKeyStore, stack: AsyncExitStack, *, 
     nodes = NodePool.from_settings(settings.nodes, count=metrics.asked_node, on_change=remote.update)
     stack.push_async_callback(nodes.close)
     open_without_keys = not settings.listening.auth or is_loopback(settings.node_host)
-    authorise = by_keys(keys, open_without=open_without_keys)
-    local_node = await stack.enter_async_context(LocalNode(settings, metrics, registry, nodes, authorise))
+    access = node_access(keys, open_without_keys=open_without_keys)
+    local_node = await stack.enter_async_context(LocalNode(settings, metrics, registry, nodes, access))
     for address in settings.nodes.nodes:
         nodes.add(address)
 

@@ -1,4 +1,4 @@
-"""Structured logs: one event a line, with the request's id bound to it."""
+"""Structured logs: one event per line, with the request's id."""
 
 import logging
 import sys
@@ -18,7 +18,7 @@ def configure_logs(settings: Logging) -> None:
         structlog.processors.format_exc_info,
     ]
     renderer: structlog.typing.Processor = (
-        # plain tracebacks: the pretty ones take seconds, during which nobody is answered
+        # plain tracebacks: the pretty ones take seconds to render, and block the event loop
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
         if console
         else structlog.processors.JSONRenderer()
@@ -44,6 +44,6 @@ def configure_logs(settings: Logging) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.captureWarnings(True)  # they would stand as bare text between the JSON lines
+    logging.captureWarnings(True)  # they would be bare text between the JSON lines
     for noisy in ("httpx2", "httpcore2"):  # they log whole URLs, which may hold secrets
         logging.getLogger(noisy).setLevel(logging.WARNING)

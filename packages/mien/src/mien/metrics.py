@@ -1,4 +1,4 @@
-"""What the server counts about itself, for Prometheus. docs/operations.md lists every metric."""
+"""The server's metrics, for Prometheus. docs/operations.md lists every one."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -12,7 +12,7 @@ SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class WorkersNow(Collector):
-    """The workers as they are when somebody asks: an app without any leaves no series behind."""
+    """The workers at the time of a scrape: an app without any leaves no series behind."""
 
     def __init__(self, count: Callable[[], Mapping[tuple[str, str], int]]) -> None:
         self._count = count
@@ -87,7 +87,7 @@ class Metrics:
         )
 
     def observe_workers(self, count: Callable[[], Mapping[tuple[str, str], int]]) -> None:
-        """Show the workers by app and state, as `count` gives them whenever somebody asks."""
+        """Report the workers by app and state; `count` is called at every scrape."""
         self.registry.register(WorkersNow(count))
 
     def ran(self, model: str, size: int, seconds: float, waited: float) -> None:

@@ -70,7 +70,7 @@ class NodeClient:
         self._channel = grpc.aio.insecure_channel(self.address, client_options(self._max_bytes, pings=pings))
 
     @property
-    def is_ours(self) -> bool:
+    def is_mien(self) -> bool:
         """Whether the node is a Mien server, too."""
         return any(SOURCE_KEY in capability.extra for capability in self.capabilities)
 
@@ -89,7 +89,7 @@ class NodeClient:
                     f"node {self.address}: service {capability.service_name!r} speaks protocol "
                     f"{capability.protocol_version or 'without a version'!r}; this server speaks 1.x"
                 )
-        if self.is_ours and not self._pings:  # only now is it known to tolerate pings
+        if self.is_mien and not self._pings:  # only now is it known to tolerate pings
             old = self._channel
             self._open(pings=True)
             await old.close()
@@ -173,7 +173,7 @@ class NodeClient:
                 rpc.cancel()
 
     def _messages(self, request: InferRequest, service: str, stream: bool) -> Iterator[pb.InferRequest]:
-        if len(request.items) > 1 and not self.is_ours:
+        if len(request.items) > 1 and not self.is_mien:
             raise RequestError(f"node {self.address} takes one payload per request; {len(request.items)} were sent")
         item = request.items[0] if len(request.items) == 1 else pack(request.items)
         chunking = self._chunking

@@ -150,11 +150,8 @@ class InferStream:
         try:
             with self._limits.run():
                 await self._infer(request, call)
-        except MienError as error:
-            failure = error.without_frames()
-        except Exception as error:
-            log.error("request failed", task=request.head.task, exc_info=error)
-            failure = InternalError("the node failed on this request; its log has the details")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client is answered and the stream goes on
+            failure = failure_of(error, "request failed", task=request.head.task)
         else:
             self._count("ok")
             return
@@ -199,6 +196,14 @@ class InferStream:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._limits.hold(-self._held)  # of requests that never ran
+
+
+def failure_of(error: Exception, event: str, **context: str) -> MienError:
+    """What a client gets of an error. One that is not a MienError is a bug: it is logged as `event`, and hidden."""
+    if isinstance(error, MienError):
+        return error.without_frames()
+    log.error(event, exc_info=error, **context)
+    return InternalError("the node failed on this request; its log has the details")
 
 
 async def discard(

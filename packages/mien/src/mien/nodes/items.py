@@ -1,4 +1,4 @@
-"""A request's payload: one image or text, or, between our own nodes, a batch of them."""
+"""A request's payload: one image or text, or, between Mien nodes, a batch of them."""
 
 import msgspec
 

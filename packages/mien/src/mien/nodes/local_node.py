@@ -6,8 +6,8 @@ from typing import Self
 import structlog
 
 from mien.inference.registry import ServiceRegistry
+from mien.keys import AccessRule
 from mien.metrics import Metrics
-from mien.nodes.authorise import Authorise
 from mien.nodes.capability import RUNTIME, names
 from mien.nodes.discovery import Announcement, Discovery
 from mien.nodes.pool import NodePool
@@ -21,7 +21,7 @@ class LocalNode:
     """Listens before the models are loaded, refuses until `ready`, and ends running requests before it stops."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, registry: ServiceRegistry, pool: NodePool, authorise: Authorise
+        self, settings: Settings, metrics: Metrics, registry: ServiceRegistry, pool: NodePool, access: AccessRule
     ) -> None:
         """`registry`: a node offers the services of this machine, not those that others have. `pool`: gets the nodes
         that are found."""
@@ -34,7 +34,7 @@ class LocalNode:
         self._port: int | None = None
         self._server = NodeServer(
             registry.local,
-            authorise=authorise,
+            access=access,
             max_requests=settings.nodes.grpc_requests,
             max_bytes=settings.limits.max_body_bytes,
             max_held=settings.limits.queue_bytes,

@@ -12,8 +12,6 @@ from mien.nodes.pool import NodePool
 class RemoteService:
     """A service that one or more nodes have; for its callers, a service as any other of this server."""
 
-    remote = True
-
     def __init__(self, pool: NodePool, name: str) -> None:
         self._pool = pool
         self._name = name

@@ -11,12 +11,12 @@ import structlog
 from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from mien.errors import CannotListen, InternalError, MienError, Unavailable
+from mien.errors import CannotListen, MienError, Unavailable
 from mien.inference.contract import Service
-from mien.nodes.authorise import Authorise
+from mien.keys import AccessRule, KeyStore
 from mien.nodes.capability import capability_of, combined, to_message
 from mien.nodes.contract import RESULT_CHUNK_BYTES, SERVICE, server_options
-from mien.nodes.infer_stream import Context, Counter, InferStream, Limits, discard
+from mien.nodes.infer_stream import Context, Counter, InferStream, Limits, discard, failure_of
 from mien.nodes.mapping import metadata_of, status_of
 from mien.nodes.proto.inference_pb2 import Capability, InferRequest, InferResponse
 
@@ -25,6 +25,11 @@ T = TypeVar("T")
 AnyContext = grpc.aio.ServicerContext[Any, Any]
 
 IDLE_SECONDS = 60.0
+
+
+def node_access(keys: KeyStore, *, open_without_keys: bool) -> AccessRule:
+    """The rule for callers of a node, who need a key with the scope `infer`."""
+    return AccessRule(keys, open_without_keys, "this node", "send it as metadata `authorization: Bearer KEY`")
 
 
 async def _nothing_to_discard() -> None:
@@ -38,7 +43,7 @@ class NodeServer:
         self,
         services: Callable[[], Sequence[Service]],
         *,
-        authorise: Authorise = lambda _: None,
+        access: AccessRule | None = None,
         max_requests: int = 64,
         max_bytes: int = 64 * 1024 * 1024,
         max_held: int = 512 * 1024 * 1024,
@@ -46,9 +51,11 @@ class NodeServer:
         idle: float = IDLE_SECONDS,
         count: Counter = lambda outcome: None,
     ) -> None:
-        """`timeout`: seconds for requests without a deadline. `idle`: seconds until a stream without messages ends."""
+        """`access`: who may call; anybody if None. `timeout`: seconds for requests without a deadline. `idle`: seconds
+        until a stream without messages ends.
+        """
         self._services = services
-        self._authorise = authorise
+        self._access = access
         self._max_bytes = max_bytes
         self._count = count
         self.limits = Limits(max_requests, max_bytes, max_held, RESULT_CHUNK_BYTES, timeout, idle)
@@ -141,7 +148,8 @@ class NodeServer:
         return [to_message(capability_of(service, self.limits.max_requests), self._max_bytes) for service in services]
 
     def _require(self, context: AnyContext) -> None:
-        self._authorise(_bearer(context))
+        if self._access is not None:
+            self._access.require(_bearer(context), "infer")
         if not self._ready:
             raise Unavailable("this node is not ready: it is starting or stopping", retry_after=2.0)
 
@@ -162,11 +170,8 @@ class NodeServer:
                 await refuse()
                 raise
             return await answer()
-        except MienError as error:
-            failure = error.without_frames()
-        except Exception as error:
-            log.error("gRPC call failed", exc_info=error)
-            failure = InternalError("the node failed on this request; its log has the details")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status
+            failure = failure_of(error, "gRPC call failed")
         await context.abort(status_of(failure), failure.message, metadata_of(failure))
         raise failure  # unreachable: abort raises
 

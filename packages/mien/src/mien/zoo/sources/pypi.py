@@ -9,7 +9,7 @@ from mien.errors import ModelUnavailable
 from mien.zoo.archive import extract_member
 from mien.zoo.downloads import Downloads
 from mien.zoo.manifest import Source
-from mien.zoo.sources.run import run_download
+from mien.zoo.sources.package_manager import run_download
 
 
 def fetch(source: Source, downloads: Downloads) -> Path:
