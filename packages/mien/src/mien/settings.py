@@ -1,5 +1,6 @@
 """Every setting of the server: typed, documented, grouped by component, read from `MIEN_*` variables once at start."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -346,7 +347,7 @@ class Tasks(Group):
     task_concurrency: int | None = Field(
         default=None, ge=1, description="Maximum number of concurrent tasks per app. None: no limit."
     )
-    task_patience: float = Field(
+    task_aging_seconds: float = Field(
         default=30.0,
         ge=0,
         description="Aging threshold: seconds after which a queued task precedes tasks with a warm worker.",
@@ -456,6 +457,21 @@ class PresetSource(PydanticBaseSettingsSource):
         return dict(PRESETS.get(preset, {})) if isinstance(preset, str) else {}
 
 
+RENAMED = {"task_patience": "task_aging_seconds"}
+"""Settings by their former names, whose variables still count."""
+
+
+class RenamedSource(PydanticBaseSettingsSource):
+    """What variables under former names say."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        said = {new: os.environ.get(f"MIEN_{old.upper()}") for old, new in RENAMED.items()}
+        return {name: value for name, value in said.items() if value}
+
+
 class Preset(Group):
     preset: Literal["minimal", "lightweight", "basic", "brave"] | None = Field(
         default=None, description="A profile of other settings; variables that are set explicitly take precedence."
@@ -493,7 +509,7 @@ class Variables(
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, PresetSource(settings_cls)
+        return init_settings, env_settings, RenamedSource(settings_cls), PresetSource(settings_cls)
 
 
 @dataclass(frozen=True, init=False)

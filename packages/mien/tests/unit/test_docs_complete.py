@@ -11,7 +11,7 @@ from mien.app import create_app
 from mien.cli.main import app as commands
 from mien.errors import MienError
 from mien.metrics import Metrics
-from mien.settings import Settings, Variables
+from mien.settings import RENAMED, Settings, Variables
 
 DOCS = Path(__file__).parents[4] / "docs"
 
@@ -68,7 +68,7 @@ def test_the_documented_pages_exist(page: str) -> None:
 
 
 def test_the_documentation_names_no_setting_that_does_not_exist(words: set[str]) -> None:
-    known = {f"MIEN_{name.upper()}" for name in Variables.model_fields}
+    known = {f"MIEN_{name.upper()}" for name in (*Variables.model_fields, *RENAMED)}
     known |= {"MIEN_URL", "MIEN_API_KEY"}  # of commands that talk to a server
     named = {word for word in words if re.fullmatch(r"MIEN_[A-Z_]+[A-Z]", word)}
     assert sorted(named - known) == []

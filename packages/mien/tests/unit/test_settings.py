@@ -110,3 +110,10 @@ def test_groups_have_what_was_read_and_stay_so(monkeypatch: pytest.MonkeyPatch) 
         settings.limits.max_images = 5
     with pytest.raises(FrozenInstanceError):
         settings.limits = Limits()
+
+
+def test_a_setting_is_still_read_under_its_former_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIEN_TASK_PATIENCE", "7")
+    assert Settings().tasks.task_aging_seconds == 7
+    monkeypatch.setenv("MIEN_TASK_AGING_SECONDS", "9")
+    assert Settings().tasks.task_aging_seconds == 9

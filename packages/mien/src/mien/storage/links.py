@@ -15,7 +15,6 @@ from mien.storage.signing import UrlSigner
 _INSIDE = re.compile(r"mien-file://([a-z0-9]{26})/([^/?#]+)")
 _PATH = re.compile(r"(.*)/files/([a-z0-9]{26})/([^/]+)")
 _LOOPBACK = re.compile(r"^(https?://)(?:localhost|\[::1\])(?=[:/]|$)")
-MAX_DEPTH = 200
 
 
 def inside(record: FileRecord) -> str:

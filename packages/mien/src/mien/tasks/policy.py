@@ -36,7 +36,7 @@ def policy_of(tasks: Tasks) -> Policy:
         output_bytes=tasks.task_output_bytes,
         log_bytes=tasks.task_log_bytes,
         app_concurrency=tasks.task_concurrency,
-        task_aging_seconds=tasks.task_patience,
+        task_aging_seconds=tasks.task_aging_seconds,
         lease=tasks.task_lease,
         grace=tasks.task_grace,
         longest_grace=tasks.task_grace_max,
