@@ -14,7 +14,7 @@ PROCESSES ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist=worksteal
 PROJECTS := $(wildcard packages/*/pyproject.toml)
 
-.PHONY: demo test test-unit test-full soak coverage serve bench lint format sync proto lock clean
+.PHONY: demo test test-unit test-full soak coverage serve bench lint format sync proto diagrams lock clean
 
 demo: $(SERVE)  ## set everything up, find the faces in a photo, leave nothing running
 	@$(BIN)/mien demo
@@ -58,6 +58,9 @@ sync: $(DEV)  ## generate the clients that block from those for asyncio again
 
 proto: $(DEV)  ## generate the gRPC messages from inference.proto again
 	@cd packages/mien/src && $(CURDIR)/$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. mien/nodes/proto/inference.proto
+
+diagrams: $(DEV)  ## render docs/architecture/*.dot again (needs graphviz)
+	@$(BIN)/python tools/draw_diagrams.py
 
 lock: $(DEV)  ## pin requirements/*.in again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements/serve.in -o requirements/serve.txt

@@ -19,7 +19,7 @@ DOCS = Path(__file__).parents[4] / "docs"
 @pytest.fixture(scope="module")
 def words() -> set[str]:
     """Everything in the documentation that looks like a name, a command or a route."""
-    text = "\n".join(path.read_text() for path in sorted(DOCS.glob("*.md")))
+    text = "\n".join(path.read_text() for path in sorted(DOCS.rglob("*.md")))
     return {text} | set(re.findall(r"[A-Za-z0-9_]+", text))
 
 
@@ -62,7 +62,7 @@ def test_every_route_is_documented(text: str, tmp_path: Path) -> None:
     assert sorted(path for path in paths if path not in text) == []
 
 
-@pytest.mark.parametrize("page", ["architecture.md", "insightface.md", "models.md", "operations.md"])
+@pytest.mark.parametrize("page", ["architecture/README.md", "insightface.md", "models.md", "operations.md"])
 def test_the_documented_pages_exist(page: str) -> None:
     assert (DOCS / page).exists()
 

@@ -1,4 +1,4 @@
-"""Imports point downwards only, as docs/architecture.md draws it."""
+"""Imports point downwards only, as docs/architecture/1-parts.md draws it."""
 
 import ast
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ def test_imports_point_downwards() -> None:
     wrong = []
     for module in sorted(SOURCE.rglob("*.py")):
         package = package_of(module)
-        assert package in LAYER, f"{package} is new: draw it in docs/architecture.md and give it a layer here"
+        assert package in LAYER, f"{package} is new: draw it in docs/architecture/1-parts.md and give it a layer here"
         wrong += [
             f"{module.relative_to(SOURCE)} imports {other}"
             for library, other in imported(module)
