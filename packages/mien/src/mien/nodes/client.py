@@ -208,12 +208,12 @@ class NodeClient:
             except grpc.aio.AioRpcError as error:
                 raise self._ended(error, call) from None
             except asyncio.CancelledError:
-                # `rpc.cancel()` raises this here, too. It is ours unless somebody cancels this very task.
                 task = asyncio.current_task()
-                if task is None or task.cancelling() or not call.cancelled:
+                if task is None or task.cancelling():
                     raise
+                # Nobody cancelled this task: gRPC raises the same for `rpc.cancel()` and for a channel that is closed.
                 call.check()
-                raise
+                raise Unavailable(f"node {self.address}: the connection was closed") from None
             if not isinstance(message, pb.InferResponse):  # the end of the stream
                 status = await rpc.code()
                 if status is not grpc.StatusCode.OK:

@@ -7,21 +7,15 @@ from typing import Any
 import pytest
 
 from mien.engine.cancellation import CancelScope
-from mien.errors import MienError, NodeIncompatible, NotFound, Overloaded, RequestError, Unavailable
+from mien.errors import NodeIncompatible, NotFound, Overloaded, RequestError, Unavailable
 from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
 from mien.inference.registry import ServiceRegistry
 from mien.nodes.node import Cooldown, State
 from mien.nodes.pool import NodePool, PoolOptions
-from mien.nodes.proto.inference_pb2 import Capability, IOTask
 from mien.nodes.remote_services import RemoteService, RemoteServices
+from packages.mien.tests.unit.nodes.scripted_connection import ScriptedConnection, capability
 
 REQUEST = InferRequest((Item(b"x", "text/plain"),), "t")
-
-
-def capability(service: str = "s", *tasks: str) -> Capability:
-    return Capability(
-        service_name=service, protocol_version="1.0", tasks=[IOTask(name=name) for name in tasks or ("t",)]
-    )
 
 
 class Clock:
@@ -31,56 +25,19 @@ class Clock:
         return self.now
 
 
-class Client:
-    """A node that does what the test says."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self.capabilities: tuple[Capability, ...] = (capability(),)
-        self.unwell: MienError | None = None
-        self.failure: MienError | None = None
-        self.late = False
-        self.asked = 0
-        self.release = asyncio.Event()
-        self.release.set()
-        self.closed = False
-
-    async def connect(self, seconds: float) -> tuple[Capability, ...]:
-        if self.unwell:
-            raise self.unwell
-        return self.capabilities
-
-    async def check(self, seconds: float) -> None:
-        pass
-
-    async def infer(
-        self, request: InferRequest, call: CancelScope, *, service: str = "", stream: bool
-    ) -> AsyncGenerator[InferResult, None]:
-        self.asked += 1
-        await self.release.wait()
-        if self.late:
-            yield InferResult(b"part")
-        if self.failure:
-            raise self.failure
-        yield InferResult(self.address.encode(), is_final=True)
-
-    async def close(self) -> None:
-        self.closed = True
-
-
 class World:
     """A pool, its clock and its clients by address."""
 
     def __init__(self, *, on_change: Callable[[NodePool], None] = lambda pool: None, **options: Any) -> None:
         self.clock = Clock()
-        self.clients: dict[str, Client] = {}
-        self.prepared: dict[str, Client] = {}
+        self.clients: dict[str, ScriptedConnection] = {}
+        self.prepared: dict[str, ScriptedConnection] = {}
         self.pool = NodePool(
             PoolOptions(**{"health": 0.0, **options}), self.connect, clock=self.clock, on_change=on_change
         )
 
-    def connect(self, address: str, source: str) -> Client:
-        client = self.clients[address] = self.prepared.get(address) or Client(address)
+    def connect(self, address: str, source: str) -> ScriptedConnection:
+        client = self.clients[address] = self.prepared.get(address) or ScriptedConnection(address)
         return client
 
     async def add(self, *addresses: str, source: str = "static") -> None:
@@ -201,7 +158,7 @@ async def test_while_all_cool_down_the_answer_says_when_to_come_back(world: Make
 
 async def test_requests_go_by_task_to_nodes_that_have_it(world: MakeWorld) -> None:
     w = world()
-    other = w.prepared["b:1"] = Client("b:1")
+    other = w.prepared["b:1"] = ScriptedConnection("b:1")
     other.capabilities = (capability("s", "u"),)
     await w.add("a:1", "b:1")
     asked = InferRequest((Item(b"x", "text/plain"),), " U ")
@@ -213,7 +170,7 @@ async def test_requests_go_by_task_to_nodes_that_have_it(world: MakeWorld) -> No
 
 async def test_another_protocol_is_never_routed_and_says_why(world: MakeWorld) -> None:
     w = world()
-    old = w.prepared["a:1"] = Client("a:1")
+    old = w.prepared["a:1"] = ScriptedConnection("a:1")
     old.unwell = NodeIncompatible("speaks 2.0")
     await w.add("a:1")
     assert w.state("a:1") is State.INCOMPATIBLE
@@ -278,7 +235,7 @@ async def test_local_services_win_unless_remote_ones_are_preferred_and_there(
     registry = ServiceRegistry(prefer_remote=prefer_remote)
     registry.add(Local())
     w = world(on_change=RemoteServices(registry).update)
-    client = w.prepared["a:1"] = Client("a:1")
+    client = w.prepared["a:1"] = ScriptedConnection("a:1")
     client.capabilities = (capability("s"), capability("only_there", "o"))
     await w.add("a:1")
     assert isinstance(registry.resolve("s"), RemoteService) is prefer_remote

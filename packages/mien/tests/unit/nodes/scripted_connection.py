@@ -1,0 +1,58 @@
+"""A connection to a node that does what a test says, for tests of the pool."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from mien.engine.cancellation import CancelScope
+from mien.errors import MienError, Unavailable
+from mien.inference.contract import InferRequest, InferResult
+from mien.nodes.proto.inference_pb2 import Capability, IOTask
+
+
+def capability(service: str = "s", *tasks: str) -> Capability:
+    return Capability(
+        service_name=service, protocol_version="1.0", tasks=[IOTask(name=name) for name in tasks or ("t",)]
+    )
+
+
+class ScriptedConnection:
+    """A `Connection`. Its node answers with its address."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self.capabilities: tuple[Capability, ...] = (capability(),)
+        self.unwell: MienError | None = None
+        """Raised by `connect` and `check`."""
+        self.failure: MienError | None = None
+        """Raised by requests, after a part if `late`."""
+        self.late = False
+        self.asked = 0
+        self.release = asyncio.Event()
+        """Requests wait for it."""
+        self.release.set()
+        self.closed = False
+
+    async def connect(self, seconds: float) -> tuple[Capability, ...]:
+        await self.check(seconds)
+        return self.capabilities
+
+    async def check(self, seconds: float) -> None:
+        if self.unwell:
+            raise self.unwell
+
+    async def infer(
+        self, request: InferRequest, call: CancelScope, *, service: str = "", stream: bool
+    ) -> AsyncGenerator[InferResult, None]:
+        self.asked += 1
+        await self.release.wait()
+        if self.closed:
+            raise Unavailable("the connection was closed")
+        if self.late or stream:
+            yield InferResult(b"part")
+        if self.failure:
+            raise self.failure
+        yield InferResult(self.address.encode(), is_final=True)
+
+    async def close(self) -> None:
+        self.closed = True
+        self.release.set()
