@@ -1,4 +1,4 @@
-"""Generates the clients that block from those for asyncio: `python tools/generate_sync.py [--check]`.
+"""Generates the blocking clients from the asyncio ones: `python tools/generate_sync.py [--check]`.
 
 The two differ in keywords and names alone; what really differs (sockets, threads, waiting) is written by hand, twice,
 in `_async_io` and `_sync_io` of each package, under the same names.
@@ -45,21 +45,21 @@ CLIENTS = (
         source=Path("packages/ifr-clients/src/ifr_clients/_async.py"),
         target=Path("packages/ifr-clients/src/ifr_clients/_sync.py"),
         words=(
-            ("The client for asyncio: what the core decides, done on the event loop.",
-             "The client that blocks: what the core decides, done in the calling thread."),
+            ("The asyncio client: performs the steps that the I/O-free core decides, on the event loop.",
+             "The blocking client: performs the steps that the I/O-free core decides, in the calling thread."),
             ("IFRClientAsync", "IFRClient"),
-            ("for asyncio.", "that blocks until the response is there."),
-            ("One client serves any number\n    of asyncio tasks of one event loop; in another loop it connects anew.",
-             "One client may be\n    used by many threads; its connections are kept and shared."),
-            ("made in a thread where that would hold up the event loop", "made in the calling thread"),
+            ("for asyncio.", "that blocks until the response has arrived."),
+            ("One client serves\n    any number of asyncio tasks of one event loop; in another loop it reconnects.",
+             "One client can be\n    shared by any number of threads, which share its connections."),
+            ("built in a thread if it would block the event loop", "built in the calling thread"),
         ),
     ),
     Client(
         source=Path("packages/infsh/src/inferencesh/_async.py"),
         target=Path("packages/infsh/src/inferencesh/_sync.py"),
         words=(
-            ("The client for asyncio: what the flows ask for, done on the event loop.",
-             "The client that blocks: what the flows ask for, done in the calling thread."),
+            ("The asyncio client: performs the steps of the flows on the event loop.",
+             "The blocking client: performs the steps of the flows in the calling thread."),
             ("AsyncInference", "Inference"),
             ("AsyncTaskStream", "TaskStream"),
             ("AsyncTasks", "Tasks"),
@@ -68,7 +68,7 @@ CLIENTS = (
             ("AsyncSessions", "Sessions"),
             ("for asyncio: one client serves any number of asyncio tasks of one event loop.",
              "for threads: one client serves any number of them."),
-            (" In another loop it connects anew.", ""),
+            (" In another loop it reconnects.", ""),
         ),
     ),
 )  # fmt: skip

@@ -1,5 +1,5 @@
-"""The client for asyncio: what the core decides, done on the event loop."""
-# ruff: noqa: ASYNC109 - `timeout` bounds a call with its tries, as in the client that blocks
+"""The asyncio client: performs the steps that the I/O-free core decides, on the event loop."""
+# ruff: noqa: ASYNC109 - `timeout` covers a call with all its retries, as in the blocking client
 
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -25,19 +25,19 @@ T = TypeVar("T")
 class IFRClientAsync(BaseClient):
     """Client of an InsightFace-REST server for asyncio.
 
-    `async with` it, or `await close()` it; it connects on first use, after `close()`, too. One client serves any number
-    of asyncio tasks of one event loop; in another loop it connects anew.
+    Use `async with`, or `await close()` at the end; it connects on first use, also after `close()`. One client serves
+    any number of asyncio tasks of one event loop; in another loop it reconnects.
     """
 
     def _disconnected(self) -> None:
         self._connections = Connections(self._settings)
 
     async def start(self) -> None:
-        """Make ready to connect. Needless, but for code that was written for clients that need it."""
+        """Prepare to connect. Optional: kept for code written for clients that require it."""
         self._connections.open()
 
     async def close(self) -> None:
-        """Give the connections back. May be called more than once; the next call starts anew."""
+        """Close all connections. May be called more than once; the next call reconnects."""
         await self._connections.close()
 
     async def __aenter__(self) -> Self:
@@ -106,9 +106,9 @@ class IFRClientAsync(BaseClient):
         """Faces of each image, in the order of the images.
 
         `mode='paths'`: URLs, or paths on the server. `mode='data'`: bytes, pathlib.Path, base64 text, data: URIs.
-        Returns the answer as a dict, or with `raw_response=False` as a model whose `data` has one entry per image;
-        face crops are JPEG bytes in both. An image that fails says so in its `status`. `timeout` is in seconds.
-        Raises ValueError if data and mode do not match, OSError if a file cannot be read, IFRError for the rest.
+        Returns a dict, or with `raw_response=False` a model whose `data` has one entry per image; face crops are JPEG
+        bytes in both. The `status` of an image tells whether it failed. `timeout` is in seconds.
+        Raises ValueError if data and mode do not match, OSError if a file cannot be read, IFRError otherwise.
         """
         images = accept_all(data, mode)
         options: ExtractOptions = {
@@ -171,12 +171,12 @@ class IFRClientAsync(BaseClient):
         timeout: float | None = None,
         **options: Unpack[ExtractOptions],
     ) -> AsyncIterator[dict[str, Any]] | AsyncIterator[ImageResponse]:
-        """The result of each image of a large collection, in order, as soon as it and all before it are there.
+        """The result of each image of a large collection, in order, as soon as it and all before it are available.
 
-        Images are taken from `data` as they are needed: at most `2 × concurrency` batches are held at a time. A batch
-        has `batch_size` images; None: the server's batch size, at least 16, within the server's limits.
-        `concurrency` requests run at once. `progress=True` draws a line on stderr; a function is called with the
-        number of images done and of all, None if `data` has no length. Files that cannot be read give a result with
+        Images are taken from `data` on demand: at most `2 × concurrency` batches are held at a time. A batch has
+        `batch_size` images; None: the server's batch size, at least 16, within the server's limits. `concurrency`
+        requests run concurrently. `progress=True` draws a line on stderr; a function is called with the number of
+        images done and in total, None if `data` has no length. Files that cannot be read produce a result with
         `status='error'`. The other arguments, results and errors are those of `extract`; `timeout` is per request.
         """
         check_arguments(batch_size, concurrency, mode)
@@ -231,10 +231,9 @@ class IFRClientAsync(BaseClient):
         timeout: float | None = None,
         detect_masks: bool = False,
     ) -> dict[str, Any] | CompareResponse:
-        """How alike each face of the first image is to each of the second: cosines, and whether they are the same.
+        """The cosine similarity of each face of the first image to each of the second, and whether they match.
 
-        Mien answers this; an original server does not know the route. Raises as `extract`, and IFRRejected if an image
-        cannot be used.
+        Original servers do not have this route. Raises like `extract`, and IFRRejected if an image cannot be used.
         """
         images = [accept(first, mode, "first"), accept(second, mode, "second")]
         options: CompareOptions = {
@@ -253,14 +252,14 @@ class IFRClientAsync(BaseClient):
     ) -> bytes:
         """The image with its faces drawn in, as JPEG.
 
-        `draw_landmarks`, `draw_scores` and `draw_sizes` are on unless turned off. Raises as `compare`.
+        `draw_landmarks`, `draw_scores` and `draw_sizes` are on by default. Raises like `compare`.
         """
         build = partial(_calls.draw, self._settings, options=options)
         call = await _prepared([accept(image, mode, "image")], build)
         return await self._run(call, timeout)
 
     async def health(self, *, timeout: float | None = None) -> dict[str, Any]:
-        """`{'status': 'ok'}` from a server that finds faces. Raises IFRRejected if it says that it does not."""
+        """`{'status': 'ok'}` if the server's self check succeeds. Raises IFRRejected if it fails."""
         return await self._run(_calls.health(self._settings), timeout)
 
     async def server_info(
@@ -268,7 +267,7 @@ class IFRClientAsync(BaseClient):
     ) -> dict[str, Any]:
         """Models, defaults and limits of the server, or of another one at the URL `server`; printed if `show`.
 
-        The API key and headers of this client stay with its own server.
+        The client's API key and headers are sent to its own server only.
         """
         call = _calls.server_info(self._settings, server)
         info = await self._run(call, timeout)
@@ -314,7 +313,7 @@ class IFRClientAsync(BaseClient):
             while True:
                 while len(running) < 2 * concurrency and (batch := await anext(batches, None)) is not None:
                     running.start(partial(extract, batch))
-                    del batch  # its images are the request's alone
+                    del batch  # so that only the request keeps its images alive
                 if not len(running):
                     return
                 for result in await running.next():
@@ -328,13 +327,13 @@ class IFRClientAsync(BaseClient):
     async def _extract_batch(
         self, batch: Batch, *, mode: Mode, use_msgpack: bool, timeout: float | None, options: ExtractOptions
     ) -> list[dict[str, Any]]:
-        answer: dict[str, Any] = {"data": []}
+        response: dict[str, Any] = {"data": []}
         if batch.images:
             try:
-                answer = await self.extract(batch.images, mode, use_msgpack=use_msgpack, timeout=timeout, **options)
+                response = await self.extract(batch.images, mode, use_msgpack=use_msgpack, timeout=timeout, **options)
             except IFRRejected as error:
-                answer = batch.stand_in(error)
-        return batch.results(answer)
+                response = batch.stand_in(error)
+        return batch.results(response)
 
 
 async def _batches(data: Images, mode: Mode, limits: BatchLimits) -> AsyncIterator[Batch]:
@@ -351,7 +350,7 @@ async def _batches(data: Images, mode: Mode, limits: BatchLimits) -> AsyncIterat
 
 
 async def _prepared(images: Sequence[Accepted], build: Callable[[list[str | bytes]], Call[T]]) -> Call[T]:
-    """The call about these images, made in a thread where that would hold up the event loop."""
+    """The call for these images, built in a thread if it would block the event loop."""
 
     def prepare() -> Call[T]:
         return build([load(image) for image in images])

@@ -1,4 +1,4 @@
-"""The I/O of the asyncio client, under the names that `_sync_io` has too: `_async` is written against either."""
+"""The I/O of the asyncio client. `_sync_io` has the same names, so that `_async` can be translated to `_sync`."""
 
 import asyncio
 import math
@@ -20,7 +20,7 @@ sleep = asyncio.sleep
 
 
 class Connections:
-    """The connections of one client, opened on first use; in another event loop they are opened anew."""
+    """The connections of one client, opened on first use, and reopened in another event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -28,7 +28,7 @@ class Connections:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def open(self) -> httpx2.AsyncClient:
-        """A pool of connections. Nothing is connected yet."""
+        """The connection pool. Creating it connects nothing."""
         loop = asyncio.get_running_loop()
         if self._http is None or self._loop is not loop:
             self._http = httpx2.AsyncClient(limits=LIMITS, verify=self._settings.verify, timeout=None)
@@ -36,7 +36,7 @@ class Connections:
         return self._http
 
     async def close(self) -> None:
-        """Close them all. The next request opens new ones."""
+        """Close all connections. The next request opens new ones."""
         http, self._http = self._http, None
         if http is not None and self._loop is asyncio.get_running_loop():
             await http.aclose()
@@ -57,12 +57,12 @@ class Connections:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """The result of work that would hold up the event loop."""
+    """The result of work that would block the event loop."""
     return await asyncio.to_thread(work)
 
 
 async def each(images: Images) -> AsyncIterator[Image]:
-    """The images, from either kind of collection."""
+    """The images of a synchronous or asynchronous collection."""
     if isinstance(images, AsyncIterable):
         async for image in images:
             yield image
@@ -72,7 +72,7 @@ async def each(images: Images) -> AsyncIterator[Image]:
 
 
 class InFlight(Generic[T]):
-    """Work that runs side by side, at most `concurrency` at once; results come in the order it was started in."""
+    """Runs work concurrently, at most `concurrency` at a time; results are returned in the order of `start`."""
 
     def __init__(self, concurrency: int) -> None:
         self._free = asyncio.Semaphore(concurrency)
@@ -82,15 +82,15 @@ class InFlight(Generic[T]):
         return len(self._running)
 
     def start(self, work: Callable[[], Awaitable[T]]) -> None:
-        """Run it as soon as there is room."""
+        """Run it as soon as a slot is free."""
         self._running.append(asyncio.create_task(self._bounded(work)))
 
     async def next(self) -> T:
-        """The result of what was started first. Raises what it raised."""
+        """The result of the oldest work. Raises what it raised."""
         return await self._running.popleft()
 
     async def close(self) -> None:
-        """Cancel what still runs."""
+        """Cancel work that is still running."""
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What both clients are apart from their I/O."""
+"""What both clients share: everything except I/O."""
 
 import ssl
 import time
@@ -26,11 +26,11 @@ class BaseClient:
         retries: int = 3,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
-        """Settings that hold for all calls. Raises ValueError that names the wrong one.
+        """Settings for all calls. Raises ValueError, which names the invalid one.
 
-        A port in `host` wins over `port`; `port=None` is the scheme's own. `timeout` is the seconds that a call may
-        take with all its tries. `retries` are made after broken connections, 429 and 503; 0 for none. `api_key` is
-        sent as `Authorization: Bearer`. `verify` is an SSL context, or False to trust any certificate.
+        A port in `host` takes precedence over `port`; `port=None` is the scheme's default. `timeout` is in seconds and
+        covers a call with all its retries. `retries` is the number of retries after broken connections, 429 and 503.
+        `api_key` is sent as `Authorization: Bearer`. `verify` is an SSL context, or False to trust any certificate.
         """
         self._settings = settings_of(
             host, port, timeout=timeout, api_key=api_key, headers=headers, retries=retries, verify=verify
@@ -43,7 +43,7 @@ class BaseClient:
         return self._settings.server
 
     def _disconnected(self) -> None:
-        """Take the state in which nothing is connected."""
+        """Set the state in which nothing is connected."""
         raise NotImplementedError
 
     def _flow(self, call: Call[T], timeout: float | None) -> Steps[T]:

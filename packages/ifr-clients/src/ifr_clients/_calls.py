@@ -1,13 +1,13 @@
-"""The routes: arguments to a request, and its response to a result. No I/O."""
+"""The routes: turns arguments into requests, and responses into results. No I/O."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
 
 from pydantic import BaseModel
 
-from ifr_clients._answers import parse_complete, parse_jpeg, parse_map, parse_recognition, typed
 from ifr_clients._images import request_body
 from ifr_clients._messages import JSON, Call, Request, Response, content_headers
+from ifr_clients._responses import parse_complete, parse_jpeg, parse_map, parse_recognition, typed
 from ifr_clients._server import USER_AGENT, Settings, split_address
 from ifr_clients.schemas import CompareResponse, RecognitionResponse
 
@@ -62,14 +62,14 @@ def extract(
 def compare(
     settings: Settings, images: Sequence[str | bytes], options: CompareOptions, *, msgpack: bool, raw: bool
 ) -> Call[dict[str, Any] | CompareResponse]:
-    """`POST /compare`, which Mien has and original servers have not."""
+    """`POST /compare`, which original servers do not have."""
     parse: Parser[CompareResponse]
     parse = parse_map if raw else typed(parse_map, CompareResponse)
     return Call(_post(settings, "/compare", images, _sendable(options), msgpack=msgpack), parse)
 
 
 def draw(settings: Settings, images: Sequence[str | bytes], options: DrawOptions) -> Call[bytes]:
-    """`POST /draw_detections` with one image; always JSON, since original servers read nothing else there."""
+    """`POST /draw_detections` with one image; always JSON, since original servers accept nothing else here."""
     return Call(_post(settings, "/draw_detections", images, _sendable(options), msgpack=False), parse_jpeg)
 
 
@@ -79,7 +79,7 @@ def health(settings: Settings) -> Call[dict[str, Any]]:
 
 
 def server_info(settings: Settings, server: str | None) -> Call[dict[str, Any]]:
-    """`GET /info` of the client's server, or of another, which never sees the client's key and headers."""
+    """`GET /info` of the client's server, or of another, which never receives the client's key and headers."""
     if server is None:
         return Call(_get(settings.server, "/info", settings.headers), parse_map)
     address, credentials = split_address(server)
@@ -90,7 +90,7 @@ def server_info(settings: Settings, server: str | None) -> Call[dict[str, Any]]:
 
 
 def describe(server: str, info: Mapping[str, Any]) -> str:
-    """What `server_info(show=True)` prints: which models answer, and how they run."""
+    """What `server_info(show=True)` prints: which models are used, and how they run."""
     models = info.get("models")
     models = models if isinstance(models, dict) else {}
     size = models.get("max_size")

@@ -1,5 +1,5 @@
-"""Images as callers give them, checked against the mode, and as they go on the wire."""
-# ruff: noqa: TRY004 - whatever does not fit the mode is a ValueError
+"""Images: validated against the mode, and encoded for the wire."""
+# ruff: noqa: TRY004 - anything that does not match the mode is a ValueError
 
 import binascii
 import math
@@ -15,18 +15,18 @@ Accepted: TypeAlias = "str | bytes | Path"
 """A location in paths mode; bytes, or a file still to be read, in data mode."""
 Mode: TypeAlias = Literal["paths", "data"]
 LARGE = 1024 * 1024  # bytes
-LONGEST_PATH = 4096  # characters: what is longer and no URL is rather base64
+LONGEST_PATH = 4096  # characters: longer texts that are not URLs are probably base64
 
 
 def accept_all(data: Iterable[Image], mode: Mode) -> list[Accepted]:
-    """The images, if each fits `mode`. Raises ValueError that says what fits."""
+    """The images, if all match `mode`. Raises ValueError, which says what to do."""
     if isinstance(data, str | bytes | bytearray | memoryview | Path):
         raise ValueError(f"data is a single {type(data).__name__}; expected a list of images: data=[…]")
     return [accept(image, mode, f"data[{position}]") for position, image in enumerate(data)]
 
 
 def accept(image: Image, mode: Mode, name: str) -> Accepted:
-    """The image, if it fits `mode`. Raises ValueError that calls it `name`."""
+    """The image, if it matches `mode`. Raises ValueError, in which it is called `name`."""
     if mode == "paths":
         return _accept_location(image, name)
     if mode == "data":
@@ -46,10 +46,11 @@ def _accept_location(image: Image, name: str) -> str:
             "send image bytes with mode='data'"
         )
     if _is_data_uri(image):
-        raise ValueError(f"{name} is a data: URI, which holds the image itself: send it with mode='data'")
+        raise ValueError(f"{name} is a data: URI, which contains the image itself: send it with mode='data'")
     if len(image) > LONGEST_PATH and not _is_url(image):
         raise ValueError(
-            f"{name} is a text of {len(image)} characters, rather base64 than a URL or path: send it with mode='data'"
+            f"{name} is a text of {len(image)} characters, which looks like base64 rather than a URL or path: "
+            "send it with mode='data'"
         )
     return image
 
@@ -87,18 +88,18 @@ def _decode_data_uri(uri: str, name: str) -> bytes:
 
 
 def _decode_base64(text: str, name: str) -> bytes:
-    unbroken = "".join(text.split())  # MIME breaks its lines
+    unbroken = "".join(text.split())  # MIME wraps lines
     try:
         return binascii.a2b_base64(unbroken, strict_mode=True)
     except ValueError as error:  # binascii.Error is one; so is text beyond ASCII
         raise ValueError(
-            f"{name} is text but no base64 ({error}): {text[:80]!r}. For a file of this machine pass a "
+            f"{name} is text but not base64 ({error}): {text[:80]!r}. For a file of this machine pass a "
             "pathlib.Path; URLs and paths on the server go with mode='paths'"
         ) from None
 
 
 def is_slow(images: Iterable[Accepted]) -> bool:
-    """Whether preparing them takes long enough to be in an event loop's way: files, or over a megabyte."""
+    """Whether preparing them would block an event loop for too long: files, or more than a megabyte."""
     sizes = [math.inf if isinstance(image, Path) else len(image) for image in images]
     return sum(sizes) > LARGE
 
@@ -109,7 +110,7 @@ def load(image: Accepted) -> str | bytes:
 
 
 def load_or_reason(image: Accepted) -> str | bytes | OSError:
-    """As `load`, with the error as a value."""
+    """Like `load`, but returns the error as a value."""
     try:
         return load(image)
     except OSError as error:
@@ -117,12 +118,12 @@ def load_or_reason(image: Accepted) -> str | bytes | OSError:
 
 
 def request_body(images: Sequence[str | bytes], fields: Mapping[str, Any], *, msgpack: bool) -> bytes:
-    """A request about these locations or encoded images, with its other fields, of which there must be any."""
+    """The body of a request for these locations or encoded images. There must be at least one other field."""
     data = [image for image in images if isinstance(image, bytes)]
     if images and not data:
         return encode({"images": {"urls": list(images)}, **fields}, msgpack=msgpack)
     if msgpack:
         return encode({"images": {"data": data}, **fields}, msgpack=True)
-    # Base64 needs no escapes: joining is three times as fast as a JSON encoder that looks for them.
+    # Base64 needs no escaping: joining is three times as fast as a JSON encoder that checks for it.
     quoted = b",".join([b'"%b"' % binascii.b2a_base64(image, newline=False) for image in data])
     return b'{"images":{"data":[%b]},%b' % (quoted, encode(fields, msgpack=False)[1:])

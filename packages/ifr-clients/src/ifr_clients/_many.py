@@ -1,4 +1,4 @@
-"""`extract_many` without its I/O: which images go together, and whose results they are."""
+"""`extract_many` without its I/O: groups images into batches, and maps results back to images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,40 +6,40 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ifr_clients._answers import complete, failed_image
+from ifr_clients._responses import complete, failed_image
 from ifr_clients.errors import IFRRejected, IFRResponseInvalid
 from ifr_clients.schemas import ImageResponse
 
-LEAST_DEFAULT_BATCH = 16  # images: below that a request costs more than it need
+LEAST_DEFAULT_BATCH = 16  # images: smaller batches make the overhead per request noticeable
 DEFAULT_BATCH_BYTES = 32 * 1024 * 1024
-BASE64_ROOM = 0.7  # of a body may be images: base64 makes 4 bytes of 3
+BASE64_ROOM = 0.7  # fraction of a body that may be images: base64 turns 3 bytes into 4
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """What one request may hold."""
+    """Limits of one request."""
 
     images: int
     size: float = DEFAULT_BATCH_BYTES
-    """Bytes of all its images together. One image above that goes alone."""
+    """Bytes of all its images together. A single image above that is sent alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Images of one request, and the results of those that could not be read."""
+    """The images of one request, and the errors of those that could not be read."""
 
     images: list[str | bytes]
     unreadable: Mapping[int, str]
-    """Position in the batch → why."""
+    """Position in the batch → reason."""
 
     def __len__(self) -> int:
         return len(self.images) + len(self.unreadable)
 
-    def results(self, answer: dict[str, Any]) -> list[dict[str, Any]]:
-        """One for each image of the batch, in order. Raises IFRResponseInvalid if the answer has too many."""
-        data = complete(answer, len(self.images))["data"]
+    def results(self, response: dict[str, Any]) -> list[dict[str, Any]]:
+        """One result per image of the batch, in order. Raises IFRResponseInvalid if the response has too many."""
+        data = complete(response, len(self.images))["data"]
         if len(data) > len(self.images):
-            raise IFRResponseInvalid(f"the answer has {len(data)} images; {len(self.images)} were sent")
+            raise IFRResponseInvalid(f"the response has {len(data)} images; {len(self.images)} were sent")
         answered = iter(data)
         return [
             failed_image(self.unreadable[place]) if place in self.unreadable else next(answered)
@@ -47,14 +47,14 @@ class Batch:
         ]
 
     def stand_in(self, error: IFRRejected) -> dict[str, Any]:
-        """The answer in place of a refusal of this batch's only image for its size. Raises any other error."""
+        """A response that replaces a 413 for the only image of this batch. Raises any other error."""
         if error.status == 413 and len(self.images) == 1:
             return {"data": [failed_image(error.message)]}
         raise error
 
 
 class Batcher:
-    """Puts images together as they come."""
+    """Groups images into batches."""
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
@@ -63,7 +63,7 @@ class Batcher:
         self._size = 0
 
     def add(self, image: str | bytes | OSError) -> Batch | None:
-        """Take the image, or why there is none; the batch that this completes."""
+        """Add an image, or the error of reading it; returns the batch that this completes."""
         if isinstance(image, OSError):
             self._unreadable[self._count] = str(image)
             return self._flush_if_full()
@@ -74,7 +74,7 @@ class Batcher:
         return full or self._flush_if_full()
 
     def flush(self) -> Batch | None:
-        """What has come since the last batch; None if nothing has."""
+        """The images since the last batch; None if there are none."""
         if not self._count:
             return None
         batch = Batch(self._images, self._unreadable)
@@ -90,7 +90,7 @@ class Batcher:
 
 
 def limits_of(info: Mapping[str, Any]) -> BatchLimits:
-    """The server's batch size, at least 16, within its limits where it tells them."""
+    """The server's batch size, at least 16, within its limits if it reports them."""
     models, limits = _map(info, "models"), _map(info, "limits")
     batch = max(LEAST_DEFAULT_BATCH, _count(models, "det_batch_size", 1), _count(models, "rec_batch_size", 1))
     images = min(batch, _count(limits, "max_images", batch))
@@ -113,11 +113,11 @@ def model_of(result: dict[str, Any]) -> ImageResponse:
     try:
         return ImageResponse.model_validate(result)
     except ValidationError as error:
-        raise IFRResponseInvalid(f"the answer is no ImageResponse: {error}") from error
+        raise IFRResponseInvalid(f"the response is not a valid ImageResponse: {error}") from error
 
 
 def check_arguments(batch_size: int | None, concurrency: int, mode: str) -> None:
-    """Raise ValueError that names the wrong one."""
+    """Raises ValueError, which names the invalid argument."""
     if mode not in ("paths", "data"):
         raise ValueError(f"mode is {mode!r}; expected 'paths' or 'data'")
     if batch_size is not None and batch_size < 1:

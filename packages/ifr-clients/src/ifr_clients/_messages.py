@@ -14,7 +14,7 @@ T = TypeVar("T")
 JSON = "application/json"
 MSGPACK = "application/msgpack"
 MSGPACK_TYPES = (MSGPACK, "application/x-msgpack", "application/vnd.msgpack")
-# By these exact words original servers know MessagePack in each direction.
+# Original servers recognise MessagePack by exactly these types, one per direction.
 ACCEPT_MSGPACK = "application/x-msgpack"
 
 
@@ -45,27 +45,27 @@ class Response:
         return self.headers.get("x-request-id")
 
     def invalid(self, message: str) -> IFRResponseInvalid:
-        """The error that says so about this response."""
+        """An error about this response."""
         return IFRResponseInvalid(message, self.request_id, self.body)
 
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A request, and what makes a result of its 2xx response."""
+    """A request, and the parser of its 2xx response."""
 
     request: Request
     parse: Callable[[Response], T]
 
 
 def encode(body: Mapping[str, Any], *, msgpack: bool) -> bytes:
-    """A map as JSON or MessagePack; JSON takes no bytes."""
+    """A map as JSON or MessagePack; JSON does not support bytes."""
     if msgpack:
         return ormsgpack.packb(body)
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def content_headers(*, msgpack: bool) -> dict[str, str]:
-    """What to say about a body and its answer."""
+    """The headers for a body and its response."""
     if msgpack:
         return {"Content-Type": MSGPACK, "Accept": ACCEPT_MSGPACK}
     return {"Content-Type": JSON, "Accept": JSON}
@@ -75,10 +75,12 @@ def decode(response: Response) -> dict[str, Any]:
     """The map in a response's body. Raises IFRResponseInvalid."""
     kind = response.media_type
     try:
-        answer = ormsgpack.unpackb(response.body) if kind in MSGPACK_TYPES else from_json(response.body)
+        body = ormsgpack.unpackb(response.body) if kind in MSGPACK_TYPES else from_json(response.body)
     except ValueError as error:
-        shown = kind or "of no stated type"
-        raise response.invalid(f"the answer ({shown}, {len(response.body)} bytes) does not parse: {error}") from error
-    if not isinstance(answer, dict):
-        raise response.invalid(f"the answer must be a map; this one is {type(answer).__name__}")
-    return answer
+        shown = kind or "no content type"
+        raise response.invalid(
+            f"the response ({shown}, {len(response.body)} bytes) cannot be parsed: {error}"
+        ) from error
+    if not isinstance(body, dict):
+        raise response.invalid(f"the response must be a map; got {type(body).__name__}")
+    return body

@@ -1,4 +1,4 @@
-"""How far a long run is: for the caller's own function, or as one line of text on stderr."""
+"""Progress of a long run: reported to a function, or as one line of text on stderr."""
 
 import sys
 import time
@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any, TextIO, TypeAlias
 
 Progress: TypeAlias = Callable[[int, int | None], None]
-"""Called with the number of images done and of all, None where that is not known."""
+"""Called with the number of images done and in total, None if unknown."""
 REDRAW_SECONDS = 0.1
 BAR = 24  # characters
 
 
 class TextBar:
-    """`120/1000  12 %  [###      ]  35.1 images/s  0:25 left`, drawn over itself on a terminal."""
+    """`120/1000  12 %  [###      ]  35.1 images/s  0:25 left`, redrawn in place on a terminal."""
 
     def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream or sys.stderr
@@ -28,7 +28,7 @@ class TextBar:
             self._draw(line(done, total, now - self._started))
 
     def finish(self, done: int, total: int | None) -> None:
-        """Draw the final state; elsewhere than on a terminal, the only line."""
+        """Draw the final state; if stderr is not a terminal, this is the only line."""
         self._draw(line(done, total, self._clock() - self._started))
         self._stream.write("\n")
         self._stream.flush()
@@ -64,7 +64,7 @@ Reporter: TypeAlias = TextBar | Silent
 
 
 def reporter(progress: bool | Progress) -> Reporter:
-    """What `progress=` means: True the bar, a function itself."""
+    """The reporter for a `progress=` argument."""
     if callable(progress):
         return Reporting(progress)
     return TextBar() if progress else Silent()
@@ -89,7 +89,7 @@ def _clock_time(seconds: float) -> str:
 
 
 def length_of(items: Any) -> int | None:
-    """How many there are, where that can be told without taking them."""
+    """Their number, if it is known without iterating."""
     try:
         return len(items)
     except TypeError:

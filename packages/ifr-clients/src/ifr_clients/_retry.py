@@ -1,4 +1,4 @@
-"""When to try again, and the whole flow of a call. Decisions only: a client sends, waits and looks at the clock."""
+"""The retry policy, and the flow of a call. Decisions only: the client does the sending and waiting."""
 
 import math
 import random
@@ -17,16 +17,16 @@ RETRIED_STATUSES = (429, 503)
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send `request` and answer with its Response, or throw IFRConnectionError or IFRTimeout."""
+    """Send `request`; resume with its Response, or throw IFRConnectionError or IFRTimeout."""
 
     request: Request
     seconds: float
-    """Time for all of it; may be infinite."""
+    """Timeout of the whole exchange; may be infinite."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait so many seconds and answer with None."""
+    """Wait, then resume with None."""
 
     seconds: float
 
@@ -36,30 +36,30 @@ Steps: TypeAlias = Generator[Send | Wait, Response | None, T]
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often, and how soon. Every route of this API may be sent twice: none changes anything on the server."""
+    """How often and how soon to retry. Every route of this API is safe to repeat: none changes state on the server."""
 
     retries: int = 3
     first_wait: float = 0.2
-    """Seconds before the first retry where the server names no time; doubles from retry to retry."""
+    """Seconds before the first retry if the server sends no Retry-After; doubles with each retry."""
     longest_wait: float = 60.0
-    """Seconds. A server that asks for more is not waited for."""
+    """Seconds. If the server requests a longer wait, the call fails instead."""
 
     def wait(self, error: IFRError, failures: int, remaining: float, jitter: float = 0.0) -> float | None:
-        """Seconds to wait after the `failures`-th failure in a row; None: give up.
+        """Seconds to wait after `failures` consecutive failures; None: give up.
 
-        `remaining` is the call's time left, `jitter` in 0..1 spreads clients that failed together. The server's
-        Retry-After is never undercut.
+        `remaining` is the call's remaining time; `jitter` in 0..1 spreads clients that failed at the same time. The
+        wait is never shorter than the server's Retry-After.
         """
         if failures > self.retries:
             return None
         if isinstance(error, IFRRejected) and error.status in RETRIED_STATUSES:
-            told = error.retry_after
+            requested = error.retry_after
         elif isinstance(error, IFRConnectionError):
-            told = None
+            requested = None
         else:
             return None
-        pause = self.first_wait * 2 ** min(failures - 1, 30) if told is None else max(told, self.first_wait)
-        if told is not None and told > self.longest_wait:
+        pause = self.first_wait * 2 ** min(failures - 1, 30) if requested is None else max(requested, self.first_wait)
+        if requested is not None and requested > self.longest_wait:
             return None
         pause = min(pause, self.longest_wait) * (1 + jitter / 4)
         return pause if pause < remaining else None
@@ -68,13 +68,13 @@ class RetryPolicy:
 def with_retries(
     call: Call[T], policy: RetryPolicy, timeout: float, clock: Callable[[], float], chance: Callable[[], float]
 ) -> Steps[T]:
-    """The steps of a call up to its result. Raises what `call.parse` and the sending raise, once retrying is over."""
+    """The steps of a call up to its result. Raises the last error of sending or parsing when it gives up."""
     end = clock() + timeout
     failures = 0
     while True:
         remaining = end - clock()
         if remaining <= 0:
-            raise IFRTimeout(f"{call.request.method} {call.request.url}: no answer within {timeout:g} s")
+            raise IFRTimeout(f"{call.request.method} {call.request.url}: no response within {timeout:g} s")
         try:
             response = yield Send(call.request, remaining)
             assert response is not None  # noqa: S101 - the contract of Send
@@ -88,7 +88,7 @@ def with_retries(
 
 
 def retry_after_seconds(value: str | None, now: datetime | None = None) -> float | None:
-    """A Retry-After header, seconds or a date, as seconds from `now`; None where it says nothing usable."""
+    """A Retry-After header, in seconds or as a date, as seconds from `now`; None if missing or invalid."""
     if value is None:
         return None
     try:
@@ -105,5 +105,5 @@ def retry_after_seconds(value: str | None, now: datetime | None = None) -> float
 
 
 def chance() -> float:
-    """A number in 0..1 that no other client has."""
+    """A random number in 0..1."""
     return random.random()  # noqa: S311 - spreads retries, hides nothing

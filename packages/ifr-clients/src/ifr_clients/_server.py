@@ -1,4 +1,4 @@
-"""Which server a client talks to, and as whom."""
+"""The server that a client talks to, and its credentials."""
 
 import base64
 import math
@@ -20,14 +20,14 @@ DEFAULT_TIMEOUT = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a client was made with; never changes."""
+    """A client's immutable settings."""
 
     server: str
-    """`scheme://host:port`, and a path where the server lives under one; no trailing slash, no credentials."""
+    """`scheme://host:port`, with a path prefix if the server has one; no trailing slash, no credentials."""
     headers: Mapping[str, str] = field(repr=False)
     """Sent with every request to `server`, and to no other."""
     timeout: float
-    """Seconds a call may take, all its tries together."""
+    """Seconds for one call, including all retries."""
     retries: int
     verify: ssl.SSLContext | bool
 
@@ -42,12 +42,12 @@ def settings_of(
     retries: int,
     verify: ssl.SSLContext | bool,
 ) -> Settings:
-    """Raises ValueError that names the wrong argument."""
+    """Raises ValueError, which names the invalid argument."""
     server, credentials = split_address(host, port)
     if retries < 0:
         raise ValueError(f"retries is {retries}; expected 0 or more")
     if api_key is not None and credentials is not None:
-        raise ValueError("there are two credentials: api_key and the user in host")
+        raise ValueError("conflicting credentials: api_key and the user in host")
     all_headers = {"User-Agent": USER_AGENT}
     authorization = f"Bearer {api_key}" if api_key is not None else credentials
     if authorization is not None:
@@ -55,12 +55,12 @@ def settings_of(
     all_headers |= headers or {}
     for name, value in all_headers.items():
         if not (name.isascii() and value.isascii() and name.isprintable() and value.isprintable()):
-            raise ValueError(f"the value of header {name!r} (or api_key) holds what no header can")
+            raise ValueError(f"the value of header {name!r} (or api_key) contains characters that a header cannot have")
     return Settings(server, all_headers, checked_timeout(timeout), retries, verify)
 
 
 def checked_timeout(timeout: float) -> float:
-    """`timeout` itself, if it is a positive number of seconds; infinity is one."""
+    """`timeout`, if it is a positive number of seconds; may be infinite."""
     if math.isnan(timeout) or timeout <= 0:
         raise ValueError(f"timeout is {timeout}; expected seconds above 0")
     return timeout
@@ -69,7 +69,7 @@ def checked_timeout(timeout: float) -> float:
 def split_address(host: str, port: int | None = None) -> tuple[str, str | None]:
     """The server's address, and the Authorization header of credentials in `host`.
 
-    A port in `host` wins over `port`; with neither it is the scheme's own.
+    A port in `host` takes precedence over `port`; without either it is the scheme's default.
     """
     text = host.strip()
     parts = urlsplit(text if "://" in text else f"http://{text}")
@@ -80,7 +80,7 @@ def split_address(host: str, port: int | None = None) -> tuple[str, str | None]:
     except ValueError as error:
         raise ValueError(f"host is {host!r}: {error}") from None
     if own is not None and port not in (None, own, DEFAULT_PORT):
-        raise ValueError(f"there are two ports: {own} in host and port={port}")
+        raise ValueError(f"conflicting ports: {own} in host and port={port}")
     chosen = port if own is None else own
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     netloc = name if chosen is None else f"{name}:{chosen}"

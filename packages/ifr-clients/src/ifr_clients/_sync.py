@@ -1,5 +1,5 @@
 # Generated from _async.py by tools/generate_sync.py (`make sync`): edit that file.
-"""The client that blocks: what the core decides, done in the calling thread."""
+"""The blocking client: performs the steps that the I/O-free core decides, in the calling thread."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,21 +23,21 @@ T = TypeVar("T")
 
 
 class IFRClient(BaseClient):
-    """Client of an InsightFace-REST server that blocks until the response is there.
+    """Client of an InsightFace-REST server that blocks until the response has arrived.
 
-    `with` it, or `close()` it; it connects on first use, after `close()`, too. One client may be
-    used by many threads; its connections are kept and shared.
+    Use `with`, or `close()` at the end; it connects on first use, also after `close()`. One client can be
+    shared by any number of threads, which share its connections.
     """
 
     def _disconnected(self) -> None:
         self._connections = Connections(self._settings)
 
     def start(self) -> None:
-        """Make ready to connect. Needless, but for code that was written for clients that need it."""
+        """Prepare to connect. Optional: kept for code written for clients that require it."""
         self._connections.open()
 
     def close(self) -> None:
-        """Give the connections back. May be called more than once; the next call starts anew."""
+        """Close all connections. May be called more than once; the next call reconnects."""
         self._connections.close()
 
     def __enter__(self) -> Self:
@@ -106,9 +106,9 @@ class IFRClient(BaseClient):
         """Faces of each image, in the order of the images.
 
         `mode='paths'`: URLs, or paths on the server. `mode='data'`: bytes, pathlib.Path, base64 text, data: URIs.
-        Returns the answer as a dict, or with `raw_response=False` as a model whose `data` has one entry per image;
-        face crops are JPEG bytes in both. An image that fails says so in its `status`. `timeout` is in seconds.
-        Raises ValueError if data and mode do not match, OSError if a file cannot be read, IFRError for the rest.
+        Returns a dict, or with `raw_response=False` a model whose `data` has one entry per image; face crops are JPEG
+        bytes in both. The `status` of an image tells whether it failed. `timeout` is in seconds.
+        Raises ValueError if data and mode do not match, OSError if a file cannot be read, IFRError otherwise.
         """
         images = accept_all(data, mode)
         options: ExtractOptions = {
@@ -171,12 +171,12 @@ class IFRClient(BaseClient):
         timeout: float | None = None,
         **options: Unpack[ExtractOptions],
     ) -> Iterator[dict[str, Any]] | Iterator[ImageResponse]:
-        """The result of each image of a large collection, in order, as soon as it and all before it are there.
+        """The result of each image of a large collection, in order, as soon as it and all before it are available.
 
-        Images are taken from `data` as they are needed: at most `2 × concurrency` batches are held at a time. A batch
-        has `batch_size` images; None: the server's batch size, at least 16, within the server's limits.
-        `concurrency` requests run at once. `progress=True` draws a line on stderr; a function is called with the
-        number of images done and of all, None if `data` has no length. Files that cannot be read give a result with
+        Images are taken from `data` on demand: at most `2 × concurrency` batches are held at a time. A batch has
+        `batch_size` images; None: the server's batch size, at least 16, within the server's limits. `concurrency`
+        requests run concurrently. `progress=True` draws a line on stderr; a function is called with the number of
+        images done and in total, None if `data` has no length. Files that cannot be read produce a result with
         `status='error'`. The other arguments, results and errors are those of `extract`; `timeout` is per request.
         """
         check_arguments(batch_size, concurrency, mode)
@@ -231,10 +231,9 @@ class IFRClient(BaseClient):
         timeout: float | None = None,
         detect_masks: bool = False,
     ) -> dict[str, Any] | CompareResponse:
-        """How alike each face of the first image is to each of the second: cosines, and whether they are the same.
+        """The cosine similarity of each face of the first image to each of the second, and whether they match.
 
-        Mien answers this; an original server does not know the route. Raises as `extract`, and IFRRejected if an image
-        cannot be used.
+        Original servers do not have this route. Raises like `extract`, and IFRRejected if an image cannot be used.
         """
         images = [accept(first, mode, "first"), accept(second, mode, "second")]
         options: CompareOptions = {
@@ -253,14 +252,14 @@ class IFRClient(BaseClient):
     ) -> bytes:
         """The image with its faces drawn in, as JPEG.
 
-        `draw_landmarks`, `draw_scores` and `draw_sizes` are on unless turned off. Raises as `compare`.
+        `draw_landmarks`, `draw_scores` and `draw_sizes` are on by default. Raises like `compare`.
         """
         build = partial(_calls.draw, self._settings, options=options)
         call = _prepared([accept(image, mode, "image")], build)
         return self._run(call, timeout)
 
     def health(self, *, timeout: float | None = None) -> dict[str, Any]:
-        """`{'status': 'ok'}` from a server that finds faces. Raises IFRRejected if it says that it does not."""
+        """`{'status': 'ok'}` if the server's self check succeeds. Raises IFRRejected if it fails."""
         return self._run(_calls.health(self._settings), timeout)
 
     def server_info(
@@ -268,7 +267,7 @@ class IFRClient(BaseClient):
     ) -> dict[str, Any]:
         """Models, defaults and limits of the server, or of another one at the URL `server`; printed if `show`.
 
-        The API key and headers of this client stay with its own server.
+        The client's API key and headers are sent to its own server only.
         """
         call = _calls.server_info(self._settings, server)
         info = self._run(call, timeout)
@@ -314,7 +313,7 @@ class IFRClient(BaseClient):
             while True:
                 while len(running) < 2 * concurrency and (batch := next(batches, None)) is not None:
                     running.start(partial(extract, batch))
-                    del batch  # its images are the request's alone
+                    del batch  # so that only the request keeps its images alive
                 if not len(running):
                     return
                 for result in running.next():
@@ -328,13 +327,13 @@ class IFRClient(BaseClient):
     def _extract_batch(
         self, batch: Batch, *, mode: Mode, use_msgpack: bool, timeout: float | None, options: ExtractOptions
     ) -> list[dict[str, Any]]:
-        answer: dict[str, Any] = {"data": []}
+        response: dict[str, Any] = {"data": []}
         if batch.images:
             try:
-                answer = self.extract(batch.images, mode, use_msgpack=use_msgpack, timeout=timeout, **options)
+                response = self.extract(batch.images, mode, use_msgpack=use_msgpack, timeout=timeout, **options)
             except IFRRejected as error:
-                answer = batch.stand_in(error)
-        return batch.results(answer)
+                response = batch.stand_in(error)
+        return batch.results(response)
 
 
 def _batches(data: Images, mode: Mode, limits: BatchLimits) -> Iterator[Batch]:
@@ -351,7 +350,7 @@ def _batches(data: Images, mode: Mode, limits: BatchLimits) -> Iterator[Batch]:
 
 
 def _prepared(images: Sequence[Accepted], build: Callable[[list[str | bytes]], Call[T]]) -> Call[T]:
-    """The call about these images, made in the calling thread."""
+    """The call for these images, built in the calling thread."""
 
     def prepare() -> Call[T]:
         return build([load(image) for image in images])

@@ -1,4 +1,4 @@
-"""The I/O of the client that blocks, under the names that `_async_io` has too: `_sync` is generated against them."""
+"""The I/O of the blocking client. `_async_io` has the same names, so that `_sync` can be generated from `_async`."""
 
 import threading
 import time
@@ -30,7 +30,7 @@ class Connections:
         self._http: httpx2.Client | None = None
 
     def open(self) -> httpx2.Client:
-        """A pool of connections. Nothing is connected yet."""
+        """The connection pool. Creating it connects nothing."""
         with self._lock:
             if self._http is None:
                 self._http = httpx2.Client(limits=LIMITS, verify=self._settings.verify, timeout=None)
@@ -38,7 +38,7 @@ class Connections:
             return self._http
 
     def close(self) -> None:
-        """Close them all. The next request opens new ones."""
+        """Close all connections. The next request opens new ones."""
         with self._lock:
             http, self._http = self._http, None
         if http is not None:
@@ -54,13 +54,13 @@ class Connections:
             body = bytearray()
             for chunk in response.iter_bytes():
                 body += chunk
-                if time.monotonic() > end:  # a read has a limit of its own, but there may be many
+                if time.monotonic() > end:  # each read has a timeout, but there can be many reads
                     raise too_late(step)
             return response_of(response, bytes(body))
 
 
 def in_thread(work: Callable[[], T]) -> T:
-    """The result of work that takes long: this client blocks anyway."""
+    """The result of slow work: this client blocks anyway."""
     return work()
 
 
@@ -70,7 +70,7 @@ def each(images: Images) -> Images:
 
 
 class InFlight(Generic[T]):
-    """Work that runs side by side, at most `concurrency` at once; results come in the order it was started in."""
+    """Runs work concurrently, at most `concurrency` at a time; results are returned in the order of `start`."""
 
     def __init__(self, concurrency: int) -> None:
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="ifr-clients")
@@ -80,13 +80,13 @@ class InFlight(Generic[T]):
         return len(self._running)
 
     def start(self, work: Callable[[], T]) -> None:
-        """Run it as soon as there is room."""
+        """Run it as soon as a thread is free."""
         self._running.append(self._pool.submit(work))
 
     def next(self) -> T:
-        """The result of what was started first. Raises what it raised."""
+        """The result of the oldest work. Raises what it raised."""
         return self._running.popleft().result()
 
     def close(self) -> None:
-        """Leave out what has not begun."""
+        """Cancel work that has not started."""
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What both clients have in common where they use httpx2: limits, time-outs, and its errors as this library's."""
+"""What both clients share in their use of httpx2: limits, timeouts, and the translation of its errors."""
 
 import contextlib
 import math
@@ -11,18 +11,18 @@ from ifr_clients._retry import Send
 from ifr_clients.errors import IFRConnectionError, IFRError, IFRResponseInvalid, IFRTimeout
 
 CONNECT_SECONDS = 10.0
-# Servers close what is idle for 30 s (Mien) or 60 s (the original's): the client is first.
+# Servers close idle connections after 30 s (Mien) or 60 s (the original): the client should do so first.
 LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=20.0)
 
 
 def timeout_of(seconds: float) -> httpx2.Timeout:
-    """The limit of each step of a request that may take `seconds` in all."""
+    """The timeout of each step of a request that may take `seconds` in total."""
     rest = None if math.isinf(seconds) else seconds
     return httpx2.Timeout(rest, connect=min(CONNECT_SECONDS, seconds))
 
 
 def response_of(response: httpx2.Response, body: bytes) -> Response:
-    """The response as this library's own."""
+    """The response as a value of this library."""
     return Response(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
 
@@ -41,9 +41,9 @@ def translated(step: Send) -> Iterator[None]:
             raise
         raise too_late(step) from error
     except httpx2.ConnectError as error:
-        raise IFRConnectionError(f"{where}: cannot connect: {_said(error)}. Does a server listen there?") from error
+        raise IFRConnectionError(f"{where}: cannot connect: {_said(error)}. Is a server running there?") from error
     except httpx2.DecodingError as error:
-        raise IFRResponseInvalid(f"{where}: the answer's compression is damaged: {_said(error)}") from error
+        raise IFRResponseInvalid(f"{where}: the response's compression is corrupt: {_said(error)}") from error
     except (httpx2.HTTPError, httpx2.StreamError) as error:
         raise IFRConnectionError(f"{where}: the connection broke: {_said(error)}") from error
     except httpx2.InvalidURL as error:
@@ -59,5 +59,5 @@ def _said(error: Exception) -> str:
 
 
 def too_late(step: Send) -> IFRTimeout:
-    """The error of a request that has taken all its time."""
-    return IFRTimeout(f"{_place(step.request)}: no complete answer within {step.seconds:.3g} s")
+    """The error for a request that exceeded its timeout."""
+    return IFRTimeout(f"{_place(step.request)}: no complete response within {step.seconds:.3g} s")

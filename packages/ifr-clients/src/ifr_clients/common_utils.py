@@ -1,4 +1,4 @@
-"""Small functions for programs around the clients."""
+"""Helper functions for programs that use the clients."""
 
 import base64
 import binascii
@@ -14,7 +14,7 @@ _FALSE = ("n", "no", "f", "false", "off", "0")
 
 
 def to_chunks(iterable: Iterable[T], size: int = 10) -> Iterator[list[T]]:
-    """Lists of `size` items, in order; the last may be shorter. Takes no more items ahead than one list."""
+    """Lists of `size` items, in order; the last may be shorter. Reads at most one list ahead."""
     if size < 1:
         raise ValueError(f"size is {size}; expected 1 or more")
     items = iter(iterable)
@@ -32,20 +32,20 @@ def b64_encode_data(data: Iterable[bytes]) -> list[str]:
 
 
 def decode_face_data(response: dict[str, Any]) -> dict[str, Any]:
-    """The raw answer itself, with base64 `facedata` decoded to JPEG bytes in place. Raises ValueError."""
+    """The same raw response, with base64 `facedata` decoded to JPEG bytes in place. Raises ValueError."""
     for image in response.get("data") or ():
         for face in image.get("faces") or ():
             if isinstance(face.get("facedata"), str):
                 try:
                     face["facedata"] = binascii.a2b_base64(face["facedata"])
                 except binascii.Error as error:
-                    raise ValueError(f"a face's facedata is no base64: {error}") from None
+                    raise ValueError(f"a face's facedata is not valid base64: {error}") from None
     return response
 
 
 def to_bool(text: str) -> bool:
-    """What words like `yes`, `off` and `1` mean. Raises ValueError for others."""
+    """The truth value of words like `yes`, `off` and `1`. Raises ValueError for others."""
     word = text.strip().lower()
     if word not in _TRUE + _FALSE:
-        raise ValueError(f"{text!r} is neither yes nor no; expected one of {', '.join(_TRUE + _FALSE)}")
+        raise ValueError(f"{text!r} is not a truth value; expected one of {', '.join(_TRUE + _FALSE)}")
     return word in _TRUE

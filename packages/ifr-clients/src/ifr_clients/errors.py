@@ -1,22 +1,22 @@
-"""Everything that this library raises about a server, in one hierarchy under `IFRError`."""
+"""All exceptions that concern the server, in one hierarchy under `IFRError`."""
 
 from typing import Any
 
 
 class IFRError(Exception):
-    """Root of all errors of this library. A wrong argument is a `ValueError`, before anything is sent."""
+    """Base class of all errors of this library. Invalid arguments are a `ValueError`, before anything is sent."""
 
 
 class IFRConnectionError(IFRError, ConnectionError):
-    """The server cannot be reached, or the connection broke before its answer was complete."""
+    """The server cannot be reached, or the connection broke before the response was complete."""
 
 
 class IFRTimeout(IFRError, TimeoutError):
-    """The call's time was up before its answer was complete."""
+    """The call's timeout expired before the response was complete."""
 
 
 class IFRRejected(IFRError):
-    """The server answered with another status than 2xx."""
+    """The server responded with a status other than 2xx."""
 
     def __init__(
         self,
@@ -31,31 +31,31 @@ class IFRRejected(IFRError):
         self.status = status
         """HTTP status."""
         self.code = code
-        """The server's word for what went wrong, such as `overloaded`; `http_<status>` where it gives none."""
+        """The server's error code, such as `overloaded`; `http_<status>` if it sends none."""
         self.message = message
-        """The server's sentence."""
+        """The server's message."""
         self.request_id = request_id
-        """Under which the server's log knows the request, where it says so."""
+        """The id of the request in the server's log, if known."""
         self.body = body
-        """The decoded answer; text where it is neither JSON nor MessagePack."""
+        """The decoded body; text if it is neither JSON nor MessagePack."""
         self.retry_after = retry_after
-        """Seconds after which a new try makes sense, where the server says so."""
+        """Seconds after which a retry makes sense, if the server says so."""
 
     def __str__(self) -> str:
         return f"{self.status} {self.code}: {self.message}{_named(self.request_id)}"
 
 
 class IFRResponseInvalid(IFRError):
-    """The status is fine but the body is not what this route answers with."""
+    """The status is 2xx, but the body is not a valid response of the route."""
 
     def __init__(self, message: str, request_id: str | None = None, body: bytes = b"") -> None:
         super().__init__(message, request_id, body)
         self.message = message
-        """What was expected and what came."""
+        """What was expected and what was received."""
         self.request_id = request_id
-        """Under which the server's log knows the request, where it says so."""
+        """The id of the request in the server's log, if known."""
         self.body = body
-        """As it came."""
+        """As received."""
 
     def __str__(self) -> str:
         return f"{self.message}{_named(self.request_id)}"

@@ -1,4 +1,4 @@
-"""Answers as pydantic models. What a server leaves out is None, what it adds is kept."""
+"""Responses as pydantic models. Keys the server omits are None; extra keys are kept."""
 
 import base64
 from typing import Any
@@ -9,7 +9,7 @@ _DONE = ("success", "ok")
 
 
 class BaseModelMod(BaseModel):
-    """What all answers share: unknown keys are kept as attributes."""
+    """Base of all responses: unknown keys are kept as attributes."""
 
     model_config = ConfigDict(extra="allow", protected_namespaces=())
 
@@ -32,9 +32,9 @@ class FacesResponse(BaseModelMod):
     prob: float | None = None
     """Detection score, 0..1."""
     size: int | None = None
-    """Width of the box in pixels."""
+    """Width of the bounding box in pixels."""
     bbox: list[int] | None = None
-    """x1, y1, x2, y2; may reach over the image's edges."""
+    """x1, y1, x2, y2; may extend beyond the image's edges."""
     landmarks: list[list[int | float]] | None = None
     """Left eye, right eye, nose, left and right mouth corner, each x, y; with `return_landmarks`."""
     norm: float | None = None
@@ -44,7 +44,7 @@ class FacesResponse(BaseModelMod):
     facedata: bytes | str | None = None
     """The aligned 112x112 crop as JPEG; with `return_face_data`. The clients decode its base64."""
     scale: float | None = None
-    """Factor at which the detector saw the image."""
+    """Factor by which the image was scaled for detection."""
     gender: int | None = None
     """0 female, 1 male; with `extract_ga`."""
     age: int | None = None
@@ -65,7 +65,7 @@ class ImageResponse(BaseModelMod):
     """One image: its faces, or why there are none."""
 
     status: str = "success"
-    """`success` or `error`; original servers say `ok` or `failed`."""
+    """`success` or `error`; original servers send `ok` or `failed`."""
     took_ms: float | None = None
     faces: list[FacesResponse] | None = None
     error: str | None = None
@@ -75,40 +75,40 @@ class ImageResponse(BaseModelMod):
 
     @property
     def ok(self) -> bool:
-        """Whether the image was processed, by either kind of server; it may still have no faces."""
+        """Whether the image was processed, for either kind of server; it may still have no faces."""
         return self.status in _DONE and all(face.status in (None, *_DONE) for face in self.faces or ())
 
     @property
     def reason(self) -> str | None:
-        """Why the image failed, by either kind of server; None if it did not."""
+        """Why the image failed, for either kind of server; None if it did not."""
         if self.ok:
             return None
-        told = (self.error, self.traceback, *(face.traceback for face in self.faces or ()))
-        return next((reason for reason in told if reason), "the server gives no reason")
+        reasons = (self.error, self.traceback, *(face.traceback for face in self.faces or ()))
+        return next((reason for reason in reasons if reason), "the server gave no reason")
 
 
 class RecognitionResponse(BaseModelMod):
-    """The answer to `extract`: one entry of `data` for each image, in order."""
+    """The response of `extract`: one entry of `data` per image, in order."""
 
     took: Took
     data: list[ImageResponse]
 
     @model_validator(mode="before")
     @classmethod
-    def _one_envelope(cls, answer: Any) -> Any:
-        """Original servers answer crops with `took_ms` in place of `took`."""
-        if not isinstance(answer, dict) or answer.get("took") is not None:
-            return answer
-        return {**answer, "took": {"total_ms": answer.get("took_ms")}}
+    def _one_envelope(cls, response: Any) -> Any:
+        """For crops, original servers send `took_ms` instead of `took`."""
+        if not isinstance(response, dict) or response.get("took") is not None:
+            return response
+        return {**response, "took": {"total_ms": response.get("took_ms")}}
 
 
 class CompareResponse(BaseModelMod):
-    """The answer to `compare`."""
+    """The response of `compare`."""
 
     took: Took
     model: str
     threshold: float
-    """Cosine from which two faces count as the same person."""
+    """Minimum cosine at which two faces count as the same person."""
     faces: list[list[FacesResponse]]
     """Faces of the first and of the second image."""
     similarity: list[list[float]]

@@ -50,7 +50,7 @@ def test_images_that_an_original_server_leaves_out_have_failed_for_its_reason():
 
 
 def test_more_results_than_images_are_none():
-    with pytest.raises(IFRResponseInvalid, match="the answer has 2 images; 1 were sent"):
+    with pytest.raises(IFRResponseInvalid, match="the response has 2 images; 1 were sent"):
         Batch([b"1"], {}).results({"data": [{}, {}]})
 
 

@@ -31,7 +31,7 @@ def test_keys_that_this_library_does_not_know_are_kept():
         ({"status": "failed", "faces": [], "traceback": "Can't decode"}, False, "Can't decode"),
         ({"status": "ok", "faces": [{"status": "failed", "traceback": "bad crop"}]}, False, "bad crop"),
         ({"status": "ok", "faces": [{**MINIMAL, "status": "ok"}]}, True, None),
-        ({"status": "failed"}, False, "the server gives no reason"),
+        ({"status": "failed"}, False, "the server gave no reason"),
     ],
 )
 def test_an_image_says_whether_it_failed_in_the_words_of_either_server(image, ok, reason):

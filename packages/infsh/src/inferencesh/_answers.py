@@ -1,4 +1,4 @@
-"""Responses read: what the server says, or the error that it is."""
+"""Parses responses into payloads, or raises the error that they contain."""
 
 import json
 import re
@@ -12,7 +12,7 @@ from inferencesh._messages import Response
 from inferencesh._status import in_our_numbers
 from inferencesh.errors import APIError, RequirementError, RequirementsNotMetError, SetupAction
 
-LONGEST_MESSAGE = 500  # characters of a body that is no known error
+LONGEST_MESSAGE = 500  # characters of a body that is not a known error
 LONGEST_BODY = 65536  # characters of an error's body that are kept
 
 
@@ -23,14 +23,16 @@ def raise_for_status(response: Response) -> None:
 
 
 def parse_data(response: Response) -> Any:
-    """The payload of an answer, in any of the envelopes that servers use; None if there is no body."""
+    """The payload of a response, in any of the envelopes that servers use; None if there is no body."""
     raise_for_status(response)
     if not response.body:
         return None
     body = _json(response)
     if body is None and response.body.strip() != b"null":
         shown = response.media_type or "no stated type"
-        raise _api_error(response, f"the answer ({shown}, {len(response.body)} bytes) is no JSON: is this the server?")
+        raise _api_error(
+            response, f"the response ({shown}, {len(response.body)} bytes) is not JSON: is this the right server?"
+        )
     if not isinstance(body, dict):
         return body
     if isinstance(body.get("success"), bool):
@@ -44,7 +46,7 @@ def parse_map(response: Response) -> dict[str, Any]:
     """A payload that must be a map."""
     data = parse_data(response)
     if not isinstance(data, dict):
-        raise _api_error(response, f"the answer must be a map; this one is {type(data).__name__}")
+        raise _api_error(response, f"the response must be a map; got {type(data).__name__}")
     return data
 
 
@@ -52,17 +54,17 @@ def parse_task(response: Response) -> dict[str, Any]:
     """A payload that must be a task."""
     task = parse_map(response)
     if not isinstance(task.get("id"), str):
-        raise _api_error(response, "the answer is no task: it has no id")
+        raise _api_error(response, "the response is not a task: it has no id")
     return in_our_numbers(task)
 
 
 def parse_nothing(response: Response) -> None:
-    """An answer whose payload does not matter."""
+    """A response whose payload is ignored."""
     parse_data(response)
 
 
 def error_of(response: Response, body: Any) -> APIError | RequirementsNotMetError:
-    """The error that an answer says."""
+    """The error in a response."""
     if response.status == 412 and isinstance(body, Mapping) and isinstance(body.get("errors"), list):
         return RequirementsNotMetError([_requirement(item) for item in body["errors"]], response.status)
     code, message = _told(body, _text(response))
@@ -84,7 +86,7 @@ def _api_error(response: Response, message: str, code: str | None = None, body: 
 
 
 def _told(body: Any, text: str) -> tuple[str | None, str]:
-    """Code and sentence of an error body: Mien's, a problem document, or whatever stands before the server."""
+    """Code and message of an error body: Mien's, a problem document, or that of a proxy in front of the server."""
     if not isinstance(body, Mapping):
         plain = re.sub(r"(?s)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
         return None, " ".join(plain.split())[:LONGEST_MESSAGE]
@@ -132,7 +134,7 @@ def _text(response: Response) -> str:
 
 
 def retry_after_seconds(value: str | None, now: datetime | None = None) -> float | None:
-    """A Retry-After header, seconds or a date, as seconds from `now`; None where it says nothing usable."""
+    """A Retry-After header, in seconds or as a date, as seconds from `now`; None if missing or invalid."""
     if value is None:
         return None
     try:

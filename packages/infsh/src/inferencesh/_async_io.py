@@ -1,4 +1,4 @@
-"""The I/O of the asyncio client, under the names that `_sync_io` has too: `_async` is written against either."""
+"""The I/O of the asyncio client. `_sync_io` has the same names, so that `_async` can be translated to `_sync`."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ sleep = asyncio.sleep
 
 
 class StreamConnection:
-    """One connection that is read as its bytes arrive."""
+    """One connection, read incrementally."""
 
     def __init__(self, step: Connect, response: httpx2.Response, head: Response) -> None:
         self.head = head
@@ -39,7 +39,7 @@ class StreamConnection:
 
 
 class Connections:
-    """The connections of one client, opened on first use; in another event loop they are opened anew."""
+    """The connections of one client, opened on first use, and reopened in another event loop."""
 
     def __init__(self) -> None:
         self._http: httpx2.AsyncClient | None = None
@@ -48,7 +48,7 @@ class Connections:
     async def send(self, step: Send) -> Response:
         """Raises InferenceConnectionError, InferenceTimeout, UploadError."""
         request = step.request
-        # An upload may take any time: only its pauses are bounded.
+        # The duration of an upload is not limited, only the time without progress.
         unbounded = isinstance(request.body, Content) or math.isinf(step.seconds)
         body = _pieces(request.body) if isinstance(request.body, Content) else request.body
         with translated(request, step.seconds):
@@ -63,7 +63,7 @@ class Connections:
             return response_of(response, response.content)
 
     async def stream(self, step: Connect) -> StreamConnection:
-        """Send a request and keep its connection. Raises InferenceConnectionError, InferenceTimeout."""
+        """Send a request and keep its connection open. Raises InferenceConnectionError, InferenceTimeout."""
         http, request = self._open(), step.request
         with translated(request, step.seconds):
             built = http.build_request(request.method, request.url, headers=dict(request.headers))
@@ -77,7 +77,7 @@ class Connections:
         return StreamConnection(step, response, response_of(response, body))
 
     async def close(self) -> None:
-        """Close them all. The next request opens new ones."""
+        """Close all connections. The next request opens new ones."""
         http, self._http = self._http, None
         if http is not None and self._loop is asyncio.get_running_loop():
             await http.aclose()
@@ -90,12 +90,12 @@ class Connections:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """The result of work that would hold up the event loop."""
+    """The result of work that would block the event loop."""
     return await asyncio.to_thread(work)
 
 
 async def gather(run: Callable[[T], Awaitable[R]], items: Sequence[T], at_once: int) -> list[R]:
-    """The results of `run` for each item, in order, or its first error; at most `at_once` run side by side."""
+    """The results of `run` for each item, in order, or its first error; at most `at_once` run concurrently."""
     free = asyncio.Semaphore(at_once)
 
     async def one(item: T) -> R:
@@ -117,6 +117,6 @@ async def _pieces(content: Content) -> AsyncIterator[bytes]:
     end = object()
     try:
         while (piece := await asyncio.to_thread(next, pieces, end)) is not end:
-            yield piece  # type: ignore[misc]  # the end is no piece
+            yield piece  # type: ignore[misc]  # the sentinel is not a chunk
     finally:
         pieces.close()  # type: ignore[attr-defined]  # it is a generator

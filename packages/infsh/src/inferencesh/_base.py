@@ -1,4 +1,4 @@
-"""What both clients are apart from their I/O."""
+"""What both clients share: everything except I/O."""
 
 from collections.abc import Generator, Mapping
 from typing import Any, Generic, TypeVar
@@ -26,13 +26,13 @@ class BaseClient:
         upload_base64: bool = False,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Settings that hold for all calls. Raises ConfigurationError (a ValueError) that names the wrong one.
+        """Settings for all calls. Raises ConfigurationError (a ValueError), which names the invalid one.
 
         `api_key` and `base_url` fall back to INFERENCE_API_KEY and INFERENCE_BASE_URL, then to the local server, which
-        needs no key. `timeout`: seconds for one try of a request. `idle_timeout`: seconds of silence after which a
-        stream is taken up anew. `retries` follow failures that can pass; 0 for none. `upload_concurrency` files go up
-        side by side. `upload_paths=False` leaves texts in inputs alone that name files; `upload_base64=True` uploads
-        what looks like base64.
+        needs no key. `timeout`: seconds for one attempt of a request. `idle_timeout`: seconds of silence after which a
+        stream is resumed. `retries`: retries of transient failures. `upload_concurrency`: concurrent uploads.
+        `upload_paths=False`: strings in inputs are not treated as paths. `upload_base64=True`: strings that look like
+        base64 are uploaded.
         """
         self._settings: Settings = settings_of(
             api_key,
@@ -53,7 +53,7 @@ class BaseClient:
         return self._settings.base_url
 
     def _disconnected(self) -> None:
-        """Take the state in which nothing is connected."""
+        """Set the state in which nothing is connected."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -61,14 +61,14 @@ class BaseClient:
 
 
 class Flow(Generic[T]):
-    """A flow under way: takes the answer to one step and gives the next."""
+    """A running flow: takes the result of one step and returns the next."""
 
     def __init__(self, steps: Steps[T]) -> None:
         self._steps: Generator[Step, Any, T] = steps
         self._result: list[T] = []
 
     def proceed(self, answer: Any) -> Step | None:
-        """The next step; None at the end. An InferenceError as answer is thrown. Raises what the flow raises."""
+        """The next step; None at the end. Throws an `answer` that is an InferenceError. Raises what the flow raises."""
         try:
             return self._steps.throw(answer) if isinstance(answer, InferenceError) else self._steps.send(answer)
         except StopIteration as end:
@@ -80,5 +80,5 @@ class Flow(Generic[T]):
         return self._result[0]
 
     def close(self) -> None:
-        """Leave the flow where it is."""
+        """Abandon the flow."""
         self._steps.close()

@@ -1,4 +1,4 @@
-"""Every request of the API, and how its answer is read."""
+"""All requests of the API, and the parsing of their responses."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from inferencesh.errors import InferenceError
 
 
 def run(settings: Settings, body: Mapping[str, Any], key: str) -> Call[Task]:
-    """A task's submission. The server takes a key once, however often it comes."""
+    """A task's submission. The server accepts an idempotency key once, however often it is sent."""
     headers = {**settings.headers, "Content-Type": JSON, "Accept": JSON, "Idempotency-Key": key}
     return Call(Request("POST", settings.url("/run"), headers, encode(body)), parse_task)
 
@@ -26,7 +26,7 @@ def cancel(settings: Settings, task_id: str) -> Call[None]:
 
 
 def stream(settings: Settings, task_id: str, last_id: str | None) -> Request:
-    """The request for a task's stream, from behind the frame `last_id` on."""
+    """The request for a task's stream, resuming after the frame `last_id`."""
     headers = {**settings.headers, "Accept": "text/event-stream", "Cache-Control": "no-cache"}
     headers["Accept-Encoding"] = "identity"
     if last_id is not None:
@@ -35,14 +35,14 @@ def stream(settings: Settings, task_id: str, last_id: str | None) -> Request:
 
 
 class Page(list[dict[str, Any]]):
-    """Records, and where the list goes on."""
+    """Records, and where the list continues."""
 
     next_cursor: str | None = None
-    """To be given as `cursor` for the next ones; None at the end."""
+    """Pass it as `cursor` to get the next page; None at the end."""
 
 
 def list_tasks(settings: Settings, filters: Mapping[str, Any]) -> Call[Page]:
-    """Filters that are None are left out. Statuses go by name: servers count them in more than one way."""
+    """Omits filters that are None. Statuses are sent by name: their numbers differ between servers."""
     given = dict(filters)
     if given.get("status") is not None:
         wanted = given["status"] if isinstance(given["status"], list | tuple | set) else [given["status"]]
@@ -65,14 +65,14 @@ def records(
     query: Mapping[str, Any] | None = None,
     read: Callable[[Any], Any] = lambda record: record,
 ) -> Call[Page]:
-    """A route that answers a list, bare or as a field of a map; each record is passed through `read`."""
+    """A route that returns a list, bare or as a field of a map; each record is passed through `read`."""
     given = {name: str(value) for name, value in (query or {}).items() if value is not None}
 
     def parse(response: Response) -> Page:
         data = parse_data(response)
         lists = [data] if not isinstance(data, dict) else [data[key] for key in (path, "items") if key in data]
         if not lists or not isinstance(lists[0], list):
-            raise InferenceError(f"/{path} answered {type(data).__name__}; expected a list")
+            raise InferenceError(f"/{path} returned {type(data).__name__}; expected a list")
         page = Page(read(record) for record in lists[0])
         page.next_cursor = data.get("next_cursor") if isinstance(data, dict) else None
         return page
@@ -85,7 +85,7 @@ def record(settings: Settings, kind: str, name: str) -> Call[dict[str, Any]]:
 
 
 def app(settings: Settings, reference: str) -> Call[dict[str, Any]]:
-    """References hold slashes."""
+    """References contain slashes."""
     return Call(_plain(settings, "GET", "/apps/" + "/".join(part(piece) for piece in reference.split("/"))), parse_map)
 
 
@@ -94,14 +94,14 @@ def keepalive(settings: Settings, session_id: str) -> Call[dict[str, Any]]:
 
 
 def delete(settings: Settings, kind: str, name: str) -> Call[None]:
-    """Not sent twice: the second answer would be that there is no such thing."""
+    """Not retried: the second response would be a 404."""
     return Call(_plain(settings, "DELETE", f"/{kind}/{part(name)}"), parse_nothing, safe=False)
 
 
 def part(text: str) -> str:
-    """A piece of a path. Raises ValueError for what is none."""
+    """A segment of a path. Raises ValueError for anything else."""
     if not isinstance(text, str) or not text or text in (".", ".."):
-        raise ValueError(f"{text!r} is no id")
+        raise ValueError(f"{text!r} is not an id")
     return quote(text, safe="@:")
 
 

@@ -1,4 +1,4 @@
-"""What can be uploaded: bytes, files on disk, open files; read in pieces, as often as needed."""
+"""What can be uploaded: bytes, files on disk, open files; read in chunks, as often as needed."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ from infsh import File, _data_uri, _mime
 from infsh._errors import FileUnavailable
 
 PIECE = 1 << 18  # bytes held in memory at a time
-IN_MEMORY = 1 << 20  # bytes of an open file without positions that are kept off the disk
+IN_MEMORY = 1 << 20  # bytes of an unseekable file that are kept in memory
 LONGEST_PATH = 4096  # characters
 DEFAULT_TYPE = "application/octet-stream"
 Uploadable: TypeAlias = "str | bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes] | File"
@@ -30,7 +30,7 @@ class Content:
     filename: str | None = None
     content_type: str | None = None
     path: str | None = None
-    """What the caller calls the path on the server."""
+    """The path on the server, if the caller sets one."""
     public: bool | None = None
 
     def pieces(self) -> Iterator[bytes]:
@@ -46,24 +46,24 @@ class Content:
                 except OSError as error:
                     raise _unreadable(self._place, error) from error
                 if not piece:
-                    raise UploadError(f"{self._place}: became shorter while it was read")
+                    raise UploadError(f"{self._place} became shorter while it was being read")
                 left -= len(piece)
                 yield piece
 
     def digest(self) -> bytes:
-        """Tells contents apart. Blocks."""
+        """Identifies equal contents. Blocks."""
         found = hashlib.sha256()
         for piece in self.pieces():
             found.update(piece)
         return found.digest()
 
     def close(self) -> None:
-        """Remove what was put aside for this upload."""
+        """Remove temporary data of this upload."""
         if isinstance(self.source, OpenFile):
             self.source.close()
 
     def named(self, options: UploadFileOptions | None) -> "Content":
-        """With the caller's own words in place of what was found."""
+        """With the caller's options in place of detected values."""
         if options is None:
             return self
         kind = options.content_type or self.content_type or (_mime.from_name(options.filename or ""))
@@ -81,7 +81,7 @@ class Content:
 
 
 class OpenFile:
-    """A file that the caller has opened; read from where it stands, and left there."""
+    """A file that the caller has opened; read from its current position, which is restored."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.spool: IO[bytes] | None = None
@@ -111,7 +111,7 @@ class OpenFile:
 
 
 def content_of(value: Uploadable, *, base64_too: bool) -> Content:
-    """What `upload_file` was given. Raises UploadError, TypeError for what is no content."""
+    """The content of an argument of `upload_file`. Raises UploadError, or TypeError for other types."""
     if isinstance(value, str):
         if value[:5].lower() == "data:":
             return of_data_uri(value)
@@ -129,7 +129,7 @@ def content_of(value: Uploadable, *, base64_too: bool) -> Content:
 
 
 def of_object(value: Any) -> Content | None:
-    """The content that an object holds which is no text; None if it holds none. Raises UploadError."""
+    """The content of an object that is not a string; None if it has none. Raises UploadError."""
     if isinstance(value, bytes | bytearray | memoryview):
         data = bytes(value)
         return Content(data, len(data))
@@ -139,25 +139,25 @@ def of_object(value: Any) -> Content | None:
         return of_path(Path(value))
     if callable(getattr(value, "read", None)):
         if isinstance(value.read(0), str):
-            raise TypeError(f"{_name_of(value) or 'the open file'} is opened as text: open it with mode 'rb'")
+            raise TypeError(f"{_name_of(value) or 'the open file'} is opened in text mode: open it with mode 'rb'")
         opened = OpenFile(value)
         return Content(opened, opened.size, opened.name, _mime.from_name(opened.name) if opened.name else None)
     return None
 
 
 def of_path(path: Path) -> Content:
-    """A file on this machine's disk."""
+    """A local file."""
     try:
         status = path.stat()
     except (OSError, ValueError) as error:
         raise _unreadable(str(path), error) from error
     if not stat.S_ISREG(status.st_mode):
-        raise UploadError(f"{path}: is no file; give str(path) if its name is meant")
+        raise UploadError(f"{path} is not a file; pass str(path) to send its name")
     return Content(path, status.st_size, path.name, _mime.from_name(path.name) or _mime.from_content(path))
 
 
 def of_file(file: File) -> Content:
-    """A `File`'s content, under the names that it gives."""
+    """A `File`'s content, with the metadata that it specifies."""
     if file.uri is not None and file.uri[:5].lower() == "data:":
         found = of_data_uri(file.uri)
     else:
@@ -168,7 +168,7 @@ def of_file(file: File) -> Content:
 
 
 def remote_uri(file: File) -> str | None:
-    """The address of a file that lies somewhere else already."""
+    """The URL of a file that is already stored elsewhere."""
     return file.uri if file.uri is not None and file.uri.lower().startswith(("http://", "https://", "inf://")) else None
 
 
@@ -182,12 +182,12 @@ def of_data_uri(uri: str) -> Content:
 
 
 def is_file(text: str) -> bool:
-    """Whether the text is the path of an existing file (no directory, no address)."""
+    """Whether the text is the path of an existing file (not a directory or URL)."""
     return 0 < len(text) <= LONGEST_PATH and "\n" not in text and os.path.isfile(text)  # noqa: PTH113 - takes any text
 
 
 def from_base64(text: str) -> bytes | None:
-    """The bytes that base64 text of some length says; None if it is none."""
+    """The bytes of a base64 text of some length; None if it is not base64."""
     if len(text) < 16 or len(text) % 4:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What the methods of both clients do, as flows: written once, run by either client."""
+"""The methods of both clients as flows: written once, run by either client."""
 
 import uuid
 from collections.abc import Mapping
@@ -33,11 +33,11 @@ def submit(
     upload_paths: bool | None,
     upload_base64: bool | None,
 ) -> Steps[Task]:
-    """Uploads the files of the input, submits the task; the task as the server accepted it."""
+    """Uploads the files of the input and submits the task; returns the accepted task."""
     if not isinstance(params, Mapping):
         raise TypeError(f"params is a {type(params).__name__}; expected a dict such as {{'app': …, 'input': …}}")
     if not params.get("app"):
-        raise ValueError("params names no app: give {'app': 'namespace/name', 'input': …}")
+        raise ValueError("params has no app: pass {'app': 'namespace/name', 'input': …}")
     rules = Rules(
         paths=settings.upload_paths if upload_paths is None else upload_paths,
         base64=settings.upload_base64 if upload_base64 is None else upload_base64,
@@ -48,7 +48,7 @@ def submit(
 
 
 def whole_log(settings: Settings, task_id: str) -> Steps[list[dict[str, Any]]]:
-    """All lines of a task's log, fetched in pieces."""
+    """All lines of a task's log, fetched in pages."""
     lines: list[dict[str, Any]] = []
     after = 0
     while True:
@@ -61,7 +61,7 @@ def whole_log(settings: Settings, task_id: str) -> Steps[list[dict[str, Any]]]:
 
 
 def upload(settings: Settings, data: Uploadable, options: UploadFileOptions | None) -> Steps[dict[str, Any]]:
-    """Uploads one content; the server's record of it."""
+    """Uploads one content; returns the server's record."""
     content = yield RunBlocking(lambda: content_of(data, base64_too=settings.upload_base64).named(options))
     return (yield from upload_one(settings, content))
 
@@ -74,7 +74,7 @@ def stream_options(
     idle_timeout: float | None,
     timeout: float | None,
 ) -> StreamOptions:
-    """Raises ConfigurationError (a ValueError) that names the wrong one."""
+    """Raises ConfigurationError (a ValueError), which names the invalid one."""
     idle = settings.idle_timeout if idle_timeout is None else checked_seconds("idle_timeout", idle_timeout)
     if timeout is not None:
         checked_seconds("timeout", timeout)
@@ -82,7 +82,7 @@ def stream_options(
 
 
 def follower(settings: Settings, task: str | Task, options: StreamOptions) -> Follower:
-    """What follows a task, known by its id or as far as the server has told."""
+    """A follower of a task, which is given by its id or its latest known state."""
     if isinstance(task, str):
         _calls.part(task)
         return Follower(settings, task, options)

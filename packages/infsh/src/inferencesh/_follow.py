@@ -1,4 +1,4 @@
-"""The flow of a task's stream: connecting, reading, taking it up again, until the task has ended. Decisions only."""
+"""The flow of a task's stream: connecting, reading and resuming until the task has ended. Decisions only."""
 
 import time
 from collections.abc import Callable
@@ -24,11 +24,11 @@ from inferencesh.errors import (
 )
 
 LONGEST_PAUSE = 15.0  # seconds between connections
-SOUND_SECONDS = 5.0  # a connection that said something for so long worked, even if it was nothing new
+SOUND_SECONDS = 5.0  # a connection that was active for this long counts as working, even if nothing was new
 
 
 class Follower:
-    """One task, followed. `result` and `error` say how it ended."""
+    """Follows one task. `result` and `error` tell how it ended."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class Follower:
         first: Task | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`first`: what is known about the task already, such as the answer to its submission."""
+        """`first`: the known state of the task, such as the response to its submission."""
         self.task_id = task_id
         self.result: Task | None = None
         self.error: Exception | None = None
@@ -54,14 +54,14 @@ class Follower:
 
     @property
     def task(self) -> Task:
-        """What is known about the task."""
+        """The latest known state of the task."""
         return self._merger.task
 
     def steps(self) -> Steps[Task]:
         """Emits every new state of the task; ends with the completed task.
 
-        Raises TaskFailed or TaskCancelled after the last state, APIError for what the server refuses, StreamError
-        when the stream is lost, InferenceTimeout when the time is up.
+        Raises TaskFailed or TaskCancelled after the last state, APIError if the server rejects a request, StreamError
+        if the stream is lost, InferenceTimeout if the timeout expires.
         """
         try:
             if self._first is not None and status_of(self._first) is not None:
@@ -83,7 +83,7 @@ class Follower:
             raise
 
     def _connection(self) -> Steps[None]:
-        """Returns when the task has ended; raises what ended the connection before."""
+        """Returns when the task has ended; raises if the connection ended before."""
         request = _calls.stream(self._settings, self.task_id, self._merger.last_id)
         head = yield Connect(request, self._left(self._settings.timeout), self._left(None))
         raise_for_status(head)
@@ -93,7 +93,7 @@ class Follower:
             for frame in frames.feed(data):
                 if (yield from self._frame(frame)):
                     return
-        raise InferenceConnectionError("the server ended the stream before the task had ended")
+        raise InferenceConnectionError("the server closed the stream before the task ended")
 
     def _frame(self, frame: Frame) -> Steps[bool]:
         update = self._merger.add(frame)
@@ -103,7 +103,7 @@ class Follower:
         status = status_of(update)
         if status is not None and status.terminal:
             yield Disconnect()
-            if status is TaskStatus.COMPLETED and "output" not in update:  # the server sent parts only
+            if status is TaskStatus.COMPLETED and "output" not in update:  # the server sent partial frames only
                 whole = yield from with_retries(
                     _calls.get_task(self._settings, self.task_id), self._settings.retries, self._settings.timeout
                 )
@@ -111,7 +111,7 @@ class Follower:
         return (yield from self._told(update))
 
     def _told(self, update: Task) -> Steps[bool]:
-        """Hands a state out; whether it is the last. Those who stop there find how it ended."""
+        """Emits a state; returns whether it is the last. The outcome is set first, for callers that stop there."""
         status = status_of(update)
         if status is TaskStatus.COMPLETED:
             self.result = update
@@ -128,7 +128,7 @@ class Follower:
         return self.task
 
     def _left(self, most: float | None) -> Any:
-        """Seconds that the next step may take; None without limit."""
+        """Timeout of the next step in seconds; None without limit."""
         if self._end is None:
             return most
         left = self._end - self._clock()
@@ -140,7 +140,7 @@ class Follower:
         return InferenceTimeout(f"task {self.task_id} has not ended within {self._options.timeout:g} s; it goes on")
 
     def _pause(self, error: InferenceError) -> float:
-        """Seconds until the next connection; raises if there is to be none."""
+        """Seconds until the next connection; raises if there are no more attempts."""
         if self._end is not None and self._clock() >= self._end:
             raise self._late() from error
         if not can_pass(error, safe=True):

@@ -1,4 +1,4 @@
-"""The bytes of a stream, as they come, to frames: server-sent events or NDJSON. No I/O."""
+"""Incremental parsers of streams: server-sent events or NDJSON. No I/O."""
 
 import json
 import re
@@ -18,7 +18,7 @@ class Frame:
 
     value: dict[str, Any]
     id: str | None = None
-    """Under which the server takes the stream up again."""
+    """The id from which the server resumes the stream."""
     mark: int = 0
     """The same for frames with the same text."""
 
@@ -27,7 +27,7 @@ class Frames(Protocol):
     """A parser of one connection's bytes."""
 
     def feed(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes. Raises InferenceConnectionError for what is damaged."""
+        """The frames that `data` completes. Raises InferenceConnectionError for invalid data."""
 
 
 def frames_of(media_type: str) -> Frames:
@@ -36,7 +36,7 @@ def frames_of(media_type: str) -> Frames:
 
 
 class Lines:
-    """Cuts bytes into lines that end in CR, LF or CRLF, wherever the pieces are cut."""
+    """Splits bytes into lines that end in CR, LF or CRLF, regardless of chunk boundaries."""
 
     def __init__(self) -> None:
         self._open: list[bytes] = []
@@ -44,7 +44,7 @@ class Lines:
         self._after_cr = False
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that `data` completes, without their ends."""
+        """The lines that `data` completes, without their terminators."""
         if self._after_cr and data:
             self._after_cr = False
             data = data.removeprefix(b"\n")
@@ -62,7 +62,7 @@ class Lines:
 
 
 class Events:
-    """Server-sent events, as the HTML standard reads them."""
+    """Server-sent events, according to the HTML standard."""
 
     def __init__(self) -> None:
         self._lines = Lines()
@@ -90,7 +90,7 @@ class Events:
 
 
 class JsonLines:
-    """One JSON object a line. There are no ids: a stream is taken up again with a snapshot."""
+    """One JSON object per line. There are no ids: a resumed stream starts with a snapshot."""
 
     def __init__(self) -> None:
         self._lines = Lines()
@@ -105,7 +105,7 @@ def _object(text: bytes) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
     except ValueError as error:
-        raise InferenceConnectionError(f"the stream is damaged: {error}") from error
+        raise InferenceConnectionError(f"the stream is corrupt: {error}") from error
     if not isinstance(value, dict):
-        raise InferenceConnectionError(f"the stream is damaged: expected an object, got {type(value).__name__}")
+        raise InferenceConnectionError(f"the stream is corrupt: expected an object, got {type(value).__name__}")
     return None if value.get("type") == "heartbeat" else value

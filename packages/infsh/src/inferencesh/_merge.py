@@ -1,4 +1,4 @@
-"""Frames of a stream to states of a task: partial ones are merged, repeated ones are dropped. No I/O."""
+"""Turns frames of a stream into states of a task: merges partial frames, drops repeated ones. No I/O."""
 
 from collections import OrderedDict
 from typing import Any
@@ -6,21 +6,21 @@ from typing import Any
 from inferencesh._frames import Frame
 from inferencesh._status import Task, in_our_numbers, status_of
 
-REMEMBERED = 4096  # frames by which a server that replays its stream is recognised
+REMEMBERED = 4096  # frames remembered to recognise a server that replays its stream
 
 
 class Merger:
-    """Holds what is known about a task."""
+    """The known state of a task."""
 
     def __init__(self, task: Task | None = None) -> None:
         self.task: Task = dict(task or {})
-        """The newest state. Never changed in place: a state that was handed out stays as it was."""
+        """The newest state. Never changed in place, so that emitted states stay as they were."""
         self.last_id: str | None = None
-        """Of the newest frame; where the stream is taken up again."""
+        """Id of the newest frame, from which the stream is resumed."""
         self._seen: OrderedDict[int, None] = OrderedDict()
 
     def add(self, frame: Frame) -> Task | None:
-        """The state after `frame`; None if it says nothing new."""
+        """The state after `frame`; None if nothing has changed."""
         fields = changed(frame.value)
         if fields is None:
             return None
@@ -34,7 +34,7 @@ class Merger:
         return task
 
     def _repeated(self, frame_id: str, mark: int) -> bool:
-        """Whether the server has said so before: the same place in the stream, or an older part of it again."""
+        """Whether the frame was seen before: the same position in the stream, or a replayed older part."""
         known = hash((frame_id, mark))
         repeated = frame_id == self.last_id or known in self._seen
         self._seen[known] = None
@@ -46,7 +46,7 @@ class Merger:
 
 
 def joined(old: Any, new: Any) -> Any:
-    """A log and a later part of it, whose lines carry ids that count up; without such ids, the later one."""
+    """Merges a log with a later part of it, by increasing line ids; without such ids, the later one replaces it."""
     if not (isinstance(old, list) and isinstance(new, list) and old and new):
         return new
     first = _number(new[0])
@@ -66,7 +66,7 @@ def _just_ended(old: Task, new: Task) -> bool:
 
 
 def changed(value: dict[str, Any]) -> dict[str, Any] | None:
-    """The fields that a frame sets: all of a task, or those of a partial one; None if it is no task's frame."""
+    """The fields that a frame sets, complete or partial; None if it is not a frame of a task."""
     data = value.get("data")
     if isinstance(data, dict) and isinstance(value.get("fields"), list):
         return {**{name: None for name in value["fields"] if isinstance(name, str)}, **data}

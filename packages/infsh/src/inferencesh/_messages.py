@@ -36,14 +36,14 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[T]):
-    """A request, and what makes a result of its response."""
+    """A request, and the parser of its response."""
 
     request: Request
     parse: Callable[[Response], T]
     safe: bool = True
-    """Whether the server may get it twice."""
+    """Whether it may be sent twice."""
 
 
 def encode(value: Any) -> bytes:
-    """A JSON body. Raises TypeError or ValueError for what JSON cannot say."""
+    """A JSON body. Raises TypeError or ValueError for values that JSON cannot represent."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()

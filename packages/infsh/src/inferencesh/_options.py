@@ -1,4 +1,4 @@
-"""What callers say about uploads and streams."""
+"""Options of uploads and streams."""
 
 from dataclasses import dataclass
 from typing import TypedDict
@@ -8,29 +8,29 @@ from inferencesh._progress import Progress
 
 @dataclass
 class UploadFileOptions:
-    """How an upload is to be called; what is None is found out. Never changed by the client."""
+    """Metadata of an upload; None is detected. Never changed by the client."""
 
     filename: str | None = None
     content_type: str | None = None
     path: str | None = None
-    """What the file's path is to be called on the server."""
+    """The file's path on the server."""
     public: bool | None = None
-    """Whether everyone who knows the address may read the file."""
+    """Whether anyone who knows the URL may read the file."""
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """How patiently a task is followed. Times in seconds."""
+    """Timeouts and reconnects for following a task. Times in seconds."""
 
     auto_reconnect: bool = True
     max_reconnects: int = 8
-    """New connections in a row that bring nothing new, before the stream is given up."""
+    """Consecutive connections without anything new after which the stream is abandoned."""
     reconnect_delay_ms: float = 250
-    """Pause before the first of them; doubles up to 15 s."""
+    """Delay before the first reconnect; doubles up to 15 s."""
     idle_timeout: float = 60.0
-    """Silence after which a connection counts as broken; the server's heartbeats are no silence."""
+    """Silence after which a connection counts as broken; heartbeats do not count as silence."""
     timeout: float | None = None
-    """For all of it; None: as long as the task takes."""
+    """Total timeout; None: as long as the task takes."""
 
 
 class FollowOptions(TypedDict, total=False):

@@ -1,4 +1,4 @@
-"""How far a task is, for people: its status and fraction on one line of stderr, its log above."""
+"""The progress of a task on the terminal: status and fraction on one line of stderr, its log above."""
 
 import sys
 import time
@@ -45,7 +45,7 @@ class Bar:
 
 
 def reporter(progress: bool | Progress) -> Progress | None:
-    """What `progress=` means: True the bar, a function itself."""
+    """The reporter for a `progress=` argument."""
     if callable(progress):
         return progress
     return Bar() if progress else None
@@ -63,7 +63,7 @@ def line(task: Task) -> str:
 
 
 def fraction_of(task: Task) -> tuple[float | None, str]:
-    """How far the app says it is, 0..1, and its words."""
+    """The fraction, 0..1, and message reported by the app."""
     told: Any = task.get("progress")
     message = task.get("progress_message")
     if isinstance(told, dict):
@@ -74,7 +74,7 @@ def fraction_of(task: Task) -> tuple[float | None, str]:
 
 
 def new_logs(old: list[Any], new: list[Any]) -> tuple[list[str], list[Any]]:
-    """The lines of `new` that `old` has not, and `new` itself. A log that was cut at its start is recognised."""
+    """The lines of `new` that are not in `old`, and `new` itself. Recognises a log that was truncated at its start."""
     known = len(old)
     if new[:known] != old:
         known = next((new.index(entry) + 1 for entry in reversed(old) if entry in new), 0)

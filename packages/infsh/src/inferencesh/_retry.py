@@ -1,4 +1,4 @@
-"""When to try again, and the whole flow of a call. Decisions only."""
+"""The retry policy, and the flow of a call. Decisions only."""
 
 import random
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from inferencesh.errors import APIError, InferenceConnectionError, InferenceErro
 
 T = TypeVar("T")
 REFUSED = (429, 503)
-"""The server did nothing, and says so."""
+"""The server did not process the request."""
 BROKEN = (500, 502, 504)
-"""The server may have done something."""
+"""The server may have processed the request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Pauses that double, up to a longest one; a server's own word is never undercut."""
+    """Exponential backoff with a maximum; never shorter than the server's Retry-After."""
 
     first: float = 0.2
     """Seconds."""
     longest: float = 60.0
-    """Seconds. A server that asks for more is not waited for."""
+    """Seconds. If the server requests a longer wait, the call fails instead."""
 
     def pause(self, failures: int, told: float | None, jitter: float) -> float | None:
-        """Seconds before the next try after `failures` in a row; None: the server asks for too much.
+        """Seconds before the next attempt after consecutive `failures`; None: the server requests too long a wait.
 
-        `jitter` in 0..1 spreads clients that failed together.
+        `jitter` in 0..1 spreads clients that failed at the same time.
         """
         if told is not None and told > self.longest:
             return None
@@ -36,7 +36,7 @@ class Backoff:
 
 
 def can_pass(error: InferenceError, *, safe: bool) -> bool:
-    """Whether another try can help, and may be made: `safe` says that the server may get the request twice."""
+    """Whether a retry can help and is allowed; `safe`: the request may be sent twice."""
     if isinstance(error, APIError):
         return error.status_code in REFUSED or (safe and error.status_code in BROKEN)
     if isinstance(error, InferenceConnectionError):
@@ -45,7 +45,7 @@ def can_pass(error: InferenceError, *, safe: bool) -> bool:
 
 
 def with_retries(call: Call[T], retries: int, seconds: float) -> Steps[T]:
-    """The steps of a call up to its result. Raises what parsing and sending raise, once retrying is over."""
+    """The steps of a call up to its result. Raises the last error of sending or parsing when it gives up."""
     backoff, failures = Backoff(), 0
     while True:
         try:
@@ -60,5 +60,5 @@ def with_retries(call: Call[T], retries: int, seconds: float) -> Steps[T]:
 
 
 def chance() -> float:
-    """A number in 0..1 that no other client has."""
+    """A random number in 0..1."""
     return random.random()  # noqa: S311 - spreads retries, hides nothing

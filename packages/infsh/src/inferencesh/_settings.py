@@ -1,4 +1,4 @@
-"""Which server a client talks to, as whom, and how patiently."""
+"""The server that a client talks to, its credentials and timeouts."""
 
 import ipaddress
 import math
@@ -16,14 +16,14 @@ USER_AGENT = f"mien-inferencesh/{__version__}"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a client was made with; never changes. Times in seconds."""
+    """A client's immutable settings. Times in seconds."""
 
     base_url: str
-    """`scheme://host:port`, and a path where the server lives under one; no trailing slash."""
+    """`scheme://host:port`, with a path prefix if the server has one; no trailing slash."""
     headers: Mapping[str, str] = field(repr=False)
     """Sent with every request to `base_url`, and to no other."""
     timeout: float
-    """For one try of a plain request; for uploads, the longest silence."""
+    """Timeout of one attempt of a plain request; for uploads, the longest silence."""
     idle_timeout: float
     """The longest silence of a stream, heartbeats included."""
     retries: int
@@ -32,7 +32,7 @@ class Settings:
     upload_base64: bool
 
     def url(self, path: str) -> str:
-        """The address of a route, or what is an address already."""
+        """The URL of a route; absolute URLs are returned unchanged."""
         if urlsplit(path).scheme:
             return path
         return self.base_url + path
@@ -50,11 +50,11 @@ def settings_of(
     upload_base64: bool,
     headers: Mapping[str, str] | None,
 ) -> Settings:
-    """Raises ConfigurationError that says what is missing or wrong."""
+    """Raises ConfigurationError, which says what is missing or invalid."""
     url = checked_url(base_url or os.environ.get("INFERENCE_BASE_URL") or LOCAL)
     key = api_key or os.environ.get("INFERENCE_API_KEY")
     if not key and not _is_local(url):
-        raise ConfigurationError(f"there is no API key for {url}: give api_key=… or set INFERENCE_API_KEY")
+        raise ConfigurationError(f"no API key for {url}: pass api_key=… or set INFERENCE_API_KEY")
     for name, value in {"timeout": timeout, "idle_timeout": idle_timeout}.items():
         checked_seconds(name, value)
     if retries < 0:
@@ -64,7 +64,9 @@ def settings_of(
     sent = {"User-Agent": USER_AGENT, **({"Authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
     for header, text in sent.items():
         if not (header.isascii() and text.isascii() and header.isprintable() and text.isprintable()):
-            raise ConfigurationError(f"the value of header {header!r} (or api_key) holds what no header can")
+            raise ConfigurationError(
+                f"the value of header {header!r} (or api_key) contains characters that a header cannot have"
+            )
     return Settings(
         base_url=url,
         headers=sent,
@@ -78,7 +80,7 @@ def settings_of(
 
 
 def checked_seconds(name: str, value: float) -> float:
-    """`value` itself, if it is a positive number; infinity is one."""
+    """`value`, if it is a positive number; may be infinite."""
     if math.isnan(value) or value <= 0:
         raise ConfigurationError(f"{name} is {value}; expected seconds above 0")
     return value

@@ -4,27 +4,27 @@ from enum import IntEnum
 from typing import Any, TypeAlias
 
 Task: TypeAlias = dict[str, Any]
-"""A task as the server describes it; nothing is left out."""
+"""A task as sent by the server, with all its fields."""
 
 
 class TaskStatus(IntEnum):
-    """Where a task is. The numbers only ever rise; the last three are final."""
+    """The status of a task. It only increases; the last three are terminal."""
 
     RECEIVED = 1
     """Received by the server, and on its disk."""
     QUEUED = 2
-    """Waits for a worker."""
+    """Waiting for a worker."""
     SCHEDULED = 3
-    """A worker is chosen."""
+    """A worker has been selected."""
     PREPARING = 4
-    """The worker prepares its environment and the input files."""
+    """The environment and the input files are being prepared."""
     SERVING = 5
-    """The app's process is coming up."""
+    """The app's process is starting."""
     SETTING_UP = 6
-    """The app's `setup` runs; skipped by warm workers."""
+    """The app's `setup` is running; skipped by warm workers."""
     RUNNING = 7
     UPLOADING = 8
-    """The result's files are stored."""
+    """Output files are being stored."""
     COMPLETED = 9
     FAILED = 10
     CANCELLED = 11
@@ -39,15 +39,15 @@ _KNOWN = frozenset(TaskStatus)
 
 
 def status_of(task: Task) -> TaskStatus | None:
-    """A task's status; None where it has none that is known."""
+    """A task's status; None if missing or unknown."""
     told = task.get("status")
     return TaskStatus(told) if told in _KNOWN else None
 
 
 def in_our_numbers(task: Task) -> Task:
-    """The task with `status` as TaskStatus counts: tasks that newer clients submitted may come with other numbers.
+    """The task with a `status` as in TaskStatus: tasks submitted by newer clients may have other numbers.
 
-    The name beside the number decides, where the server sends one.
+    If the server sends a name with the number, the name decides.
     """
     known = TaskStatus.__members__.get(str(task.get("status_name")).upper())
     if known is None or task.get("status") == known:

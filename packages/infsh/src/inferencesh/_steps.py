@@ -1,6 +1,6 @@
-"""What a flow may ask of the client that runs it. Flows decide, clients do the I/O.
+"""The steps that a flow can yield. Flows decide, clients do the I/O.
 
-A flow is a generator of steps. The client answers each step with its result, or throws an InferenceError into it.
+A flow is a generator of steps. The client sends each step's result into it, or throws an InferenceError.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -15,30 +15,30 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Send a request; answered with its whole Response."""
+    """Send a request; the result is its complete Response."""
 
     request: Request
     seconds: float
-    """For all of it; where the body is a file, for each pause in it."""
+    """Total timeout; for bodies that are files, the longest time without progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Wait; answered with None."""
+    """Wait; the result is None."""
 
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class RunBlocking:
-    """Work that blocks, such as reading files; answered with what it returns."""
+    """Blocking work, such as reading files; the result is what it returns."""
 
     work: Callable[[], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Gather:
-    """Run flows side by side; answered with the list of their results, or with the first error."""
+    """Run flows concurrently; the result is the list of their results, or the first error."""
 
     flows: Sequence["Steps[Any]"]
     at_once: int
@@ -46,18 +46,18 @@ class Gather:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Send a request and keep its connection; answered with a Response, whose body is there only if it is an error."""
+    """Send a request and keep its connection open; the result is a Response, with a body only if it is an error."""
 
     request: Request
     seconds: float
-    """Until there is an answer."""
+    """Timeout until the response starts."""
     lifetime: float | None = None
-    """After which the connection is to be cut, whatever it says."""
+    """Time after which the connection is closed in any case."""
 
 
 @dataclass(frozen=True, slots=True)
 class Receive:
-    """Some bytes of the connection, at least one; empty at its end."""
+    """Read some bytes of the connection, at least one; empty at its end."""
 
     seconds: float
     """The longest silence."""
@@ -65,12 +65,12 @@ class Receive:
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """Close the connection, if there is one."""
+    """Close the connection, if it is open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Hand a task's new state to the caller."""
+    """Pass a task's new state to the caller."""
 
     update: Task
 

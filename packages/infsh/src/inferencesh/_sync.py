@@ -1,5 +1,5 @@
 # Generated from _async.py by tools/generate_sync.py (`make sync`): edit that file.
-"""The client that blocks: what the flows ask for, done in the calling thread."""
+"""The blocking client: performs the steps of the flows in the calling thread."""
 
 from collections.abc import Mapping
 from types import TracebackType
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class FlowRunner(Generic[T]):
-    """Runs one flow, and holds its stream's connection."""
+    """Runs one flow, and owns its stream's connection."""
 
     def __init__(self, connections: Connections, steps: Steps[T]) -> None:
         self._connections = connections
@@ -42,7 +42,7 @@ class FlowRunner(Generic[T]):
         return None
 
     def run(self, progress: Progress | None = None) -> T:
-        """The flow's result; `progress` is handed each state that it emits."""
+        """The flow's result; `progress` is called with each state that it emits."""
         try:
             while (update := self.advance()) is not None:
                 if progress is not None:
@@ -84,7 +84,7 @@ class FlowRunner(Generic[T]):
 
 
 class TaskStream:
-    """The states of a task as they come: iterate over it, best inside of `with`, which closes the connection.
+    """The states of a task as they change. Iterate over it, ideally inside `with`, which closes the connection.
 
     A failed task raises TaskFailed and a cancelled one TaskCancelled, after its last state.
     """
@@ -101,17 +101,17 @@ class TaskStream:
 
     @property
     def task(self) -> Task:
-        """What is known about the task."""
+        """The latest known state of the task."""
         return dict(self._follower.task)
 
     @property
     def result(self) -> Task | None:
-        """The completed task; None before that, and if there is none."""
+        """The completed task; None until then, or if it does not complete."""
         return self._follower.result
 
     @property
     def error(self) -> Exception | None:
-        """What ended the stream, or the task, other than completion."""
+        """The error that ended the stream or the task, if any."""
         return self._follower.error
 
     def __iter__(self) -> Self:
@@ -133,7 +133,7 @@ class TaskStream:
         return update
 
     def close(self) -> None:
-        """Close the connection; the task goes on."""
+        """Close the connection; the task continues."""
         self._closed = True
         self._runner.close()
 
@@ -149,7 +149,7 @@ class TaskStream:
 class Inference(BaseClient):
     """Client of a Mien server, for threads: one client serves any number of them.
 
-    `with` it, or `close()` it; connections are kept and used again.
+    Use `with`, or `close()` at the end; connections are reused.
     """
 
     def _disconnected(self) -> None:
@@ -167,16 +167,16 @@ class Inference(BaseClient):
 
     @property
     def apps(self) -> "Apps":
-        """What can be run."""
+        """The apps that can be run."""
         return Apps(self)
 
     @property
     def sessions(self) -> "Sessions":
-        """State that lives in one worker."""
+        """State that is kept in one worker."""
         return Sessions(self)
 
     def close(self) -> None:
-        """Give the connections back. May be called more than once; the next call starts anew."""
+        """Close all connections. May be called more than once; the next call reconnects."""
         self._connections.close()
 
     def __enter__(self) -> Self:
@@ -218,12 +218,12 @@ class Inference(BaseClient):
         reconnect_delay_ms: float = 250,
         idle_timeout: float | None = None,
     ) -> Task | TaskStream:
-        """Run an app: upload the files of `params['input']`, submit the task and wait for its end.
+        """Run an app: upload the files of `params['input']`, submit the task and wait until it ends.
 
-        Returns the completed task; with `wait=False` the task as it was accepted; with `stream=True` a stream of its
-        states. `progress=True` shows them on stderr, a function is called with each. `timeout` bounds the waiting, in
-        seconds. The same `idempotency_key` and params are the same task; each call has its own by default. The other
-        arguments are those of `stream_task` and of the client. Raises TaskFailed, TaskCancelled, APIError,
+        Returns the completed task; with `wait=False` the accepted task; with `stream=True` a stream of its states.
+        `progress=True` shows them on stderr; a function is called with each. `timeout` limits the waiting, in seconds.
+        Calls with the same `idempotency_key` and params return the same task; by default each call has its own key. The
+        other arguments are those of `stream_task` and of the client. Raises TaskFailed, TaskCancelled, APIError,
         RequirementsNotMetError, UploadError, StreamError, InferenceTimeout, InferenceConnectionError.
         """
         options = _flows.stream_options(
@@ -246,11 +246,11 @@ class Inference(BaseClient):
         return self._run(follower.steps(), reporter(progress))
 
     def get_task(self, task_id: str) -> Task:
-        """A task, with everything that the server knows about it."""
+        """A task with all its fields."""
         return self._run(_flows.simple(self._settings, _calls.get_task(self._settings, task_id)))
 
     def cancel(self, task_id: str) -> None:
-        """Cancel a task: at once while it is queued, within its grace period while it runs."""
+        """Cancel a task: immediately if it is queued, within its grace period if it is running."""
         self._run(_flows.simple(self._settings, _calls.cancel(self._settings, task_id)))
 
     def wait_for_completion(
@@ -264,7 +264,7 @@ class Inference(BaseClient):
         reconnect_delay_ms: float = 250,
         idle_timeout: float | None = None,
     ) -> Task:
-        """The completed task, once it is completed. Raises InferenceTimeout after `timeout` seconds, else as `run`."""
+        """Wait for a task and return it. Raises InferenceTimeout after `timeout` seconds, otherwise like `run`."""
         options = _flows.stream_options(
             self._settings, auto_reconnect, max_reconnects, reconnect_delay_ms, idle_timeout, timeout
         )
@@ -281,11 +281,11 @@ class Inference(BaseClient):
         reconnect_delay_ms: float = 250,
         idle_timeout: float | None = None,
     ) -> TaskStream:
-        """A task's states, from the present one on.
+        """A task's states, starting with the current one.
 
-        A broken connection is taken up again without loss or repeat: up to `max_reconnects` times in a row without
-        anything new, after pauses from `reconnect_delay_ms` on that double. `idle_timeout`: seconds without even a
-        heartbeat that count as broken. `timeout`: seconds for all of it.
+        A broken connection is resumed without losing or repeating states: up to `max_reconnects` times in a row without
+        anything new, with exponential backoff from `reconnect_delay_ms`. `idle_timeout`: seconds without even a
+        heartbeat after which a connection counts as broken. `timeout`: seconds in total.
         """
         options = _flows.stream_options(
             self._settings, auto_reconnect, max_reconnects, reconnect_delay_ms, idle_timeout, timeout
@@ -293,7 +293,7 @@ class Inference(BaseClient):
         return TaskStream(self._connections, _flows.follower(self._settings, task_id, options), reporter(progress))
 
     def upload_file(self, data: Uploadable, options: UploadFileOptions | None = None) -> dict[str, Any]:
-        """Upload a path, bytes, a `data:` URI, a `File` or an open file; the server's record, with its `uri`."""
+        """Upload a path, bytes, a `data:` URI, a `File` or an open file; returns the server's record with its `uri`."""
         return self._run(_flows.upload(self._settings, data, options))
 
     def _run(self, steps: Steps[T], progress: Progress | None = None) -> T:
@@ -309,7 +309,7 @@ class _Namespace:
 
 
 class Tasks(_Namespace):
-    """`client.tasks`: the client's own methods under short names, and the rest of what can be done with tasks."""
+    """`client.tasks`: the client's own methods under short names, and further methods for tasks."""
 
     def __init__(self, client: Inference) -> None:
         super().__init__(client)
@@ -320,11 +320,11 @@ class Tasks(_Namespace):
         self.stream = client.stream_task
 
     def status(self, task_id: str) -> dict[str, Any]:
-        """A task's status and little else."""
+        """A task's status, without most other fields."""
         return self._call(_calls.task_part(self._client._settings, task_id, "status"))
 
     def logs(self, task_id: str) -> list[dict[str, Any]]:
-        """A task's whole log."""
+        """A task's complete log."""
         return self._client._run(_flows.whole_log(self._client._settings, task_id))
 
     def delete(self, task_id: str) -> None:
@@ -332,7 +332,7 @@ class Tasks(_Namespace):
         self._call(_calls.delete(self._client._settings, "tasks", task_id))
 
     def list(self, **filters: Any) -> Page:
-        """Tasks, newest first; `filters` are the server's: `status`, `app`, `limit`, `cursor` and more."""
+        """Tasks, newest first. `filters` are passed to the server: `status`, `app`, `limit`, `cursor` and more."""
         return self._call(_calls.list_tasks(self._client._settings, filters))
 
 
@@ -369,10 +369,10 @@ class Apps(_Namespace):
 
 
 class Sessions(_Namespace):
-    """`client.sessions`: state that is kept in one worker. `run` makes one with `'session': 'new'` in its params."""
+    """`client.sessions`: state kept in one worker. `run` creates one with `'session': 'new'` in its params."""
 
     def list(self) -> Page:
-        """The sessions that live."""
+        """All open sessions."""
         return self._call(_calls.records(self._client._settings, "sessions"))
 
     def get(self, session_id: str) -> dict[str, Any]:
@@ -380,7 +380,7 @@ class Sessions(_Namespace):
         return self._call(_calls.record(self._client._settings, "sessions", session_id))
 
     def keepalive(self, session_id: str) -> dict[str, Any]:
-        """Start its idle time anew."""
+        """Restart its idle timeout."""
         return self._call(_calls.keepalive(self._client._settings, session_id))
 
     def end(self, session_id: str) -> None:

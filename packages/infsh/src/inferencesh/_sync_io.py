@@ -1,4 +1,4 @@
-"""The I/O of the client that blocks, under the names that `_async_io` has too: `_sync` is generated against them."""
+"""The I/O of the blocking client. `_async_io` has the same names, so that `_sync` can be generated from `_async`."""
 
 import contextlib
 import math
@@ -23,7 +23,7 @@ sleep = time.sleep
 
 
 class StreamConnection:
-    """One connection that is read as its bytes arrive."""
+    """One connection, read incrementally."""
 
     def __init__(self, step: Connect, response: httpx2.Response, head: Response) -> None:
         self.head = head
@@ -32,7 +32,7 @@ class StreamConnection:
         self._chunks = response.iter_raw()
         self._lifetime_timer: threading.Timer | None = None
         if step.lifetime is not None:
-            # A read in progress knows only the limit that it began with: only cutting the socket ends it earlier.
+            # A read in progress keeps the timeout that it started with; only shutting down the socket ends it earlier.
             self._lifetime_timer = threading.Timer(step.lifetime, _cut, [response])
             self._lifetime_timer.daemon = True
             self._lifetime_timer.start()
@@ -40,7 +40,7 @@ class StreamConnection:
     def receive(self, seconds: float) -> bytes:
         """The next bytes; empty at the end."""
         with translated(self._request, seconds):
-            # How long each read may take: the connection pool looks here before the first one.
+            # The timeout of each read: the connection pool looks here before the first one.
             self._response.request.extensions["timeout"]["read"] = None if math.isinf(seconds) else seconds
             return next(self._chunks, b"")
 
@@ -51,7 +51,7 @@ class StreamConnection:
             self._response.close()
 
     def __del__(self) -> None:
-        self.close()  # many programs leave a stream in the middle
+        self.close()  # many programs abandon a stream midway
 
 
 class Connections:
@@ -64,7 +64,7 @@ class Connections:
     def send(self, step: Send) -> Response:
         """Raises InferenceConnectionError, InferenceTimeout, UploadError."""
         http, request, end = self._open(), step.request, time.monotonic() + step.seconds
-        # An upload may take any time: only its pauses are bounded.
+        # The duration of an upload is not limited, only the time without progress.
         unbounded = isinstance(request.body, Content)
         body = request.body.pieces() if isinstance(request.body, Content) else request.body
         sending = http.stream(
@@ -75,11 +75,11 @@ class Connections:
             for chunk in response.iter_bytes():
                 data += chunk
                 if time.monotonic() > end and not unbounded:
-                    raise too_late(request, step.seconds)  # a read has a limit of its own, but there may be many
+                    raise too_late(request, step.seconds)  # each read has a timeout, but there can be many reads
             return response_of(response, bytes(data))
 
     def stream(self, step: Connect) -> StreamConnection:
-        """Send a request and keep its connection. Raises InferenceConnectionError, InferenceTimeout."""
+        """Send a request and keep its connection open. Raises InferenceConnectionError, InferenceTimeout."""
         http, request = self._open(), step.request
         with translated(request, step.seconds):
             built = http.build_request(
@@ -94,7 +94,7 @@ class Connections:
         return StreamConnection(step, response, response_of(response, body))
 
     def close(self) -> None:
-        """Close them all. The next request opens new ones."""
+        """Close all connections. The next request opens new ones."""
         with self._lock:
             http, self._http = self._http, None
         if http is not None:
@@ -109,12 +109,12 @@ class Connections:
 
 
 def in_thread(work: Callable[[], T]) -> T:
-    """The result of work that takes long: this client blocks anyway."""
+    """The result of slow work: this client blocks anyway."""
     return work()
 
 
 def gather(run: Callable[[T], R], items: Sequence[T], at_once: int) -> list[R]:
-    """The results of `run` for each item, in order, or its first error; at most `at_once` run side by side."""
+    """The results of `run` for each item, in order, or its first error; at most `at_once` run concurrently."""
     pool = ThreadPoolExecutor(max(1, min(at_once, len(items))), thread_name_prefix="inferencesh")
     try:
         return list(pool.map(run, items))

@@ -1,4 +1,4 @@
-"""What both clients have in common where they use httpx2: limits, time-outs, and its errors as this library's."""
+"""What both clients share in their use of httpx2: limits, timeouts, and the translation of its errors."""
 
 import contextlib
 import math
@@ -10,18 +10,18 @@ from inferencesh._messages import Request, Response
 from inferencesh.errors import InferenceConnectionError, InferenceError, InferenceTimeout
 
 CONNECT_SECONDS = 10.0
-# Servers close what is idle for 30 s (Mien) or longer: the client is first.
+# Servers close idle connections after 30 s (Mien) or longer: the client should do so first.
 LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=20.0)
 
 
 def timeout_of(seconds: float) -> httpx2.Timeout:
-    """The limit of each step of a request that may take `seconds` in all."""
+    """The timeout of each step of a request that may take `seconds` in total."""
     rest = None if math.isinf(seconds) else seconds
     return httpx2.Timeout(rest, connect=min(CONNECT_SECONDS, seconds))
 
 
 def response_of(response: httpx2.Response, body: bytes) -> Response:
-    """The response as this library's own."""
+    """The response as a value of this library."""
     return Response(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
 
@@ -52,5 +52,5 @@ def _said(error: Exception) -> str:
 
 
 def too_late(request: Request, seconds: float) -> InferenceTimeout:
-    """The error of a request that has taken all its time."""
+    """The error for a request that exceeded its timeout."""
     return InferenceTimeout(f"{request.method} {request.url.partition('?')[0]}: no answer within {seconds:.3g} s")

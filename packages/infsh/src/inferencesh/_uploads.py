@@ -1,4 +1,4 @@
-"""Programs that bring contents to the server: announced together, sent side by side, each content once."""
+"""Flows that upload contents: announced together, sent concurrently, each content once."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ ANNOUNCED = 100  # files in one request
 
 
 def prepared(settings: Settings, params: Mapping[str, Any], rules: Rules) -> Steps[dict[str, Any]]:
-    """The body of a task with the addresses of its files, once they are uploaded."""
+    """The body of a task with the URLs of its files, after uploading them."""
     finder = Finder()
     body = dict(params)
     try:
@@ -33,7 +33,7 @@ def prepared(settings: Settings, params: Mapping[str, Any], rules: Rules) -> Ste
 
 
 def upload_one(settings: Settings, content: Content) -> Steps[dict[str, Any]]:
-    """The server's record of one uploaded content."""
+    """Uploads one content; returns the server's record."""
     try:
         (record,) = yield from _upload(settings, [content])
     finally:
@@ -42,14 +42,14 @@ def upload_one(settings: Settings, content: Content) -> Steps[dict[str, Any]]:
 
 
 def _upload_each_once(settings: Settings, contents: Sequence[Content]) -> Steps[list[str]]:
-    """The address of each content; equal ones share an upload."""
+    """The URL of each content; equal ones share an upload."""
     unique, places = yield from _distinct(contents)
     records = yield from _upload(settings, unique)
     return [str(records[place]["uri"]) for place in places]
 
 
 def _distinct(contents: Sequence[Content]) -> Steps[tuple[list[Content], list[int]]]:
-    """Contents that differ, and for each given one the number of its like among them."""
+    """The distinct contents, and for each given one its index among them."""
     sizes: dict[int, list[int]] = defaultdict(list)
     for number, content in enumerate(contents):
         sizes[content.size].append(number)
@@ -63,7 +63,7 @@ def _distinct(contents: Sequence[Content]) -> Steps[tuple[list[Content], list[in
 
 
 def grouped(contents: Sequence[Content], digests: Mapping[int, bytes]) -> tuple[list[Content], list[int]]:
-    """The same bytes are one content, unless callers call them different types."""
+    """Equal bytes are one content, unless callers declare different types."""
     unique: list[Content] = []
     places: dict[int, int] = {}
     found: dict[Any, list[int]] = defaultdict(list)
@@ -94,7 +94,7 @@ def _upload(settings: Settings, contents: Sequence[Content]) -> Steps[list[dict[
 
 
 def announce(settings: Settings, contents: Sequence[Content]) -> Call[list[dict[str, Any]]]:
-    """The request for records of files that are about to come."""
+    """The request that creates records for files to be uploaded."""
     files = [
         {
             "uri": "",
@@ -126,12 +126,12 @@ def _send(settings: Settings, record: dict[str, Any], content: Content) -> Steps
     try:
         stored = yield from with_retries(put(settings, record, content), settings.retries, settings.timeout)
     except APIError as error:
-        raise UploadError(f"{content.filename or 'the file'} was not taken: {error}") from error
+        raise UploadError(f"{content.filename or 'the file'} was rejected: {error}") from error
     return {**record, **stored}
 
 
 def put(settings: Settings, record: Mapping[str, Any], content: Content) -> Call[dict[str, Any]]:
-    """The request that carries a content. Its address is all the permission it needs: no key is sent."""
+    """The request that uploads a content. Its signed URL is the authorisation: no key is sent."""
     headers = {
         "User-Agent": settings.headers["User-Agent"],
         "Content-Type": content.content_type or DEFAULT_TYPE,
@@ -140,7 +140,7 @@ def put(settings: Settings, record: Mapping[str, Any], content: Content) -> Call
     body = content.source if isinstance(content.source, bytes) else content
 
     def parse(response: Response) -> dict[str, Any]:
-        if response.status < 300 and response.media_type != JSON:  # object stores say nothing, or XML
+        if response.status < 300 and response.media_type != JSON:  # object stores return nothing, or XML
             return {}
         stored = parse_data(response)
         return stored if isinstance(stored, dict) else {}

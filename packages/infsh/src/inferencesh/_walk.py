@@ -1,4 +1,4 @@
-"""Files in a task's input: found at any depth, and replaced by their addresses."""
+"""Finds the files in a task's input, at any depth, and replaces them by their URLs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,36 +13,36 @@ from infsh import File
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What counts as a file."""
+    """What is treated as a file."""
 
     paths: bool = True
-    """Texts that are existing files."""
+    """Strings that are paths of existing files."""
     base64: bool = False
-    """Texts that look like base64."""
+    """Strings that look like base64."""
     only_files: bool = False
-    """`File` objects and nothing else."""
+    """Only `File` objects."""
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Stands in a tree for the content of that number."""
+    """Placeholder in a tree for the content with that index."""
 
     number: int
 
 
 class Finder:
-    """Collects contents and leaves slots in their places."""
+    """Collects contents and replaces them with slots."""
 
     def __init__(self) -> None:
         self.contents: list[Content] = []
-        self._slots: dict[int, tuple[Any, Slot]] = {}  # the object is kept, so that its id stays its own
+        self._slots: dict[int, tuple[Any, Slot]] = {}  # keeping the object alive keeps its id unique
 
     def tree(self, value: Any, rules: Rules, name: str) -> Any:
-        """A copy of `value` with slots. Raises UploadError, TypeError, ValueError that name the place."""
+        """A copy of `value` with slots. Raises UploadError, TypeError or ValueError, which name the place."""
         try:
             return self._tree(value, rules, name)
         except RecursionError:
-            raise ValueError(f"{name} is nested too deeply, or holds itself") from None
+            raise ValueError(f"{name} is nested too deeply, or contains itself") from None
 
     def _tree(self, value: Any, rules: Rules, place: str) -> Any:
         if isinstance(value, str):
@@ -76,7 +76,7 @@ class Finder:
         wanted = isinstance(value, File) or not rules.only_files
         found = of_object(value) if wanted else None
         if found is None:
-            raise TypeError(f"{place} is a {type(value).__name__}, which JSON cannot say")
+            raise TypeError(f"{place} is a {type(value).__name__}, which JSON cannot represent")
         return self._slot(value, found)
 
     def _slot(self, value: Any, content: Content) -> Slot:
@@ -86,13 +86,13 @@ class Finder:
         return slot
 
     def close(self) -> None:
-        """Remove what was put aside."""
+        """Remove temporary data."""
         for content in self.contents:
             content.close()
 
 
 def fill(tree: Any, uris: list[str]) -> Any:
-    """The tree with addresses in its slots."""
+    """The tree with URLs in its slots."""
     if isinstance(tree, Slot):
         return uris[tree.number]
     if isinstance(tree, dict):

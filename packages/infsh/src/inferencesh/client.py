@@ -1,4 +1,4 @@
-"""The clients, under the module name that programs import them from."""
+"""The clients, under the module name that existing programs import."""
 
 from inferencesh._async import AsyncInference, AsyncTaskStream
 from inferencesh._options import UploadFileOptions

@@ -1,4 +1,4 @@
-"""Everything that this library raises about a server or a task, in one hierarchy under `InferenceError`."""
+"""All exceptions that concern a server or a task, in one hierarchy under `InferenceError`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,28 +8,28 @@ SHOWN_LINES = 10  # of a task's log in the text of its error
 
 
 class InferenceError(Exception):
-    """Root of all errors of this library. A wrong argument is a ValueError or TypeError, before anything is sent."""
+    """Base class of all errors of this library. Invalid arguments raise ValueError or TypeError instead."""
 
 
 class ConfigurationError(InferenceError, ValueError):
-    """The client cannot be made from what was given and what the environment says."""
+    """The client's arguments or environment variables are invalid."""
 
 
 class InferenceConnectionError(InferenceError, ConnectionError):
-    """The server cannot be reached, or the connection broke before the answer was complete."""
+    """The server cannot be reached, or the connection broke before the response was complete."""
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
         super().__init__(message)
         self.sent = sent
-        """Whether the server may have got the request."""
+        """Whether the server may have received the request."""
 
 
 class InferenceTimeout(InferenceError, TimeoutError):
-    """The time was up before there was an answer. A task that was waited for goes on."""
+    """The timeout expired before there was a response. A task that was waited for continues."""
 
 
 class APIError(InferenceError):
-    """The server answered with an error."""
+    """The server responded with an error."""
 
     def __init__(
         self,
@@ -44,15 +44,15 @@ class APIError(InferenceError):
         self.status_code = status_code
         """HTTP status."""
         self.message = message
-        """The server's sentence."""
+        """The server's message."""
         self.response_body = response_body
-        """The answer as it came, as text."""
+        """The response body as text."""
         self.code = code
-        """The server's word for what went wrong, such as `not_found`."""
+        """The server's error code, such as `not_found`."""
         self.request_id = request_id
-        """Under which the server's log knows the request."""
+        """The id of the request in the server's log."""
         self.retry_after = retry_after
-        """Seconds after which a new try makes sense, where the server says so."""
+        """Seconds after which a retry makes sense, if the server says so."""
 
     def __str__(self) -> str:
         known = (self.code, f"request id {self.request_id}" if self.request_id else None)
@@ -72,7 +72,7 @@ class SetupAction:
 
 @dataclass(frozen=True, slots=True)
 class RequirementError:
-    """One thing that an app needs and that is not there."""
+    """One unmet requirement of an app."""
 
     type: str
     """`secret`, `integration` or `scope`."""
@@ -101,7 +101,7 @@ class TaskEnded(InferenceError, RuntimeError):
     def __init__(self, task: Mapping[str, Any]) -> None:
         super().__init__(task)
         self.task = dict(task)
-        """Everything that the server said about the task."""
+        """The task with all its fields."""
 
     @property
     def task_id(self) -> str | None:
@@ -114,7 +114,7 @@ class TaskEnded(InferenceError, RuntimeError):
 
     @property
     def logs(self) -> list[str]:
-        """The last lines of the task's log, as far as the server sent them."""
+        """The last lines of the task's log that the server sent."""
         return log_lines(self.task)[-SHOWN_LINES:]
 
     def __str__(self) -> str:
@@ -136,7 +136,7 @@ class TaskCancelled(TaskEnded):
 
 
 class StreamError(InferenceError):
-    """A stream broke and could not be taken up again. The task goes on: `task` is what was known last."""
+    """A stream broke and could not be resumed. The task continues; `task` is its last known state."""
 
     def __init__(self, message: str, task_id: str, task: Mapping[str, Any] | None = None) -> None:
         super().__init__(message, task_id, task)
@@ -149,11 +149,11 @@ class StreamError(InferenceError):
 
 
 class UploadError(InferenceError, RuntimeError):
-    """A file cannot be read, or the server does not take it."""
+    """A file cannot be read, or the server rejects it."""
 
 
 def log_lines(task: Mapping[str, Any]) -> list[str]:
-    """The lines of a task's `logs`, which servers send as texts or as objects with a `content`."""
+    """The lines of a task's `logs`, which servers send as strings or as objects with a `content`."""
     found: list[str] = []
     for entry in task.get("logs") or ():
         text = entry.get("content") if isinstance(entry, Mapping) else entry

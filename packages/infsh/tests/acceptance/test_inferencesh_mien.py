@@ -174,9 +174,9 @@ def test_mien_run_says_why_it_failed(mien):
     assert [done.exit_code for done in (failed, unknown, nobody, no_pair, no_file)] == [1] * 5
     assert "boom" in failed.stderr
     assert "(app_unknown)" in unknown.stderr
-    assert "nothing answers at" in nobody.stderr
+    assert "cannot connect to" in nobody.stderr
     assert "expected KEY=VALUE" in no_pair.stderr
-    assert "there is no such file" in no_file.stderr
+    assert "no such file" in no_file.stderr
 
 
 def test_mien_run_streams(mien):

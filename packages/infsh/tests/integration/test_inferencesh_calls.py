@@ -128,7 +128,7 @@ def test_what_is_no_such_server_is_an_error_of_ours(client, server):
     server.replies = {"/tasks/t1": ["no", "task"], "/tasks/t2": {"success": True, "data": {"no": "id"}}}
 
     for task_id in ("t1", "t2"):
-        with pytest.raises(APIError, match="the answer"):
+        with pytest.raises(APIError, match="the response"):
             client.get_task(task_id)
 
 

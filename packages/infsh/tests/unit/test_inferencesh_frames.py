@@ -62,7 +62,7 @@ def test_heartbeats_are_no_frames():
 
 @pytest.mark.parametrize("text", [b"{", b"[1]", b"\xff", b"nonsense"])
 def test_damage_is_a_broken_connection(text):
-    with pytest.raises(InferenceConnectionError, match="the stream is damaged"):
+    with pytest.raises(InferenceConnectionError, match="the stream is corrupt"):
         Events().feed(b"data: " + text + b"\n\n")
 
 

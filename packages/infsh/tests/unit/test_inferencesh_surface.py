@@ -97,7 +97,7 @@ def test_the_environment_is_asked(kind, monkeypatch):
 
 
 def test_another_machine_needs_a_key():
-    with pytest.raises(ConfigurationError, match=r"no API key for https://mien\.example\.com: give api_key"):
+    with pytest.raises(ConfigurationError, match=r"no API key for https://mien\.example\.com: pass api_key"):
         Inference(base_url="https://mien.example.com")
 
 
@@ -110,7 +110,7 @@ def test_another_machine_needs_a_key():
         ({"idle_timeout": math.nan}, "idle_timeout is nan"),
         ({"retries": -1}, "retries is -1"),
         ({"upload_concurrency": 0}, "upload_concurrency is 0"),
-        ({"api_key": "a\nb"}, "holds what no header can"),
+        ({"api_key": "a\nb"}, "contains characters that a header cannot have"),
     ],
 )
 def test_wrong_settings_are_named(wrong, message):
@@ -126,7 +126,7 @@ def test_wrong_params_are_named_before_anything_is_sent(params):
 
 @pytest.mark.parametrize("task_id", ["", "..", None])
 def test_what_is_no_id_is_named(task_id):
-    with pytest.raises(ValueError, match="is no id"):
+    with pytest.raises(ValueError, match="is not an id"):
         Inference().get_task(task_id)
 
 

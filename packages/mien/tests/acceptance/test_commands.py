@@ -96,7 +96,7 @@ def test_drawing_into_a_folder_that_is_not_there_says_so(mien: Mien, album: Path
 
 
 def test_a_missing_path_is_one_sentence(mien: Mien) -> None:
-    assert "missing.jpg: there is no such file or folder" in refused(mien("faces", "missing.jpg")).replace("\n", " ")
+    assert "missing.jpg: no such file or directory" in refused(mien("faces", "missing.jpg")).replace("\n", " ")
 
 
 def test_a_threshold_out_of_range_is_refused(mien: Mien, album: Path) -> None:
@@ -156,7 +156,7 @@ def test_doctor_names_what_would_stop_the_server(mien: Mien, tmp_path: Path) -> 
     assert no_cache.returncode == 1
     assert re.search(r"ok\s+model yunet.*hash verified", no_cache.stdout)  # comes with Mien
     assert re.search(r"fail\s+model sface", no_cache.stdout)
-    assert re.search(r"ok\s+model age: not here; .*`mien models pull age`", no_cache.stdout)
+    assert re.search(r"ok\s+model age: missing; .*`mien models pull age`", no_cache.stdout)
     assert "Traceback" not in result.stderr + open_to_all.stderr + no_cache.stderr
 
 

@@ -1,1 +1,1 @@
-"""The app SDK's models, under the module names that programs import them from."""
+"""The app SDK's models, under the module names that existing programs import."""

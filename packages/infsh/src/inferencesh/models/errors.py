@@ -1,4 +1,4 @@
-"""What servers refuse with."""
+"""Errors of servers."""
 
 from inferencesh.errors import APIError, RequirementError, RequirementsNotMetError, SetupAction
 

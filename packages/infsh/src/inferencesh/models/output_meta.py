@@ -1,4 +1,4 @@
-"""What an output says about itself."""
+"""Metadata of outputs."""
 
 from infsh import (
     AudioMeta,

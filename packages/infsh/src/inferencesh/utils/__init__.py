@@ -1,1 +1,1 @@
-"""The app SDK's functions, under the module names that programs import them from."""
+"""The app SDK's functions, under the module names that existing programs import."""

@@ -1,4 +1,4 @@
-"""`mien apps …`: the apps of the server whose data lies in MIEN_DATA_DIR or, with `--url`, of a running one."""
+"""`mien apps …`: the apps of the server whose data is in MIEN_DATA_DIR or, with `--url`, of a running one."""
 
 import asyncio
 import time
@@ -25,8 +25,10 @@ from mien.settings import Settings
 
 apps = typer.Typer(no_args_is_help=True)
 DAY = 86400.0
-Server = Annotated[str, typer.Option(metavar="URL", help="A running server; default: the data folder of this machine.")]
-Reference = Annotated[str, typer.Argument(help="namespace/name, with @version where one is meant.")]
+Server = Annotated[
+    str, typer.Option(metavar="URL", help="A running server. Default: the data directory of this machine.")
+]
+Reference = Annotated[str, typer.Argument(help="namespace/name, optionally with @version.")]
 
 
 def _registry(settings: Settings) -> AppRegistry:
@@ -40,11 +42,11 @@ def _ref(text: str, settings: Settings) -> AppRef:
 @apps.command()
 def deploy(
     path: Annotated[Path, typer.Argument(help="The app's folder: inf.yml, inference.py, requirements.txt.")],
-    name: Annotated[str | None, typer.Option(help="namespace/name; default: as inf.yml says.")] = None,
+    name: Annotated[str | None, typer.Option(help="namespace/name. Default: from inf.yml.")] = None,
     url: Server = "",
     api_key: ApiKey = "",
 ) -> None:
-    """Make the folder's content the latest version of an app. This runs code of the app."""
+    """Deploy a folder as the latest version of an app. This runs code of the app."""
     settings = Settings()
 
     def log(line: str) -> None:
@@ -84,7 +86,7 @@ def list_apps(url: Server = "", api_key: ApiKey = "") -> None:
 
 @apps.command()
 def show(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None:
-    """Show one app: its versions, functions, variants and what it needs."""
+    """Show one app: its versions, functions, variants and requirements."""
     if url:
         with closing(RemoteApps(url, api_key)) as remote:
             _show_remote(remote.show(reference))
@@ -96,7 +98,7 @@ def show(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None:
     out.print(f"version    {version.version}", soft_wrap=True)
     out.print(f"functions  {', '.join(version.functions)} (default: {version.default_function})")
     out.print(f"variants   {', '.join(version.variants)}")
-    out.print(f"python     {version.manifest.python or 'as the server'}")
+    out.print(f"python     {version.manifest.python or 'same as the server'}")
     out.print(f"files      {version.files}, {version.size} bytes")
     if version.packages:
         out.print(f"packages   {', '.join(version.packages)} (not installed by Mien)")
@@ -108,7 +110,7 @@ def show(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None:
 
 @apps.command()
 def rollback(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None:
-    """Go back to the version before the latest, or to the one that is named."""
+    """Go back to the previous version, or to the one specified."""
     if url:
         with closing(RemoteApps(url, api_key)) as remote:
             out.print(remote.rollback(reference)["ref"], soft_wrap=True)
@@ -120,7 +122,7 @@ def rollback(reference: Reference, url: Server = "", api_key: ApiKey = "") -> No
 
 @apps.command("rm")
 def remove(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None:
-    """Remove one version, or without one the whole app."""
+    """Remove one version or, without @version, the whole app."""
     settings = Settings()
     ref = _ref(reference, settings)
     if url:
@@ -134,15 +136,15 @@ def remove(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None
 @apps.command()
 def prune(
     days: Annotated[
-        float | None, typer.Option(min=0, help="Days without use; default: MIEN_ENVIRONMENT_KEEP_DAYS.")
+        float | None, typer.Option(min=0, help="Days since the last use. Default: MIEN_ENVIRONMENT_KEEP_DAYS.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
 ) -> None:
-    """Remove environments on this machine that no deployed version asks for and that nothing has used for long."""
+    """Remove environments on this machine that no deployed version needs and that have not been used recently."""
     settings = Settings()
     wanted = settings.apps.environment_keep_days if days is None else days
     if wanted is None:
-        raise RequestError("MIEN_ENVIRONMENT_KEEP_DAYS says to keep environments for ever; give --days")
+        raise RequestError("MIEN_ENVIRONMENT_KEEP_DAYS keeps environments forever; use --days")
     environments = Environments(settings.locations.environments_dir, constraints=settings.apps.app_constraints)
     gone = clean(environments, _registry(settings), seconds=wanted * DAY, now=time.time(), dry=dry_run)
     table = Table("environment", "last used", "MB", "requirements")

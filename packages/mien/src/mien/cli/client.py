@@ -1,4 +1,4 @@
-"""`/v1/infer` and what belongs to it over HTTP, for the commands that talk to a running server."""
+"""HTTP client of `/v1/infer` and the routes around it, for commands that talk to a running server."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,20 +10,20 @@ import httpx2
 from mien.errors import DeadlineExceeded, MienError, NodeFailed, RequestError, Unavailable, class_of_code
 
 CONNECT_SECONDS = 5.0
-ANSWER_SECONDS = 300.0
+RESPONSE_SECONDS = 300.0
 
 
 class InferClient:
-    """One server. Raises MienError with the server's own code and sentence, Unavailable where none answers."""
+    """A client of one server. Raises MienError with the server's code and message, or Unavailable."""
 
     def __init__(self, url: str, api_key: str) -> None:
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        timeout = httpx2.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+        timeout = httpx2.Timeout(RESPONSE_SECONDS, connect=CONNECT_SECONDS)
         self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout)
 
     def get(self, path: str) -> Any:
-        """The `data` of a GET route's answer."""
+        """The `data` of a GET route's response."""
         with self._reachable():
             response = self._http.get(path)
         return _data(response)
@@ -34,11 +34,11 @@ class InferClient:
             response = self._http.post("/v1/infer?decode=1", data=dict(fields), files=_files(payloads))
         data = _data(response)
         if not isinstance(data, dict):
-            raise NodeFailed(f"{self.url} answered what is no result")
+            raise NodeFailed(f"{self.url} returned an invalid result")
         return data
 
     def events(self, fields: Mapping[str, str], payloads: Sequence[bytes]) -> Iterator[dict[str, Any]]:
-        """The events of a stream as they come; an event with an `error` raises it."""
+        """The events of a stream as they arrive; an event with an `error` raises it."""
         with (
             self._reachable(),
             self._http.stream(
@@ -70,15 +70,15 @@ class InferClient:
         try:
             yield
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
-            raise Unavailable(f"nothing answers at {self.url}: is `mien serve` running there?") from None
+            raise Unavailable(f"cannot connect to {self.url}: is `mien serve` running there?") from None
         except httpx2.TimeoutException:
-            raise DeadlineExceeded(f"{self.url} did not answer within {ANSWER_SECONDS:g} s") from None
+            raise DeadlineExceeded(f"{self.url} did not respond within {RESPONSE_SECONDS:g} s") from None
         except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
             raise Unavailable(f"{self.url}: {error}") from None
 
 
 class EventParser:
-    """Takes a stream's bytes as they come and returns its events, in any of the server's framings. No I/O."""
+    """Parses a stream incrementally, in any of the server's framings. No I/O."""
 
     def __init__(self) -> None:
         self._rest = b""
@@ -95,7 +95,7 @@ class EventParser:
 
 
 def error_of(error: Mapping[str, Any]) -> MienError:
-    """The error that a server's `{"code", "message"}` says."""
+    """The exception for a server's `{"code", "message"}`."""
     kind = class_of_code(str(error.get("code"))) or RequestError
     return kind(str(error.get("message")))
 
@@ -110,7 +110,7 @@ def _data(response: httpx2.Response) -> Any:
     except ValueError:
         body = None
     if not isinstance(body, dict):
-        raise NodeFailed(f"{response.request.url} answered {response.status_code} and no JSON: is that a Mien server?")
+        raise NodeFailed(f"{response.request.url} returned {response.status_code} without JSON: is that a Mien server?")
     if not body.get("success"):
         given = body.get("error")
         raise error_of(given if isinstance(given, dict) else {"message": body.get("message", response.reason_phrase)})

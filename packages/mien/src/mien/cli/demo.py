@@ -1,4 +1,4 @@
-"""`mien demo`: a real server in a process of its own, a real photo through its HTTP API, faces on the screen."""
+"""`mien demo`: starts a server in its own process, sends it a photo over HTTP, and prints the faces."""
 
 import os
 import signal
@@ -31,8 +31,8 @@ STOP_SECONDS = 15.0
 
 
 def run_demo(settings: Settings, output: Path) -> None:
-    """Print the faces of the built-in photo and write it with the faces drawn in. Leaves nothing running."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the blocks below, which end the server
+    """Print the faces of the built-in photo and save an annotated copy. Leaves nothing running."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds the blocks below, which stop the server
     pull_needed(settings)
     zoo = Zoo.from_settings(settings)
     traits, masks = _all_here(zoo, age_gender_models(settings.models)), _all_here(zoo, mask_models(settings.models))
@@ -48,11 +48,11 @@ def run_demo(settings: Settings, output: Path) -> None:
     faces = answer["data"][0]["faces"]
     out.print(_faces_table(faces))
     out.print(_similarity_table(faces))
-    out.print(f"{len(faces)} faces, each with {len(faces[0]['vec'])} numbers, in {took:.0f} ms through POST /extract")
-    out.print(f"Drawn in: {target}")
+    out.print(f"{len(faces)} faces, each with {len(faces[0]['vec'])} dimensions, in {took:.0f} ms by POST /extract")
+    out.print(f"Annotated photo: {target}")
     if not (traits and masks):
-        out.print("Age, gender and mask come with three more models: [bold]mien models pull faces[/]")
-    out.print("Now start a server of your own: [bold]make serve[/], or [bold].venv/bin/mien serve[/]")
+        out.print("Age, gender and mask need three more models: [bold]mien models pull faces[/]")
+    out.print("Now start your own server: [bold]make serve[/], or [bold].venv/bin/mien serve[/]")
 
 
 def _all_here(zoo: Zoo, names: list[str]) -> bool:
@@ -61,7 +61,7 @@ def _all_here(zoo: Zoo, names: list[str]) -> bool:
 
 @contextmanager
 def _server() -> Iterator[int]:
-    """The port of a ready server, which ends with the block. Its log is shown if it fails."""
+    """The port of a ready server, which is stopped at the end of the block. Prints its log if it fails."""
     with tempfile.TemporaryDirectory(prefix="mien-demo-") as folder, tempfile.TemporaryFile() as log:
         environment = {**os.environ, "MIEN_DATA_DIR": folder, "MIEN_LOG_FORMAT": "json"}
         port = _free_port()
@@ -92,10 +92,10 @@ def _free_port() -> int:
 
 def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
     deadline = time.monotonic() + START_SECONDS
-    with err.status("starting a server and loading the models"):
+    with err.status("starting a server and loading models"):
         while time.monotonic() < deadline:
             if process.poll() is not None:
-                raise Unavailable("the demo's server ended while it started; its log is above")
+                raise Unavailable("the demo's server exited during startup; its log is above")
             try:
                 if httpx2.get(f"{url}/readyz", timeout=2).status_code == 200:
                     return
@@ -122,7 +122,7 @@ def _faces_table(faces: list[dict[str, Any]]) -> Table:
 
 def _similarity_table(faces: list[dict[str, Any]]) -> Table:
     vectors = np.array([face["vec"] for face in faces])
-    table = Table("", *(f"face {number}" for number in range(1, len(faces) + 1)), title="How alike they are (cosine)")
+    table = Table("", *(f"face {number}" for number in range(1, len(faces) + 1)), title="Similarity (cosine)")
     table.title_justify = "left"
     for number, row in enumerate(vectors @ vectors.T, 1):
         table.add_row(f"face {number}", *(f"{value:.2f}" for value in row))

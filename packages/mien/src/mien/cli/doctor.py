@@ -1,4 +1,4 @@
-"""`mien doctor`: what this machine has and what would stop the server."""
+"""`mien doctor`: checks whether the server can run on this machine."""
 
 import os
 import socket
@@ -20,7 +20,7 @@ from mien.zoo.zoo import Zoo
 
 
 def examine(settings: Settings) -> bool:
-    """Print one line per check; True if nothing would stop the server."""
+    """Print one line per check; True if the server can start."""
     good = True
     for name, check in _checks(settings):
         try:
@@ -52,7 +52,7 @@ def _model(zoo: Zoo, name: str) -> str:
 
 def _optional_model(zoo: Zoo, name: str) -> str:
     if zoo.find(name) is None:
-        return f"not here; pulled when first wanted, or by `mien models pull {name}`"
+        return f"missing; pulled when first needed, or by `mien models pull {name}`"
     return _model(zoo, name)
 
 
@@ -63,7 +63,7 @@ def _providers(settings: Settings) -> str:
 def _writable(folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     if not os.access(folder, os.W_OK):
-        raise PermissionError(f"{folder} cannot be written")
+        raise PermissionError(f"{folder} is not writable")
     return str(folder)
 
 

@@ -1,4 +1,4 @@
-"""`mien faces`: images on this machine through the same service as behind the APIs, without a server."""
+"""`mien faces`: local images through the same service as behind the APIs, without a server."""
 
 import asyncio
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def _images(paths: list[Path]) -> Iterator[Path]:
         elif path.is_file():
             yield path
         else:
-            raise RequestError(f"{path}: there is no such file or folder")
+            raise RequestError(f"{path}: no such file or directory")
 
 
 async def _run(
@@ -92,7 +92,7 @@ def _draw(settings: Settings, data: bytes, result: ImageDone, target: Path) -> N
     masks = [face.attributes.mask for face in faces]
     drawn = draw_detections(image, detections_of(faces), detector=settings.models.detector, masks=masks)
     target.write_bytes(encode_jpeg(drawn))
-    err.print(f"drawn: {target}", markup=False)
+    err.print(f"written to {target}", markup=False)
 
 
 def _json(path: Path, result: ImageResult) -> str:
@@ -148,7 +148,7 @@ def face_table(title: str) -> Table:
 def add_face(
     table: Table, number: int, *, box: list[int], score: float, age: float | None, gender: int | None, mask: bool | None
 ) -> None:
-    """One face as a row; a dash for what is not known."""
+    """Add one face as a row, with a dash for unknown values."""
     table.add_row(
         str(number),
         " ".join(str(value) for value in box),

@@ -1,4 +1,4 @@
-"""`mien infer`: files through a service of a running server, its answer as a table, JSON or YAML."""
+"""`mien infer`: sends files to a service of a running server; the result as a table, JSON or YAML."""
 
 import sys
 from collections.abc import Iterable
@@ -28,10 +28,10 @@ def infer_files(
     stream: bool,
     output: str,
 ) -> None:
-    """Send the files (`-` is stdin), or a text, as one request and print the answer."""
+    """Send the files (`-` is stdin), or a text, as one request and print the result."""
     payloads = [_read(path) for path in paths] + ([] if text is None else [text.encode()])
     if not payloads:
-        raise RequestError("there is nothing to send: name a file, or use --text")
+        raise RequestError("nothing to send: pass a file, or use --text")
     name = service.removesuffix("_stream")
     fields = {"service": f"{name}_stream" if stream or name != service else name, "task": task}
     fields["metadata"] = orjson.dumps(metadata_of(metadata)).decode()
@@ -61,7 +61,7 @@ def _read(path: Path) -> bytes:
 
 
 def show(answer: dict[str, Any], output: str) -> None:
-    """One result or event. A decoded result stands in for its base64."""
+    """Print one result or event; a decoded result replaces its base64."""
     if answer.get("result_json") is not None:
         answer = {key: value for key, value in answer.items() if key not in BASE64_FIELDS}
     if output == "json":
@@ -73,12 +73,12 @@ def show(answer: dict[str, Any], output: str) -> None:
 
 
 def write_json(value: Any) -> None:
-    """One JSON document a line."""
+    """Print one JSON document per line."""
     out.print(orjson.dumps(value).decode(), soft_wrap=True, markup=False)
 
 
 def write_yaml(value: Any) -> None:
-    """One YAML document."""
+    """Print one YAML document."""
     text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, explicit_start=True)
     out.print(text, end="", soft_wrap=True, markup=False)
 
@@ -90,7 +90,7 @@ def _tables(answer: dict[str, Any]) -> None:
     result = answer.get("result_json")
     if result is None:
         size = len(answer.get("result") or answer.get("result_b64") or "") * 3 // 4
-        out.print(f"about {size} bytes; --output json shows them as base64")
+        out.print(f"about {size} bytes; use --output json to see them as base64")
         return
     for one in result if isinstance(result, list) else [result]:
         out.print(table_of(one) if isinstance(one, dict) else _brief(one))

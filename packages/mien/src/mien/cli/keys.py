@@ -1,4 +1,4 @@
-"""`mien keys …`: API keys of the server whose data lies in MIEN_DATA_DIR."""
+"""`mien keys …`: API keys of the server whose data is in MIEN_DATA_DIR."""
 
 from typing import Annotated, cast
 
@@ -19,18 +19,18 @@ def _store() -> KeyStore:
 
 @keys.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Whose key it is.")],
-    scope: Annotated[list[str], typer.Option(help="infer, admin; may be repeated.")] = ["infer"],  # noqa: B006 - typer copies
+    name: Annotated[str, typer.Argument(help="Who or what the key is for.")],
+    scope: Annotated[list[str], typer.Option(help="infer or admin. May be repeated.")] = ["infer"],  # noqa: B006 - typer copies
 ) -> None:
-    """Make a key and print it, once: only its hash is kept."""
+    """Create a key and print it, once: only its hash is stored."""
     key, secret = _store().create(name, cast("list[Scope]", scope))
-    err.print(f"key {key.id} for {name}, scopes: {', '.join(key.scopes)}. It is shown only now:", markup=False)
+    err.print(f"key {key.id} for {name}, scopes: {', '.join(key.scopes)}. It is shown only once:", markup=False)
     out.print(secret, soft_wrap=True)
 
 
 @keys.command("list")
 def list_keys() -> None:
-    """Show all keys, without their secrets."""
+    """List all keys, without their secrets."""
     table = Table("id", "name", "scopes", "created")
     for key in _store().all():
         table.add_row(key.id, escape(key.name), ", ".join(key.scopes), key.created)
@@ -38,7 +38,7 @@ def list_keys() -> None:
 
 
 @keys.command()
-def revoke(key_id: Annotated[str, typer.Argument(help="The id that `mien keys list` shows.")]) -> None:
-    """Make a key invalid, at once and for good."""
+def revoke(key_id: Annotated[str, typer.Argument(help="The id shown by `mien keys list`.")]) -> None:
+    """Revoke a key, immediately and permanently."""
     key = _store().revoke(key_id)
     err.print(f"revoked {key.id} ({key.name})", markup=False)

@@ -1,4 +1,4 @@
-"""`mien …`: one function per command; errors are one sentence and exit code 1."""
+"""`mien …`: one function per command; an error is one sentence and exit code 1."""
 
 import os
 import sys
@@ -20,7 +20,7 @@ GRPC_PORT = 50051  # where Lumen nodes are by convention
 
 
 class Commands(typer.core.TyperGroup):
-    """Turns Mien's errors into one sentence on stderr."""
+    """Prints Mien's errors as one sentence on stderr."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -60,11 +60,11 @@ def _add_groups() -> None:
     from mien.cli.run import run as run_app
     from mien.cli.tasks import tasks
 
-    app.add_typer(apps, name="apps", help="Deploy, list, show, roll back, remove apps.")
-    app.add_typer(models, name="models", help="List, pull, verify models.")
-    app.add_typer(keys, name="keys", help="Make, list, revoke API keys.")
-    app.add_typer(nodes, name="nodes", help="List, show, ping, watch the nodes of a running server.")
-    app.add_typer(tasks, name="tasks", help="List, show, cancel, watch tasks of a running server.")
+    app.add_typer(apps, name="apps", help="Deploy, list, show, roll back and remove apps.")
+    app.add_typer(models, name="models", help="List, pull and verify models.")
+    app.add_typer(keys, name="keys", help="Create, list and revoke API keys.")
+    app.add_typer(nodes, name="nodes", help="List, show, ping and watch the nodes of a running server.")
+    app.add_typer(tasks, name="tasks", help="List, show, cancel and watch the tasks of a running server.")
     app.command("run")(run_app)
     app.command()(status)
 
@@ -81,15 +81,17 @@ def version() -> None:
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on. Default: 127.0.0.1.")] = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="The one port. Default: 8080 and 18081.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="The only port. Default: 8080 and 18081.")] = None,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="Listen beyond loopback without API keys.")] = False,
-    images_root: Annotated[Path | None, typer.Option(help="Folder whose images requests may name by path.")] = None,
+    images_root: Annotated[
+        Path | None, typer.Option(help="Directory below which requests may name images by path.")
+    ] = None,
     detector: Annotated[str | None, typer.Option(help="Face detector.")] = None,
     recogniser: Annotated[str | None, typer.Option(help="Face recogniser.")] = None,
-    grpc: Annotated[bool, typer.Option("--grpc", help="Be a Lumen node, too: answer gRPC on port 50051.")] = False,
-    grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Be a node on this port.")] = None,
+    grpc: Annotated[bool, typer.Option("--grpc", help="Also be a Lumen node: serve gRPC on port 50051.")] = False,
+    grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Also be a Lumen node, on this port.")] = None,
 ) -> None:
-    """Run the server until SIGTERM or Ctrl-C. Settings come from MIEN_* variables; options win."""
+    """Run the server until SIGTERM or Ctrl-C. Options take precedence over MIEN_* variables."""
     given: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -108,7 +110,7 @@ def node(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of /livez and /readyz.")] = None,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="Listen beyond loopback without API keys.")] = False,
 ) -> None:
-    """Run a Lumen gRPC node without the HTTP APIs: only /livez, /readyz and /metrics answer over HTTP."""
+    """Run a Lumen gRPC node without the HTTP APIs: HTTP serves only /livez, /readyz and /metrics."""
     _serve({"host": host, "port": port, "grpc_port": grpc_port}, no_auth=no_auth, grpc=True, apis=False)
 
 
@@ -124,14 +126,16 @@ def _serve(given: dict[str, Any], *, no_auth: bool, grpc: bool, apis: bool) -> N
         settings = Settings(**said, grpc_port=GRPC_PORT)
     configure_logs(settings.logging)
     pull_needed(settings)
-    from mien.server import serve as run  # last: what is wrong so far is said without waiting a second for it
+    from mien.server import serve as run  # last: importing it takes a second, which errors so far need not wait for
 
     run(settings, apis=apis)
 
 
 @app.command()
-def demo(output: Annotated[Path, typer.Option(help="Folder for the drawn photo.")] = Path("demo-output")) -> None:
-    """Start a server, send it a real photo, show the faces, draw them, stop the server."""
+def demo(
+    output: Annotated[Path, typer.Option(help="Directory for the annotated photo.")] = Path("demo-output"),
+) -> None:
+    """Start a temporary server, send it a photo, print the faces and draw them."""
     from mien.cli.demo import run_demo
 
     run_demo(Settings(), output)
@@ -141,13 +145,13 @@ def demo(output: Annotated[Path, typer.Option(help="Folder for the drawn photo."
 def faces(
     paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
     as_json: Annotated[
-        bool, typer.Option("--json", help="One JSON object per image and line, vectors included.")
+        bool, typer.Option("--json", help="One JSON object per line and image, including embeddings.")
     ] = False,
     draw: Annotated[Path | None, typer.Option(help="Write the image with its faces drawn in (one image only).")] = None,
-    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Least detection score.")] = None,
-    attributes: Annotated[bool, typer.Option(help="Age, gender and mask as well.")] = False,
+    threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Minimum detection score.")] = None,
+    attributes: Annotated[bool, typer.Option(help="Also estimate age, gender and mask.")] = False,
 ) -> None:
-    """Find the faces in images on this machine, without a server."""
+    """Find faces in local images, without a server."""
     from mien.cli.faces import find_faces
 
     failed = find_faces(Settings(), paths, as_json=as_json, draw=draw, threshold=threshold, attributes=attributes)
@@ -159,15 +163,15 @@ def faces(
 def infer(
     files: Annotated[list[Path] | None, typer.Argument(help="Files, one payload each; `-` is stdin.")] = None,
     service: Annotated[str, typer.Option(help="The service, e.g. face_detection.")] = "",
-    text: Annotated[str | None, typer.Option(help="A text to send instead of, or after, the files.")] = None,
-    task: Annotated[str, typer.Option(help="Task or model; the service's default if it is not given.")] = "",
-    meta: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Metadata; may be repeated.")] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Show parts of the answer as they come.")] = False,
+    text: Annotated[str | None, typer.Option(help="Text to send instead of, or after, the files.")] = None,
+    task: Annotated[str, typer.Option(help="Task or model. Default: the service's.")] = "",
+    meta: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="Metadata. May be repeated.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Show partial results as they arrive.")] = False,
     output: Output = "table",
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
 ) -> None:
-    """Send files to a service of a running server and show its answer."""
+    """Send files to a service of a running server and show the result."""
     from mien.cli.infer import infer_files
     from mien.cli.nodes import server
 
@@ -181,7 +185,7 @@ def infer(
 def tune(
     names: Annotated[list[str] | None, typer.Argument(help="Models. Default: those that the server loads.")] = None,
 ) -> None:
-    """Measure which lanes, threads and batch size are best for each model here, and remember it."""
+    """Measure the best lanes, threads and batch size of each model on this machine, and save them."""
     from mien.cli.tune import tune_models
 
     tune_models(Settings(), names)
@@ -197,7 +201,7 @@ def doctor() -> None:
 
 
 def run() -> None:
-    """Entry point; a pipe that closes early (`| head`) is no error."""
+    """Entry point. A pipe that closes early (`| head`) is not an error."""
     try:
         app()
     except BrokenPipeError:

@@ -1,4 +1,4 @@
-"""`mien models …`: see, get and check model files."""
+"""`mien models …`: list, download and verify model files."""
 
 from pathlib import Path
 from typing import Annotated
@@ -47,9 +47,11 @@ def pull(
     accept_non_commercial: Annotated[
         bool, typer.Option("--accept-non-commercial", help="Accept licences that forbid commercial use.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Get models again that are already here.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Download models again that are already on this machine.")
+    ] = False,
 ) -> None:
-    """Get models: download, verify, convert, keep. What is here already is only verified."""
+    """Download, verify, convert and cache models. Those already on this machine are only verified."""
     zoo = _zoo()
     wanted = dict.fromkeys(manifest.name for name in names for manifest in zoo.members(name))
     failed = False
@@ -63,9 +65,11 @@ def pull(
 
 @models.command()
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME|SET…]", help="Default: all here.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME|SET…]", help="Default: all on this machine.")
+    ] = None,
 ) -> None:
-    """Check the hashes of models that are on this machine."""
+    """Check the hashes of the models on this machine."""
     zoo = _zoo()
     named = [manifest.name for name in names or [] for manifest in zoo.members(name)]
     failed = False
@@ -77,13 +81,13 @@ def verify(
 
 @models.command()
 def path(name: Annotated[str, typer.Argument(help="A model.")]) -> None:
-    """Print where the verified file of a model is."""
+    """Print the path of a model's verified file."""
     out.print(str(_zoo().locate(name)), soft_wrap=True, markup=False)
 
 
 @models.command()
 def info(name: Annotated[str, typer.Argument(help="A model.")]) -> None:
-    """Show all that is known of a model."""
+    """Show everything about a model."""
     zoo = _zoo()
     manifest = zoo.manifest(name)
     table = Table(show_header=False, box=None)
@@ -133,7 +137,7 @@ def _state(zoo: Zoo, manifest: Manifest) -> str:
     try:
         size = _size(zoo, manifest.name)
     except ModelError:
-        return "[red]damaged[/]"
+        return "[red]corrupt[/]"
     return f"[green]{decimal(size)}[/]" if size else ""
 
 
@@ -157,9 +161,9 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
         ("sets", ", ".join(manifest.sets)),
     ]
     numbers = [
-        ("numbers per item", manifest.embedding_dim),
+        ("dimensions", manifest.embedding_dim),
         ("score threshold", manifest.score_threshold),
-        ("same from cosine", manifest.same_threshold),
+        ("same-person cosine", manifest.same_threshold),
     ]
     return facts + [(label, f"{value}") for label, value in numbers if value is not None]
 
@@ -167,7 +171,7 @@ def _facts(manifest: Manifest) -> list[tuple[str, str]]:
 def _cached_facts(zoo: Zoo, name: str) -> list[tuple[str, str]]:
     record = zoo.record(name)
     if record is None and (path := zoo.find(name)):
-        return [("here", f"{decimal(path.stat().st_size)}, comes with Mien")]
+        return [("here", f"{decimal(path.stat().st_size)}, included with Mien")]
     if record is None:
         return [("here", f"no: mien models pull {name}")]
     return [

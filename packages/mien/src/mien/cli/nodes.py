@@ -1,4 +1,4 @@
-"""`mien nodes …` and `mien status`: what a running server says about itself and the nodes behind it."""
+"""`mien nodes …` and `mien status`: the state of a running server and the nodes behind it."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ NANOSECONDS = 1e9
 
 @contextmanager
 def server(url: str, api_key: str) -> Iterator[InferClient]:
-    """A client that is closed at the end of the block."""
+    """A client, closed at the end of the block."""
     client = InferClient(url, api_key)
     try:
         yield client
@@ -32,7 +32,7 @@ def server(url: str, api_key: str) -> Iterator[InferClient]:
 
 
 def show(value: Any, output: str, table: Callable[[Any], Table]) -> None:
-    """Print in the wanted form."""
+    """Print the value in the selected format."""
     if output == "json":
         write_json(value)
     elif output == "yaml":
@@ -50,14 +50,14 @@ def list_nodes(url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "t
 
 @nodes.command()
 def info(node: str, url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
-    """Show one node, by id or name: its tasks, what they take and return."""
+    """Show one node, by id or name: its tasks with their inputs and outputs."""
     with server(url, api_key) as client:
         show(find(client.get("/v1/nodes")["nodes"], node), output, tasks_table)
 
 
 @nodes.command()
 def ping(node: str, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
-    """Say whether a node takes requests, and how long the server took to say so. Exit code 1 if it does not."""
+    """Check whether a node accepts requests, and the server's response time. Exit code 1 if it does not."""
     with server(url, api_key) as client:
         started = time.perf_counter()
         found = find(client.get("/v1/nodes")["nodes"], node)
@@ -72,9 +72,9 @@ def watch(
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
     output: Output = "table",
-    count: Annotated[int, typer.Option(min=0, help="End after so many snapshots; 0: never.")] = 0,
+    count: Annotated[int, typer.Option(min=0, help="Stop after this many snapshots. 0: never.")] = 0,
 ) -> None:
-    """Print the nodes now and at each change, until Ctrl-C."""
+    """Print the nodes now and on each change, until Ctrl-C."""
     address = url.rstrip("/").replace("http", "ws", 1) + "/v1/nodes/watch"
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
@@ -88,13 +88,13 @@ def watch(
     except ConnectionClosed as error:
         raise Unavailable(f"{url} closed the connection: {error}") from None
     except (InvalidHandshake, InvalidURI) as error:
-        raise RequestError(f"{url} refuses to be watched: {error}") from None
+        raise RequestError(f"{url} rejected the WebSocket: {error}") from None
     except OSError:
-        raise Unavailable(f"nothing answers at {url}: is `mien serve` running there?") from None
+        raise Unavailable(f"cannot connect to {url}: is `mien serve` running there?") from None
 
 
 def status(url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
-    """Show whether a server is healthy, what it has answered, and its nodes."""
+    """Show the health, request counts and nodes of a server."""
     with server(url, api_key) as client:
         found = {
             "health": client.get("/v1/health"),
@@ -105,11 +105,11 @@ def status(url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table
 
 
 def find(known: list[dict[str, Any]], wanted: str) -> dict[str, Any]:
-    """The node of that id or name. Raises NotFound that lists them."""
+    """The node with that id or name. Raises NotFound, which lists the known ones."""
     for node in known:
         if wanted in (node["id"], node["name"]):
             return node
-    raise NotFound(f"no node is called {wanted!r}; there are: {', '.join(node['id'] for node in known)}")
+    raise NotFound(f"there is no node {wanted!r}; known nodes: {', '.join(node['id'] for node in known)}")
 
 
 def nodes_table(known: list[dict[str, Any]]) -> Table:

@@ -1,4 +1,4 @@
-"""Options that commands for a running server share."""
+"""Options shared by the commands for a running server."""
 
 from typing import Annotated, TypeAlias
 
@@ -15,5 +15,5 @@ def _known_output(value: str) -> str:
 
 
 Url: TypeAlias = Annotated[str, typer.Option(envvar="MIEN_URL", help="The server.")]
-ApiKey: TypeAlias = Annotated[str, typer.Option(envvar="MIEN_API_KEY", help="API key, if the server needs one.")]
-Output: TypeAlias = Annotated[str, typer.Option(callback=_known_output, help="table, json or yaml.")]
+ApiKey: TypeAlias = Annotated[str, typer.Option(envvar="MIEN_API_KEY", help="API key, if the server requires one.")]
+Output: TypeAlias = Annotated[str, typer.Option(callback=_known_output, help="Format: table, json or yaml.")]

@@ -1,4 +1,4 @@
-"""Having the models a server needs before it starts, with progress on the terminal."""
+"""Pulls the models that a server needs before it starts, with progress on the terminal."""
 
 from collections.abc import Iterable
 
@@ -9,6 +9,6 @@ from mien.zoo.zoo import Zoo
 
 
 def pull_needed(settings: Settings, also: Iterable[str] = ()) -> None:
-    """Acquire what is missing of `also` and of what a start needs. Raises ModelError that says what to do."""
+    """Pull missing models: those required for a start, and `also`. Raises ModelError, which says what to do."""
     with RichProgress() as progress:
         Zoo.from_settings(settings).ensure_all([*required_models(settings.models), *also], progress=progress)

@@ -1,4 +1,4 @@
-"""A pull's progress as bars on stderr; nothing where stderr is no terminal."""
+"""Progress bars of a pull on stderr; nothing if stderr is not a terminal."""
 
 from types import TracebackType
 from typing import Self

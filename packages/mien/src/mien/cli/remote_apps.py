@@ -23,7 +23,7 @@ IN_MEMORY = 16 * 1024 * 1024
 
 
 class RemoteApps:
-    """The apps of one server. Raises MienError with the server's own code and sentence."""
+    """The apps of one server. Raises MienError with the server's code and message."""
 
     def __init__(self, url: str, api_key: str) -> None:
         self.url = url.rstrip("/")
@@ -32,7 +32,7 @@ class RemoteApps:
         self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout)
 
     def deploy(self, folder: Path, name: str | None, settings: Settings, log: Callable[[str], None]) -> dict[str, Any]:
-        """Pack the folder, send it, show the build, return the version."""
+        """Pack and upload the folder, log the build, and return the version."""
         package = read_package(folder, PackageLimits(settings.apps.app_max_bytes, settings.apps.app_max_files))
         with tempfile.SpooledTemporaryFile(IN_MEMORY) as packed:
             _pack(packed, folder, [str(file) for file in package.files])
@@ -60,28 +60,28 @@ class RemoteApps:
                         return found
                     else:
                         raise error_of(event.get("error") or {})
-        raise NodeFailed(f"{self.url} ended its answer before the app was deployed")
+        raise NodeFailed(f"{self.url} closed the response before the app was deployed")
 
     def list(self) -> list[dict[str, Any]]:
         """Every app with its latest version."""
-        return self._ask("GET", "/apps")  # type: ignore[no-any-return]
+        return self._request("GET", "/apps")  # type: ignore[no-any-return]
 
     def show(self, reference: str) -> dict[str, Any]:
-        """One version and the others of its app."""
-        return self._ask("GET", f"/apps/{_checked(reference)}")  # type: ignore[no-any-return]
+        """One version, and the others of its app."""
+        return self._request("GET", f"/apps/{_checked(reference)}")  # type: ignore[no-any-return]
 
     def rollback(self, reference: str) -> dict[str, Any]:
-        """The version that is the latest now."""
-        return self._ask("POST", f"/apps/{_checked(reference)}/rollback")  # type: ignore[no-any-return]
+        """The version that is now the latest."""
+        return self._request("POST", f"/apps/{_checked(reference)}/rollback")  # type: ignore[no-any-return]
 
     def remove(self, reference: str) -> dict[str, Any]:
         """What was removed."""
-        return self._ask("DELETE", f"/apps/{_checked(reference)}")  # type: ignore[no-any-return]
+        return self._request("DELETE", f"/apps/{_checked(reference)}")  # type: ignore[no-any-return]
 
     def close(self) -> None:
         self._http.close()
 
-    def _ask(self, method: str, path: str) -> Any:
+    def _request(self, method: str, path: str) -> Any:
         with self._reachable():
             return self._data(self._http.request(method, path))
 
@@ -91,7 +91,7 @@ class RemoteApps:
         except ValueError:
             body = None
         if not isinstance(body, dict):
-            raise NodeFailed(f"{self.url} answered {response.status_code} and no JSON: is that a Mien server?")
+            raise NodeFailed(f"{self.url} returned {response.status_code} without JSON: is that a Mien server?")
         if not body.get("success"):
             error = body.get("error")
             raise error_of(error) if isinstance(error, dict) else RequestError(str(body.get("message")))
@@ -102,15 +102,15 @@ class RemoteApps:
         try:
             yield
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
-            raise Unavailable(f"nothing answers at {self.url}: is `mien serve` running there?") from None
+            raise Unavailable(f"cannot connect to {self.url}: is `mien serve` running there?") from None
         except httpx2.TimeoutException:
-            raise DeadlineExceeded(f"{self.url} did not answer in time") from None
+            raise DeadlineExceeded(f"{self.url} did not respond in time") from None
         except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
             raise Unavailable(f"{self.url}: {error}") from None
 
 
 def _checked(reference: str) -> str:
-    """The reference as it goes into a path."""
+    """The reference, valid as part of a path. Raises RequestError otherwise."""
     parse_ref(reference, "local")
     return reference
 

@@ -1,4 +1,4 @@
-"""`mien run`: one task of a running server, from its input to its output."""
+"""`mien run`: runs an app as a task on a running server."""
 
 import json
 from pathlib import Path
@@ -17,17 +17,18 @@ def run(
     app: Annotated[str, typer.Argument(help="The app: [namespace/]name[@version].")],
     given: Annotated[
         list[str] | None,
-        typer.Option("--input", metavar="KEY=VALUE", help="A field of the input: JSON, or text. May be repeated."),
+        typer.Option("--input", metavar="KEY=VALUE", help="An input field, as JSON or text. May be repeated."),
     ] = None,
     file: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY=PATH", help="A field that is a file of this machine. May be repeated."),
+        list[str] | None, typer.Option(metavar="KEY=PATH", help="An input field that is a local file. May be repeated.")
     ] = None,
-    setup: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A field of the setup.")] = None,
-    function: Annotated[str | None, typer.Option(help="Which function of the app.")] = None,
-    variant: Annotated[str | None, typer.Option(help="Which variant of the app.")] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Print the output each time that it changes.")] = False,
-    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the task's id and end.")] = False,
+    setup: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="A setup field. May be repeated.")
+    ] = None,
+    function: Annotated[str | None, typer.Option(help="Function of the app.")] = None,
+    variant: Annotated[str | None, typer.Option(help="Variant of the app.")] = None,
+    stream: Annotated[bool, typer.Option("--stream", help="Print the output whenever it changes.")] = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Print the task's id and exit.")] = False,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
     output: Output = "table",
@@ -52,7 +53,7 @@ def run(
 
 
 def fields(option: str, pairs: list[str]) -> dict[str, Any]:
-    """The fields of `key=value` arguments; `a.b=1` is a field of a field, values that are no JSON are text."""
+    """The fields of `key=value` arguments; `a.b=1` sets a nested field, and values that are not JSON are text."""
     found: dict[str, Any] = {}
     for pair in pairs:
         key, value = _split(option, pair)
@@ -64,13 +65,13 @@ def fields(option: str, pairs: list[str]) -> dict[str, Any]:
 
 
 def files(pairs: list[str]) -> dict[str, Any]:
-    """The fields of `key=path` arguments; a key that comes more than once is a list."""
+    """The fields of `key=path` arguments; a repeated key becomes a list."""
     found: dict[str, Any] = {}
     for pair in pairs:
         key, value = _split("--file", pair)
         path = Path(value).expanduser()
         if not path.is_file():
-            raise RequestError(f"--file {pair}: there is no such file")
+            raise RequestError(f"--file {pair}: no such file")
         known = found.get(key)
         found[key] = path if known is None else [*(known if isinstance(known, list) else [known]), path]
     return found
@@ -88,5 +89,5 @@ def _put(found: dict[str, Any], key: str, value: Any, option: str) -> None:
     for name in outer:
         found = found.setdefault(name, {})
         if not isinstance(found, dict):
-            raise RequestError(f"{option} {key}: {name} has a value of its own")
+            raise RequestError(f"{option} {key}: {name} already has a value")
     found[last] = value

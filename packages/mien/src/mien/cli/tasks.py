@@ -31,7 +31,7 @@ SHOWN = ("id", "app", "function", "variant", "created_at", "finished_at", "attem
 
 @contextmanager
 def task_client(url: str, api_key: str) -> Iterator[Inference]:
-    """A client whose errors are Mien's, with the server's own code and sentence. Failed tasks end with exit code 1."""
+    """A client that raises Mien's errors, with the server's code and message. Failed tasks end with exit code 1."""
     try:
         with Inference(api_key=api_key or "none", base_url=url) as client:
             yield client
@@ -48,16 +48,16 @@ def task_client(url: str, api_key: str) -> Iterator[Inference]:
     except InferenceTimeout as error:
         raise DeadlineExceeded(str(error)) from None
     except InferenceConnectionError:
-        raise Unavailable(f"nothing answers at {url}: is `mien serve` running there?") from None
+        raise Unavailable(f"cannot connect to {url}: is `mien serve` running there?") from None
     except (InferenceError, ValueError, TypeError) as error:
         raise RequestError(str(error)) from None
 
 
 @tasks.command("list")
 def list_tasks(
-    status: Annotated[str | None, typer.Option(help="Only these, e.g. running or failed; several by commas.")] = None,
-    app: Annotated[str | None, typer.Option(help="Only of this app.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="At most so many.")] = 20,
+    status: Annotated[str | None, typer.Option(help="Only tasks with these statuses, e.g. running,failed.")] = None,
+    app: Annotated[str | None, typer.Option(help="Only tasks of this app.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of tasks.")] = 20,
     url: Url = DEFAULT_URL,
     api_key: ApiKey = "",
     output: Output = "table",
@@ -68,7 +68,7 @@ def list_tasks(
 
 
 def _listed(client: Inference, limit: int, **filters: Any) -> list[dict[str, Any]]:
-    """So many tasks: a page ends early where tasks are large."""
+    """Up to `limit` tasks. A page may be shorter than requested if its tasks are large."""
     found: list[dict[str, Any]] = []
     cursor = None
     while len(found) < limit:
@@ -82,14 +82,14 @@ def _listed(client: Inference, limit: int, **filters: Any) -> list[dict[str, Any
 
 @tasks.command("show")
 def show_task(task_id: TaskId, url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
-    """Show one task: how it stands, what it was given and has given."""
+    """Show one task: its status, input, output and events."""
     with task_client(url, api_key) as client:
         show(client.get_task(task_id), output, task_table)
 
 
 @tasks.command()
 def logs(task_id: TaskId, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
-    """Print a task's log."""
+    """Print the log of a task."""
     with task_client(url, api_key) as client:
         for line in client.tasks.logs(task_id):
             out.print(str(line.get("content", "")).rstrip("\n"), markup=False, soft_wrap=True)
@@ -97,11 +97,11 @@ def logs(task_id: TaskId, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
 
 @tasks.command()
 def cancel(task_id: TaskId, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
-    """Cancel a task: at once while it is queued, within its grace period while it runs."""
+    """Cancel a task: immediately if it is queued, within its grace period if it is running."""
     with task_client(url, api_key) as client:
         client.cancel(task_id)
         status = TaskStatus(client.get_task(task_id)["status"])
-    out.print("cancelled" if status is TaskStatus.CANCELLED else f"asked to end; now {_words(status)}")
+    out.print("cancelled" if status is TaskStatus.CANCELLED else f"cancelling; now {_words(status)}")
 
 
 @tasks.command()
@@ -112,7 +112,7 @@ def watch(task_id: TaskId, url: Url = DEFAULT_URL, api_key: ApiKey = "", output:
 
 
 def show_output(task: dict[str, Any], output: str) -> None:
-    """What a completed task has given."""
+    """Print the output of a completed task."""
     value = task.get("output")
     if output == "json":
         write_json(value)

@@ -1,4 +1,4 @@
-"""`mien tune`: measure each model on this machine and remember the best plan."""
+"""`mien tune`: measures each model on this machine and saves the best plan."""
 
 from rich.table import Table
 
@@ -17,7 +17,7 @@ from mien.zoo.zoo import Zoo
 
 
 def tune_models(settings: Settings, names: list[str] | None) -> None:
-    """Measure the models one after the other and print what was found."""
+    """Measure the models one by one and print the results."""
     pull_needed(settings, names or ())
     zoo = Zoo.from_settings(settings)
     threads = thread_budget(settings.execution)
@@ -49,7 +49,7 @@ def tune_models(settings: Settings, names: list[str] | None) -> None:
 
 
 def _here(zoo: Zoo, settings: Settings) -> list[str]:
-    """What the server loads at its start. A model that is pulled later can be measured by its name."""
+    """The models a server loads at startup. Models that are pulled later can be measured by name."""
     optional = [name for name in optional_models(settings.models) if zoo.record(name) is not None]
     return [name for name in (*required_models(settings.models), *optional) if zoo.manifest(name).family != "data"]
 

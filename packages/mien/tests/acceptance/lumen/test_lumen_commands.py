@@ -64,10 +64,10 @@ def test_infer_stream(asked: Callable[..., str]) -> None:
         (["infer", "--service", "nope", "image.jpg"], "(not_found): no service is called 'nope'; there are: "),
         (["infer", "--service", "nope", "--stream", "image.jpg"], "(not_found): no service is called 'nope'"),
         (["infer", "--service", "face_detection", "gone.jpg"], "(bad_request): gone.jpg: No such file or directory"),
-        (["infer", "--service", "face_detection"], "(bad_request): there is nothing to send"),
+        (["infer", "--service", "face_detection"], "(bad_request): nothing to send"),
         (["infer", "--service", "face_detection", "--meta", "x", "image.jpg"], "expected KEY=VALUE"),
         (["infer", "--service", "face_detection", "--meta", "max_faces=x", "image.jpg"], "(invalid_field): metadata"),
-        (["nodes", "info", "nope"], "(not_found): no node is called 'nope'; there are: local"),
+        (["nodes", "info", "nope"], "(not_found): there is no node 'nope'; known nodes: local"),
     ],
 )
 def test_errors_are_one_sentence(mien: Mien, server: Any, here: Path, arguments: list[str], words: str) -> None:
@@ -81,7 +81,7 @@ def test_errors_are_one_sentence(mien: Mien, server: Any, here: Path, arguments:
 def test_no_server(mien: Mien, command: list[str]) -> None:
     done = mien(*command, "--url", "http://127.0.0.1:9")
     assert done.returncode == 1
-    assert "nothing answers at http://127.0.0.1:9" in done.stderr
+    assert "cannot connect to http://127.0.0.1:9" in done.stderr
 
 
 def test_nodes(asked: Callable[..., str]) -> None:

@@ -221,7 +221,7 @@ def test_the_command_shows_and_removes(house: House, mien: Callable[..., Any]) -
     assert "removed: 1 environment, " in mien("apps", "prune", **folders).stderr
     assert house.folders() == []
     kept = mien("apps", "prune", environment_keep_days="none", **folders)
-    assert (kept.returncode, "give --days" in kept.stderr) == (1, True)
+    assert (kept.returncode, "use --days" in kept.stderr) == (1, True)
 
 
 def test_a_server_cleans_by_itself(house: House, serve: Callable[..., Any]) -> None:

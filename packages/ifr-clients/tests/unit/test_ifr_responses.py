@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ifr_clients import IFRConnectionError, IFRError, IFRRejected, IFRResponseInvalid, IFRTimeout
-from ifr_clients._answers import parse_jpeg, parse_map, parse_recognition
 from ifr_clients._messages import Response
+from ifr_clients._responses import parse_jpeg, parse_map, parse_recognition
 
 JSON = {"content-type": "application/json"}
 
@@ -52,8 +52,8 @@ def test_an_error_of_mien_keeps_its_code_sentence_and_request_id():
             {"content-type": "text/html"},
             "502 Bad Gateway nginx",
         ),
-        (b"", {}, "the answer says nothing"),
-        (b"{}", JSON, "the answer says nothing"),
+        (b"", {}, "the response has no message"),
+        (b"{}", JSON, "the response has no message"),
         (b"[1]", JSON, "[1]"),
         (b'{"error": "plain"}', JSON, "plain"),
         (b'{"message": "only this"}', JSON, "only this"),
@@ -82,15 +82,15 @@ def test_no_other_status_is_ever_a_result(status, body, headers):
 @pytest.mark.parametrize(
     ("body", "headers", "says"),
     [
-        (b"<html>login</html>", {"content-type": "text/html"}, "text/html, 18 bytes) does not parse"),
-        (b"", {}, "of no stated type, 0 bytes"),
-        (b"[]", JSON, "must be a map; this one is list"),
+        (b"<html>login</html>", {"content-type": "text/html"}, "text/html, 18 bytes) cannot be parsed"),
+        (b"", {}, "no content type, 0 bytes"),
+        (b"[]", JSON, "must be a map; got list"),
         (b"{}", JSON, "data must be a list of maps"),
         (b'{"data": [1]}', JSON, "data must be a list of maps"),
         (b'{"data": [{"faces": {"0": 1}}]}', JSON, "faces must be a list of maps"),
-        (b'{"data": [{"faces": [{"facedata": "abc"}]}]}', JSON, "facedata is no base64"),
+        (b'{"data": [{"faces": [{"facedata": "abc"}]}]}', JSON, "facedata is not valid base64"),
         (b"\xc1", {"content-type": "application/x-msgpack"}, "application/x-msgpack, 1 bytes"),
-        (b"\x81\xa4data", {"content-type": "application/msgpack"}, "does not parse"),
+        (b"\x81\xa4data", {"content-type": "application/msgpack"}, "cannot be parsed"),
     ],
 )
 def test_a_good_status_with_another_body_is_invalid(body, headers, says):
@@ -110,7 +110,7 @@ def test_any_bytes_are_a_result_or_an_error_of_this_library(body, kind):
 
 def test_drawn_images_are_jpeg():
     assert parse_jpeg(Response(200, {"content-type": "image/png"}, b"\xff\xd8\xff rest")) == b"\xff\xd8\xff rest"
-    with pytest.raises(IFRResponseInvalid, match="is no JPEG image"):
+    with pytest.raises(IFRResponseInvalid, match="is not a JPEG image"):
         parse_jpeg(Response(200, JSON, b"{}"))
 
 
