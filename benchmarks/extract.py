@@ -33,6 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mien.builtin import load_inference, open_fetcher
+from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
 from mien.engine.models import Model
 from mien.engine.plan import Plan, usable_cores
@@ -99,7 +100,7 @@ class Recorder:
 
 def recorded(data: bytes, settings: Settings) -> tuple[list[tuple[str, np.ndarray]], int]:
     """The (model file, tensor) pairs of one image's way through the pipeline, and its number of faces."""
-    inference = load_inference(settings, Metrics(), open_fetcher(settings))
+    inference = load_inference(settings, Metrics(), open_fetcher(settings), Admission.from_settings(settings.limits))
     pipeline = inference.builtin.pipeline
     zoo = Zoo.from_settings(settings)
     models = {
@@ -167,7 +168,8 @@ def best_ceiling(runs: list[tuple[str, np.ndarray]], cores: int) -> Ceiling:
 def direct_pipeline(data: bytes, settings: Settings, plan: Plan) -> Callable[[], float]:
     """A function that takes one image from JPEG bytes to vectors and returns the milliseconds that it took."""
     chosen = Settings(lanes=plan.lanes, lane_threads=plan.lane_threads, max_batch=plan.max_batch)
-    pipeline = load_inference(chosen, Metrics(), open_fetcher(chosen)).builtin.pipeline
+    admission = Admission.from_settings(chosen.limits)
+    pipeline = load_inference(chosen, Metrics(), open_fetcher(chosen), admission).builtin.pipeline
 
     def once() -> float:
         start = time.perf_counter()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from mien.builtin import Inference, load_inference, open_fetcher
+from mien.engine.admission import Admission
 from mien.inference.registry import ServiceRegistry
 from mien.metrics import Metrics
 from mien.settings import Settings
@@ -18,7 +19,7 @@ class Loaded:
 def load(settings: Settings) -> Loaded:
     """Loads the models that the settings name. Raises ModelError."""
     metrics, registry = Metrics(), ServiceRegistry()
-    inference = load_inference(settings, metrics, open_fetcher(settings))
+    inference = load_inference(settings, metrics, open_fetcher(settings), Admission.from_settings(settings.limits))
     for service in inference.services:
         registry.add(service)
     return Loaded(inference, registry, metrics)

@@ -17,15 +17,21 @@ from mien.apps.environments import Environments
 from mien.apps.input_schemas import InputChecks
 from mien.apps.registry import AppRegistry
 from mien.builtin import load_inference, open_fetcher
+from mien.engine.admission import Admission
+from mien.engine.threads import ThreadPool
 from mien.errors import InternalError, MienError
 from mien.faces.self_check import SelfCheck
 from mien.housekeeping import clean_environments, housekeeping, purge_files, refresh_services
 from mien.http.auth import Auth, is_loopback
+from mien.http.body import BodyReader
 from mien.http.context import Context, Runtime, TaskParts
 from mien.http.errors import install_error_handlers
+from mien.http.inferencesh.apps import router as inferencesh_apps
 from mien.http.inferencesh.dialect import CompatPaths
-from mien.http.inferencesh.routes import router as inferencesh
-from mien.http.inferencesh.webhook import webhook_body
+from mien.http.inferencesh.files import router as inferencesh_files
+from mien.http.inferencesh.rendering import webhook_body
+from mien.http.inferencesh.sessions import router as inferencesh_sessions
+from mien.http.inferencesh.tasks import router as inferencesh_tasks
 from mien.http.insightface.routes import router as insightface
 from mien.http.lumen.routes import InferFirst
 from mien.http.lumen.routes import router as lumen
@@ -66,6 +72,7 @@ from mien.workers.run_dir import WorkerRunDir
 
 log = structlog.get_logger()
 EXPOSED_HEADERS = ("Retry-After", "X-Correlation-Id", "X-Request-Id", "X-Result-Meta", "X-Result-Schema")
+CODEC_THREADS = 2
 
 
 def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
@@ -74,13 +81,16 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     Not `apis`: only liveness, readiness and metrics over HTTP, for a server that is asked over gRPC.
     """
     metrics, keys = Metrics(), FileKeyStore(settings.locations.data_dir)
-    context = Context(settings, metrics, Auth(settings.listening, keys))
+    admission, codec_threads = Admission.from_settings(settings.limits), ThreadPool(CODEC_THREADS)
+    bodies = BodyReader(settings.limits, admission, codec_threads)
+    context = Context(settings, metrics, Auth(settings.listening, keys), bodies, codec_threads)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            stack.push_async_callback(asyncio.to_thread, codec_threads.close)
             # Beside the running server, so that liveness can be asked while models load.
-            starting = asyncio.create_task(_start_or_give_up(context, keys, stack, tasks=apis))
+            starting = asyncio.create_task(_start_or_give_up(context, keys, admission, stack, tasks=apis))
             try:
                 yield
             finally:
@@ -91,7 +101,7 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
         title="Mien",
         version=__version__,
         lifespan=lifespan,
-        description="One engine, three doors: faces, images and your own Python models.",
+        description="One engine, three APIs: faces, images and your own Python models.",
     )
     app.state.context = context
     on_bug = install_error_handlers(app, metrics)
@@ -99,7 +109,8 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     if apis:
         app.include_router(insightface)
         app.include_router(lumen)
-        app.include_router(inferencesh)
+        for router in (inferencesh_tasks, inferencesh_files, inferencesh_apps, inferencesh_sessions):
+            app.include_router(router)
         app.add_middleware(InferFirst)
     app.add_middleware(OriginGuard, listening=settings.listening, has_keys=lambda: bool(keys.all()))
     if apis:
@@ -116,10 +127,12 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     return app
 
 
-async def _start_or_give_up(context: Context, keys: FileKeyStore, stack: AsyncExitStack, *, tasks: bool) -> None:
+async def _start_or_give_up(
+    context: Context, keys: FileKeyStore, admission: Admission, stack: AsyncExitStack, *, tasks: bool
+) -> None:
     """Start everything. What keeps the server from it is left in the context, for the server to stop and say so."""
     try:
-        await start(context, keys, stack, tasks=tasks)
+        await start(context, keys, admission, stack, tasks=tasks)
     except MienError as error:
         failure = error
     except Exception as error:  # whatever it is, the server must not stay up and never be ready
@@ -131,7 +144,9 @@ async def _start_or_give_up(context: Context, keys: FileKeyStore, stack: AsyncEx
     context.readiness.failure = failure
 
 
-async def start(context: Context, keys: FileKeyStore, stack: AsyncExitStack, *, tasks: bool) -> None:
+async def start(
+    context: Context, keys: FileKeyStore, admission: Admission, stack: AsyncExitStack, *, tasks: bool
+) -> None:
     """Start every part of the server; `stack` stops them. Raises MienError that says what cannot start.
 
     The order is that of the stop, turned around: tasks get their time while workers, nodes, models and the database
@@ -161,7 +176,7 @@ async def start(context: Context, keys: FileKeyStore, stack: AsyncExitStack, *, 
         readiness.tasks = await start_tasks(context, registry, fetcher, loaded, stack)
 
     # Models, in a thread: it takes seconds.
-    inference = await asyncio.to_thread(load_inference, settings, metrics, fetcher)
+    inference = await asyncio.to_thread(load_inference, settings, metrics, fetcher, admission)
     inference_stack.push_async_callback(inference.close)
     for service in inference.services:
         registry.add(service)
@@ -172,8 +187,6 @@ async def start(context: Context, keys: FileKeyStore, stack: AsyncExitStack, *, 
         metrics=metrics,
         registry=registry,
         nodes=nodes,
-        admission=inference.admission,
-        parsers=inference.parsers,
         faces=inference.faces,
         models=inference.facts,
         self_check=SelfCheck(inference.faces, settings.api.default_threshold),

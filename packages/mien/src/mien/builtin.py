@@ -113,8 +113,6 @@ class Inference:
     models: LoadedModels
     threads: ThreadPool
     """For images."""
-    parsers: ThreadPool
-    """Threads for large bodies, apart from the images' so that neither waits for the other."""
     admission: Admission
     faces: FaceService
     builtin: BuiltinModels
@@ -129,7 +127,6 @@ class Inference:
 
     def _close_threads(self) -> None:
         self.threads.close()
-        self.parsers.close()
         self.models.close()
 
 
@@ -146,7 +143,7 @@ def open_fetcher(settings: Settings) -> Fetcher:
     )
 
 
-def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher) -> Inference:
+def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher, admission: Admission) -> Inference:
     """Load and warm the face models and every other that is here; blocks as long as that takes. Raises ModelError."""
     zoo = Zoo.from_settings(settings)
     paths = zoo.ensure_all(required_models(settings.models))
@@ -174,7 +171,6 @@ def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher) -> In
         reader=RapidOcr(min(loaded.threads, OCR_READERS)) if is_installed() else None,
     )
     pool = ThreadPool(threads)
-    admission = Admission(max_images=settings.limits.queue_images, max_bytes=settings.limits.queue_bytes)
     engine = ThreadEngine(
         builtin_handlers(builtin, limits),
         reader=SourceReader(
@@ -197,7 +193,7 @@ def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher) -> In
         recognition_batch=loaded[settings.models.recogniser].plan.max_batch,
         detection_batch=loaded[settings.models.detector].plan.max_batch,
     )
-    return Inference(loaded, pool, ThreadPool(2), admission, faces, builtin, services, facts)
+    return Inference(loaded, pool, admission, faces, builtin, services, facts)
 
 
 def _image_threads(models: LoadedModels) -> int:

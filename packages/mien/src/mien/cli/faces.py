@@ -12,6 +12,7 @@ from rich.table import Table
 from mien.builtin import load_inference, open_fetcher
 from mien.cli.output import err, out
 from mien.cli.prepare import pull_needed
+from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
 from mien.engine.engine import Failed
 from mien.engine.sources import Item
@@ -66,7 +67,7 @@ async def _run(
     settings: Settings, images: list[Path], options: FaceOptions, *, as_json: bool, draw: Path | None
 ) -> int:
     fetcher = open_fetcher(settings)
-    inference = load_inference(settings, Metrics(), fetcher)
+    inference = load_inference(settings, Metrics(), fetcher, Admission.from_settings(settings.limits))
     failed = 0
     try:
         for start in range(0, len(images), CHUNK):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mien.errors import Overloaded, Unavailable
+from mien.settings import Limits
 
 SMOOTHING = 0.1  # weight of the newest measurement in the moving average
 FIRST_GUESS = 0.1  # seconds per image until one was measured
@@ -22,6 +23,10 @@ class Admission:
         self._seconds_per_image = FIRST_GUESS
         self._finished: float | None = None
         self._draining = False
+
+    @classmethod
+    def from_settings(cls, limits: Limits) -> "Admission":
+        return cls(max_images=limits.queue_images, max_bytes=limits.queue_bytes)
 
     @property
     def idle(self) -> bool:

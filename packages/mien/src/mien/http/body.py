@@ -1,18 +1,85 @@
-"""Reading a request's body: refused by its announced size, counted while it arrives, never over the limit."""
+"""Reading request bodies: refused by their announced size, counted as they arrive, never beyond the limit."""
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
+from typing import Concatenate, ParamSpec, TypeVar
 
+from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect, Request
 
 from mien.engine.admission import Admission
+from mien.engine.cancellation import CancelScope
+from mien.engine.threads import ThreadPool
 from mien.errors import BodyTooLarge, BodyTooSlow, Cancelled, RequestError
+from mien.http.forms import FormLimits, read_form
+from mien.settings import Limits
 
+P = ParamSpec("P")
+T = TypeVar("T")
 ONE_MESSAGE = 64 * 1024  # bytes that the server reads from a socket at once
 STEP = 1024 * 1024  # bytes reserved at a time for a body of unknown size
+LARGE_BODY = 256 * 1024
+"""Bytes. Parsing more than this would block the event loop for too long: it is done in a thread."""
 SILENCE_SECONDS = 60.0
-DISCONNECTED = "the client went away while it sent the body"
+DISCONNECTED = "the client disconnected while it sent the body"
+
+
+class BodyReader:
+    """Reads bodies into memory for every API, each within its limit, all of them together within MIEN_QUEUE_BYTES.
+
+    There before anything else has started, so that the APIs that need no models have the same limits.
+    """
+
+    def __init__(self, limits: Limits, admission: Admission, threads: ThreadPool) -> None:
+        self._limits = limits
+        self.admission = admission
+        self._threads = threads
+
+    async def read(self, request: Request, admitted: ExitStack, *, limit: int | None = None) -> bytes | bytearray:
+        """The whole body, at most `limit` bytes (default: MIEN_MAX_BODY_BYTES), which count until `admitted` closes.
+
+        Raises RequestError, BodyTooLarge, BodyTooSlow, Overloaded, Unavailable, Cancelled.
+        """
+        limit, seconds = limit or self._limits.max_body_bytes, self._limits.request_timeout
+        size = announced_size(request, limit)
+        try:
+            async with asyncio.timeout(seconds):
+                if size is not None and size <= ONE_MESSAGE:
+                    return await _small_body(request, size, self.admission, admitted)
+                body = bytearray()
+                async for chunk in _admitted_chunks(request, limit, self.admission, admitted):
+                    if len(chunk) == size:
+                        return chunk
+                    body += chunk
+                return body
+        except TimeoutError:
+            raise BodyTooSlow(f"the body did not arrive within {seconds:g} s") from None
+
+    @asynccontextmanager
+    async def form(self, request: Request, admitted: ExitStack, *, field_bytes: int) -> AsyncIterator[FormData]:
+        """A multipart form that is kept in memory as a whole; it counts until `admitted` closes.
+
+        Raises as `read` does.
+        """
+        limits = self._limits
+        chunks = _admitted_chunks(request, limits.max_body_bytes, self.admission, admitted)
+        # The body is bounded and admitted already, so that nothing need go through the disk.
+        form_limits = FormLimits(limits.max_images, field_bytes, limits.max_body_bytes, limits.request_timeout)
+        async with read_form(request, chunks, form_limits) as form:
+            yield form
+
+    async def parse(
+        self,
+        parser: Callable[Concatenate[bytes | bytearray, P], T],
+        body: bytes | bytearray,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """`parser(body, ...)`, in a thread if the body is large. Raises what the parser raises, DeadlineExceeded."""
+        if len(body) <= LARGE_BODY:
+            return parser(body, *args, **kwargs)
+        return await self._threads.run(CancelScope(self._limits.request_timeout), parser, body, *args, **kwargs)
 
 
 def announced_size(request: Request, limit: int) -> int | None:
@@ -27,42 +94,20 @@ def announced_size(request: Request, limit: int) -> int | None:
     return int(text)
 
 
-async def read_body(
-    request: Request, limit: int, admission: Admission, room: ExitStack, *, seconds: float
-) -> bytes | bytearray:
-    """The whole body. Its bytes count as admitted until `room` closes.
-
-    Raises BodyTooLarge, BodyTooSlow, Overloaded, Unavailable, Cancelled.
-    """
-    size = announced_size(request, limit)
-    try:
-        async with asyncio.timeout(seconds):
-            if size is not None and size <= ONE_MESSAGE:
-                return await _small_body(request, size, admission, room)
-            body = bytearray()
-            async for chunk in admitted_chunks(request, limit, admission, room):
-                if len(chunk) == size:
-                    return chunk
-                body += chunk
-            return body
-    except TimeoutError:
-        raise BodyTooSlow(f"the body did not arrive within {seconds:g} s") from None
-
-
-async def admitted_chunks(
-    request: Request, limit: int, admission: Admission, room: ExitStack
+async def _admitted_chunks(
+    request: Request, limit: int, admission: Admission, admitted: ExitStack
 ) -> AsyncGenerator[bytes, None]:
     """The body's chunks for a reader that keeps them in memory: each is admitted before it is read.
 
     Raises BodyTooLarge, Overloaded, Unavailable, Cancelled.
     """
     held = announced_size(request, limit) or 0
-    room.enter_context(admission.body(held))
+    admitted.enter_context(admission.body(held))
     total = 0
     async for chunk in _chunks(request, limit):
         total += len(chunk)
         while total > held:
-            room.enter_context(admission.body(STEP))
+            admitted.enter_context(admission.body(STEP))
             held += STEP
         yield chunk
 
@@ -98,9 +143,9 @@ async def _chunks(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
         raise Cancelled(DISCONNECTED) from None
 
 
-async def _small_body(request: Request, size: int, admission: Admission, room: ExitStack) -> bytes:
+async def _small_body(request: Request, size: int, admission: Admission, admitted: ExitStack) -> bytes:
     """A body that usually arrives in one message: its announced size holds, since the HTTP parser enforces it."""
-    room.enter_context(admission.body(size))
+    admitted.enter_context(admission.body(size))
     parts: list[bytes] = []
     while True:
         message = await request.receive()

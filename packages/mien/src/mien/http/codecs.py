@@ -11,8 +11,6 @@ from mien.errors import RequestError
 from mien.http.media import JSON
 
 MOST_NESTED = 64
-LARGE_BODY = 256 * 1024
-"""Bytes. Parsing more than this would hold up the event loop: it is done in a thread."""
 
 
 def json_value(body: bytes | bytearray) -> Any:

@@ -1,4 +1,4 @@
-"""What handlers work with: the parts of the server, as far as they have started."""
+"""What handlers work with: the parts of the server that have started so far."""
 
 from dataclasses import dataclass, field
 
@@ -8,12 +8,12 @@ from mien.apps.deploy import Deployer
 from mien.apps.input_schemas import InputChecks
 from mien.apps.registry import AppRegistry
 from mien.builtin import ModelFacts
-from mien.engine.admission import Admission
 from mien.engine.threads import ThreadPool
 from mien.errors import MienError, Unavailable
 from mien.faces.self_check import SelfCheck
 from mien.faces.service import FaceService
 from mien.http.auth import Auth
+from mien.http.body import BodyReader
 from mien.http.inferencesh.frames import FrameCache
 from mien.http.lumen.traffic import Traffic
 from mien.inference.registry import ServiceRegistry
@@ -36,7 +36,7 @@ STARTING_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class TaskParts:
-    """What the tasks API calls. There before the models are loaded."""
+    """What the inference.sh API calls. There before the models are loaded."""
 
     settings: Settings
     metrics: Metrics
@@ -63,9 +63,6 @@ class Runtime:
     """What `/v1/infer` and nodes can be asked for by name."""
     nodes: NodePool
     """Nodes on other machines."""
-    admission: Admission
-    parsers: ThreadPool
-    """Threads for large bodies, apart from the images' so that neither waits for the other."""
     faces: FaceService
     models: ModelFacts
     self_check: SelfCheck
@@ -73,7 +70,7 @@ class Runtime:
 
 @dataclass(slots=True)
 class Readiness:
-    """How far the start has come. The application sets it, handlers and the server look; on the event loop only."""
+    """How far the start has come. Set by the application, read by handlers and the server; on the event loop only."""
 
     tasks: TaskParts | None = None
     runtime: Runtime | None = None
@@ -81,25 +78,29 @@ class Readiness:
     """Why the start was given up: the server stops and says so."""
 
     def begin_drain(self) -> None:
-        """Take no more tasks and give the running ones their time, while streams go on."""
+        """Accept no more tasks and let the running ones finish, while streams go on."""
         if self.tasks is not None:
             self.tasks.drain.begin()
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """One application's own, as `app.state.context`."""
+    """What is there as soon as the application is, as `app.state.context`."""
 
     settings: Settings
     metrics: Metrics
     auth: Auth
+    bodies: BodyReader
+    codec_threads: ThreadPool
+    """For parsing large bodies and encoding large responses, apart from the images' so that neither waits for the
+    other."""
     readiness: Readiness = field(default_factory=Readiness)
     infer_traffic: Traffic = field(default_factory=Traffic)
     task_frames: FrameCache = field(default_factory=FrameCache)
 
 
 def context_of(request: HTTPConnection) -> Context:
-    """The context of the application that got the request."""
+    """The context of the application that received the request."""
     context: Context = request.app.state.context
     return context
 

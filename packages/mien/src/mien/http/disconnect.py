@@ -24,9 +24,9 @@ class cancel_on_disconnect:  # noqa: N801 - used like a function
     The body must have been read: two readers of one connection would take each other's messages.
     """
 
-    def __init__(self, request: Request, call: CancelScope) -> None:
+    def __init__(self, request: Request, scope: CancelScope) -> None:
         self._request = request
-        self._call = call
+        self._scope = scope
         self._watcher: asyncio.Task[None] | None = None
 
     def __enter__(self) -> None:
@@ -44,4 +44,4 @@ class cancel_on_disconnect:  # noqa: N801 - used like a function
 
     async def _watch(self) -> None:
         await disconnected(self._request.receive)
-        self._call.cancel()
+        self._scope.cancel()

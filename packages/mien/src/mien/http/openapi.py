@@ -4,6 +4,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
+TEXT: dict[str, Any] = {"type": "string"}
+NUMBER: dict[str, Any] = {"type": "number"}
+
 
 def body_of(model: type[BaseModel]) -> dict[str, Any]:
     """`openapi_extra` that documents `model` as the request body, in JSON and MessagePack."""
@@ -12,6 +15,11 @@ def body_of(model: type[BaseModel]) -> dict[str, Any]:
     inlined = _inlined(schema, definitions)
     media = {"schema": inlined}
     return {"requestBody": {"required": True, "content": {"application/json": media, "application/msgpack": media}}}
+
+
+def json_body(schema: dict[str, Any]) -> dict[str, Any]:
+    """`openapi_extra` that documents a JSON request body which the handler parses itself."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 def _inlined(node: Any, definitions: dict[str, Any]) -> Any:

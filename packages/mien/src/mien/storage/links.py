@@ -4,7 +4,7 @@ Outside, a file is an http(s) URL with a signature that expires; it is made anew
 """
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -50,21 +50,25 @@ class Links:
         signature = self.signer.sign("PUT", record.id, self._seconds)
         return f"{base}/files/{record.id}/{quote(record.filename, safe='')}?{signature}"
 
-    def shown(self, value: Any, base: str) -> Any:
-        """A task's value with every file as a URL."""
-        if isinstance(value, str):
-            match = _INSIDE.fullmatch(value) if value.startswith(SCHEME) else None
-            if match is None:
-                return value
-            return f"{base}/files/{match[1]}/{match[2]}?{self.signer.sign('GET', match[1], self._seconds)}"
-        if isinstance(value, dict):
-            return {key: self.shown(item, base) for key, item in value.items()}
-        if isinstance(value, list):
-            return [self.shown(item, base) for item in value]
-        return value
+    def externalize(self, value: Any, base: str) -> Any:
+        """The JSON value of a task with every file as a URL that can be read from outside."""
 
-    def taken(self, text: str, base: str) -> str:
-        """A URL of one of this server's files as `mien-file://…`; any other text as it is."""
+        def external(text: str) -> str:
+            match = _INSIDE.fullmatch(text) if text.startswith(SCHEME) else None
+            if match is None:
+                return text
+            return f"{base}/files/{match[1]}/{match[2]}?{self.signer.sign('GET', match[1], self._seconds)}"
+
+        return _map_strings(value, external)
+
+    def internalize(self, value: Any, base: str) -> Any:
+        """The JSON value with every URL of one of this server's files as `mien-file://…`; all else as it is.
+
+        `base`: where the client reaches this server.
+        """
+        return _map_strings(value, lambda text: self._internal(text, base) if "/files/" in text else text)
+
+    def _internal(self, text: str, base: str) -> str:
         try:
             url = urlsplit(_one_loopback(text))
         except ValueError:
@@ -77,10 +81,6 @@ class Links:
         if place not in bases and not self._has_signed(file, url.query):
             return text
         return f"{SCHEME}{file}/{quote(safe_name(unquote(match[3])), safe='')}"
-
-    def taken_in(self, value: Any, base: str) -> Any:
-        """The JSON value with every URL of one of this server's files as `taken` has it."""
-        return map_strings(value, lambda text: self.taken(text, base) if "/files/" in text else text)
 
     def _has_signed(self, file_id: str, query: str) -> bool:
         """Whether the URL is ours whatever its host: nobody else can have signed it."""
@@ -96,43 +96,38 @@ def _one_loopback(url: str) -> str:
     return _LOOPBACK.sub(r"\g<1>127.0.0.1", url, count=1)
 
 
-def map_strings(value: Any, change: Callable[[str], str]) -> Any:
+async def replace_inside(value: Any, replace: Callable[[str], Awaitable[str]]) -> Any:
+    """The JSON value with every `mien-file://…` replaced by what `replace` makes of its id, once for each name."""
+    known: dict[str, str] = {}
+    for _, text in _strings(value):
+        if text not in known and (found := file_id(text)) is not None:
+            known[text] = await replace(found)
+    return _map_strings(value, lambda text: known.get(text, text))
+
+
+def names_files(value: Any) -> list[tuple[str, str]]:
+    """Where files are named in a JSON value, and their ids: `("images[0].uri", "0123…")`."""
+    return [(path, known) for path, text in _strings(value) if (known := file_id(text)) is not None]
+
+
+def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
     """The JSON value with every string (keys excepted) changed."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {key: map_strings(item, change) for key, item in value.items()}
+        return {key: _map_strings(item, change) for key, item in value.items()}
     if isinstance(value, list):
-        return [map_strings(item, change) for item in value]
+        return [_map_strings(item, change) for item in value]
     return value
 
 
-async def replace_inside(value: Any, replace: Callable[[str], Awaitable[str]]) -> Any:
-    """The JSON value with every `mien-file://…` replaced by what `replace` makes of its id."""
+def _strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Every string of a JSON value (keys excepted) with its path."""
     if isinstance(value, str):
-        found = file_id(value) if value.startswith(SCHEME) else None
-        return value if found is None else await replace(found)
-    if isinstance(value, dict):
-        return {key: await replace_inside(item, replace) for key, item in value.items()}
-    if isinstance(value, list):
-        return [await replace_inside(item, replace) for item in value]
-    return value
-
-
-def names_files(value: Any) -> list[tuple[str, str]]:
-    """Where files are named in a JSON value, and their ids: `("image", "0123…")`."""
-    found: list[tuple[str, str]] = []
-
-    def walk(value: Any, path: str) -> None:
-        if isinstance(value, str):
-            if value.startswith(SCHEME) and (known := file_id(value)) is not None:
-                found.append((path, known))
-        elif isinstance(value, dict):
-            for key, item in value.items():
-                walk(item, f"{path}.{key}" if path else str(key))
-        elif isinstance(value, list):
-            for number, item in enumerate(value):
-                walk(item, f"{path}[{number}]")
-
-    walk(value, "")
-    return found
+        yield path, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _strings(item, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list):
+        for number, item in enumerate(value):
+            yield from _strings(item, f"{path}[{number}]")

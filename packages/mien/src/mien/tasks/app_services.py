@@ -96,7 +96,7 @@ class AppService:
         task_id = _NO_TASK
         try:
             given = await self._input(self._version.functions[function], request.items[0], request.metadata, stored)
-            given = self._parts.links.taken_in(given, self._parts.links.default_base)
+            given = self._parts.links.internalize(given, self._parts.links.default_base)
             task, _ = await self._parts.scheduler.submit(
                 Submission(
                     app=self._version.app,
@@ -126,7 +126,7 @@ class AppService:
                 yield update.task
 
     def _message(self, task: Task, number: int) -> InferResult:
-        output = self._parts.links.shown(task.output, self._parts.links.default_base)
+        output = self._parts.links.externalize(task.output, self._parts.links.default_base)
         return InferResult(msgspec.json.encode(output), JSON, "", {"task_id": task.id}, seq=number)
 
     def _final(self, task: Task, number: int) -> InferResult:

@@ -20,9 +20,7 @@ import uvicorn
 
 from mien import errors
 from mien.app import create_app
-from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
-from mien.engine.threads import ThreadPool
 from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.registry import ServiceRegistry
 from mien.nodes.pool import NodePool
@@ -134,14 +132,11 @@ def running(folder: Path, **settings: Any) -> Iterator[Door]:
     registry = ServiceRegistry()
     for service in services:
         registry.add(service)
-    parsers = ThreadPool(1)
     app.state.context.readiness.runtime = SimpleNamespace(
         settings=chosen,
         metrics=app.state.context.metrics,
-        parsers=parsers,
         registry=registry,
         nodes=NodePool.from_settings(chosen.nodes),
-        admission=Admission(max_images=chosen.limits.queue_images, max_bytes=chosen.limits.queue_bytes),
     )
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -156,7 +151,7 @@ def running(folder: Path, **settings: Any) -> Iterator[Door]:
             yield Door(url, port, client, {service.name: service for service in services}, app)
         server.should_exit = True
         thread.join(10)
-    parsers.close()
+    app.state.context.codec_threads.close()
 
 
 @pytest.fixture(scope="package", autouse=True)

@@ -180,11 +180,11 @@ def test_disconnect_gives_back_the_room(door: Any) -> None:
     with door.client.stream("POST", "/v1/infer", json=body) as response:
         chunks = response.iter_bytes()  # an iterator that nobody keeps closes the connection
         next(chunks)
-        assert door.app.state.context.readiness.runtime.admission.bytes >= 100_000
+        assert door.app.state.context.bodies.admission.bytes >= 100_000
     deadline = time.monotonic() + 10
-    while door.app.state.context.readiness.runtime.admission.bytes and time.monotonic() < deadline:
+    while door.app.state.context.bodies.admission.bytes and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert door.app.state.context.readiness.runtime.admission.bytes == 0
+    assert door.app.state.context.bodies.admission.bytes == 0
 
 
 def test_a_client_that_takes_nothing_is_given_up(

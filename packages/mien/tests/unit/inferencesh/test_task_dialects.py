@@ -7,10 +7,10 @@ from mien.http.inferencesh.dialect import (
     PREFIXES,
     Dialect,
     client_version,
-    number_of,
     read_dialect,
     split_prefix,
     statuses_of,
+    wire_number,
 )
 from mien.http.media import NDJSON_TYPES, accepts
 from mien.tasks.status import TERMINAL, Status
@@ -76,11 +76,11 @@ def test_unmarked_requests() -> None:
 
 @given(st.sampled_from(list(Status)), tables)
 def test_numbers_lead_back_to_their_status(status: Status, table: str) -> None:
-    assert statuses_of([str(number_of(status, table))], table) == (status,)  # type: ignore[arg-type]
+    assert statuses_of([str(wire_number(status, table))], table) == (status,)  # type: ignore[arg-type]
     assert statuses_of([status.name.lower()], table) == (status,)  # type: ignore[arg-type]
 
 
 def test_the_tables_are_those_of_the_clients() -> None:
-    assert [number_of(status, "A") for status in Status] == list(range(1, 12))
-    assert [number_of(status, "B") for status in Status] == [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12]
-    assert {number_of(status, "B") for status in TERMINAL} == {10, 11, 12}
+    assert [wire_number(status, "A") for status in Status] == list(range(1, 12))
+    assert [wire_number(status, "B") for status in Status] == [1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 12]
+    assert {wire_number(status, "B") for status in TERMINAL} == {10, 11, 12}

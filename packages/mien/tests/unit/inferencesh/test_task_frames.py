@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from mien.http.inferencesh.frames import Frame, ascii_json, frames_of, newest
+from mien.http.inferencesh.frames import Frame, frames_of, newest
+from mien.http.inferencesh.rendering import ascii_json
 from mien.tasks.feed import Cursor, Update
 from mien.tasks.machine import accept
 from mien.tasks.records import Event, LogKind, LogLine, Submission, Task

@@ -1,1 +1,1 @@
-"""The third door: apps run as durable tasks, watched by streams, with files."""
+"""The inference.sh API: apps run as durable tasks, followed as streams, with files and sessions."""

@@ -20,8 +20,8 @@ from mien.apps.reference import AppRef, parse_ref
 from mien.errors import InternalError, MienError
 from mien.http.body import chunks_to_disk
 from mien.http.errors import error_body
-from mien.http.inferencesh.door import Caller, TaskRoute, caller
-from mien.http.inferencesh.shapes import app_detail, app_shape, builtin_shape
+from mien.http.inferencesh.context import RequestContext, TaskRoute, request_context
+from mien.http.inferencesh.rendering import app_detail_json, app_json, builtin_json
 from mien.http.media import NDJSON, NDJSON_TYPES, accepts
 from mien.tasks.builtin import BUILTIN
 
@@ -33,84 +33,82 @@ ARCHIVE = {"requestBody": {"required": True, "content": {"application/zip": {}, 
 @router.get("/apps")
 async def list_apps(request: Request) -> Response:
     """Every app with its latest version, the built-in ones first."""
-    asked = caller(request)
-    deployed = await asyncio.to_thread(asked.parts.apps.all)
-    builtin = [builtin_shape(app) for app in BUILTIN.values()]
-    return asked.answer([*builtin, *(app_shape(found.version, latest=True) for found in deployed)])
+    ctx = request_context(request)
+    deployed = await asyncio.to_thread(ctx.parts.apps.all)
+    builtin = [builtin_json(app) for app in BUILTIN.values()]
+    return ctx.respond([*builtin, *(app_json(found.version, latest=True) for found in deployed)])
 
 
 @router.post("/apps", openapi_extra=ARCHIVE)
 async def deploy_app(request: Request) -> Response:
     """Deploy the zip or tar file of an app's folder (scope `admin`: this runs its code). `?name=namespace/name` names
     it. With an Accept of NDJSON the build's log comes as it is written, the result or an error last."""
-    asked = caller(request, "admin")
+    ctx = request_context(request, "admin")
     name = request.query_params.get("name") or None
-    async with _uploaded(asked) as (folder, keep):
+    async with _uploaded(ctx) as (folder, keep):
         if not accepts(request.headers, *NDJSON_TYPES):
-            return asked.answer(await _deploy(asked, folder, name, lambda line: None))
+            return ctx.respond(await _deploy(ctx, folder, name, lambda line: None))
         keep()
-    return StreamingResponse(_told(asked, folder, name), media_type=NDJSON)
+    return StreamingResponse(_deploy_log(ctx, folder, name), media_type=NDJSON)
 
 
 @router.get("/apps/{reference:path}")
 async def get_app(request: Request, reference: str) -> Response:
     """One version with its schemas, and the other versions of its app."""
-    asked = caller(request)
-    ref = parse_ref(reference, asked.parts.settings.apps.app_namespace)
+    ctx = request_context(request)
+    ref = parse_ref(reference, ctx.parts.settings.apps.app_namespace)
     if ref.app in BUILTIN and ref.version is None:
-        return asked.answer(builtin_shape(BUILTIN[ref.app], detail=True))
-    return asked.answer(await asyncio.to_thread(_detail, asked, ref))
+        return ctx.respond(builtin_json(BUILTIN[ref.app], detail=True))
+    return ctx.respond(await asyncio.to_thread(_detail, ctx, ref))
 
 
 @router.post("/apps/{reference:path}/rollback")
 async def rollback_app(request: Request, reference: str) -> Response:
     """Go back to the version before the latest, or to the one that is named (scope `admin`)."""
-    asked = caller(request, "admin")
-    ref = parse_ref(reference, asked.parts.settings.apps.app_namespace)
-    found = await asyncio.to_thread(asked.parts.apps.rollback, ref)
-    await asked.parts.services.refresh()
-    return asked.answer(app_shape(found.version, latest=True))
+    ctx = request_context(request, "admin")
+    ref = parse_ref(reference, ctx.parts.settings.apps.app_namespace)
+    found = await asyncio.to_thread(ctx.parts.apps.rollback, ref)
+    await ctx.parts.services.refresh()
+    return ctx.respond(app_json(found.version, latest=True))
 
 
 @router.delete("/apps/{reference:path}")
 async def remove_app(request: Request, reference: str) -> Response:
     """Remove one version, or without one the whole app (scope `admin`)."""
-    asked = caller(request, "admin")
-    ref = parse_ref(reference, asked.parts.settings.apps.app_namespace)
-    count = await asyncio.to_thread(asked.parts.apps.remove, ref)
-    await asked.parts.services.refresh()
-    return asked.answer({"id": ref.app, "removed": count})
+    ctx = request_context(request, "admin")
+    ref = parse_ref(reference, ctx.parts.settings.apps.app_namespace)
+    count = await asyncio.to_thread(ctx.parts.apps.remove, ref)
+    await ctx.parts.services.refresh()
+    return ctx.respond({"id": ref.app, "removed": count})
 
 
-def _detail(asked: Caller, ref: AppRef) -> dict[str, Any]:
-    apps = asked.parts.apps
+def _detail(ctx: RequestContext, ref: AppRef) -> dict[str, Any]:
+    apps = ctx.parts.apps
     found = apps.resolve(ref)
     app = AppRef(ref.namespace, ref.name)
-    return app_detail(found.version, apps.versions(app), apps.resolve(app).version.version)
+    return app_detail_json(found.version, apps.versions(app), apps.resolve(app).version.version)
 
 
-async def _deploy(asked: Caller, folder: Path, name: str | None, tell: Any) -> dict[str, Any]:
-    deployed: Deployed = await asked.parts.deployer.deploy(folder, name, tell)
-    await asked.parts.services.refresh()
+async def _deploy(ctx: RequestContext, folder: Path, name: str | None, tell: Any) -> dict[str, Any]:
+    deployed: Deployed = await ctx.parts.deployer.deploy(folder, name, tell)
+    await ctx.parts.services.refresh()
     return await asyncio.to_thread(
-        _detail, asked, AppRef(deployed.version.namespace, deployed.version.name, deployed.version.version)
+        _detail, ctx, AppRef(deployed.version.namespace, deployed.version.name, deployed.version.version)
     )
 
 
-async def _told(asked: Caller, folder: Path, name: str | None) -> AsyncIterator[bytes]:
+async def _deploy_log(ctx: RequestContext, folder: Path, name: str | None) -> AsyncIterator[bytes]:
     """The log of a deployment, line by line, and its end."""
     lines: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def work() -> dict[str, Any]:
         try:
-            return {"success": True, "data": await _deploy(asked, folder, name, lines.put_nowait)}
+            return {"success": True, "data": await _deploy(ctx, folder, name, lines.put_nowait)}
         except MienError as error:
-            return error_body(error, asked.request.state.request_id)
+            return error_body(error, ctx.request.state.request_id)
         except Exception as error:
             log.error("a deployment failed", exc_info=error)
-            return error_body(
-                InternalError("the server failed; its log has the details"), asked.request.state.request_id
-            )
+            return error_body(InternalError("the server failed; its log has the details"), ctx.request.state.request_id)
         finally:
             lines.put_nowait(None)
 
@@ -126,9 +124,9 @@ async def _told(asked: Caller, folder: Path, name: str | None) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def _uploaded(asked: Caller) -> AsyncIterator[tuple[Path, Any]]:
+async def _uploaded(ctx: RequestContext) -> AsyncIterator[tuple[Path, Any]]:
     """The app's folder, unpacked; removed afterwards unless `keep` was called."""
-    settings = asked.parts.settings
+    settings = ctx.parts.settings
     place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="mien-deploy-"))
     kept = False
 
@@ -139,7 +137,7 @@ async def _uploaded(asked: Caller) -> AsyncIterator[tuple[Path, Any]]:
     try:
         archive = place / "archive"
         with archive.open("xb") as file:
-            async for chunk in chunks_to_disk(asked.request, settings.apps.app_max_bytes):
+            async for chunk in chunks_to_disk(ctx.request, settings.apps.app_max_bytes):
                 await asyncio.to_thread(file.write, chunk)
         folder = await asyncio.to_thread(
             unpack, archive, place / "app", max_files=settings.apps.app_max_files, max_bytes=settings.apps.app_max_bytes

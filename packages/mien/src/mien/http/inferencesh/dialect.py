@@ -80,27 +80,27 @@ def client_version(agent: str) -> Version | None:
     return None if match is None else (int(match[1]), int(match[2]), int(match[3] or 0))
 
 
-def number_of(status: Status, table: Table) -> int:
+def wire_number(status: Status, table: Table) -> int:
     """The status on the wire."""
     return int(status) if table == "A" else _B[status]
 
 
-def shown_number(task: Task, table: Table) -> int:
+def wire_status(task: Task, table: Table) -> int:
     """The task's status on the wire: in table B a task that was asked to end is CANCELLING."""
     if table == "B" and task.cancel_requested_at is not None and not task.terminal:
         return CANCELLING
-    return number_of(task.status, table)
+    return wire_number(task.status, table)
 
 
 def statuses_of(texts: Iterable[str], table: Table) -> tuple[Status, ...]:
     """Statuses by number or name, as filters give them. Raises InvalidField."""
-    by_number = {str(number_of(status, table)): status for status in Status}
+    by_number = {str(wire_number(status, table)): status for status in Status}
     by_name = {status.name: status for status in Status} | {"DISPATCHED": Status.SCHEDULED}
     found = []
     for text in texts:
         status = by_number.get(text.strip()) or by_name.get(text.strip().upper())
         if status is None:
-            known = ", ".join(f"{number_of(status, table)} {status.name.lower()}" for status in Status)
+            known = ", ".join(f"{wire_number(status, table)} {status.name.lower()}" for status in Status)
             raise InvalidField(f"status: {text[:40]!r} is none; there are: {known}")
         found.append(status)
     return tuple(found)

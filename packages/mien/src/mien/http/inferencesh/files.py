@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from typing import Any
 from urllib.parse import quote
 
@@ -14,10 +15,10 @@ from starlette.responses import Response, StreamingResponse
 from mien.errors import Forbidden, InvalidField, NotFound, UnsupportedMediaType
 from mien.http.body import chunks_to_disk
 from mien.http.forms import FORM, FormLimits, read_form, text_fields
-from mien.http.inferencesh.door import Caller, TaskRoute, caller, read_object
-from mien.http.inferencesh.schema import FILES_BODY
-from mien.http.inferencesh.shapes import file_shape
+from mien.http.inferencesh.context import RequestContext, TaskRoute, request_context
+from mien.http.inferencesh.rendering import file_json
 from mien.http.media import JSON, content_type
+from mien.http.openapi import TEXT, json_body
 from mien.http.ranges import parse_range
 from mien.storage.blobs import Blob
 from mien.storage.file_records import FileRecord, NewFile
@@ -29,6 +30,28 @@ BODY_BYTES = 1024 * 1024
 FORM_ROOM = 64 * 1024
 FORM_LIMITS = FormLimits(files=1, field_bytes=BODY_BYTES, memory_bytes=1024 * 1024)
 READ_BLOCK = 1024 * 1024
+
+
+FILES_BODY = json_body(
+    {
+        "type": "object",
+        "properties": {
+            "files": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "filename": TEXT,
+                        "content_type": TEXT,
+                        "size": {"type": "integer"},
+                        "path": TEXT,
+                        "public": {"type": "boolean"},
+                    },
+                },
+            }
+        },
+    }
+)
 
 
 class _Wanted(msgspec.Struct):
@@ -43,66 +66,67 @@ class _Wanted(msgspec.Struct):
 async def create_files(request: Request) -> Response:
     """JSON: a record for each of `files`, with the `upload_url` that its content is to be put to. Multipart: one file
     with its content, answered by its record."""
-    asked = caller(request)
+    ctx = request_context(request)
     kind = content_type(request)
     if kind == FORM:
-        return await _uploaded_form(asked)
+        return await _uploaded_form(ctx)
     if kind not in ("", JSON):
         raise UnsupportedMediaType(f"Content-Type is {kind[:80]!r}; this route reads {JSON} or a form")
-    body = await read_object(request, BODY_BYTES)
+    with ExitStack() as admitted:
+        body = await ctx.read_object(BODY_BYTES, admitted)
     given = body.get("files", [body] if body else [])
     if not isinstance(given, list) or not given:
         raise InvalidField("files: expected a list of at least one file")
     if len(given) > MOST_FILES:
         raise InvalidField(f"files: at most {MOST_FILES} in one request; got {len(given)}")
     wanted = [_wanted(item, number) for number, item in enumerate(given)]
-    links = asked.parts.links
-    records = [await asked.parts.files.create(_new(item, asked)) for item in wanted]
-    return asked.answer([file_shape(record, links, asked.base, upload=True) for record in records])
+    links = ctx.parts.links
+    records = [await ctx.parts.files.create(_new(item, ctx)) for item in wanted]
+    return ctx.respond([file_json(record, links, ctx.base, upload=True) for record in records])
 
 
 @router.get("/files")
 async def list_files(request: Request) -> Response:
     """Records, newest first; `cursor` pages."""
-    asked = caller(request)
-    page = await asked.parts.files.find(cursor=request.query_params.get("cursor"), limit=50)
-    items = [file_shape(record, asked.parts.links, asked.base) for record in page.files]
-    return asked.answer({"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None})
+    ctx = request_context(request)
+    page = await ctx.parts.files.find(cursor=request.query_params.get("cursor"), limit=50)
+    items = [file_json(record, ctx.parts.links, ctx.base) for record in page.files]
+    return ctx.respond({"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None})
 
 
 @router.get("/files/{file_id}")
 async def get_file(request: Request, file_id: str) -> Response:
     """The record, with an `upload_url` as long as there is no content."""
-    asked = caller(request)
-    record = await asked.parts.files.get(file_id)
-    return asked.answer(file_shape(record, asked.parts.links, asked.base, upload=not record.ready))
+    ctx = request_context(request)
+    record = await ctx.parts.files.get(file_id)
+    return ctx.respond(file_json(record, ctx.parts.links, ctx.base, upload=not record.ready))
 
 
 @router.delete("/files/{file_id}")
 async def delete_file(request: Request, file_id: str) -> Response:
     """Remove the file."""
-    asked = caller(request)
-    await asked.parts.files.delete(file_id)
-    return asked.answer({"id": file_id, "deleted": True})
+    ctx = request_context(request)
+    await ctx.parts.files.delete(file_id)
+    return ctx.respond({"id": file_id, "deleted": True})
 
 
 @router.put("/files/{file_id}/{name:path}")
 async def put_content(request: Request, file_id: str, name: str) -> Response:
     """The content, for a record's `upload_url`. It is readable as soon as this has answered."""
-    asked = caller(request, None)
-    asked.parts.links.signer.check("PUT", file_id, request.query_params)
-    limit = asked.parts.settings.files.file_max_bytes
-    chunks = _counted(chunks_to_disk(request, limit), asked, "in")
-    record = await asked.parts.files.write(file_id, chunks, request.headers.get("content-type"))
-    return asked.answer(file_shape(record, asked.parts.links, asked.base))
+    ctx = request_context(request, None)
+    ctx.parts.links.signer.check("PUT", file_id, request.query_params)
+    limit = ctx.parts.settings.files.file_max_bytes
+    chunks = _counted(chunks_to_disk(request, limit), ctx, "in")
+    record = await ctx.parts.files.write(file_id, chunks, request.headers.get("content-type"))
+    return ctx.respond(file_json(record, ctx.parts.links, ctx.base))
 
 
 @router.head("/files/{file_id}/{name:path}", include_in_schema=False)
 @router.get("/files/{file_id}/{name:path}")
 async def get_content(request: Request, file_id: str, name: str) -> Response:
     """The content: public, by its signed URL, or with an API key. Ranges are honoured."""
-    asked = caller(request, None)
-    record = await _readable(asked, file_id)
+    ctx = request_context(request, None)
+    record = await _readable(ctx, file_id)
     if not record.ready:
         raise NotFound(f"the file {file_id[:40]!r} was not uploaded yet")
     headers = content_headers(record)
@@ -117,21 +141,21 @@ async def get_content(request: Request, file_id: str, name: str) -> Response:
     status = 206 if wanted else 200
     if request.method == "HEAD":
         return Response(None, status, headers)
-    content = await asked.parts.files.open(file_id, start, stop)
-    return StreamingResponse(_counted(_blocks(content), asked, "out"), status, headers)
+    content = await ctx.parts.files.open(file_id, start, stop)
+    return StreamingResponse(_counted(_blocks(content), ctx, "out"), status, headers)
 
 
-async def _readable(asked: Caller, file_id: str) -> FileRecord:
+async def _readable(ctx: RequestContext, file_id: str) -> FileRecord:
     """The record, for who may read its content. Who may not does not learn whether there is one."""
-    request = asked.request
+    request = ctx.request
     if "signature" in request.query_params or "expires" in request.query_params:
-        asked.parts.links.signer.check(request.method, file_id, request.query_params)
-        return await asked.parts.files.get(file_id)
+        ctx.parts.links.signer.check(request.method, file_id, request.query_params)
+        return await ctx.parts.files.get(file_id)
     if request.headers.get("authorization") or request.headers.get("x-api-key"):
-        caller(request)
-        return await asked.parts.files.get(file_id)
+        request_context(request)
+        return await ctx.parts.files.get(file_id)
     try:
-        record = await asked.parts.files.get(file_id)
+        record = await ctx.parts.files.get(file_id)
     except NotFound:
         record = None
     if record is None or not record.public:
@@ -157,30 +181,30 @@ def content_headers(record: FileRecord) -> dict[str, str]:
     }
 
 
-async def _uploaded_form(asked: Caller) -> Response:
-    request, limit = asked.request, asked.parts.settings.files.file_max_bytes
+async def _uploaded_form(ctx: RequestContext) -> Response:
+    request, limit = ctx.request, ctx.parts.settings.files.file_max_bytes
     async with read_form(request, chunks_to_disk(request, limit + FORM_ROOM), FORM_LIMITS) as form:
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
             raise InvalidField("file: expected an uploaded file")
-        record = await _stored(asked, upload, text_fields(form))
-    return asked.answer(file_shape(record, asked.parts.links, asked.base))
+        record = await _stored(ctx, upload, text_fields(form))
+    return ctx.respond(file_json(record, ctx.parts.links, ctx.base))
 
 
-async def _stored(asked: Caller, upload: UploadFile, fields: dict[str, str]) -> FileRecord:
+async def _stored(ctx: RequestContext, upload: UploadFile, fields: dict[str, str]) -> FileRecord:
     new = NewFile(
         filename=fields.get("filename") or upload.filename,
         path=fields.get("path") or None,
-        owner=asked.owner,
+        owner=ctx.owner,
         content_type=fields.get("content_type") or upload.content_type,
         public=fields.get("public", "").lower() in ("1", "true", "yes"),
         size=upload.size,
     )
-    record = await asked.parts.files.create(new)
+    record = await ctx.parts.files.create(new)
     try:
-        return await asked.parts.files.write(record.id, _counted(_spooled(upload), asked, "in"))
+        return await ctx.parts.files.write(record.id, _counted(_spooled(upload), ctx, "in"))
     except BaseException:
-        await asyncio.shield(asked.parts.files.delete(record.id))
+        await asyncio.shield(ctx.parts.files.delete(record.id))
         raise
 
 
@@ -194,14 +218,14 @@ def _wanted(item: Any, number: int) -> _Wanted:
     return wanted
 
 
-def _new(wanted: _Wanted, asked: Caller) -> NewFile:
+def _new(wanted: _Wanted, ctx: RequestContext) -> NewFile:
     return NewFile(
         filename=wanted.filename or wanted.path,
         content_type=wanted.content_type,
         size=wanted.size or None,
         path=wanted.path,
         public=bool(wanted.public),
-        owner=asked.owner,
+        owner=ctx.owner,
     )
 
 
@@ -218,8 +242,8 @@ async def _blocks(content: Blob) -> AsyncIterator[bytes]:
         await content.aclose()
 
 
-async def _counted(blocks: AsyncIterator[bytes], asked: Caller, direction: str) -> AsyncIterator[bytes]:
-    counter = asked.parts.metrics.file_bytes.labels(direction)
+async def _counted(blocks: AsyncIterator[bytes], ctx: RequestContext, direction: str) -> AsyncIterator[bytes]:
+    counter = ctx.parts.metrics.file_bytes.labels(direction)
     async for block in blocks:
         counter.inc(len(block))
         yield block

@@ -4,18 +4,15 @@ Every frame is a snapshot of the task. `new_events` and `new_logs` hold what was
 joins them, over any number of resumed connections, has every status and every log line once.
 """
 
-import json
-import re
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
 import msgspec
-import orjson
 
 from mien.encoded import NULL
 from mien.http.inferencesh.dialect import Table
-from mien.http.inferencesh.shapes import event_shape, log_shape, task_shape
+from mien.http.inferencesh.rendering import event_json, log_json, task_json
 from mien.storage.links import Links
 from mien.tasks.feed import Cursor, Update
 from mien.tasks.records import Event, LogLine, Task
@@ -29,7 +26,6 @@ SMALL_INPUT = 16 * 1024
 """Bytes of JSON up to which every frame repeats the input."""
 MOST_CACHED = 256
 MOST_CACHED_BYTES = 32 * 1024 * 1024
-_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
 class Frame(msgspec.Struct, frozen=True):
@@ -95,20 +91,20 @@ def newest(lines: Iterable[LogLine], count: int, chars: int = FULL_CHARS) -> tup
     return tuple(kept)
 
 
-def frame_shape(frame: Frame, tail: Iterable[LogLine], table: Table, links: Links, base: str) -> dict[str, Any]:
+def frame_json(frame: Frame, tail: Iterable[LogLine], table: Table, links: Links, base: str) -> dict[str, Any]:
     """The frame's object. `tail`: the task's newest log lines."""
     task = frame.task
     shorter = not frame.whole and task.input.size > SMALL_INPUT
     if shorter:
         task = msgspec.structs.replace(task, input=NULL)
-    shown = task_shape(task, table, links, base, newest(tail, FULL_LINES if frame.whole else TAIL_LINES))
+    shown = task_json(task, table, links, base, newest(tail, FULL_LINES if frame.whole else TAIL_LINES))
     if shorter:
         del shown["input"]
     number = frame.cursor.events - len(frame.events)
     shown["new_events"] = [
-        event_shape(event, task.id, number + place, table) for place, event in enumerate(frame.events, 1)
+        event_json(event, task.id, number + place, table) for place, event in enumerate(frame.events, 1)
     ]
-    shown["new_logs"] = [log_shape(line, task.id) for line in frame.logs]
+    shown["new_logs"] = [log_json(line, task.id) for line in frame.logs]
     shown["cursor"] = str(frame.cursor)
     return shown
 
@@ -129,14 +125,6 @@ class FrameCache:
             while len(self._known) > MOST_CACHED or self._size > MOST_CACHED_BYTES:
                 self._size -= len(self._known.popitem(last=False)[1])
         return known
-
-
-def ascii_json(value: Any) -> bytes:
-    """JSON in ASCII alone: some clients split lines at characters beyond it."""
-    data = orjson.dumps(value)
-    if data.isascii():
-        return data
-    return _NOT_ASCII.sub(lambda match: json.dumps(match.group())[1:-1], data.decode()).encode()
 
 
 def sse(data: bytes, cursor: str) -> bytes:

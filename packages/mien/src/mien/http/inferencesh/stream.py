@@ -9,9 +9,10 @@ import structlog
 
 from mien.errors import MienError
 from mien.http.context import context_of
+from mien.http.inferencesh.context import RequestContext
 from mien.http.inferencesh.dialect import Table
-from mien.http.inferencesh.door import Caller
-from mien.http.inferencesh.frames import FULL_LINES, Frame, ascii_json, frame_shape, frames_of, ndjson, sse
+from mien.http.inferencesh.frames import FULL_LINES, Frame, frame_json, frames_of, ndjson, sse
+from mien.http.inferencesh.rendering import ascii_json
 from mien.http.media import EVENT_STREAM, NDJSON, NDJSON_TYPES, accepts
 from mien.http.streaming import StreamedResponse
 from mien.tasks.feed import Cursor, Update, Watch
@@ -25,17 +26,17 @@ URLS_AS_OLD_AS = 600.0  # seconds: frames are kept with their signed URLs
 class TaskStream(StreamedResponse):
     """The stream of one task. Ends after the terminal frame, or when the server stops."""
 
-    def __init__(self, caller: Caller, watch: Watch, *, resumed: bool) -> None:
-        lines = accepts(caller.request.headers, *NDJSON_TYPES)
+    def __init__(self, ctx: RequestContext, watch: Watch, *, resumed: bool) -> None:
+        lines = accepts(ctx.request.headers, *NDJSON_TYPES)
         kind = NDJSON if lines else EVENT_STREAM
         super().__init__(f"{kind}; charset=utf-8", {"Cache-Control": "no-cache, no-transform"})
-        self._caller, self._watch, self._resumed = caller, watch, resumed
+        self._ctx, self._watch, self._resumed = ctx, watch, resumed
         self._encode = ndjson if lines else sse
-        self._table: Table = caller.dialect.of(watch.task)
+        self._table: Table = ctx.dialect.of(watch.task)
         self._tail: deque[LogLine] = deque(maxlen=FULL_LINES)
 
     async def send_body(self) -> None:
-        stopping = asyncio.create_task(self._caller.parts.drain.stopping.wait())
+        stopping = asyncio.create_task(self._ctx.parts.drain.stopping.wait())
         try:
             await self._send_frames(stopping)
         except MienError as error:
@@ -88,12 +89,12 @@ class TaskStream(StreamedResponse):
 
     async def _load_tail(self) -> None:
         known = self._watch.cursor.logs
-        lines = await self._caller.parts.store.logs(self._watch.task.id, max(0, known - FULL_LINES), FULL_LINES)
+        lines = await self._ctx.parts.store.logs(self._watch.task.id, max(0, known - FULL_LINES), FULL_LINES)
         self._tail.extend(line for line in lines if line.number <= known)
 
     def _encoded(self, frame: Frame) -> bytes:
-        links, base, cursor = self._caller.parts.links, self._caller.base, str(frame.cursor)
-        cache = context_of(self._caller.request).task_frames
+        links, base, cursor = self._ctx.parts.links, self._ctx.base, str(frame.cursor)
+        cache = context_of(self._ctx.request).task_frames
         oldest = self._tail[0].number if self._tail else 0
         key = (
             frame.task.id,
@@ -108,5 +109,5 @@ class TaskStream(StreamedResponse):
             oldest,
             int(time.time() / URLS_AS_OLD_AS),
         )
-        data = cache.get(key, lambda: ascii_json(frame_shape(frame, self._tail, self._table, links, base)))
+        data = cache.get(key, lambda: ascii_json(frame_json(frame, self._tail, self._table, links, base)))
         return self._encode(data, cursor)

@@ -1,7 +1,7 @@
 """Routes of tasks."""
 
 import asyncio
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from fastapi import APIRouter
@@ -11,40 +11,58 @@ from starlette.responses import Response
 
 from mien.apps.reference import parse_ref
 from mien.errors import InvalidField, MienError
-from mien.http.inferencesh.dialect import Table, shown_number, statuses_of
-from mien.http.inferencesh.door import Caller, TaskRoute, caller, read_object
+from mien.http.inferencesh.context import RequestContext, TaskRoute, request_context
+from mien.http.inferencesh.dialect import Table, statuses_of, wire_status
 from mien.http.inferencesh.frames import FULL_LINES, newest
-from mien.http.inferencesh.params import read_params, read_submission, read_time
-from mien.http.inferencesh.schema import LIST_BODY, RUN_BODY
-from mien.http.inferencesh.shapes import file_shape, log_shape, status_shape, task_shape
+from mien.http.inferencesh.rendering import file_json, log_json, status_json, task_json
 from mien.http.inferencesh.stream import TaskStream
+from mien.http.inferencesh.submission import RUN_BODY, read_params, read_submission, read_time
 from mien.http.media import EVENT_STREAM, NDJSON_TYPES, accepts
+from mien.http.openapi import TEXT, json_body
 from mien.tasks.machine import wall_clock
 from mien.tasks.records import Task
 from mien.tasks.store import Filter
 
 router = APIRouter(route_class=TaskRoute, tags=["Tasks"])
-BODY_ROOM = 1024 * 1024
+ENVELOPE_BYTES = 1024 * 1024
+"""What the body of a task may hold beside its input, and a list of filters at all."""
 MOST_LISTED = 200
 PAGE_CHARS = 4 * 1024 * 1024
 """Where a page of tasks ends early: 200 tasks of 20 MiB each would be 4 GiB, several times over."""
 WAIT_SECONDS = 25.0
 
 
+LIST_BODY = json_body(
+    {
+        "type": "object",
+        "properties": {
+            "status": {},
+            "app": TEXT,
+            "function": TEXT,
+            "session_id": TEXT,
+            "created_after": {},
+            "created_before": {},
+            "cursor": TEXT,
+            "limit": {"type": "integer"},
+        },
+    }
+)
+
+
 async def run(request: Request) -> Response:
     """Run an app: the task, on disk. With `?wait=true` it waits for its end, up to 25 s; with `stream` in the body and
     an Accept of a stream, the answer is the task's stream."""
-    asked = caller(request)
-    body = await read_object(request, asked.parts.settings.tasks.task_input_bytes + BODY_ROOM)
-    params = read_params(body)
-    submission = replace(await read_submission(params, asked), dialect=asked.dialect.remembered)
-    task, created = await asked.parts.scheduler.submit(submission)
+    ctx = request_context(request)
+    with ExitStack() as admitted:
+        body = await ctx.read_object(ctx.parts.settings.tasks.task_input_bytes + ENVELOPE_BYTES, admitted)
+        submission = await read_submission(read_params(body), ctx)
+        task, created = await ctx.parts.scheduler.submit(replace(submission, dialect=ctx.dialect.remembered))
     if body.get("stream") is True and _accepts_stream(request):
-        return TaskStream(asked, await asked.parts.feed.watch(task.id), resumed=False)
+        return TaskStream(ctx, await ctx.parts.feed.watch(task.id), resumed=False)
     if request.query_params.get("wait", "").lower() in ("1", "true", "yes"):
-        task = await _ended(asked, task)
+        task = await _ended(ctx, task)
     headers = {} if created else {"Idempotent-Replayed": "true"}
-    return asked.answer(_shown(asked, task), headers=headers)
+    return ctx.respond(_task_json(ctx, task), headers=headers)
 
 
 for path in ("/run", "/apps/run"):
@@ -55,92 +73,94 @@ for path in ("/run", "/apps/run"):
 async def list_tasks(request: Request) -> Response:
     """Tasks, newest first: `status` (number or name, several by commas), `app`, `function`, `session_id`,
     `created_after`, `created_before`, `cursor`, `limit`."""
-    return await _listed(caller(request), dict(request.query_params))
+    return await _listed(request_context(request), dict(request.query_params))
 
 
 @router.post("/tasks/list", openapi_extra=LIST_BODY)
 async def list_tasks_by_body(request: Request) -> Response:
     """As `GET /tasks`, with the filters in a JSON object."""
-    asked = caller(request)
-    return await _listed(asked, await read_object(request, BODY_ROOM))
+    ctx = request_context(request)
+    with ExitStack() as admitted:
+        filters = await ctx.read_object(ENVELOPE_BYTES, admitted)
+    return await _listed(ctx, filters)
 
 
 @router.get("/tasks/{task_id}")
 async def get_task(request: Request, task_id: str) -> Response:
     """The whole task, with its newest 1000 log lines."""
-    asked = caller(request)
-    task = await asked.parts.store.get(task_id)
-    logs = await asked.parts.store.logs(task_id, max(0, task.log_count - FULL_LINES), FULL_LINES)
-    return asked.answer(_shown(asked, task, newest(logs, FULL_LINES)))
+    ctx = request_context(request)
+    task = await ctx.parts.store.get(task_id)
+    logs = await ctx.parts.store.logs(task_id, max(0, task.log_count - FULL_LINES), FULL_LINES)
+    return ctx.respond(_task_json(ctx, task, newest(logs, FULL_LINES)))
 
 
 @router.delete("/tasks/{task_id}")
 async def delete_task(request: Request, task_id: str) -> Response:
     """Remove an ended task with its logs and the files that it made, except those that other tasks were given."""
-    asked = caller(request)
-    await asked.parts.store.delete(task_id)
+    ctx = request_context(request)
+    await ctx.parts.store.delete(task_id)
     with suppress(MienError):  # the housekeeping tries again, and takes what is too much for one request
-        await asked.parts.files.expire(wall_clock())
-    return asked.answer({"id": task_id, "deleted": True})
+        await ctx.parts.files.expire(wall_clock())
+    return ctx.respond({"id": task_id, "deleted": True})
 
 
 @router.get("/tasks/{task_id}/status")
 async def task_status(request: Request, task_id: str) -> Response:
     """The status alone."""
-    asked = caller(request)
-    task = await asked.parts.store.get(task_id)
-    return asked.answer(status_shape(task, asked.dialect.of(task)))
+    ctx = request_context(request)
+    task = await ctx.parts.store.get(task_id)
+    return ctx.respond(status_json(task, ctx.dialect.of(task)))
 
 
 @router.get("/tasks/{task_id}/logs")
 async def task_logs(request: Request, task_id: str) -> Response:
     """Log lines with numbers over `after`, at most `limit`."""
-    asked = caller(request)
+    ctx = request_context(request)
     after = _number("after", request.query_params.get("after"), 0, 10**15, 0)
     limit = _number("limit", request.query_params.get("limit"), 1, 10_000, 1000)
-    lines = await asked.parts.store.logs(task_id, after, limit)
-    return asked.answer([log_shape(line, task_id) for line in lines])
+    lines = await ctx.parts.store.logs(task_id, after, limit)
+    return ctx.respond([log_json(line, task_id) for line in lines])
 
 
 @router.get("/tasks/{task_id}/files")
 async def task_files(request: Request, task_id: str) -> Response:
     """Records of the files that the task made, newest first."""
-    asked = caller(request)
-    await asked.parts.store.get(task_id)
-    page = await asked.parts.files.find(task_id=task_id, cursor=request.query_params.get("cursor"), limit=100)
-    return asked.answer([file_shape(record, asked.parts.links, asked.base) for record in page.files])
+    ctx = request_context(request)
+    await ctx.parts.store.get(task_id)
+    page = await ctx.parts.files.find(task_id=task_id, cursor=request.query_params.get("cursor"), limit=100)
+    return ctx.respond([file_json(record, ctx.parts.links, ctx.base) for record in page.files])
 
 
 @router.post("/tasks/{task_id}/cancel")
 async def cancel_task(request: Request, task_id: str) -> Response:
     """End the task: at once if it is queued, within the grace period if it runs. A task that has ended stays as it
     is."""
-    asked = caller(request)
-    task = await asked.parts.scheduler.cancel(task_id)
-    table = asked.dialect.of(task)
+    ctx = request_context(request)
+    task = await ctx.parts.scheduler.cancel(task_id)
+    table = ctx.dialect.of(task)
     cancelled = task.cancel_requested_at is not None
-    return asked.answer({"id": task.id, "status": shown_number(task, table), "cancelled": cancelled})
+    return ctx.respond({"id": task.id, "status": wire_status(task, table), "cancelled": cancelled})
 
 
 @router.get("/tasks/{task_id}/stream")
 async def stream_task(request: Request, task_id: str) -> Response:
     """The task as it changes, to its end: an event stream, or NDJSON where that is accepted. `Last-Event-ID` (or
     `?after=` a frame's `cursor`) resumes."""
-    asked = caller(request)
+    ctx = request_context(request)
     after = request.headers.get("last-event-id") or request.query_params.get("after") or None
-    return TaskStream(asked, await asked.parts.feed.watch(task_id, after), resumed=after is not None)
+    return TaskStream(ctx, await ctx.parts.feed.watch(task_id, after), resumed=after is not None)
 
 
 # --- parts
 
 
-def _shown(asked: Caller, task: Task, logs: Any = ()) -> dict[str, Any]:
-    return task_shape(task, asked.dialect.of(task), asked.parts.links, asked.base, logs)
+def _task_json(ctx: RequestContext, task: Task, logs: Any = ()) -> dict[str, Any]:
+    return task_json(task, ctx.dialect.of(task), ctx.parts.links, ctx.base, logs)
 
 
-async def _ended(asked: Caller, task: Task) -> Task:
+async def _ended(ctx: RequestContext, task: Task) -> Task:
     """The task once it has ended, or as it is when the patience for that is over."""
-    with await asked.parts.feed.watch(task.id) as watch:
+    with await ctx.parts.feed.watch(task.id) as watch:
         try:
             async with asyncio.timeout(WAIT_SECONDS):
                 async for update in watch:
@@ -150,10 +170,10 @@ async def _ended(asked: Caller, task: Task) -> Task:
         return watch.task
 
 
-async def _listed(asked: Caller, given: dict[str, Any]) -> Response:
-    table: Table = asked.dialect.table
+async def _listed(ctx: RequestContext, given: dict[str, Any]) -> Response:
+    table: Table = ctx.dialect.table
     app = given.get("app")
-    ref = None if not app else parse_ref(str(app), asked.parts.settings.apps.app_namespace)
+    ref = None if not app else parse_ref(str(app), ctx.parts.settings.apps.app_namespace)
     which = Filter(
         statuses=_statuses(given.get("status"), table),
         app=None if ref is None else ref.app,
@@ -163,9 +183,9 @@ async def _listed(asked: Caller, given: dict[str, Any]) -> Response:
         created_before=_moment("created_before", given),
     )
     limit = _number("limit", given.get("limit"), 1, MOST_LISTED, 50)
-    page = await asked.parts.store.find(which, cursor=_text(given.get("cursor")), limit=limit, max_chars=PAGE_CHARS)
-    items = [_shown(asked, task) for task in page.tasks]
-    return asked.answer({"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None})
+    page = await ctx.parts.store.find(which, cursor=_text(given.get("cursor")), limit=limit, max_chars=PAGE_CHARS)
+    items = [_task_json(ctx, task) for task in page.tasks]
+    return ctx.respond({"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None})
 
 
 def _statuses(given: Any, table: Table) -> Any:

@@ -11,12 +11,11 @@ from mien.engine.cancellation import CancelScope
 from mien.engine.sources import Base64, Item, Remote, Source
 from mien.errors import InvalidField, RequestError, UnsupportedMediaType
 from mien.faces.pipeline import FaceOptions
-from mien.http.body import admitted_chunks, read_body
-from mien.http.codecs import LARGE_BODY, msgpack_value
-from mien.http.context import Runtime, authorised
+from mien.http.codecs import msgpack_value
+from mien.http.context import Runtime, authorised, context_of
 from mien.http.disconnect import cancel_on_disconnect
 from mien.http.errors import invalid_fields
-from mien.http.forms import FORM, FormLimits, read_form, text_fields, uploads
+from mien.http.forms import FORM, text_fields, uploads
 from mien.http.insightface.schema import ExtractParameters, Images
 from mien.http.media import JSON, MSGPACK, MSGPACK_TYPES, bare, content_type
 
@@ -26,19 +25,17 @@ M = TypeVar("M", bound=BaseModel)
 
 @asynccontextmanager
 async def parsed_request(request: Request, model: type[M]) -> AsyncIterator[tuple[M, Runtime, CancelScope]]:
-    """The authorised, validated request and its call; its bytes count as admitted until the block ends."""
-    runtime = authorised(request)
-    limits = runtime.settings.limits
-    call = CancelScope(limits.request_timeout)
-    with ExitStack() as room:
-        body = await read_body(request, limits.max_body_bytes, runtime.admission, room, seconds=limits.request_timeout)
-        kind = request.headers.get("content-type", "")
-        if len(body) > LARGE_BODY:
-            parsed = await runtime.parsers.run(call, parse, body, kind, model)
-        else:
-            parsed = parse(body, kind, model)
-        with cancel_on_disconnect(request, call):
-            yield parsed, runtime, call
+    """The validated request, the runtime and the cancellation scope; its bytes count as admitted until the block ends.
+
+    Raises what `authorised`, `BodyReader.read` and `parse` raise.
+    """
+    runtime, bodies = authorised(request), context_of(request).bodies
+    scope = CancelScope(runtime.settings.limits.request_timeout)
+    with ExitStack() as admitted:
+        body = await bodies.read(request, admitted)
+        parsed = await bodies.parse(parse, body, request.headers.get("content-type", ""), model)
+        with cancel_on_disconnect(request, scope):
+            yield parsed, runtime, scope
 
 
 @asynccontextmanager
@@ -48,11 +45,11 @@ async def parsed_form(request: Request, model: type[M]) -> AsyncIterator[tuple[l
     Raises UnsupportedMediaType, RequestError, BodyTooLarge, BodyTooSlow, InvalidField.
     """
     runtime = authorised(request)
-    call = CancelScope(runtime.settings.limits.request_timeout)
-    with ExitStack() as room:
-        files, parameters = await _form(request, runtime, model, room)
-        with cancel_on_disconnect(request, call):
-            yield [Item(file) for file in files], parameters, runtime, call
+    scope = CancelScope(runtime.settings.limits.request_timeout)
+    with ExitStack() as admitted:
+        files, parameters = await _form(request, model, admitted)
+        with cancel_on_disconnect(request, scope):
+            yield [Item(file) for file in files], parameters, runtime, scope
 
 
 def parse(body: bytes | bytearray, kind: str, model: type[M]) -> M:
@@ -92,15 +89,11 @@ def options_of(parameters: ExtractParameters, default_threshold: float) -> FaceO
     )
 
 
-async def _form(request: Request, runtime: Runtime, model: type[M], room: ExitStack) -> tuple[list[bytes], M]:
-    limits = runtime.settings.limits
+async def _form(request: Request, model: type[M], admitted: ExitStack) -> tuple[list[bytes], M]:
     kind = content_type(request)
     if kind != FORM:
         raise UnsupportedMediaType(f"Content-Type is {kind[:80]!r}; this route reads {FORM}")
-    chunks = admitted_chunks(request, limits.max_body_bytes, runtime.admission, room)
-    # The body is bounded and admitted already: nothing goes through the disk.
-    form_limits = FormLimits(limits.max_images, MAX_FIELD_BYTES, limits.max_body_bytes, limits.request_timeout)
-    async with read_form(request, chunks, form_limits) as form:
+    async with context_of(request).bodies.form(request, admitted, field_bytes=MAX_FIELD_BYTES) as form:
         files = [await upload.read() for upload in uploads(form)]
         fields = {name: value for name, value in text_fields(form).items() if value}
     if not files:

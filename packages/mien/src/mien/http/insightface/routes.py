@@ -33,6 +33,8 @@ from mien.vision.types import Array
 router = APIRouter()
 recognition = "Detection & recognition"
 utility = "Utility"
+FEW_VECTORS = 64
+"""Up to so many faces a response is encoded faster than a switch of threads takes."""
 
 
 @router.post(
@@ -41,21 +43,22 @@ utility = "Utility"
 async def extract(request: Request) -> Response:
     """Find faces and compute their embeddings in a batch of images. JSON or MessagePack, both ways."""
     started = time.perf_counter()
-    async with parsed_request(request, ExtractRequest) as (body, runtime, call):
+    async with parsed_request(request, ExtractRequest) as (body, runtime, scope):
         sources = sources_of(body.images, body.img_req_headers)
-        answer = await _extracted(sources, body, runtime, call, started)
+        answer = await _extracted(sources, body, runtime, scope, started)
         kind = response_type(request, msgpack=body.msgpack)
         vectors = sum(len(image["faces"]) for image in answer["data"])
-        # a few faces encode faster than a thread switch takes
-        return render(answer, kind) if vectors <= 64 else await runtime.parsers.run(call, render, answer, kind)
+        if vectors <= FEW_VECTORS:
+            return render(answer, kind)
+        return await context_of(request).codec_threads.run(scope, render, answer, kind)
 
 
 async def _extracted(
-    sources: list[Source], parameters: ExtractParameters, runtime: Runtime, call: CancelScope, started: float
+    sources: list[Source], parameters: ExtractParameters, runtime: Runtime, scope: CancelScope, started: float
 ) -> dict[str, Any]:
     api = runtime.settings.api
     results = await runtime.faces.analyse(
-        sources, options_of(parameters, api.default_threshold), call, aligned=parameters.embed_only
+        sources, options_of(parameters, api.default_threshold), scope, aligned=parameters.embed_only
     )
     total_ms = (time.perf_counter() - started) * 1e3
     return extract_answer(results, parameters, total_ms, api.status_words)
@@ -65,8 +68,8 @@ async def _extracted(
 async def multipart_extract(request: Request) -> Response:
     """As `/extract`, with the images as uploaded files (any field names) and the parameters as form fields."""
     started = time.perf_counter()
-    async with parsed_form(request, ExtractParameters) as (sources, parameters, runtime, call):
-        answer = await _extracted(sources, parameters, runtime, call, started)
+    async with parsed_form(request, ExtractParameters) as (sources, parameters, runtime, scope):
+        answer = await _extracted(sources, parameters, runtime, scope, started)
         return render(answer, response_type(request, msgpack=False))
 
 
@@ -76,13 +79,13 @@ async def multipart_extract(request: Request) -> Response:
 async def compare(request: Request) -> Response:
     """Compare every face of one image with every face of another."""
     started = time.perf_counter()
-    async with parsed_request(request, CompareRequest) as (body, runtime, call):
+    async with parsed_request(request, CompareRequest) as (body, runtime, scope):
         sources = sources_of(body.images, body.img_req_headers)
         if len(sources) != 2:
             raise InvalidField(f"images: expected exactly 2 images to compare, got {len(sources)}")
         parameters = ExtractParameters.model_validate(body.model_dump(exclude={"images"}))
         options = options_of(parameters, runtime.settings.api.default_threshold)
-        results = await runtime.faces.analyse(sources, options, call)
+        results = await runtime.faces.analyse(sources, options, scope)
         first, second = (_succeeded(result, number) for number, result in enumerate(results, 1))
         similarity = _similarity(_vectors(first), _vectors(second))
         threshold = runtime.models.same_threshold
@@ -126,21 +129,21 @@ def _similarity(first: list[Array], second: list[Array]) -> Array:
 )
 async def draw_detections(request: Request) -> Response:
     """The first image with its faces drawn in, as JPEG."""
-    async with parsed_request(request, DrawRequest) as (body, runtime, call):
+    async with parsed_request(request, DrawRequest) as (body, runtime, scope):
         sources = sources_of(body.images, body.img_req_headers)
         if not sources:
             raise InvalidField("images: expected an image to draw on, got none")
-        return await _drawn(sources[0], body, runtime, call)
+        return await _drawn(sources[0], body, runtime, scope)
 
 
 @router.post("/multipart/draw_detections", tags=[recognition], responses={200: {"content": {"image/jpeg": {}}}})
 async def multipart_draw_detections(request: Request) -> Response:
     """An uploaded image (field `file`) with its faces drawn in, as JPEG."""
-    async with parsed_form(request, DrawParameters) as (sources, parameters, runtime, call):
-        return await _drawn(sources[0], parameters, runtime, call)
+    async with parsed_form(request, DrawParameters) as (sources, parameters, runtime, scope):
+        return await _drawn(sources[0], parameters, runtime, scope)
 
 
-async def _drawn(source: Source, parameters: DrawParameters, runtime: Runtime, call: CancelScope) -> Response:
+async def _drawn(source: Source, parameters: DrawParameters, runtime: Runtime, scope: CancelScope) -> Response:
     wanted = ExtractParameters.model_validate(
         {**parameters.model_dump(), "extract_embedding": False, "return_landmarks": parameters.draw_landmarks}
     )
@@ -151,7 +154,7 @@ async def _drawn(source: Source, parameters: DrawParameters, runtime: Runtime, c
         scores=parameters.draw_scores,
         sizes=parameters.draw_sizes,
     )
-    drawing = await runtime.faces.draw(source, operation, call)
+    drawing = await runtime.faces.draw(source, operation, scope)
     if isinstance(drawing, Failed):
         raise _of_image(1, drawing)
     return Response(drawing, media_type="image/jpeg")

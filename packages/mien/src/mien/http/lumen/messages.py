@@ -18,9 +18,9 @@ AHEAD = 4
 class Messages:
     """Reads a service's result. Deadline and cancel of the call end the wait even where the service ignores them."""
 
-    def __init__(self, source: AsyncIterator[InferResult], call: CancelScope) -> None:
+    def __init__(self, source: AsyncIterator[InferResult], scope: CancelScope) -> None:
         self._source = source
-        self._call = call
+        self._scope = scope
 
     async def next(self) -> InferResult:
         """The next message, encoded.
@@ -30,15 +30,15 @@ class Messages:
         """
         message = await self._within_deadline()
         if message is None:
-            self._call.check()  # a service may take the end of its call for the end of its work
+            self._scope.check()  # a service may take the end of its call for the end of its work
             raise InternalError("the service ended its answer without a final message")
         return message.encoded()
 
     async def _within_deadline(self) -> InferResult | None:
         """As `CancelScope.bounding` does it, without that one's generator: every request comes this way."""
-        call, loop = self._call, asyncio.get_running_loop()
-        call.check()
-        limit, waiting = asyncio.timeout(call.remaining()), True
+        scope, loop = self._scope, asyncio.get_running_loop()
+        scope.check()
+        limit, waiting = asyncio.timeout(scope.remaining()), True
 
         def give_up() -> None:
             if waiting and not limit.expired():
@@ -49,18 +49,18 @@ class Messages:
 
         try:
             async with limit:
-                call.subscribe(wake)
+                scope.subscribe(wake)
                 try:
                     return await anext(self._source, None)
                 finally:
                     waiting = False
-                    call.unsubscribe(wake)
+                    scope.unsubscribe(wake)
         except TimeoutError:
             if not limit.expired():
                 raise  # the service's own
-            call.check()
+            scope.check()
             # The loop's clock is coarser than the deadline's.
-            raise DeadlineExceeded(f"the request was not done within its {call.timeout:g} s") from None
+            raise DeadlineExceeded(f"the request was not done within its {scope.timeout:g} s") from None
 
     async def close(self) -> None:
         """Tell the service that nobody listens any more."""

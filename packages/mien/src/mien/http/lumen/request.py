@@ -10,7 +10,6 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
 from mien.base64 import decode_base64
-from mien.engine.cancellation import CancelScope
 from mien.errors import (
     BodyTooLarge,
     ImageError,
@@ -20,10 +19,9 @@ from mien.errors import (
     RequestError,
     UnsupportedMediaType,
 )
-from mien.http.body import admitted_chunks, read_body
-from mien.http.codecs import LARGE_BODY, json_value, kind_of, msgpack_value
-from mien.http.context import Runtime
-from mien.http.forms import FORM, FormLimits, read_form, text_fields
+from mien.http.codecs import json_value, kind_of, msgpack_value
+from mien.http.context import context_of
+from mien.http.forms import FORM, text_fields
 from mien.http.media import BYTES, JSON, MSGPACK_TYPES, content_type
 from mien.inference.contract import InferRequest, Item, Service
 from mien.inference.registry import ServiceRegistry
@@ -67,15 +65,15 @@ class Route:
 # --- the body, whatever its encoding
 
 
-async def read_envelope(request: Request, runtime: Runtime, room: ExitStack) -> Envelope:
-    """The envelope, with a correlation id. Its bytes count as admitted until `room` closes.
+async def read_envelope(request: Request, admitted: ExitStack) -> Envelope:
+    """The envelope, with a correlation id. Its bytes count as admitted until `admitted` closes.
 
     Raises RequestError, InvalidField, UnsupportedMediaType, BodyTooLarge, BodyTooSlow, Overloaded, Unavailable,
     Cancelled.
     """
     kind = content_type(request)
-    envelope = await (_from_form(request, runtime, room) if kind == FORM else _from_body(request, kind, runtime, room))
-    if len(envelope.payloads) > (most := runtime.settings.limits.max_images):
+    envelope = await (_from_form(request, admitted) if kind == FORM else _from_body(request, kind, admitted))
+    if len(envelope.payloads) > (most := context_of(request).settings.limits.max_images):
         raise BodyTooLarge(f"{len(envelope.payloads)} payloads in one request; this server takes at most {most}")
     if envelope.correlation_id:
         return envelope
@@ -83,13 +81,9 @@ async def read_envelope(request: Request, runtime: Runtime, room: ExitStack) -> 
     return replace(envelope, correlation_id=given or request.state.request_id)
 
 
-async def _from_form(request: Request, runtime: Runtime, room: ExitStack) -> Envelope:
+async def _from_form(request: Request, admitted: ExitStack) -> Envelope:
     """Parts named `payload`, several of them make a batch; the other fields beside them."""
-    limits = runtime.settings.limits
-    chunks = admitted_chunks(request, limits.max_body_bytes, runtime.admission, room)
-    # The body is bounded and admitted already: nothing goes through the disk.
-    form_limits = FormLimits(limits.max_images, MAX_FIELD_BYTES, limits.max_body_bytes, limits.request_timeout)
-    async with read_form(request, chunks, form_limits) as form:
+    async with context_of(request).bodies.form(request, admitted, field_bytes=MAX_FIELD_BYTES) as form:
         payloads = await _form_payloads(form)
         fields = {name: value for name, value in text_fields(form).items() if name != PAYLOAD}
     if not payloads:
@@ -101,23 +95,20 @@ async def _form_payloads(form: FormData) -> list[bytes]:
     return [await value.read() if isinstance(value, UploadFile) else value.encode() for value in form.getlist(PAYLOAD)]
 
 
-async def _from_body(request: Request, kind: str, runtime: Runtime, room: ExitStack) -> Envelope:
-    limits = runtime.settings.limits
+async def _from_body(request: Request, kind: str, admitted: ExitStack) -> Envelope:
     is_raw = kind == BYTES or kind.startswith("image/")
     if not (is_raw or kind in ("", JSON, *MSGPACK_TYPES) or kind.endswith("+json")):
         raise UnsupportedMediaType(
             f"Content-Type is {kind[:80]!r}; this route reads {JSON}, {FORM}, {BYTES} and {MSGPACK_TYPES[0]}"
         )
-    body = await read_body(request, limits.max_body_bytes, runtime.admission, room, seconds=limits.request_timeout)
+    context = context_of(request)
+    body = await context.bodies.read(request, admitted)
     if is_raw:
         query = request.query_params
         declared = query.get("payload_mime") or (kind if kind != BYTES else "")
         return from_strings({**query, "payload_mime": declared}, (bytes(body),))
     query_fields = dict(request.query_params) if request.url.query else {}
-    if len(body) > LARGE_BODY:
-        call = CancelScope(limits.request_timeout)
-        return await runtime.parsers.run(call, parse, body, kind, query_fields, limits.max_body_bytes)
-    return parse(body, kind, query_fields, limits.max_body_bytes)
+    return await context.bodies.parse(parse, body, kind, query_fields, context.settings.limits.max_body_bytes)
 
 
 def parse(body: bytes | bytearray, kind: str, query: dict[str, str], max_bytes: int) -> Envelope:

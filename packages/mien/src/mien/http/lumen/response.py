@@ -179,7 +179,7 @@ class EventStream(StreamedResponse):
         self,
         first: InferResult,
         reader: PrefetchingReader,
-        call: CancelScope,
+        scope: CancelScope,
         *,
         framing: Framing,
         correlation_id: str,
@@ -187,28 +187,28 @@ class EventStream(StreamedResponse):
         metrics: Metrics,
     ) -> None:
         super().__init__(framing.media_type, {**correlation(correlation_id), "Cache-Control": "no-cache"})
-        self._first, self._reader, self._call = first, reader, call
+        self._first, self._reader, self._scope = first, reader, scope
         self._framing, self._correlation_id, self._decode = framing, correlation_id, decode
         self._metrics = metrics
-        self._room = ExitStack()
+        self._admitted = ExitStack()
         self._number = 0
         self._good = False
 
-    def hold(self, room: ExitStack, outcome: Outcome) -> None:
-        """Keep the request's room, and its place in the counts, until the stream has ended."""
-        self._room = room
-        self._room.callback(lambda: outcome.finish(good=self._good))
+    def hold(self, admitted: ExitStack, outcome: Outcome) -> None:
+        """Keep the request admitted, and its outcome uncounted, until the stream has ended."""
+        self._admitted = admitted
+        self._admitted.callback(lambda: outcome.finish(good=self._good))
 
     def on_disconnect(self) -> None:
-        self._call.cancel()
+        self._scope.cancel()
 
     async def send_body(self) -> None:
-        with self._room:
+        with self._admitted:
             self._good = await self._send_events()
 
     async def close(self) -> None:
-        self._room.close()
-        self._call.cancel()
+        self._admitted.close()
+        self._scope.cancel()
         await self._reader.close()
 
     async def _send_events(self) -> bool:

@@ -37,17 +37,17 @@ router = APIRouter()
 async def infer(request: Request) -> Response:
     """Ask a service by name. JSON, MessagePack, multipart or raw bytes in; one result or a stream of events out."""
     runtime = authorised(request)
-    with ExitStack() as room, context_of(request).infer_traffic.measured() as outcome:
-        envelope = await read_envelope(request, runtime, room)
+    with ExitStack() as admitted, context_of(request).infer_traffic.measured() as outcome:
+        envelope = await read_envelope(request, admitted)
         request.state.correlation_id = envelope.correlation_id  # for the response, should this fail
         asked = route(envelope, runtime.registry)
         in_header = request.headers.get(TIMEOUT_HEADER, "")
-        call = CancelScope(deadline_seconds(asked.timeout_ms, in_header, runtime.settings.limits.request_timeout))
+        scope = CancelScope(deadline_seconds(asked.timeout_ms, in_header, runtime.settings.limits.request_timeout))
         if asked.stream:
-            response = await _streamed(request, runtime, asked.service, asked.request, call)
-            response.hold(room.pop_all(), outcome.hand_over())
+            response = await _streamed(request, runtime, asked.service, asked.request, scope)
+            response.hold(admitted.pop_all(), outcome.hand_over())
             return response
-        return await _whole(request, asked.service, asked.request, call)
+        return await _whole(request, asked.service, asked.request, scope)
 
 
 router.add_api_route(
@@ -63,10 +63,10 @@ router.add_route(f"{PATH}/", infer, ["POST"], include_in_schema=False)
 router.include_router(catalogue)
 
 
-async def _whole(request: Request, service: Service, asked: InferRequest, call: CancelScope) -> Response:
-    messages = Messages(service.infer(asked, call, stream=False), call)
+async def _whole(request: Request, service: Service, asked: InferRequest, scope: CancelScope) -> Response:
+    messages = Messages(service.infer(asked, scope, stream=False), scope)
     try:
-        with cancel_on_disconnect(request, call):
+        with cancel_on_disconnect(request, scope):
             result = await collect(messages)
     finally:
         await messages.close()
@@ -74,21 +74,21 @@ async def _whole(request: Request, service: Service, asked: InferRequest, call: 
 
 
 async def _streamed(
-    request: Request, runtime: Runtime, service: Service, asked: InferRequest, call: CancelScope
+    request: Request, runtime: Runtime, service: Service, asked: InferRequest, scope: CancelScope
 ) -> EventStream:
     """The stream, once its first message is there: errors before it are ordinary responses."""
-    reader = PrefetchingReader(Messages(service.infer(asked, call, stream=True), call))
+    reader = PrefetchingReader(Messages(service.infer(asked, scope, stream=True), scope))
     try:
-        with cancel_on_disconnect(request, call):
+        with cancel_on_disconnect(request, scope):
             first = await reader.next()
     except BaseException:
-        call.cancel()
+        scope.cancel()
         await reader.close()
         raise
     return EventStream(
         first,
         reader,
-        call,
+        scope,
         framing=framing_for(accepted(request)),
         correlation_id=asked.correlation_id,
         decode=_decode(request),

@@ -1,5 +1,6 @@
-"""What every handler of this API starts with and ends with: the caller, the dialect, envelopes and errors."""
+"""What the handlers of this API share: the context of a request, its response envelope and the form of its errors."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -10,7 +11,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mien.errors import InvalidField, MienError
-from mien.http.body import chunks_to_disk
 from mien.http.codecs import json_object
 from mien.http.context import TaskParts, context_of, task_parts
 from mien.http.errors import error_body, error_response
@@ -21,47 +21,51 @@ ERROR_TYPES = "https://errors.mien.invalid/errors/"
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
-    """One request: who asks, how to answer, and the parts that do the work."""
+class RequestContext:
+    """One authorised request: its dialect, its owner, and the parts of the server that do the work."""
 
     request: Request
     parts: TaskParts
     dialect: Dialect
     owner: str
-    """Id of the API key; "" while none are configured."""
+    """Id of the API key; "" while there are none."""
     base: str
-    """Where the caller reaches this server."""
+    """The base URL under which the client reaches this server."""
 
-    def answer(self, data: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-        """The payload as the caller's dialect wraps it."""
+    def respond(self, data: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+        """`data` in the envelope of the client's dialect."""
         body = data if self.dialect.bare else {"success": True, "status": status, "data": data}
         return Response(orjson.dumps(body), status, headers, media_type="application/json")
 
+    async def read_object(self, limit: int, admitted: ExitStack) -> dict[str, Any]:
+        """The body as a JSON object. Its bytes count as admitted until `admitted` closes.
 
-def caller(request: Request, scope: Scope | None = "infer") -> Caller:
-    """Raises Unauthorized, Forbidden, Unavailable while the server starts. `scope` None: the URL is the right."""
+        Raises RequestError, BodyTooLarge, BodyTooSlow, Overloaded, Unavailable, Cancelled.
+        """
+        bodies = context_of(self.request).bodies
+        body = await bodies.read(self.request, admitted, limit=limit)
+        return await bodies.parse(json_object, body)
+
+
+def request_context(request: Request, scope: Scope | None = "infer") -> RequestContext:
+    """The context of a request whose API key has `scope`; None: the handler checks the signature of the URL instead.
+
+    Raises Unauthorized, Forbidden, Unavailable while the server starts.
+    """
     key = None if scope is None else context_of(request).auth.require(request, scope)
     parts = task_parts(request)
     base = parts.links.public_url or f"{request.url.scheme}://{request.url.netloc}"
-    return Caller(request, parts, dialect_of(request), "" if key is None else key.id, base)
-
-
-async def read_object(request: Request, limit: int) -> dict[str, Any]:
-    """The body as a JSON object. Raises RequestError, BodyTooLarge, BodyTooSlow, Cancelled."""
-    body = bytearray()
-    async for chunk in chunks_to_disk(request, limit):
-        body += chunk
-    return json_object(body)
+    return RequestContext(request, parts, dialect_of(request), "" if key is None else key.id, base)
 
 
 def dialect_of(request: Request) -> Dialect:
-    """The dialect that the request shows."""
+    """The dialect that the client speaks, by the request's prefix and headers."""
     forced = getattr(request.state, "status_table", None)
     return read_dialect(request.headers, request.url.path, forced, context_of(request).settings.api.status_table)
 
 
 def problem(request: Request, error: MienError) -> Response:
-    """The error for clients of every age: our own body, and the fields of RFC 9457."""
+    """The error for clients of every version: this server's own body together with the fields of RFC 9457."""
     response = error_response(error, request.state.request_id)
     body = error_body(error, request.state.request_id) | {
         "type": f"{ERROR_TYPES}{error.code}",

@@ -11,7 +11,8 @@ from mien.apps.record import AppVersion
 from mien.apps.reference import AppRef, parse_ref
 from mien.encoded import Encoded
 from mien.errors import AppUnknown, InvalidField, MienError, NotFound, RequestError
-from mien.http.inferencesh.door import Caller
+from mien.http.inferencesh.context import RequestContext
+from mien.http.openapi import NUMBER, TEXT, json_body
 from mien.net.urls import parse_url
 from mien.storage.file_records import SCHEME
 from mien.storage.links import names_files
@@ -25,7 +26,7 @@ _VERSION = re.compile(r"[0-9a-f]{4,64}")
 
 
 class RunParams(msgspec.Struct):
-    """The body. Fields that are not here are ignored, as older servers do."""
+    """The body of `POST /run`. Other fields are ignored, as older servers do; `RUN_BODY` documents these."""
 
     app: str
     input: Any = None
@@ -45,6 +46,33 @@ class RunParams(msgspec.Struct):
     priority: int | None = None
     idempotency_key: str | None = None
     metadata: dict[str, Any] | None = None
+
+
+RUN_BODY = json_body(
+    {
+        "type": "object",
+        "required": ["app"],
+        "properties": {
+            "app": {"type": "string", "description": "[namespace/]name[@version][:function]"},
+            "input": {},
+            "setup": {},
+            "variant": TEXT,
+            "infra": {"enum": ["cloud", "private", "private_first"]},
+            "function": TEXT,
+            "workers": {"type": "array", "items": TEXT},
+            "webhook": TEXT,
+            "session": TEXT,
+            "session_timeout": NUMBER,
+            "run_at": {},
+            "deadline": {},
+            "timeout": NUMBER,
+            "retries": {"type": "integer"},
+            "priority": {"type": "integer"},
+            "idempotency_key": TEXT,
+            "metadata": {"type": "object"},
+        },
+    }
+)
 
 
 def read_params(body: dict[str, Any]) -> RunParams:
@@ -84,20 +112,20 @@ class _App:
         return ("default",) if self.version is None else self.version.variants
 
 
-async def read_submission(params: RunParams, caller: Caller) -> Submission:
+async def read_submission(params: RunParams, ctx: RequestContext) -> Submission:
     """The submission. Raises AppUnknown, RequestError, InvalidField and session errors."""
-    app, named = _app(params, caller)
+    app, named = _app(params, ctx)
     function = _function(params, named, app)
     session = params.session
     known = None
     if session and session != NEW_SESSION:
-        known = caller.parts.sessions.check(session)
+        known = ctx.parts.sessions.check(session)
     variant = params.variant or (known.variant if known and known.app == app.name else "default")
     if not app.has_variant(variant):
         raise RequestError(f"variant: {app.name} has no variant {variant[:60]!r}; it has {', '.join(app.variants)}")
-    given, encoded = await _value(params.input, "input", caller)
-    setup, _ = await _value(params.setup, "setup", caller)
-    checks = caller.parts.checks
+    given, encoded = await _value(params.input, "input", ctx)
+    setup, _ = await _value(params.setup, "setup", ctx)
+    checks = ctx.parts.checks
     checks.check((app.name, app.id, f"{function}()"), app.functions[function], {} if given is None else given, "input")
     if setup is not None:
         checks.check((app.name, app.id, "setup"), app.setup_schema, setup, "setup")
@@ -112,22 +140,22 @@ async def read_submission(params: RunParams, caller: Caller) -> Submission:
         setup=setup,
         webhook=_webhook(params.webhook),
         session_timeout=_seconds("session_timeout", params.session_timeout),
-        owner=caller.owner,
+        owner=ctx.owner,
         priority=_range("priority", params.priority or 0, -100, 100),
-        idempotency_key=_key(params, caller),
+        idempotency_key=_key(params, ctx),
         deadline=read_time("deadline", params.deadline),
         timeout=_seconds("timeout", params.timeout),
         run_at=read_time("run_at", params.run_at),
         retries=None if params.retries is None else _range("retries", params.retries, 0, 100),
         metadata=params.metadata or {},
     )
-    return submission if not session else _in_session(submission, session, params, caller)
+    return submission if not session else _in_session(submission, session, params, ctx)
 
 
-def _in_session(submission: Submission, session: str, params: RunParams, caller: Caller) -> Submission:
+def _in_session(submission: Submission, session: str, params: RunParams, ctx: RequestContext) -> Submission:
     if submission.app_version == "":
         raise RequestError(f"session: {submission.app} is built in and keeps no state")
-    sessions, parts = caller.parts.sessions, caller.parts
+    sessions, parts = ctx.parts.sessions, ctx.parts
     if session == NEW_SESSION:
         known = sessions.open(
             app=submission.app,
@@ -152,16 +180,16 @@ def _in_session(submission: Submission, session: str, params: RunParams, caller:
     )
 
 
-def _app(params: RunParams, caller: Caller) -> tuple[_App, str | None]:
+def _app(params: RunParams, ctx: RequestContext) -> tuple[_App, str | None]:
     """The app and the function that its reference names."""
-    ref = parse_ref(params.app.strip(), caller.parts.settings.apps.app_namespace)
+    ref = parse_ref(params.app.strip(), ctx.parts.settings.apps.app_namespace)
     if ref.version is None and params.version and params.version != "latest":
         if not _VERSION.fullmatch(params.version):
             raise AppUnknown(f"version: {params.version[:80]!r} is no id of a version of {ref.app}")
         ref = AppRef(ref.namespace, ref.name, params.version, ref.function)
     if ref.app in BUILTIN and ref.version is None:
         return _App(ref.app, None), ref.function
-    deployed = caller.parts.apps.resolve(AppRef(ref.namespace, ref.name, ref.version))
+    deployed = ctx.parts.apps.resolve(AppRef(ref.namespace, ref.name, ref.version))
     return _App(deployed.version.app, deployed.version), ref.function
 
 
@@ -174,19 +202,19 @@ def _function(params: RunParams, named: str | None, app: _App) -> str:
     return function
 
 
-async def _value(value: Any, name: str, caller: Caller) -> tuple[Any, Encoded]:
+async def _value(value: Any, name: str, ctx: RequestContext) -> tuple[Any, Encoded]:
     """The value and its text, with files of this server by their inner names; each must be there.
 
     It is encoded first: the text tells at once that there are no files, which spares most inputs a walk and a copy.
     """
-    links, encoded = caller.parts.links, Encoded.of(value)
+    links, encoded = ctx.parts.links, Encoded.of(value)
     if "/files/" in encoded.text:
-        value = links.taken_in(value, caller.base)
+        value = links.internalize(value, ctx.base)
         encoded = Encoded.of(value)
     for place, file_id in names_files(value) if SCHEME in encoded.text else ():
         field = f"{name}.{place}" if place else name
         try:
-            record = await caller.parts.files.get(file_id)
+            record = await ctx.parts.files.get(file_id)
         except NotFound:
             raise InvalidField(f"{field}: this server has no file {file_id}") from None
         if not record.ready:
@@ -210,8 +238,8 @@ def _webhook(url: str | None) -> str | None:
     return url
 
 
-def _key(params: RunParams, caller: Caller) -> str | None:
-    header = caller.request.headers.get("idempotency-key")
+def _key(params: RunParams, ctx: RequestContext) -> str | None:
+    header = ctx.request.headers.get("idempotency-key")
     if header and params.idempotency_key and header != params.idempotency_key:
         raise RequestError("idempotency_key: the body and the Idempotency-Key header have different ones")
     key = params.idempotency_key or header

@@ -1,5 +1,7 @@
-"""Tasks, log lines, files and apps as this door shows them."""
+"""Tasks, log lines, files, apps and sessions as the JSON of this API."""
 
+import json
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
@@ -8,7 +10,7 @@ import orjson
 
 from mien.apps.record import AppVersion, Deployed
 from mien.encoded import Encoded
-from mien.http.inferencesh.dialect import Table, number_of, shown_number
+from mien.http.inferencesh.dialect import Table, wire_number, wire_status
 from mien.storage.file_records import SCHEME, FileRecord
 from mien.storage.links import Links
 from mien.tasks.builtin import BuiltinApp
@@ -39,29 +41,30 @@ _NULLS = (
     "socket",
 )
 """Fields that clients' types have and that mean nothing here."""
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
-def time_text(at: float | None) -> str | None:
+def rfc3339(at: float | None) -> str | None:
     """RFC 3339, UTC, microseconds."""
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def event_shape(event: Event, task_id: str, number: int, table: Table) -> dict[str, Any]:
-    at = time_text(event.at)
+def event_json(event: Event, task_id: str, number: int, table: Table) -> dict[str, Any]:
+    at = rfc3339(event.at)
     return {
         "id": f"{task_id}.{number}",
         "task_id": task_id,
         "created_at": at,
         "event_time": at,
-        "status": number_of(event.status, table),
+        "status": wire_number(event.status, table),
         "status_name": event.status.name.lower(),
         "attempt": event.attempt,
         "reason": event.reason,
     }
 
 
-def log_shape(line: LogLine, task_id: str) -> dict[str, Any]:
-    at = time_text(line.at)
+def log_json(line: LogLine, task_id: str) -> dict[str, Any]:
+    at = rfc3339(line.at)
     return {
         "id": line.number,
         "task_id": task_id,
@@ -73,19 +76,19 @@ def log_shape(line: LogLine, task_id: str) -> dict[str, Any]:
     }
 
 
-def shown_json(given: Encoded, links: Links, base: str) -> Any:
+def external_json(given: Encoded, links: Links, base: str) -> Any:
     """The value as orjson writes it, with every file as a URL. Without files its text goes out as it came in."""
-    return links.shown(given.value, base) if SCHEME in given.text else orjson.Fragment(given.text)
+    return links.externalize(given.value, base) if SCHEME in given.text else orjson.Fragment(given.text)
 
 
-def task_shape(task: Task, table: Table, links: Links, base: str, logs: Iterable[LogLine] = ()) -> dict[str, Any]:
+def task_json(task: Task, table: Table, links: Links, base: str, logs: Iterable[LogLine] = ()) -> dict[str, Any]:
     """The whole task, for orjson."""
     return {
         "id": task.id,
         "short_id": task.short_id,
-        "created_at": time_text(task.created_at),
-        "updated_at": time_text(task.updated_at),
-        "status": shown_number(task, table),
+        "created_at": rfc3339(task.created_at),
+        "updated_at": rfc3339(task.updated_at),
+        "status": wire_status(task, table),
         "status_name": task.status.name.lower(),
         "status_text": task.progress_message or task.status.name.lower(),
         "app_id": task.app,
@@ -97,15 +100,15 @@ def task_shape(task: Task, table: Table, links: Links, base: str, logs: Iterable
         "function": task.function,
         "infra": task.infra,
         "workers": list(task.workers),
-        "setup": links.shown(task.setup, base),
-        "input": shown_json(task.input, links, base),
-        "output": links.shown(task.output, base),
+        "setup": links.externalize(task.setup, base),
+        "input": external_json(task.input, links, base),
+        "output": links.externalize(task.output, base),
         "error": task.error,
         "error_code": task.error_code,
         "progress": task.progress,
         "progress_message": task.progress_message,
-        "events": [event_shape(event, task.id, number, table) for number, event in enumerate(task.events, 1)],
-        "logs": [log_shape(line, task.id) for line in logs],
+        "events": [event_json(event, task.id, number, table) for number, event in enumerate(task.events, 1)],
+        "logs": [log_json(line, task.id) for line in logs],
         "log_count": task.log_count,
         "worker_id": task.worker,
         "worker": None if task.worker is None else {"id": task.worker},
@@ -115,11 +118,11 @@ def task_shape(task: Task, table: Table, links: Links, base: str, logs: Iterable
         "priority": task.priority,
         "idempotency_key": task.idempotency_key,
         "attempt": task.attempt,
-        "run_at": time_text(task.run_at),
-        "deadline": time_text(task.deadline),
+        "run_at": rfc3339(task.run_at),
+        "deadline": rfc3339(task.deadline),
         "timeout": task.timeout,
-        "cancel_requested_at": time_text(task.cancel_requested_at),
-        "finished_at": time_text(task.finished_at),
+        "cancel_requested_at": rfc3339(task.cancel_requested_at),
+        "finished_at": rfc3339(task.finished_at),
         "metadata": task.metadata,
         "visibility": "private",
         "is_featured": False,
@@ -128,24 +131,24 @@ def task_shape(task: Task, table: Table, links: Links, base: str, logs: Iterable
     }
 
 
-def status_shape(task: Task, table: Table) -> dict[str, Any]:
-    """What is asked for often."""
+def status_json(task: Task, table: Table) -> dict[str, Any]:
+    """What is ctx for often."""
     return {
         "id": task.id,
-        "status": shown_number(task, table),
+        "status": wire_status(task, table),
         "status_name": task.status.name.lower(),
-        "created_at": time_text(task.created_at),
-        "updated_at": time_text(task.updated_at),
+        "created_at": rfc3339(task.created_at),
+        "updated_at": rfc3339(task.updated_at),
         "progress": task.progress,
         "progress_message": task.progress_message,
     }
 
 
-def file_shape(record: FileRecord, links: Links, base: str, *, upload: bool = False) -> dict[str, Any]:
+def file_json(record: FileRecord, links: Links, base: str, *, upload: bool = False) -> dict[str, Any]:
     shown = {
         "id": record.id,
-        "created_at": time_text(record.created_at),
-        "updated_at": time_text(record.updated_at),
+        "created_at": rfc3339(record.created_at),
+        "updated_at": rfc3339(record.updated_at),
         "uri": links.read_url(base, record),
         "filename": record.filename,
         "path": record.path,
@@ -156,7 +159,7 @@ def file_shape(record: FileRecord, links: Links, base: str, *, upload: bool = Fa
         "public": record.public,
         "ready": record.ready,
         "task_id": record.task_id,
-        "expires_at": time_text(record.expires_at),
+        "expires_at": rfc3339(record.expires_at),
         "category": None,
         "rating": None,
         "metadata": None,
@@ -164,7 +167,7 @@ def file_shape(record: FileRecord, links: Links, base: str, *, upload: bool = Fa
     return shown | {"upload_url": links.write_url(base, record)} if upload else shown
 
 
-def app_shape(version: AppVersion, *, latest: bool) -> dict[str, Any]:
+def app_json(version: AppVersion, *, latest: bool) -> dict[str, Any]:
     """An app's version without its schemas."""
     manifest = version.manifest
     return {
@@ -191,10 +194,10 @@ def app_shape(version: AppVersion, *, latest: bool) -> dict[str, Any]:
     }
 
 
-def app_detail(version: AppVersion, versions: list[Deployed], latest: str) -> dict[str, Any]:
+def app_detail_json(version: AppVersion, versions: list[Deployed], latest: str) -> dict[str, Any]:
     """A version with its schemas, and the others of its app."""
     default = version.functions.get(version.default_function)
-    return app_shape(version, latest=version.version == latest) | {
+    return app_json(version, latest=version.version == latest) | {
         "input_schema": default.input_schema if default else None,
         "output_schema": default.output_schema if default else None,
         "setup_schema": version.setup_schema,
@@ -221,7 +224,7 @@ def app_detail(version: AppVersion, versions: list[Deployed], latest: str) -> di
     }
 
 
-def builtin_shape(app: BuiltinApp, *, detail: bool = False) -> dict[str, Any]:
+def builtin_json(app: BuiltinApp, *, detail: bool = False) -> dict[str, Any]:
     namespace, _, name = app.name.partition("/")
     shown: dict[str, Any] = {
         "id": app.name,
@@ -262,7 +265,7 @@ def builtin_shape(app: BuiltinApp, *, detail: bool = False) -> dict[str, Any]:
     return shown
 
 
-def session_shape(session: Session, sessions: Sessions) -> dict[str, Any]:
+def session_json(session: Session, sessions: Sessions) -> dict[str, Any]:
     return {
         "id": session.id,
         "session_id": session.id,
@@ -272,9 +275,25 @@ def session_shape(session: Session, sessions: Sessions) -> dict[str, Any]:
         "app_version_id": session.app_version,
         "app_variant": session.variant,
         "call_count": session.calls,
-        "created_at": time_text(session.created_at),
-        "last_call_at": time_text(session.used_at),
-        "updated_at": time_text(session.used_at),
-        "expires_at": time_text(session.used_at + session.timeout),
+        "created_at": rfc3339(session.created_at),
+        "last_call_at": rfc3339(session.used_at),
+        "updated_at": rfc3339(session.used_at),
+        "expires_at": rfc3339(session.used_at + session.timeout),
         "session_timeout": session.timeout,
     }
+
+
+def webhook_body(task: Task, links: Links) -> bytes:
+    """`{"type": "task.completed", "timestamp": …, "data": {…the task…}}`, in the task's own dialect."""
+    table: Table = "A" if task.dialect == "A" else "B"
+    data = task_json(task, table, links, links.default_base)
+    message = {"type": f"task.{task.status.name.lower()}", "timestamp": rfc3339(task.finished_at), "data": data}
+    return ascii_json(message)
+
+
+def ascii_json(value: Any) -> bytes:
+    """JSON in ASCII only: some clients split lines at characters beyond it."""
+    data = orjson.dumps(value)
+    if data.isascii():
+        return data
+    return _NOT_ASCII.sub(lambda match: json.dumps(match.group())[1:-1], data.decode()).encode()

@@ -1,0 +1,39 @@
+"""Bodies of tasks count into the server's limits as those of images do."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def small(serve_module: Callable[..., Any], light: dict[str, str]) -> Any:
+    return serve_module(queue_bytes=100_000, request_timeout=2, **light)
+
+
+@contextmanager
+def unfinished(server: Any, route: str) -> Iterator[socket.socket]:
+    """A request with all but the end of its body sent."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        headers = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 90000"
+        connection.sendall(f"POST {route} HTTP/1.1\r\n{headers}\r\n\r\n".encode() + b" " * 80_000)
+        yield connection
+
+
+@pytest.mark.parametrize("route", ["/run", "/tasks/list", "/files"])
+def test_an_unfinished_body_fills_the_queue_and_has_a_deadline(small: Any, route: str) -> None:
+    with unfinished(small, route) as connection:
+        refused = small.client.post("/run", json={"app": "a/b", "input": "x" * 50_000})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "overloaded")
+        assert int(refused.headers["retry-after"]) >= 1
+        answer = b""
+        while piece := connection.recv(65536):
+            answer += piece
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split()[1] == b"408"
+    assert json.loads(body)["error"] == {"code": "body_too_slow", "message": "the body did not arrive within 2 s"}
+    unknown = small.client.post("/run", json={"app": "a/b", "input": "x" * 50_000})
+    assert unknown.json()["error"]["code"] == "app_unknown", "the queue is free again"

@@ -1,0 +1,101 @@
+"""Bodies in memory: every API reads them with the same limits."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from mien.engine.admission import Admission
+from mien.engine.threads import ThreadPool
+from mien.errors import BodyTooLarge, BodyTooSlow, Cancelled, Overloaded, RequestError
+from mien.http.body import LARGE_BODY, BodyReader
+from mien.settings import Limits
+
+MiB = 1024 * 1024
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPool]:
+    pool = ThreadPool(1)
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def bodies(threads: ThreadPool) -> BodyReader:
+    limits = Limits(max_body_bytes=4 * MiB, queue_bytes=3 * MiB, request_timeout=0.2)
+    return BodyReader(limits, Admission.from_settings(limits), threads)
+
+
+def request(*pieces: bytes, announced: int | str | None = None, end: str = "whole") -> Request:
+    """A request whose body comes in `pieces`; after them it is whole, silent or the client disconnects."""
+    waiting = list(pieces)
+
+    async def receive() -> dict[str, Any]:
+        if waiting:
+            piece = waiting.pop(0)
+            return {"type": "http.request", "body": piece, "more_body": bool(waiting) or end != "whole"}
+        if end == "silent":
+            await asyncio.sleep(60)
+        return {"type": "http.disconnect"}
+
+    headers = [] if announced is None else [(b"content-length", str(announced).encode())]
+    return Request({"type": "http", "headers": headers}, receive)
+
+
+@pytest.mark.parametrize("announced", [None, 200_001])
+async def test_a_body_counts_as_admitted_until_its_request_is_done(bodies: BodyReader, announced: int | None) -> None:
+    with ExitStack() as admitted:
+        body = await bodies.read(request(b"a" * 200_000, b"b", announced=announced), admitted)
+        assert bytes(body) == b"a" * 200_000 + b"b"
+        assert bodies.admission.bytes >= len(body)
+    assert bodies.admission.idle
+
+
+@pytest.mark.parametrize("announced", [1000, 2 * MiB, None])
+async def test_unfinished_bodies_fill_the_queue(bodies: BodyReader, announced: int | None) -> None:
+    """Those that announce their size before a byte of them has arrived, the others as they grow."""
+    with ExitStack() as admitted:
+        slow = asyncio.create_task(
+            bodies.read(request(b"x" * (3 * MiB - 1000), announced=3 * MiB - 500, end="silent"), admitted)
+        )
+        await asyncio.sleep(0)
+        with pytest.raises(Overloaded):
+            await bodies.read(request(b"x" * 1000, announced=announced), admitted)
+        slow.cancel()
+
+
+async def test_a_body_that_never_ends_is_given_up(bodies: BodyReader) -> None:
+    for announced in (1000, MiB, None):
+        with ExitStack() as admitted, pytest.raises(BodyTooSlow, match=r"did not arrive within 0\.2 s"):
+            await bodies.read(request(b"x", announced=announced, end="silent"), admitted)
+    assert bodies.admission.idle
+
+
+async def test_a_client_that_disconnects_cancels_its_request(bodies: BodyReader) -> None:
+    for announced in (1000, MiB, None):
+        with ExitStack() as admitted, pytest.raises(Cancelled):
+            await bodies.read(request(b"x", announced=announced, end="gone"), admitted)
+
+
+async def test_the_limit_holds_for_announced_and_for_growing_bodies(bodies: BodyReader) -> None:
+    with ExitStack() as admitted:
+        for announced in (1001, None):
+            with pytest.raises(BodyTooLarge):
+                await bodies.read(request(b"x" * 1001, announced=announced), admitted, limit=1000)
+        with pytest.raises(RequestError, match="Content-Length"):
+            await bodies.read(request(b"x", announced="1e3"), admitted)
+
+
+async def test_only_large_bodies_are_parsed_in_a_thread(bodies: BodyReader) -> None:
+    def parser(body: bytes | bytearray, word: str) -> tuple[int, str, str]:
+        return len(body), word, threading.current_thread().name
+
+    assert await bodies.parse(parser, b"x", "a") == (1, "a", threading.current_thread().name)
+    size, word, thread = await bodies.parse(parser, b"x" * (LARGE_BODY + 1), "b")
+    assert (size, word) == (LARGE_BODY + 1, "b")
+    assert thread != threading.current_thread().name
