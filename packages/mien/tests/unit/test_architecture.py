@@ -1,5 +1,4 @@
-"""The pages of docs/architecture say what is: every file and function that they name exists, and parts and layers are
-in the order of the code."""
+"""What the pages of docs/architecture and CONTRIBUTING.md name exists, and parts and layers are in the code's order."""
 
 import ast
 import re
@@ -12,7 +11,7 @@ from packages.mien.tests.unit.test_imports import LAYER, LAYERS
 from tools.draw_diagrams import mark_of
 
 ROOT = Path(__file__).parents[4]
-PAGES = sorted((ROOT / "docs" / "architecture").glob("*.md"))
+PAGES = [*sorted((ROOT / "docs" / "architecture").glob("*.md")), ROOT / "CONTRIBUTING.md"]
 BASES = [ROOT, *(ROOT / "packages" / place for place in ("mien/src/mien", "infsh/src/infsh", "mien/tests"))]
 APP = ROOT / "packages" / "mien" / "src" / "mien" / "app.py"
 _FILE = re.compile(r"`([\w/.-]+\.py)(?::([\w.]+))?`")
