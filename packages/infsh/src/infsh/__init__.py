@@ -62,7 +62,7 @@ _CLIENT = ("AsyncInference", "Inference", "TaskStatus", "UploadFileOptions")
 
 
 def __getattr__(name: str) -> Any:
-    """The client's names, loaded when they are asked for: apps need none of them."""
+    """The client's names, imported lazily: apps need none of them."""
     if name not in _CLIENT:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import inferencesh

@@ -1,4 +1,4 @@
-"""Which network addresses belong to the public internet: what callers name is fetched from there only."""
+"""Which network addresses belong to the public internet: URLs from clients are fetched from there only."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
@@ -19,7 +19,7 @@ _REFUSED: tuple[IPv4Network | IPv6Network, ...] = tuple(
         "192.0.0.0/24",
         "192.88.99.0/24",
         "198.18.0.0/15",
-        "64:ff9b:1::/48",  # NAT64 of a local network, where it hides its IPv4 address is not known
+        "64:ff9b:1::/48",  # NAT64 of a local network: the position of the embedded IPv4 address is not fixed
         "100::/64",
         "2001:db8::/32",
         "3fff::/20",
@@ -28,14 +28,14 @@ _REFUSED: tuple[IPv4Network | IPv6Network, ...] = tuple(
         "fec0::/10",
     )
 )
-"""Beyond what the standard library calls private: its list changes between Python's releases."""
+"""In addition to what the standard library considers private: its list differs between Python releases."""
 
 
 def is_public(address: Address) -> bool:
-    """Whether the address is an ordinary one of the public internet.
+    """Whether the address is an ordinary unicast address of the public internet.
 
     Not: loopback, private, link-local (with the clouds' metadata services), carrier-grade NAT, multicast,
-    reserved, unspecified, documentation, and IPv6 addresses that carry such an IPv4 address inside.
+    reserved, unspecified, documentation, and IPv6 addresses that embed such an IPv4 address.
     """
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
@@ -48,7 +48,7 @@ def is_public(address: Address) -> bool:
 
 
 def _embedded(address: IPv6Address) -> tuple[IPv4Address, ...] | None:
-    """The IPv4 addresses that packets to this IPv6 address would really reach, None for an ordinary one."""
+    """The IPv4 addresses that packets to this IPv6 address would actually reach; None for an ordinary one."""
     number = int(address)
     last = IPv4Address(number & 0xFFFFFFFF)
     if address.ipv4_mapped is not None or any(address in network for network in _NAT64):

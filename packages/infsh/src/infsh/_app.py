@@ -1,4 +1,4 @@
-"""`BaseApp`: what an app derives from."""
+"""`BaseApp`: the base class of apps."""
 
 import logging
 from functools import cached_property
@@ -8,18 +8,18 @@ from infsh._context import current_run
 
 
 class BaseApp:
-    """An app: `setup` once, `run` for each request, `unload` at the end; all but `run` may be left out.
+    """An app: `setup` once, `run` for each request, `unload` at the end; all but `run` are optional.
 
     A plain class: subclasses may have attributes and an `__init__` of their own. `run` and any other public method
     with an annotated input is callable, as a coroutine, an async generator of partial outputs, a function or a
-    generator; the last two run in a thread. docs/apps.md tells the rest.
+    generator; the last two run in a thread. See docs/apps.md.
     """
 
     concurrency: ClassVar[int] = 1
-    """How many runs the app can have at the same time."""
+    """Maximum number of concurrent runs."""
 
     lazy_files: ClassVar[bool] = False
-    """True: input files are downloaded when the app asks for them, not before its function is called."""
+    """True: input files are downloaded when the app accesses them, not before its function is called."""
 
     def setup(self, *args: Any, **kwargs: Any) -> Any:
         """Called once, before any run; may take the setup parameters, the metadata, or both in this order."""
@@ -29,10 +29,10 @@ class BaseApp:
         raise NotImplementedError("run method must be implemented")
 
     def unload(self) -> Any:
-        """Called once, when the app goes away."""
+        """Called once, before the app's process ends."""
 
     def on_cancel(self) -> Any:
-        """Called when a run is to stop; the run then has half of its grace to end by itself."""
+        """Called when a run is cancelled; the run then has half of its grace period to finish."""
 
     @cached_property
     def logger(self) -> logging.Logger:
@@ -40,7 +40,7 @@ class BaseApp:
         return logging.getLogger(f"infsh.app.{type(self).__name__}")
 
     def progress(self, fraction: float, message: str = "") -> None:
-        """Tells how far the current run is, 0 to 1. Does nothing outside of a run."""
+        """Reports the progress of the current run, 0 to 1. Does nothing outside of a run."""
         run = current_run()
         if run is not None:
             run.progress(min(1.0, max(0.0, float(fraction))), str(message))

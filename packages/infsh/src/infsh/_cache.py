@@ -1,7 +1,7 @@
-"""The cache of files that came from URLs: atomic, bounded, revalidated with ETag and Last-Modified.
+"""The cache of downloaded files: atomic, bounded, revalidated with ETag and Last-Modified.
 
-One directory per URL holds `entry.json` and, in a directory of its own, each version of the content. A file of the
-cache never changes: a new version gets a new path, so a reader never sees half a file or two versions mixed.
+One directory per URL contains `entry.json` and a subdirectory for each version of the content. A cached file never
+changes: a new version gets a new path, so a reader never sees a partial file or a mix of two versions.
 """
 
 import contextlib
@@ -43,14 +43,14 @@ class Entry:
     etag: str | None = None
     last_modified: str | None = None
     fresh_until: float = 0.0
-    """Unix time before which the copy is used without asking the server."""
+    """Unix time before which the copy is used without revalidation."""
 
 
 class FileCache:
     """Files by URL below one directory.
 
-    `limit` bounds all files together and `file_limit` each of them, in bytes. The least recently used go first; files
-    used within the last `keep` seconds stay, so that no app loses a file that it is about to open.
+    `limit` bounds all files together and `file_limit` each of them, in bytes. Least recently used files are evicted
+    first; those used within the last `keep` seconds are kept, so that no app loses a file it is about to open.
     """
 
     def __init__(
@@ -64,10 +64,10 @@ class FileCache:
     def url(
         self, url: str, abort: threading.Event | None = None, *, public_only: bool = False
     ) -> tuple[Path, str | None]:
-        """The file and, where known, its media type. Downloads or asks whether the copy is current.
+        """The file and, if known, its media type. Downloads it, or revalidates the cached copy.
 
-        A copy is used without an answer when the server cannot be reached. `public_only` refuses private addresses,
-        and keeps its copies apart from those that the app itself fetched from anywhere. Raises FileUnavailable.
+        If the server cannot be reached, the copy is used as it is. `public_only` rejects private addresses, and has a
+        separate cache from files that the app itself fetched from anywhere. Raises FileUnavailable.
         """
         folder = self._folder(f"public {url}" if public_only else url)
         with _lock(str(folder)):
@@ -87,7 +87,7 @@ class FileCache:
     def _current(
         self, url: str, folder: Path, abort: threading.Event | None, *, public_only: bool
     ) -> tuple[Path, str | None]:
-        from infsh._http import Unreachable, fetch  # the HTTP client is loaded by apps that download only
+        from infsh._http import Unreachable, fetch  # lazily: only apps that download need the HTTP client
 
         entry = _load(folder)
         if entry is not None and time.time() < entry.fresh_until:
@@ -117,7 +117,7 @@ class FileCache:
             put(content)
             _save_entry(folder, entry)
         except OSError as error:
-            raise FileUnavailable(f"the cache {self._root} cannot be written: {error.strerror}") from error
+            raise FileUnavailable(f"the cache {self._root} is not writable: {error.strerror}") from error
         if old is not None:
             _forget_versions(folder, keep={old.version, entry.version})
         self._evict(folder)
@@ -131,7 +131,7 @@ class FileCache:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise FileUnavailable(f"the cache {self._root} cannot be written: {error.strerror}") from error
+            raise FileUnavailable(f"the cache {self._root} is not writable: {error.strerror}") from error
         return folder / secrets.token_hex(16)
 
     def _evict(self, newest: Path) -> None:
@@ -192,7 +192,7 @@ def _used(folder: Path, entry: Entry) -> Path:
 
 
 def _forget_versions(folder: Path, keep: set[str]) -> None:
-    """Removes what was replaced long ago; another process may still be about to open the one just replaced."""
+    """Removes versions replaced some time ago; another process may be about to open the one just replaced."""
     for version in folder.iterdir():
         with contextlib.suppress(OSError):
             if version.is_dir() and version.name not in keep and time.time() - version.stat().st_mtime > _REPLACED:
@@ -205,7 +205,7 @@ def _remove(folder: Path) -> None:
 
 
 def _sizes(folder: Path) -> tuple[int, float]:
-    """Bytes below a folder and when it was last used."""
+    """Total size of a directory in bytes, and when it was last used."""
     total, used = 0, 0.0
     for path in folder.rglob("*"):
         with contextlib.suppress(OSError):
@@ -250,7 +250,7 @@ def _fresh_until(headers: Mapping[str, str]) -> float:
 
 
 def url_name(url: str) -> str:
-    """The last part of a URL's path as a harmless file name; may be empty."""
+    """The last segment of a URL's path as a safe file name; may be empty."""
     return _safe(unquote(urlsplit(url).path).rpartition("/")[2])
 
 

@@ -1,7 +1,7 @@
-"""What the values of a caller may name: an input comes from somebody who need not have a right to this machine's files.
+"""Rules for files in values from clients, who may not have access to the files of this machine.
 
-The kernel sets the rules while it reads a task's input or setup; every `File` that is made from a value meanwhile is
-checked, also in models whose own `__init__` hides pydantic's context. Files that the app's code makes itself are not.
+The kernel applies them while it validates a task's input or setup: every `File` created from a value in the meantime is
+checked, also in models whose own `__init__` hides pydantic's context. Files that the app's own code creates are not.
 """
 
 from collections.abc import Iterator
@@ -13,15 +13,15 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class CallerRules:
-    """Which files a caller may name. URLs and `data:` URIs always; the rules say from where."""
+    """Which files a client may refer to. URLs and `data:` URIs are always possible; the rules say from where."""
 
     folder: Path | None = None
-    """Where the server put the files that belong to this run: the only paths that are taken."""
+    """The directory in which the server placed the files of this run: only paths in it are accepted."""
     private: bool = False
-    """Whether URLs may lead to addresses that are not of the public internet."""
+    """Whether URLs may resolve to addresses outside of the public internet."""
 
     def grants(self, path: str) -> bool:
-        """Whether the path, its links followed, lies in the run's folder."""
+        """Whether the path, after resolving links, is in the run's directory."""
         return self.folder is not None and Path(path).resolve().is_relative_to(self.folder.resolve())
 
 
@@ -29,13 +29,13 @@ _rules: ContextVar[CallerRules | None] = ContextVar("infsh_caller_rules", defaul
 
 
 def caller_rules() -> CallerRules | None:
-    """The rules for the value that is being read; None: it is the app's own, or that of who runs the app."""
+    """The rules for the value being validated; None: it comes from the app, or from whoever runs it."""
     return _rules.get()
 
 
 @contextmanager
 def reading(rules: CallerRules | None) -> Iterator[None]:
-    """Applies the rules to values that are read within the block."""
+    """Applies the rules to values that are validated within the block."""
     token = _rules.set(rules)
     try:
         yield

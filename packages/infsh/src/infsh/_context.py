@@ -1,4 +1,4 @@
-"""The run that the current code belongs to: how an app's words reach whoever runs it."""
+"""The run that the current code belongs to, through which logs and progress are reported."""
 
 import threading
 from collections.abc import Iterator
@@ -36,7 +36,7 @@ _active: list[ActiveRun] = []
 
 
 def current_run() -> ActiveRun | None:
-    """The run of this task or thread; for a thread that the app made, the only run there is, else None."""
+    """The run of this asyncio task or thread. In a thread started by the app: the only active run, else None."""
     run = _current.get()
     if run is not None:
         return run
@@ -46,7 +46,7 @@ def current_run() -> ActiveRun | None:
 
 @contextmanager
 def running(run: ActiveRun) -> Iterator[None]:
-    """Makes `run` the current one of this context, and what it calls."""
+    """Makes `run` the current one in this context."""
     token = _current.set(run)
     _active.append(run)
     try:

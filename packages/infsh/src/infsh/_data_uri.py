@@ -1,4 +1,4 @@
-"""`data:` URIs (RFC 2397), as browsers and clients really write them."""
+"""`data:` URIs (RFC 2397), as leniently as browsers and clients require."""
 
 import base64
 import binascii
@@ -14,17 +14,17 @@ _QUOTES = str.maketrans("", "", '"')
 
 @dataclass(frozen=True, slots=True)
 class DataHeader:
-    """What stands before the comma."""
+    """The part before the comma."""
 
     content_type: str
-    """Without parameters; `text/plain` when the URI names none."""
+    """Without parameters; `text/plain` if the URI has none."""
     is_base64: bool
     filename: str | None
     """From a `name` or `filename` parameter."""
 
 
 def header(uri: str) -> DataHeader:
-    """Raises FileUnavailable when there is no comma."""
+    """Raises FileUnavailable if there is no comma."""
     head, _ = _split(uri)
     parts = [part.strip() for part in head.split(";")]
     parameters = {

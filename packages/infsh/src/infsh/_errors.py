@@ -1,17 +1,17 @@
-"""The errors of this package that are meant to be read by whoever writes or runs an app."""
+"""The errors of this package whose messages are meant for people who write or run apps."""
 
 
 class InfshError(Exception):
-    """Root of them all. The message is one sentence that says what was given, what was expected and what to do."""
+    """Base class. The message is one sentence: what was given, what was expected and what to do."""
 
 
 class FileUnavailable(InfshError, RuntimeError):
-    """The content of a `File` cannot be had: not found, not reachable, too large, or its URI is not understood."""
+    """The content of a `File` is not available: not found, unreachable, too large, or its URI is not supported."""
 
 
 class ManifestInvalid(InfshError):
-    """An `inf.yml` lacks a key or has a wrong one."""
+    """An `inf.yml` has a missing or invalid key."""
 
 
 class AppInvalid(InfshError):
-    """A folder holds no app that can be loaded, or the app does not follow the rules of docs/apps.md."""
+    """A folder contains no app that can be loaded, or the app violates the rules of docs/apps.md."""

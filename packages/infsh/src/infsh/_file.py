@@ -1,4 +1,4 @@
-"""`File`: a file that an app is given or gives back, wherever it is."""
+"""`File`: an input or output file of an app, local or remote."""
 
 import asyncio
 import os
@@ -21,11 +21,11 @@ from infsh._errors import FileUnavailable
 MARK_LOCAL = "infsh_mark_local"
 """Key of a serialisation context: the value, a string, becomes the only key of a file that has to be uploaded."""
 NOTE_MISSING = "infsh_note_missing"
-"""Key of a serialisation context: the value, a list, is given the paths of files that are not there."""
+"""Key of a serialisation context: paths of missing files are appended to its value, a list."""
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*(?=://)")
 _NEITHER = "Either 'uri' or 'path' must be provided"
-_NOT_FROM_CALLERS = "a caller gives a file by an http(s) URL, as a data: URI or by uploading it, not by a path"
+_NOT_FROM_CALLERS = "a file must be an http(s) URL, a data: URI or an upload; paths are not accepted"
 _KEYS = ("uri", "path", "content_type", "size", "filename")
 _TYPES = {"uri": str, "path": (str, os.PathLike), "content_type": str, "size": int, "filename": str}
 
@@ -33,14 +33,14 @@ _TYPES = {"uri": str, "path": (str, os.PathLike), "content_type": str, "size": i
 class File:
     """A local path, an http(s) or file URL, or a `data:` URI, with its metadata.
 
-    Nothing is downloaded before it is needed: `await file.ensure()` brings the content here without blocking the event
-    loop, and `path` does the same, blocking. `content_type`, `filename` and `size` (bytes) are what was given, else
-    what is known about the content; None while nothing is known.
+    Nothing is downloaded before it is needed: `await file.ensure()` fetches the content without blocking the event
+    loop, and `path` does the same, blocking. `content_type`, `filename` and `size` (bytes) are the given values, else
+    those detected from the content; None as long as they are unknown.
     """
 
     uri: str | None
     _public_only: bool
-    """Whether it came from a caller, so that it is downloaded from the public internet only."""
+    """Whether it came from a client, so that it is downloaded from the public internet only."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class File:
     ) -> None:
         """`value` is a URI, a path, another `File` or a dict of the keyword arguments; unknown ones are ignored.
 
-        Raises ValueError when neither a URI nor a path is given, or something of a wrong type.
+        Raises ValueError if neither a URI nor a path is given, or a value has the wrong type.
         """
         fields: dict[str, Any] = {
             "uri": uri,
@@ -84,7 +84,7 @@ class File:
 
     @property
     def path(self) -> str:
-        """The absolute local path. Downloads or decodes first, blocking; raises FileUnavailable when that fails."""
+        """The absolute local path. Downloads or decodes first, blocking; raises FileUnavailable if that fails."""
         if self._path is None:
             self._bring(None)
         assert self._path is not None  # noqa: S101  # _bring sets it or raises
@@ -96,7 +96,7 @@ class File:
         self.refresh_metadata()
 
     async def ensure(self) -> Self:
-        """Brings the content here, without blocking the event loop. Raises FileUnavailable."""
+        """Fetches the content without blocking the event loop. Raises FileUnavailable."""
         if self._path is None:
             abort = threading.Event()
             try:
@@ -107,11 +107,11 @@ class File:
 
     @property
     def is_local(self) -> bool:
-        """Whether `path` answers without a download; the file need not exist."""
+        """Whether `path` returns without a download; the file need not exist."""
         return self._path is not None
 
     def exists(self) -> bool:
-        """Whether the content is there; for a URL, whether it can be downloaded."""
+        """Whether the content exists; for a URL, whether it can be downloaded."""
         try:
             return Path(self.path).exists()
         except FileUnavailable:
@@ -126,7 +126,7 @@ class File:
             path, content_type = FileCache().url(uri, abort, public_only=self._public_only)
         else:
             scheme = uri.partition(":")[0]
-            raise FileUnavailable(f"a file by a {scheme}: URI cannot be had here: give an http(s) URL or a path")
+            raise FileUnavailable(f"{scheme}: URIs are not supported: use an http(s) URL or a path")
         self._path = str(path)
         self.refresh_metadata()
         if content_type is not None:
@@ -136,7 +136,7 @@ class File:
 
     @property
     def content_type(self) -> str | None:
-        """The media type: as given, else told by the name, the server or the content's first bytes."""
+        """The media type: as given, else from the name, the server or the content's first bytes."""
         return self._explicit["content_type"] or self._found.get("content_type")
 
     @content_type.setter
@@ -155,7 +155,7 @@ class File:
 
     @property
     def filename(self) -> str | None:
-        """The name for people: as given, else the last part of the path or URL."""
+        """The display name: as given, else the last segment of the path or URL."""
         return self._explicit["filename"] or self._found.get("filename")
 
     @filename.setter
@@ -163,7 +163,7 @@ class File:
         self._explicit["filename"] = value
 
     def refresh_metadata(self) -> None:
-        """Looks at the file again. What was given explicitly stays as it was given."""
+        """Detects the metadata again. Explicitly given values are kept."""
         self._found = self._look()
 
     def _look(self) -> dict[str, Any]:
@@ -192,7 +192,7 @@ class File:
     # --- values
 
     def to_dict(self) -> dict[str, Any]:
-        """What is known: a JSON object without nulls. Downloads nothing."""
+        """The known values, as a JSON object without nulls. Downloads nothing."""
         values = {
             "uri": self.uri,
             "path": self._path,
@@ -203,7 +203,7 @@ class File:
         return {key: value for key, value in values.items() if value is not None}
 
     def model_dump(self, **_: Any) -> dict[str, Any]:
-        """As pydantic models have it; the same as `to_dict`."""
+        """Like pydantic models; the same as `to_dict`."""
         return self.to_dict()
 
     def __repr__(self) -> str:
@@ -248,7 +248,7 @@ class File:
 
 
 def _fill(fields: dict[str, Any], value: Any) -> None:
-    """Takes what is not given by name from the positional value."""
+    """Fills fields that are not set by keyword from the positional value."""
     if value is None:
         return
     if isinstance(value, File):
@@ -274,14 +274,14 @@ def _check(fields: dict[str, Any]) -> None:
 
 
 def _path_in(fields: dict[str, Any]) -> str | None:
-    """The local path that the fields mean, its links not resolved."""
+    """The local path given by the fields; links are not resolved."""
     return os.path.abspath(fields["path"]) if fields["path"] else _local_path(fields["uri"])  # noqa: PTH100
 
 
 def _without_foreign_path(value: Any, grants: Callable[[str], bool]) -> dict[str, Any]:
-    """The fields of a caller's value. A `path` beside a `uri` tells where its sender had the file: it is dropped.
+    """The fields of a client's value. A `path` next to a `uri` refers to the sender's machine and is dropped.
 
-    Raises ValueError for a path that the caller was not granted.
+    Raises ValueError for a path outside of the run's files.
     """
     fields: dict[str, Any] = dict.fromkeys(_KEYS)
     _fill(fields, value)
@@ -295,7 +295,7 @@ def _without_foreign_path(value: Any, grants: Callable[[str], bool]) -> dict[str
 
 
 def _local_path(uri: str | None) -> str | None:
-    """The path that a URI without a remote scheme means."""
+    """The path of a URI without a remote scheme."""
     if not uri or _is_data(uri):
         return None
     scheme = _SCHEME.match(uri)

@@ -1,4 +1,4 @@
-"""Downloading a URL into a file: bounded, retried, abortable. The only module that imports the HTTP client."""
+"""Downloads a URL into a file: bounded, with retries, abortable. The only module that imports the HTTP client."""
 
 import random
 import threading
@@ -13,13 +13,13 @@ from infsh._errors import FileUnavailable
 from infsh._public import NotPublic, PublicTransport
 
 _ATTEMPTS = 3
-_WORTH_ANOTHER_TRY = {429, 502, 503, 504}
+_TRANSIENT = {429, 502, 503, 504}
 _TIMEOUT = httpx2.Timeout(60.0, connect=10.0)
 _MAX_REDIRECTS = 5
 
 
 class Unreachable(FileUnavailable):
-    """The server could not be reached or was not able to answer: an older copy may do."""
+    """The server could not be reached or had a transient failure: a cached copy may be used."""
 
 
 class Aborted(FileUnavailable):
@@ -28,7 +28,7 @@ class Aborted(FileUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The answer to a download, whose body lies in the target file unless `unchanged`."""
+    """The response of a download, whose body is in the target file unless `unchanged`."""
 
     unchanged: bool
     headers: Mapping[str, str]
@@ -44,11 +44,11 @@ def fetch(
     abort: threading.Event | None = None,
     public_only: bool = False,
 ) -> Reply:
-    """Writes the body to `target`, which is removed again on any error.
+    """Writes the body to `target`, which is removed on any error.
 
-    `limit` is in bytes. With `public_only` neither the URL nor what it redirects to may lead to a private address.
+    `limit` is in bytes. With `public_only`, neither the URL nor any redirect may resolve to a private address.
 
-    Raises Unreachable, Aborted, or FileUnavailable for an answer that is final.
+    Raises Unreachable, Aborted, or FileUnavailable for errors that a retry cannot fix.
     """
     try:
         return _attempts(url, target, limit, dict(headers or {}), abort or threading.Event(), public_only=public_only)
@@ -60,14 +60,14 @@ def fetch(
 def _attempts(
     url: str, target: Path, limit: int, headers: dict[str, str], abort: threading.Event, *, public_only: bool
 ) -> Reply:
-    asked = {"User-Agent": "infsh", "Accept": "*/*", "Accept-Encoding": "identity", **headers}
-    transport = PublicTransport() if public_only else None  # the default one knows the proxies of the environment
+    all_headers = {"User-Agent": "infsh", "Accept": "*/*", "Accept-Encoding": "identity", **headers}
+    transport = PublicTransport() if public_only else None  # the default one uses the proxies of the environment
     with httpx2.Client(
         follow_redirects=True, max_redirects=_MAX_REDIRECTS, timeout=_TIMEOUT, transport=transport
     ) as client:
         for attempt in range(_ATTEMPTS):
             try:
-                return _once(client, url, target, limit, asked, abort)
+                return _once(client, url, target, limit, all_headers, abort)
             except Unreachable:
                 if attempt == _ATTEMPTS - 1:
                     raise
@@ -82,10 +82,10 @@ def _once(
         with client.stream("GET", url, headers=headers) as response:
             if response.status_code == 304 and {"If-None-Match", "If-Modified-Since"} & headers.keys():
                 return Reply(True, response.headers, 0)
-            if response.status_code in _WORTH_ANOTHER_TRY:
-                raise Unreachable(f"Error downloading URL {url}: the server answered {response.status_code}.")
+            if response.status_code in _TRANSIENT:
+                raise Unreachable(f"Error downloading URL {url}: the server responded with {response.status_code}.")
             if not response.is_success:
-                raise FileUnavailable(f"Error downloading URL {url}: the server answered {response.status_code}.")
+                raise FileUnavailable(f"Error downloading URL {url}: the server responded with {response.status_code}.")
             size = _save(response, url, target, limit, abort)
             return Reply(False, response.headers, size)
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects, NotPublic) as error:
@@ -109,5 +109,5 @@ def _save(response: httpx2.Response, url: str, target: Path, limit: int, abort: 
                     raise FileUnavailable(f"Error downloading URL {url}: it has more than the {limit} bytes allowed.")
                 file.write(chunk)
     except OSError as error:
-        raise FileUnavailable(f"Error downloading URL {url}: it cannot be written: {error.strerror}.") from error
+        raise FileUnavailable(f"Error downloading URL {url}: cannot write it: {error.strerror}.") from error
     return size

@@ -28,7 +28,7 @@ _NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 
 def _amount(value: Any) -> Any:
-    """Bytes. A bare number below 1000 means gigabytes, below 10⁹ megabytes; text may have a unit."""
+    """Bytes. A bare number below 1000 means gigabytes, below 10⁹ megabytes; strings may have a unit."""
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, (int, float)):
@@ -40,7 +40,7 @@ def _amount(value: Any) -> Any:
 
 
 def _text(value: Any) -> Any:
-    """YAML reads `1.0` and `yes` as a number and a truth value; as a variable's value they are text."""
+    """YAML parses `1.0` and `yes` as a number and a boolean; as the value of a variable they are strings."""
     if isinstance(value, bool):
         return str(value).lower()
     return str(value) if isinstance(value, (int, float)) else value
@@ -60,16 +60,16 @@ class _Part(BaseModel):
 
 
 class Gpu(_Part):
-    """Graphics processors that the app needs."""
+    """GPUs that the app requires."""
 
     count: int = Field(default=0, ge=0)
     vram: Bytes = 0
-    """Bytes, of each."""
+    """Bytes per GPU."""
     type: Annotated[str, BeforeValidator(_text)] = "any"
 
 
 class Resources(_Part):
-    """What a machine must have free to run the app."""
+    """Resources that a worker of the app requires."""
 
     gpu: Annotated[Gpu, BeforeValidator(_mapping)] = Gpu()
     ram: Bytes = 0
@@ -77,7 +77,7 @@ class Resources(_Part):
 
 
 class Variant(_Part):
-    """A profile of resources and environment, chosen by the task's `variant`."""
+    """A profile of resources and environment, selected by the task's `variant`."""
 
     name: Text | None = None
     order: int = 0
@@ -87,7 +87,7 @@ class Variant(_Part):
 
 
 class Manifest(_Part):
-    """The content of `inf.yml`. Keys that are not named here are kept in `model_extra`."""
+    """The content of `inf.yml`. Other keys are kept in `model_extra`."""
 
     name: str = Field(pattern=_NAME)
     namespace: str | None = Field(default=None, pattern=_NAME)
@@ -101,15 +101,15 @@ class Manifest(_Part):
     variants: Annotated[dict[str, Variant], BeforeValidator(_mapping)] = {}
     default_function: str = "run"
     service: str | None = Field(default=None, pattern=_NAME)
-    """The name under which `/v1/infer` reaches the app; none: it is not reachable there."""
+    """The service name under which `/v1/infer` exposes the app; none: not exposed."""
     concurrency: int | None = Field(default=None, ge=1, le=1024)
-    """Runs at the same time in one worker; none: what the class says, by default 1."""
+    """Concurrent runs per worker; none: the class's value, 1 by default."""
     grace: float | None = Field(default=None, ge=0, le=3600)
-    """Seconds that a cancelled run has to end before its worker is killed; none: what the server gives."""
+    """Seconds that a cancelled run has to finish before its worker is killed; none: the server's default."""
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of an app's folder. Raises ManifestInvalid, which names the key."""
+    """Reads the manifest of an app's folder. Raises ManifestInvalid, which names the key."""
     path = folder / FILE_NAME
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -118,12 +118,12 @@ def read_manifest(folder: Path) -> Manifest:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ManifestInvalid(f"{FILE_NAME} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise ManifestInvalid(f"{FILE_NAME} must hold keys and values, such as `name: my-app`")
+        raise ManifestInvalid(f"{FILE_NAME} must contain keys and values, such as `name: my-app`")
     return parse_manifest(content)
 
 
 def parse_manifest(content: dict[Any, Any]) -> Manifest:
-    """The manifest with these keys. Raises ManifestInvalid, which names the key."""
+    """Validates these keys as a manifest. Raises ManifestInvalid, which names the key."""
     try:
         return Manifest.model_validate({str(key): value for key, value in content.items()})
     except ValidationError as error:

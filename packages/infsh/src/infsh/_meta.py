@@ -17,7 +17,7 @@ class MetaItemType(StrEnum):
 
 
 class VideoResolution(StrEnum):
-    """Common frame sizes, by their lines."""
+    """Common video resolutions, by their number of lines."""
 
     RES_480P = "480p"
     RES_720P = "720p"
@@ -27,7 +27,7 @@ class VideoResolution(StrEnum):
 
 
 class MetaItem(BaseModel):
-    """What all items have."""
+    """Fields common to all items."""
 
     type: MetaItemType
     extra: dict[str, Any] | None = None
@@ -64,7 +64,7 @@ class VideoMeta(MetaItem):
 
 
 class AudioMeta(MetaItem):
-    """Sound, in seconds and samples per second."""
+    """Audio, in seconds and samples per second."""
 
     type: Literal[MetaItemType.AUDIO] = MetaItemType.AUDIO
     seconds: float = 0.0
@@ -72,7 +72,7 @@ class AudioMeta(MetaItem):
 
 
 class RawMeta(MetaItem):
-    """A cost by itself, in dollar cents."""
+    """A bare cost, in US cents."""
 
     type: Literal[MetaItemType.RAW] = MetaItemType.RAW
     cost: float = 0.0
@@ -82,7 +82,7 @@ Item = Annotated[TextMeta | ImageMeta | VideoMeta | AudioMeta | RawMeta, Field(d
 
 
 class OutputMeta(BaseModel):
-    """Items that went in and came out of a run."""
+    """Items that a run consumed and produced."""
 
     inputs: list[Item] = Field(default_factory=list)
     outputs: list[Item] = Field(default_factory=list)

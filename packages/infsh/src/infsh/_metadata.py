@@ -1,4 +1,4 @@
-"""`Metadata`: where and for whom an app runs."""
+"""`Metadata`: the context in which an app runs."""
 
 from typing import Any, Self
 
@@ -8,7 +8,7 @@ from infsh._context import ActiveRun, current_run
 
 
 class Metadata(BaseModel):
-    """Facts about the app, the worker and the task; more may be set by name."""
+    """Ids of the app, the worker and the task; further attributes may be set."""
 
     model_config = ConfigDict(extra="allow", validate_assignment=False)
 
@@ -24,14 +24,14 @@ class Metadata(BaseModel):
     _run: ActiveRun | None = PrivateAttr(default=None)
 
     def update(self, values: "dict[str, Any] | BaseModel") -> None:
-        """Sets each of these as an attribute; of a model, what was set in it."""
+        """Sets each value as an attribute; for a model, the fields that were set."""
         given = values.model_dump(exclude_unset=True) if isinstance(values, BaseModel) else values
         for key, value in given.items():
             if not key.startswith("_") and not hasattr(type(self), key):
                 setattr(self, key, value)
 
     def log(self, message: object, *args: object) -> None:
-        """A line in the task's log; `args` are filled in as `logging` does."""
+        """Adds a line to the task's log; `args` are formatted as in `logging`."""
         text = str(message) % args if args else str(message)
         run = self._run or current_run()
         if run is not None:
@@ -39,11 +39,11 @@ class Metadata(BaseModel):
 
     @property
     def cancelled(self) -> bool:
-        """Whether this run is to stop. Long loops look at it."""
+        """Whether this run has been cancelled. Check it in long loops."""
         run = self._run or current_run()
         return run is not None and run.cancelled.is_set()
 
     def attached(self, run: ActiveRun) -> Self:
-        """Itself, speaking for this run."""
+        """Itself, bound to this run."""
         self._run = run
         return self

@@ -45,13 +45,13 @@ _HEAD = 512
 
 
 def from_name(name: str) -> str | None:
-    """The type that a file name or URL path tells; None when it tells nothing."""
+    """The type for the suffix of a file name or URL path; None if unknown."""
     suffix = Path(name).suffix.lower()
     return _NAMES.get(suffix) or mimetypes.guess_type(f"x{suffix}")[0]
 
 
 def from_content(path: Path) -> str | None:
-    """The type that a file's first bytes tell; None when they tell nothing or cannot be read."""
+    """The type detected from a file's first bytes; None if unknown or unreadable."""
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)
@@ -61,7 +61,7 @@ def from_content(path: Path) -> str | None:
 
 
 def extension(content_type: str) -> str:
-    """A file name's ending for this type, with its dot; empty when none is known."""
+    """The file suffix for this type, with its dot; empty if unknown."""
     for suffix, known in _NAMES.items():
         if known == content_type and content_type != "application/octet-stream":
             return suffix
@@ -85,7 +85,7 @@ def _text(head: bytes) -> str | None:
     try:
         text = head.decode("utf-8").lstrip("\ufeff \t\r\n")
     except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # not just a character cut by the end of `head`
+        if error.start < len(head) - 3:  # not just a character truncated at the end of `head`
             return None
         text = head[: error.start].decode("utf-8").lstrip()
     if text[:1] in {"{", "["}:

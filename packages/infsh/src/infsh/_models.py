@@ -19,8 +19,8 @@ class _Ordered(BaseModel):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        answer = handler(schema)
-        target = handler.resolve_ref_schema(answer)
+        reference = handler(schema)
+        target = handler.resolve_ref_schema(reference)
         rank = {key: place for place, key in enumerate(_own_keys(cls))}
         if "properties" in target:
             target["properties"] = dict(
@@ -28,16 +28,16 @@ class _Ordered(BaseModel):
             )
         if "required" in target:
             target["required"] = [key for key in target.get("properties", {}) if key in target["required"]]
-        return answer
+        return reference
 
 
 class BaseAppInput(_Ordered):
-    """The input of one run. Keys that no field has are ignored."""
+    """The input of one run. Unknown keys are ignored."""
 
     @model_validator(mode="before")
     @classmethod
     def _absent_files(cls, values: Any) -> Any:
-        """Forms send an empty string or object for a file that was not chosen."""
+        """Forms send an empty string or object for a file that was not selected."""
         if not isinstance(values, dict):
             return values
         optional = {name for name, field in cls.model_fields.items() if {File, type(None)} <= set(_parts(field))}
@@ -45,7 +45,7 @@ class BaseAppInput(_Ordered):
 
 
 class BaseAppSetup(_Ordered):
-    """The parameters of `setup()`: a worker with equal ones is warm."""
+    """The parameters of `setup()`. Tasks with equal parameters share warm workers."""
 
 
 class BaseAppOutput(_Ordered):

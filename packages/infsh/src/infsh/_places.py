@@ -1,4 +1,4 @@
-"""Where this package keeps files: one cache directory per user, which the environment can move."""
+"""The cache directory of this package: one per user, configurable by an environment variable."""
 
 import os
 import sys

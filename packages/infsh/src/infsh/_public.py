@@ -1,7 +1,7 @@
 """An HTTP transport that connects to the public internet only, whatever a URL, a redirect or a name server says.
 
-A name is resolved once, all its addresses are checked, and what was checked is what is connected to: a second look-up
-could answer otherwise (DNS rebinding). Proxies are not used, as they look names up themselves.
+A name is resolved once, all its addresses are checked, and the connection goes to a checked address: a second lookup
+could return something else (DNS rebinding). Proxies are not used, since they resolve names themselves.
 """
 
 import socket
@@ -16,7 +16,7 @@ from infsh._addresses import is_public
 
 
 class NotPublic(Exception):
-    """The host has an address that is not one of the public internet."""
+    """The host has an address outside of the public internet."""
 
 
 class PublicTransport(httpx2.BaseTransport):
@@ -27,7 +27,7 @@ class PublicTransport(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         url = request.url
-        answer = self._pool.handle_request(
+        response = self._pool.handle_request(
             httpcore2.Request(
                 request.method,
                 httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
@@ -36,7 +36,7 @@ class PublicTransport(httpx2.BaseTransport):
             )
         )
         return httpx2.Response(
-            answer.status, headers=answer.headers, stream=_Stream(answer), extensions=answer.extensions
+            response.status, headers=response.headers, stream=_Stream(response), extensions=response.extensions
         )
 
     def close(self) -> None:
@@ -44,14 +44,14 @@ class PublicTransport(httpx2.BaseTransport):
 
 
 class _Stream(httpx2.SyncByteStream):
-    def __init__(self, answer: httpcore2.Response) -> None:
-        self._answer = answer
+    def __init__(self, response: httpcore2.Response) -> None:
+        self._response = response
 
     def __iter__(self) -> Iterator[bytes]:
-        return self._answer.iter_stream()
+        return self._response.iter_stream()
 
     def close(self) -> None:
-        self._answer.close()
+        self._response.close()
 
 
 class _PublicBackend(httpcore2.NetworkBackend):
@@ -66,7 +66,7 @@ class _PublicBackend(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore2.NetworkStream:
-        """A stream to the first address that answers. TLS is checked later, against the URL's host name."""
+        """Connects to the first address that accepts. TLS is verified later, against the URL's host name."""
         failure: Exception = httpcore2.ConnectError("the host has no address")
         for address in _checked(host, port):
             try:
@@ -77,7 +77,7 @@ class _PublicBackend(httpcore2.NetworkBackend):
 
 
 def _checked(host: str, port: int) -> tuple[str, ...]:
-    """The addresses to try. The resolver also knows the notations that are no plain address, such as 0x7f000001."""
+    """The addresses to try. The resolver also handles unusual notations of addresses, such as 0x7f000001."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:

@@ -1,4 +1,4 @@
-"""`StorageDir` and `download`: where apps keep files, in and outside of containers."""
+"""`StorageDir` and `download`: directories for the files of apps, inside and outside of containers."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ STORAGE_VARIABLE = "INFSH_STORAGE_DIR"
 
 
 class StorageDir(StrEnum):
-    """A place by its use. The values are the paths in a container; `path` is the one to use."""
+    """Directories by purpose. The values are the paths in a container; use `path`."""
 
     DATA = "/app/data"
     TEMP = "/app/tmp"
@@ -23,8 +23,8 @@ class StorageDir(StrEnum):
 
     @property
     def path(self) -> Path:
-        """The directory, made if need be: in `$INFSH_STORAGE_DIR`, else below `/app` where that can be written, else
-        in the user's cache directory."""
+        """The directory, created if necessary: in `$INFSH_STORAGE_DIR`, else below `/app` if that is writable, else in
+        the user's cache directory."""
         given = os.environ.get(STORAGE_VARIABLE)
         in_container = Path(self.value)
         if given:
@@ -38,9 +38,9 @@ class StorageDir(StrEnum):
 
 
 def download(url: str, directory: str | os.PathLike[str] | StorageDir) -> str:
-    """Downloads a URL into a directory and returns the path; a file that is already there is used as it is.
+    """Downloads a URL into a directory and returns the path; an existing file is used as it is.
 
-    In `StorageDir.TEMP` it is always current. Raises FileUnavailable.
+    In `StorageDir.TEMP` it is always refreshed. Raises FileUnavailable.
     """
     folder = directory.path if isinstance(directory, StorageDir) else Path(directory).absolute()
     target = folder / hashlib.sha256(url.encode()).hexdigest()[:12] / (url_name(url) or "download")
@@ -54,5 +54,5 @@ def download(url: str, directory: str | os.PathLike[str] | StorageDir) -> str:
         temporary.replace(target)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise FileUnavailable(f"{target} cannot be written: {error.strerror}") from error
+        raise FileUnavailable(f"cannot write {target}: {error.strerror}") from error
     return str(target)

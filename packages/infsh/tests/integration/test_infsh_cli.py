@@ -76,15 +76,15 @@ def test_a_function_and_a_file(infsh, app_folder, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["run", "absent"], "absent does not exist: give the folder of an app"),
+        (["run", "absent"], "absent does not exist: pass the folder of an app"),
         (["run", "APP", "--input", "text"], "--input text is not KEY=VALUE"),
         (["run", "APP", "--input", "@absent.json"], "absent.json cannot be read"),
-        (["run", "APP", "--file", "document=absent"], "there is no file"),
+        (["run", "APP", "--file", "document=absent"], "no such file"),
         (["run", "APP", "--input", "text=[1]", "--setup", "mark=x", "--function", "no"], "no function 'no'"),
         (["run", "APP", "--function", "measure"], "`document`: Field required"),
         (["init", "a b"], "`name` cannot be 'a b'"),
-        (["init", "tested-app"], "tested-app exists already"),
-        (["serve", "APP", "--port", "1000000"], "port 1000000 cannot be used"),
+        (["init", "tested-app"], "tested-app already exists"),
+        (["serve", "APP", "--port", "1000000"], "cannot use port 1000000"),
         (["test", "."], "has no inf.yml"),
     ],
 )

@@ -157,7 +157,7 @@ def test_a_copy_serves_while_the_server_is_broken(site):
     site.status = 503
     assert content(site.url) == b"one"
     site.status = 404
-    with pytest.raises(FileUnavailable, match="answered 404"):
+    with pytest.raises(FileUnavailable, match="responded with 404"):
         content(site.url)
 
 
@@ -178,7 +178,7 @@ def test_a_short_failure_is_tried_again(site):
 
 def test_a_final_answer_is_not_tried_again(site):
     site.status = 403
-    with pytest.raises(RuntimeError, match="answered 403"):
+    with pytest.raises(RuntimeError, match="responded with 403"):
         content(site.url)
     assert len(site.asked) == 1
     assert not File(site.url).exists()

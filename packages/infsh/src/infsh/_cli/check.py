@@ -1,10 +1,10 @@
-"""`infsh test`: is this folder an app, and does it run?"""
+"""`infsh test`: checks that a folder is an app, and that it runs."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-from infsh._cli.terminal import TerminalSink, answers, load
+from infsh._cli.terminal import TerminalSink, app_output_on_stderr, load
 from infsh._errors import AppInvalid
 from infsh._kernel.loader import LoadedApp
 from infsh._kernel.runner import AppRunner
@@ -12,9 +12,9 @@ from infsh._manifest import read_manifest
 
 
 async def check(path: Path) -> int:
-    """Says on stdout what was checked. Raises InfshError and AppFailed."""
+    """Prints what was checked. Raises InfshError and AppFailed."""
     path = path.resolve()
-    with answers() as stdout:
+    with app_output_on_stderr() as stdout:
         if path.is_dir():
             manifest = read_manifest(path)
             stdout.write(f"ok  inf.yml: {manifest.namespace + '/' if manifest.namespace else ''}{manifest.name}\n")
@@ -37,7 +37,7 @@ async def check(path: Path) -> int:
 
 
 def _inputs(loaded: LoadedApp) -> dict[str, Any]:
-    """By function: `input.json` for the default one, `input.FUNCTION.json` for any."""
+    """Sample inputs by function: `input.json` for the default one, `input.FUNCTION.json` for any."""
     named = {function: loaded.folder / f"input.{function}.json" for function in loaded.functions}
     named.setdefault(loaded.default_function, Path())
     if not named[loaded.default_function].is_file():

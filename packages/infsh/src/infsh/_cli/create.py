@@ -1,4 +1,4 @@
-"""`infsh init`: a small app that works."""
+"""`infsh init`: creates a small working app."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ _FILES = {
 
 
 def create(name: str) -> Path:
-    """Makes the folder and returns it. Raises InfshError when it is there or the name is no name."""
+    """Creates the folder and returns it. Raises InfshError if it exists or the name is invalid."""
     namespace, _, short = name.rpartition("/")
     parse_manifest({"name": short, "namespace": namespace or None})
     folder = Path(short)
@@ -60,7 +60,7 @@ def create(name: str) -> Path:
         for file, content in _FILES.items():
             (folder / file).write_text(content)
     except FileExistsError as error:
-        raise InfshError(f"{folder} exists already: choose another name") from error
+        raise InfshError(f"{folder} already exists: choose another name") from error
     except OSError as error:
-        raise InfshError(f"{folder} cannot be made: {error.strerror}") from error
+        raise InfshError(f"cannot create {folder}: {error.strerror}") from error
     return folder

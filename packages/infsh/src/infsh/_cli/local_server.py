@@ -1,6 +1,6 @@
-"""`infsh serve`: one app behind a tiny HTTP server of this machine, to try it from a browser or another program.
+"""`infsh serve`: one app behind a small HTTP server on this machine, for trying it from other programs.
 
-Other machines cannot reach it, and neither can web pages: they cannot send JSON to it, nor use another host name.
+Other machines cannot reach it, and neither can web pages: they cannot send it JSON, nor use another host name.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ async def serve(path: Path, port: int, setup: list[str]) -> int:
     thread = threading.Thread(target=server.serve_forever, name="http", daemon=True)
     thread.start()
     name = f"http://127.0.0.1:{server.server_address[1]}"
-    sys.stdout.write(f"{loaded.manifest.name} answers POST {name}/run and GET {name}/schema\n")
+    sys.stdout.write(f"{loaded.manifest.name} serves POST {name}/run and GET {name}/schema\n")
     sys.stdout.flush()
     try:
         await asyncio.Event().wait()
@@ -60,7 +60,7 @@ def _listen(
     try:
         return ThreadingHTTPServer(("127.0.0.1", port), Handler)
     except (OSError, OverflowError) as error:
-        raise InfshError(f"port {port} cannot be used: {error}: choose another with --port") from error
+        raise InfshError(f"cannot use port {port}: {error}: choose another with --port") from error
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -73,32 +73,32 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._local():
             return
         if self.path == "/schema":
-            self._answer(200, self.schemas)
+            self._respond(200, self.schemas)
         else:
-            self._error(404, f"there is no {self.path}: try /schema")
+            self._error(404, f"{self.path} does not exist: try /schema")
 
     def do_POST(self) -> None:
         if not self._local():
             return
         if self.path != "/run":
-            self._error(404, f"there is no {self.path}: try /run")
+            self._error(404, f"{self.path} does not exist: try /run")
             return
         try:
             output = self.run_app(self._body())
         except AppInvalid as error:
             self._error(400, str(error))
         except AppFailed as error:
-            self._answer(_STATUS.get(error.kind, 500), {"error": error.error, "traceback": error.traceback})
+            self._respond(_STATUS.get(error.kind, 500), {"error": error.error, "traceback": error.traceback})
         except (RunCancelled, concurrent.futures.CancelledError):
             self._error(503, "the server is stopping")
         else:
-            self._answer(200, {"output": output})
+            self._respond(200, {"output": output})
 
     def _local(self) -> bool:
         host = self.headers.get("Host", "").rpartition(":")[0] or self.headers.get("Host", "")
         if host in _LOOPBACK:
             return True
-        self._error(403, "this server answers programs of this machine only")
+        self._error(403, "this server accepts requests from this machine only")
         return False
 
     def _body(self) -> dict[str, Any]:
@@ -119,9 +119,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _error(self, status: int, sentence: str) -> None:
         self.close_connection = True
-        self._answer(status, {"error": sentence})
+        self._respond(status, {"error": sentence})
 
-    def _answer(self, status: int, value: Any) -> None:
+    def _respond(self, status: int, value: Any) -> None:
         body = json.dumps(value).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

@@ -1,4 +1,4 @@
-"""The commands and what they print when something is wrong: one sentence, and the app's own traceback."""
+"""The commands. Errors are printed as one sentence, with the app's own traceback."""
 
 import argparse
 import asyncio
@@ -30,12 +30,12 @@ def _command(given: argparse.Namespace) -> int:
     match given.command:
         case "init":
             folder = create.create(given.name)
-            sys.stdout.write(f"{folder} is an app now. Next: infsh test {folder}\n")
+            sys.stdout.write(f"{folder} created. Next: infsh test {folder}\n")
             return 0
         case "run":
             return asyncio.run(once.run(given.path, given.input, given.file, given.setup, given.function))
         case "serve":
-            # a shell that starts it in the background has it ignore Ctrl-C's signal, which is how it is ended
+            # a shell starts background jobs with SIGINT ignored, but SIGINT is how this one is stopped
             signal.signal(signal.SIGINT, signal.default_int_handler)
             return asyncio.run(local_server.serve(given.path, given.port, given.setup))
         case _:
@@ -53,18 +53,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=infsh.__version__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    init = commands.add_parser("init", help="make a folder with a small app")
+    init = commands.add_parser("init", help="create a folder with a small app")
     init.add_argument("name", help="NAME or NAMESPACE/NAME")
 
-    run = commands.add_parser("run", help="set an app up, run it once, print its output as JSON")
+    run = commands.add_parser("run", help="set up an app, run it once, print its output as JSON")
     _with_app(run)
     run.add_argument("--input", action="append", default=[], metavar="KEY=VALUE", help="an input field; or @FILE.json")
     run.add_argument("--file", action="append", default=[], metavar="KEY=PATH", help="an input field that is a file")
-    run.add_argument("--function", help="another function than the default one")
+    run.add_argument("--function", help="a function other than the default one")
 
-    serve = commands.add_parser("serve", help="answer POST /run and GET /schema on this machine only")
+    serve = commands.add_parser("serve", help="serve POST /run and GET /schema on this machine only")
     _with_app(serve)
-    serve.add_argument("--port", type=int, default=8090, help="0: any free one (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8090, help="0: any free port (default: %(default)s)")
 
     test = commands.add_parser("test", help="check inf.yml and the schemas; run input.json if there is one")
     test.add_argument("path", nargs="?", default=Path(), type=Path)

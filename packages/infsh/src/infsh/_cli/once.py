@@ -1,11 +1,11 @@
-"""`infsh run`: set up, run once, unload."""
+"""`infsh run`: sets up an app, runs it once, and unloads it."""
 
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
-from infsh._cli.terminal import TerminalSink, answers, fields, load, plain
+from infsh._cli.terminal import TerminalSink, app_output_on_stderr, fields, load, plain
 from infsh._errors import AppInvalid
 from infsh._kernel.runner import AppRunner
 
@@ -14,7 +14,7 @@ async def run(path: Path, inputs: list[str], files: list[str], setup: list[str],
     """Prints the output as JSON on stdout, partial ones on stderr. Raises InfshError and AppFailed."""
     inputs = [f"@{Path(item[1:]).absolute()}" if item.startswith("@") else item for item in inputs]
     file_values = dict(_file(item) for item in files)
-    with answers() as stdout:
+    with app_output_on_stderr() as stdout:
         loaded = load(path)
         schemas = loaded.schemas()
         schema = schemas["functions"].get(function or loaded.default_function, {}).get("input_schema", {})
@@ -41,5 +41,5 @@ def _file(pair: str) -> tuple[str, str]:
         return key, value
     path = Path(value).absolute()
     if not path.is_file():
-        raise AppInvalid(f"--file {pair}: there is no file {path}")
+        raise AppInvalid(f"--file {pair}: no such file: {path}")
     return key, str(path)

@@ -1,4 +1,4 @@
-"""An app's words on the terminal: everything on stderr, so that stdout has the output alone."""
+"""Terminal output of an app: everything goes to stderr, so that stdout contains only the result."""
 
 import contextlib
 import json
@@ -26,8 +26,8 @@ class TerminalSink:
 
 
 @contextlib.contextmanager
-def answers() -> Iterator[TextIO]:
-    """Where the command's own output goes; what the app prints meanwhile goes to stderr, from C code too."""
+def app_output_on_stderr() -> Iterator[TextIO]:
+    """The command's own stdout; what the app prints in the meantime goes to stderr, including from C code."""
     sys.stdout.flush()
     kept = os.dup(1)
     os.dup2(2, 1)
@@ -46,9 +46,9 @@ def answers() -> Iterator[TextIO]:
 
 
 def load(path: Path) -> LoadedApp:
-    """The app of a folder. Raises InfshError, or AppFailed with the app's traceback."""
+    """Loads the app of a folder. Raises InfshError, or AppFailed with the app's traceback."""
     if not path.exists():
-        raise AppInvalid(f"{path} does not exist: give the folder of an app")
+        raise AppInvalid(f"{path} does not exist: pass the folder of an app")
     try:
         return load_app(path)
     except InfshError:
@@ -59,7 +59,7 @@ def load(path: Path) -> LoadedApp:
 
 
 def fields(pairs: list[str], option: str, schema: dict[str, Any]) -> dict[str, Any]:
-    """Values of `KEY=VALUE` options: text where the schema wants text, else JSON. `@FILE.json` gives all of them."""
+    """Values of `KEY=VALUE` options: text if the schema expects a string, else JSON. `@FILE.json` sets several."""
     values: dict[str, Any] = {}
     for pair in pairs:
         if pair.startswith("@"):
@@ -73,7 +73,7 @@ def fields(pairs: list[str], option: str, schema: dict[str, Any]) -> dict[str, A
 
 
 def plain(value: Any, marker: str) -> Any:
-    """An output for people: a local file, which `marker` marks, is its path and metadata."""
+    """An output for display: a local file, which `marker` identifies, is shown as its path and metadata."""
     if isinstance(value, dict):
         return value[marker] if set(value) == {marker} else {key: plain(item, marker) for key, item in value.items()}
     return [plain(item, marker) for item in value] if isinstance(value, list) else value
@@ -94,5 +94,5 @@ def _from_file(path: Path, option: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise AppInvalid(f"--{option} @{path} cannot be read: {error}") from error
     if not isinstance(content, dict):
-        raise AppInvalid(f"--{option} @{path} must hold a JSON object")
+        raise AppInvalid(f"--{option} @{path} must contain a JSON object")
     return content

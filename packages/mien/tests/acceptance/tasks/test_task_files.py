@@ -257,9 +257,9 @@ def test_a_caller_names_no_file_of_the_server(guarded: Any) -> None:
         for file in (path, f"file://{path}", f"../../../../..{path}", {"path": path}, {"uri": path}):
             ended = guarded.ended(guarded.run("test/echo", {"file": file})["id"])
             assert (ended["status"], ended["output"]) == (10, None)
-            assert "not by a path" in ended["error"]
+            assert "paths are not accepted" in ended["error"]
         body = {"service": "echoing", "metadata": {"file": path}, "payload": ""}
-        assert "not by a path" in guarded.client.post("/v1/infer", json=body).text
+        assert "paths are not accepted" in guarded.client.post("/v1/infer", json=body).text
     assert guarded.client.get("/files").json()["data"]["items"] == stored
 
 
