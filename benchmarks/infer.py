@@ -265,7 +265,7 @@ def measure() -> dict[str, Any]:
 
 
 def through_a_node() -> dict[str, Any]:
-    """The same services on a gRPC node behind a gateway, beside asking the node's own HTTP door."""
+    """The same services on a gRPC node behind a gateway, beside asking the node's own HTTP API."""
     with ExitStack() as stack:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -70,7 +70,7 @@ def test_too_many_uploads_are_refused(server: Any) -> None:
     assert "256" in response.json()["error"]["message"]
 
 
-def test_a_image_of_400_megapixels_is_refused_in_milliseconds(server: Any) -> None:
+def test_an_image_of_400_megapixels_is_refused_in_milliseconds(server: Any) -> None:
     out = BytesIO()
     Image.new("L", (20_000, 20_000)).save(out, "PNG", compress_level=9)
     bomb = {"images": {"data": [b64(out.getvalue())]}}

@@ -1,4 +1,4 @@
-"""What README.md and the page of the face door show is run as it stands, against a server started as they say."""
+"""What README.md and the page of the face API show is run as it stands, against a server started as they say."""
 
 import os
 import re

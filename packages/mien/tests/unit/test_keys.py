@@ -1,4 +1,4 @@
-"""API keys: only hashes at rest, changes seen at once, damage never opens the door."""
+"""API keys: only hashes at rest, changes seen at once, damage never opens the api."""
 
 import hmac
 import os

@@ -108,7 +108,7 @@ def test_damaged_images_for_long(
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_cut_of_a_image_is_an_error_of_that_image(
+def test_every_cut_of_an_image_is_an_error_of_that_image(
     client: httpx2.Client, encoded: dict[str, bytes], name: str
 ) -> None:
     data = encoded[name]
@@ -310,7 +310,7 @@ def test_odd_content_types(client: httpx2.Client, content_type: str) -> None:
         assert response.status_code in (400, 415, 422), response.text
 
 
-def test_a_image_that_says_it_is_huge(client: httpx2.Client) -> None:
+def test_an_image_that_says_it_is_huge(client: httpx2.Client) -> None:
     """Headers alone, of every format that puts its size there."""
     ihdr = b"IHDR" + struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)
     images = [

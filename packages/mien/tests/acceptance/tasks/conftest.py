@@ -108,8 +108,8 @@ def pack(files: dict[str, str]) -> bytes:
     return packed.getvalue()
 
 
-class Door:
-    """The third door of one server."""
+class Api:
+    """The inference.sh API of one server, and short ways to call it."""
 
     def __init__(self, client: httpx2.Client) -> None:
         self.client = client
@@ -161,9 +161,9 @@ class Door:
 
 
 @pytest.fixture(scope="session")
-def door(serve_session: Any, light: dict[str, str]) -> Door:
+def api(serve_session: Any, light: dict[str, str]) -> Api:
     server = serve_session(app_memory=512 * 1024**2, app_workers=3, task_grace=1, fetch_private=True, **light)
-    found = Door(server.client)
+    found = Api(server.client)
     found.deploy("kit", KIT)
     return found
 
@@ -179,8 +179,8 @@ def kit() -> str:
 
 
 @pytest.fixture(scope="session")
-def make_door() -> type[Door]:
-    return Door
+def make_api() -> type[Api]:
+    return Api
 
 
 @pytest.fixture

@@ -22,16 +22,16 @@ def test_every_route_asks_for_a_key(keyed: Any, method: str, path: str) -> None:
     assert client.request(method, path, headers={"Authorization": "Bearer wrong"}).status_code == 401
 
 
-def test_deploying_is_an_admins_right(keyed: Any, make_door: Any, kit: str) -> None:
+def test_deploying_is_an_admins_right(keyed: Any, make_api: Any, kit: str) -> None:
     client, infer, admin = keyed.client, keyed.infer, keyed.both
     for method, path in (("POST", "/apps"), ("DELETE", "/apps/test/kit"), ("POST", "/apps/test/kit/rollback")):
         assert client.request(method, path, headers={"Authorization": f"Bearer {infer}"}).status_code == 403
     with httpx2.Client(
         base_url=client.base_url, headers={"Authorization": f"Bearer {admin}"}, trust_env=False
     ) as allowed:
-        door = make_door(allowed)
-        first = door.deploy("kit", kit)
-        second = door.deploy("kit", kit + "\n# changed\n")
+        api = make_api(allowed)
+        first = api.deploy("kit", kit)
+        second = api.deploy("kit", kit + "\n# changed\n")
         assert first["version_id"] != second["version_id"]
         assert first["input_schema"]["properties"]["do"]
         listed = {app["id"]: app for app in allowed.get("/apps").json()["data"]}

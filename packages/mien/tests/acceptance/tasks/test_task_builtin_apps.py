@@ -6,38 +6,38 @@ from typing import Any
 import numpy as np
 import pytest
 
-TOLERANCE = 1e-5  # of services.md: results do not depend on the door, on batches or on what else is running
+TOLERANCE = 1e-5  # of services.md: results do not depend on the api, on batches or on what else is running
 
 
 @pytest.fixture(scope="module")
-def full(client: Any, make_door: Any) -> Any:
-    """The third door of a server with the default models."""
-    return make_door(client)
+def full(client: Any, make_api: Any) -> Any:
+    """The inference.sh API of a server with the default models."""
+    return make_api(client)
 
 
-def infer(door: Any, service: str, data: bytes, mime: str, **metadata: str) -> dict[str, Any]:
-    """The second door's answer."""
+def infer(api: Any, service: str, data: bytes, mime: str, **metadata: str) -> dict[str, Any]:
+    """The response of /v1/infer."""
     body = {"service": service, "payload": base64.b64encode(data).decode(), "payload_mime": mime, "metadata": metadata}
-    answer = door.client.post("/v1/infer?decode=1", json=body)
+    answer = api.client.post("/v1/infer?decode=1", json=body)
     assert answer.status_code == 200, answer.text
     result: dict[str, Any] = answer.json()["data"]["result_json"]
     return result
 
 
-def completed(door: Any, app: str, given: dict[str, Any]) -> dict[str, Any]:
+def completed(api: Any, app: str, given: dict[str, Any]) -> dict[str, Any]:
     """The output of a task that went well."""
-    ended = door.ended(door.run(app, given)["id"])
+    ended = api.ended(api.run(app, given)["id"])
     assert (ended["status"], ended["error"]) == (9, None)
     output: dict[str, Any] = ended["output"]
     return output
 
 
-def upload(door: Any, photo: bytes) -> str:
-    uri: str = door.client.post("/files", files={"file": ("me.jpg", photo, "image/jpeg")}).json()["data"]["uri"]
+def upload(api: Any, photo: bytes) -> str:
+    uri: str = api.client.post("/files", files={"file": ("me.jpg", photo, "image/jpeg")}).json()["data"]["uri"]
     return uri
 
 
-def test_a_image_is_embedded_as_through_the_second_door(full: Any, photo: bytes) -> None:
+def test_an_image_is_embedded_as_through_v1_infer(full: Any, photo: bytes) -> None:
     wanted = infer(full, "embedding", photo, "image/jpeg")
     inline = "data:image/jpeg;base64," + base64.b64encode(photo).decode()
     for image in (upload(full, photo), inline):
@@ -55,7 +55,7 @@ def test_another_image_has_another_vector(full: Any, photos: dict[str, bytes]) -
     assert np.dot(one, other) < 0.95
 
 
-def test_a_text_is_embedded_as_through_the_second_door(full: Any) -> None:
+def test_a_text_is_embedded_as_through_v1_infer(full: Any) -> None:
     text = "a cat on a wall, très content"
     wanted = infer(full, "embedding", text.encode(), "text/plain")
     found = completed(full, "mien/embed", {"text": text})
@@ -63,7 +63,7 @@ def test_a_text_is_embedded_as_through_the_second_door(full: Any) -> None:
     assert np.allclose(found["vector"], wanted["vector"], atol=TOLERANCE)
 
 
-def test_a_image_is_classified_as_through_the_second_door(full: Any, photo: bytes) -> None:
+def test_an_image_is_classified_as_through_v1_infer(full: Any, photo: bytes) -> None:
     image = upload(full, photo)
     for given, metadata, count in (({}, {}, 5), ({"top_k": 3}, {"top_k": "3"}, 3)):
         wanted = infer(full, "classification", photo, "image/jpeg", **metadata)

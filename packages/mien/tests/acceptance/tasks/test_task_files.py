@@ -14,9 +14,9 @@ import httpx2
 import pytest
 
 
-def upload(door: Any, content: bytes, **wanted: Any) -> dict[str, Any]:
+def upload(api: Any, content: bytes, **wanted: Any) -> dict[str, Any]:
     """The JSON flow, as clients do it: only the PUT's Content-Type, no key."""
-    answer = door.client.post("/files", json={"files": [{"uri": "", "size": len(content), **wanted}]})
+    answer = api.client.post("/files", json={"files": [{"uri": "", "size": len(content), **wanted}]})
     record: dict[str, Any] = answer.json()["data"][0]
     kind = wanted.get("content_type", "application/octet-stream")
     put = httpx2.put(record["upload_url"], content=content, headers={"Content-Type": kind}, trust_env=False)
@@ -24,17 +24,17 @@ def upload(door: Any, content: bytes, **wanted: Any) -> dict[str, Any]:
     return record
 
 
-def test_a_file_goes_up_and_comes_down(door: Any) -> None:
+def test_a_file_goes_up_and_comes_down(api: Any) -> None:
     content = os.urandom(300_000)
-    record = upload(door, content, filename="dä ta.bin", content_type="application/octet-stream")
+    record = upload(api, content, filename="dä ta.bin", content_type="application/octet-stream")
     assert "d%C3%A4%20ta.bin" in record["uri"]
     answer = httpx2.get(record["uri"], trust_env=False)
     assert answer.content == content
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-disposition"].startswith("attachment")
-    shown = door.client.get(f"/files/{record['id']}").json()["data"]
+    shown = api.client.get(f"/files/{record['id']}").json()["data"]
     assert (shown["size"], shown["ready"], shown["filename"]) == (300_000, True, "dä ta.bin")
-    assert door.client.delete(f"/files/{record['id']}").status_code == 200
+    assert api.client.delete(f"/files/{record['id']}").status_code == 200
     assert httpx2.get(record["uri"], trust_env=False).status_code == 404
 
 
@@ -47,36 +47,36 @@ def test_a_file_goes_up_and_comes_down(door: Any) -> None:
     ("pages=1", 200, slice(0, 1000)),
     ("bytes=1000-", 416, None),
 ])  # fmt: skip
-def test_ranges(door: Any, asked: str, status: int, part: slice | None) -> None:
+def test_ranges(api: Any, asked: str, status: int, part: slice | None) -> None:
     content = bytes(number % 251 for number in range(1000))
-    record = upload(door, content)
-    answer = door.client.get(record["uri"], headers={"Range": asked})
+    record = upload(api, content)
+    answer = api.client.get(record["uri"], headers={"Range": asked})
     assert answer.status_code == status
     if part is not None:
         assert answer.content == content[part]
     if status == 206:
         assert answer.headers["content-range"] == f"bytes {part.start}-{part.stop - 1}/1000"  # type: ignore[union-attr]
-    head = door.client.head(record["uri"])
+    head = api.client.head(record["uri"])
     assert (head.status_code, head.headers["content-length"], head.content) == (200, "1000", b"")
-    same = door.client.get(record["uri"], headers={"If-None-Match": head.headers["etag"]})
+    same = api.client.get(record["uri"], headers={"If-None-Match": head.headers["etag"]})
     assert same.status_code == 304
 
 
-def test_multipart_makes_one_record(door: Any) -> None:
+def test_multipart_makes_one_record(api: Any) -> None:
     form = {"filename": "b.txt", "public": "true"}
-    answer = door.client.post("/files", data=form, files={"file": ("a.txt", b"words", "text/plain")})
+    answer = api.client.post("/files", data=form, files={"file": ("a.txt", b"words", "text/plain")})
     record = answer.json()["data"]
     assert (record["filename"], record["size"], record["public"]) == ("b.txt", 5, True)
     shown = httpx2.get(record["uri"], trust_env=False)
     assert shown.text == "words"
     assert shown.headers["content-disposition"].startswith("inline")
     assert "signature" not in record["uri"]
-    assert door.client.post("/files", files={"other": ("a", b"x")}).status_code == 422
+    assert api.client.post("/files", files={"other": ("a", b"x")}).status_code == 422
 
 
-def test_signatures_are_for_one_method_file_and_time(door: Any) -> None:
-    record = upload(door, b"secret")
-    other = door.client.post("/files", json={"files": [{"filename": "o"}]}).json()["data"][0]
+def test_signatures_are_for_one_method_file_and_time(api: Any) -> None:
+    record = upload(api, b"secret")
+    other = api.client.post("/files", json={"files": [{"filename": "o"}]}).json()["data"][0]
     get = record["uri"]
     tampered = [
         re.sub("signature=.", lambda match: "signature=" + ("0" if match[0][-1] != "0" else "1"), get),
@@ -89,15 +89,15 @@ def test_signatures_are_for_one_method_file_and_time(door: Any) -> None:
     assert [httpx2.get(url, trust_env=False).status_code for url in tampered] == [403] * 6
     assert httpx2.put(get, content=b"x", trust_env=False).status_code == 403
     assert httpx2.put(other["upload_url"].partition("?")[0], content=b"x", trust_env=False).status_code == 403
-    assert door.client.get(f"/files/{other['id']}").json()["data"]["ready"] is False
+    assert api.client.get(f"/files/{other['id']}").json()["data"]["ready"] is False
 
 
-def test_content_is_written_once_and_as_announced(door: Any) -> None:
-    record = upload(door, b"first")
+def test_content_is_written_once_and_as_announced(api: Any) -> None:
+    record = upload(api, b"first")
     again = httpx2.put(record["upload_url"], content=b"first", trust_env=False)
     other = httpx2.put(record["upload_url"], content=b"other", trust_env=False)
     assert (again.status_code, other.status_code) == (200, 409)
-    short = door.client.post("/files", json={"files": [{"size": 10}]}).json()["data"][0]
+    short = api.client.post("/files", json={"files": [{"size": 10}]}).json()["data"][0]
     assert httpx2.put(short["upload_url"], content=b"12345", trust_env=False).status_code == 400
     assert httpx2.put(short["upload_url"], content=b"1234567890", trust_env=False).status_code == 200
 
@@ -131,51 +131,51 @@ def _wait(client: httpx2.Client) -> None:
         except httpx2.TransportError:
             pass
         time.sleep(0.05)
-    pytest.fail("the door did not open")
+    pytest.fail("the server did not start")
 
 
 @pytest.mark.parametrize("body", [{"files": []}, {"files": 5}, {"files": [7]}, {"files": [{"size": -1}]}, {}])
-def test_bad_requests_for_files(door: Any, body: dict[str, Any]) -> None:
-    assert door.client.post("/files", json=body).status_code == 422
+def test_bad_requests_for_files(api: Any, body: dict[str, Any]) -> None:
+    assert api.client.post("/files", json=body).status_code == 422
 
 
-def test_markup_is_never_shown_in_place(door: Any) -> None:
+def test_markup_is_never_shown_in_place(api: Any) -> None:
     for name, kind in (("a.html", "text/html"), ("a.svg", "image/svg+xml")):
         content = b"<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>"
-        record = upload(door, content, filename=name, content_type=kind)
-        answer = door.client.get(record["uri"])
+        record = upload(api, content, filename=name, content_type=kind)
+        answer = api.client.get(record["uri"])
         assert answer.headers["content-disposition"].startswith("attachment")
         assert "sandbox" in answer.headers["content-security-policy"]
 
 
-def test_an_app_reads_and_writes_files_of_the_server(door: Any) -> None:
+def test_an_app_reads_and_writes_files_of_the_server(api: Any) -> None:
     content = os.urandom(5000)
-    record = upload(door, content, filename="in put.dat")
-    ended = door.ended(door.run("test/kit", {"do": "file", "file": record["uri"]})["id"])
+    record = upload(api, content, filename="in put.dat")
+    ended = api.ended(api.run("test/kit", {"do": "file", "file": record["uri"]})["id"])
     assert ended["status"] == 9, ended["error"]
     assert ended["output"]["count"] == 5000
     assert ended["output"]["text"] == "in put.dat"
     assert httpx2.get(ended["output"]["file"], trust_env=False).content == content[::-1]
-    made = door.client.get(f"/tasks/{ended['id']}/files").json()["data"]
+    made = api.client.get(f"/tasks/{ended['id']}/files").json()["data"]
     assert [file["filename"] for file in made] == ["out.bin"]
-    chained = door.ended(door.run("test/kit", {"do": "file", "file": ended["output"]["file"]})["id"])
+    chained = api.ended(api.run("test/kit", {"do": "file", "file": ended["output"]["file"]})["id"])
     assert httpx2.get(chained["output"]["file"], trust_env=False).content == content
-    assert door.client.delete(f"/tasks/{ended['id']}").status_code == 200
+    assert api.client.delete(f"/tasks/{ended['id']}").status_code == 200
     assert httpx2.get(ended["output"]["file"], trust_env=False).content == content[::-1]  # the other task's input
-    assert door.client.delete(f"/tasks/{chained['id']}").status_code == 200
+    assert api.client.delete(f"/tasks/{chained['id']}").status_code == 200
     for task in (ended, chained):
         assert httpx2.get(task["output"]["file"], trust_env=False).status_code == 404
     assert httpx2.get(record["uri"], trust_env=False).content == content  # what was uploaded is its owner's
 
 
-def test_the_payload_of_a_service_is_kept_for_its_task_alone(door: Any) -> None:
-    door.deploy("reader", READER, manifest="service: reading\n")
+def test_the_payload_of_a_service_is_kept_for_its_task_alone(api: Any) -> None:
+    api.deploy("reader", READER, manifest="service: reading\n")
     body = {"service": "reading", "payload": base64.b64encode(b"\x00bytes").decode(), "metadata": {"seconds": "1.5"}}
 
     def payloads() -> list[dict[str, Any]]:
-        return [file for file in door.client.get("/files").json()["data"]["items"] if "payload" in file["filename"]]
+        return [file for file in api.client.get("/files").json()["data"]["items"] if "payload" in file["filename"]]
 
-    with ThreadPoolExecutor(1) as others, httpx2.Client(base_url=door.url, timeout=60, trust_env=False) as client:
+    with ThreadPoolExecutor(1) as others, httpx2.Client(base_url=api.url, timeout=60, trust_env=False) as client:
         answer = others.submit(client.post, "/v1/infer?decode=1", json=body)
         while not (found := payloads()) and not answer.done():
             time.sleep(0.02)
@@ -204,10 +204,10 @@ class App(BaseApp):
 """
 
 
-def test_a_file_that_is_not_there_is_said_before_the_task(door: Any) -> None:
-    record = door.client.post("/files", json={"files": [{"filename": "a"}]}).json()["data"][0]
+def test_a_file_that_is_not_there_is_said_before_the_task(api: Any) -> None:
+    record = api.client.post("/files", json={"files": [{"filename": "a"}]}).json()["data"][0]
     for uri in (record["uri"], record["uri"].replace(record["id"], "a" * 26)):
-        answer = door.client.post("/run", json={"app": "test/kit", "input": {"file": uri}})
+        answer = api.client.post("/run", json={"app": "test/kit", "input": {"file": uri}})
         assert answer.status_code == 422
         assert "input.file" in answer.json()["error"]["message"]
 
@@ -235,20 +235,20 @@ class App(BaseApp):
 
 
 @pytest.fixture(scope="module")
-def guarded(serve_module: Any, make_door: Any) -> Any:
+def guarded(serve_module: Any, make_api: Any) -> Any:
     """A server that fetches from no private address, with an app that gives back what it is given."""
     server = serve_module(app_memory=512 * 1024**2, app_workers=1, **dict.fromkeys(MODELS, "none"))
-    door = make_door(server.client)
-    door.data_dir = server.data_dir
-    door.deploy("echo", ECHO, manifest="service: echoing\n")
-    return door
+    api = make_api(server.client)
+    api.data_dir = server.data_dir
+    api.deploy("echo", ECHO, manifest="service: echoing\n")
+    return api
 
 
 MODELS = ("age_model", "gender_model", "mask_model", "image_model", "text_model")
 
 
-def secrets_of(door: Any) -> list[str]:
-    return [str(door.data_dir / name) for name in ("secrets/webhooks.key", "secrets/files.key", "mien.db")]
+def secrets_of(api: Any) -> list[str]:
+    return [str(api.data_dir / name) for name in ("secrets/webhooks.key", "secrets/files.key", "mien.db")]
 
 
 def test_a_caller_names_no_file_of_the_server(guarded: Any) -> None:

@@ -17,36 +17,36 @@ def statuses(task: dict[str, Any]) -> list[int]:
     return [event["status"] for event in task["events"]]
 
 
-def test_the_seeds_app_runs_to_completed_with_statuses_in_order(door: Any, seed_app: str, result_file: Path) -> None:
-    door.deploy("mine", seed_app)
-    task = door.run(
+def test_the_seeds_app_runs_to_completed_with_statuses_in_order(api: Any, seed_app: str, result_file: Path) -> None:
+    api.deploy("mine", seed_app)
+    task = api.run(
         "test/mine",
         {"image": "https://a.example/a.png", "mask": "https://a.example/m.png"},
         infra="cloud",
         variant="default",
     )
     assert task["status"] in (1, 2)
-    seen = [frame["status"] for _, frame in door.frames(task["id"])]
+    seen = [frame["status"] for _, frame in api.frames(task["id"])]
     assert seen == sorted(seen)
     assert seen[-1] == 9
-    ended = door.task(task["id"])
+    ended = api.task(task["id"])
     assert statuses(ended) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
-    image = door.client.get(ended["output"]["image"])
+    image = api.client.get(ended["output"]["image"])
     assert image.content == result_file.read_bytes()
     assert image.headers["content-type"] == "image/png"
 
 
-def test_a_warm_worker_skips_setting_up(door: Any) -> None:
-    first = door.ended(door.run("test/kit", {"text": "a"}, setup={"name": "warm"})["id"])
-    second = door.ended(door.run("test/kit", {"text": "b"}, setup={"name": "warm"})["id"])
+def test_a_warm_worker_skips_setting_up(api: Any) -> None:
+    first = api.ended(api.run("test/kit", {"text": "a"}, setup={"name": "warm"})["id"])
+    second = api.ended(api.run("test/kit", {"text": "b"}, setup={"name": "warm"})["id"])
     assert statuses(first) == ALL
     assert statuses(second) == WARM
     assert second["output"] == {"output_meta": None, "text": "b", "count": 2, "file": None}
 
 
-def test_partial_outputs_logs_and_progress_arrive_while_the_app_runs(door: Any) -> None:
-    task = door.run("test/kit", {"text": "x", "times": 4, "seconds": 0.25})
-    frames = [(time.monotonic(), frame) for _, frame in door.frames(task["id"])]
+def test_partial_outputs_logs_and_progress_arrive_while_the_app_runs(api: Any) -> None:
+    task = api.run("test/kit", {"text": "x", "times": 4, "seconds": 0.25})
+    frames = [(time.monotonic(), frame) for _, frame in api.frames(task["id"])]
     running = [(at, frame) for at, frame in frames if frame["status"] == 7 and frame["output"]]
     texts = [frame["output"]["text"] for _, frame in running]
     assert texts[:3] == ["x", "xx", "xxx"]
@@ -59,63 +59,63 @@ def test_partial_outputs_logs_and_progress_arrive_while_the_app_runs(door: Any) 
         assert frame["id"] == task["id"]
         assert frame["created_at"] == task["created_at"]
         assert frame["updated_at"]
-    logs = door.client.get(f"/tasks/{task['id']}/logs").json()["data"]
+    logs = api.client.get(f"/tasks/{task['id']}/logs").json()["data"]
     assert lines == [line["content"] for line in logs if line["log_type"] == 1]
 
 
-def test_a_failing_app_fails_its_task_without_a_traceback_of_the_server(door: Any) -> None:
-    frame = door.ended(door.run("test/kit", {"do": "fail", "text": "so"})["id"])
+def test_a_failing_app_fails_its_task_without_a_traceback_of_the_server(api: Any) -> None:
+    frame = api.ended(api.run("test/kit", {"do": "fail", "text": "so"})["id"])
     assert frame["status"] == 10
     assert frame["status_name"] == "failed"
     assert "this went wrong: so" in frame["error"]
     assert "site-packages/mien" not in str(frame)
 
 
-def test_a_lost_worker_is_tried_again_and_then_said(door: Any) -> None:
-    frame = door.ended(door.run("test/kit", {"do": "exit"}, setup={"name": "exit"}, retries=1)["id"])
+def test_a_lost_worker_is_tried_again_and_then_said(api: Any) -> None:
+    frame = api.ended(api.run("test/kit", {"do": "exit"}, setup={"name": "exit"}, retries=1)["id"])
     assert (frame["status"], frame["error_code"], frame["attempt"]) == (10, "worker_lost", 2)
 
 
-def test_a_queued_task_is_cancelled_at_once(door: Any) -> None:
-    task = door.run("test/kit", {}, run_at=time.time() + 1000)
-    answer = door.client.post(f"/tasks/{task['id']}/cancel").json()["data"]
+def test_a_queued_task_is_cancelled_at_once(api: Any) -> None:
+    task = api.run("test/kit", {}, run_at=time.time() + 1000)
+    answer = api.client.post(f"/tasks/{task['id']}/cancel").json()["data"]
     assert answer == {"id": task["id"], "status": 11, "cancelled": True}
-    assert door.client.post(f"/tasks/{task['id']}/cancel").status_code == 200
+    assert api.client.post(f"/tasks/{task['id']}/cancel").status_code == 200
 
 
 @pytest.mark.parametrize(("given", "said"), [
     ({"times": 100, "seconds": 0.2, "text": "c"}, True),
     ({"do": "block", "seconds": 60}, False),
 ])  # fmt: skip
-def test_cancel_frees_the_slot_of_a_running_task_in_time(door: Any, given: dict[str, Any], said: bool) -> None:
-    task = door.run("test/kit", given, setup={"name": f"cancel {said}"})
-    door.until(task["id"], lambda task: task["status"] == 7)
+def test_cancel_frees_the_slot_of_a_running_task_in_time(api: Any, given: dict[str, Any], said: bool) -> None:
+    task = api.run("test/kit", given, setup={"name": f"cancel {said}"})
+    api.until(task["id"], lambda task: task["status"] == 7)
     started = time.monotonic()
-    door.client.post(f"/tasks/{task['id']}/cancel").raise_for_status()
-    ended = door.ended(task["id"])
+    api.client.post(f"/tasks/{task['id']}/cancel").raise_for_status()
+    ended = api.ended(task["id"])
     assert time.monotonic() - started < 1 + 1 + 0.5
     assert ended["status"] == 11
     if said:
         assert "asked to stop" in [line["content"] for line in ended["logs"]]
 
 
-def test_a_key_makes_one_task(door: Any) -> None:
+def test_a_key_makes_one_task(api: Any) -> None:
     body = {"app": "test/kit", "input": {"text": "once"}, "idempotency_key": "k1"}
-    first = door.client.post("/run", json=body)
-    again = door.client.post("/run", json={**body, "idempotency_key": None}, headers={"Idempotency-Key": "k1"})
+    first = api.client.post("/run", json=body)
+    again = api.client.post("/run", json={**body, "idempotency_key": None}, headers={"Idempotency-Key": "k1"})
     assert again.json()["data"]["id"] == first.json()["data"]["id"]
     assert again.headers["Idempotent-Replayed"] == "true"
-    other = door.client.post("/run", json={**body, "input": {"text": "twice"}})
+    other = api.client.post("/run", json={**body, "input": {"text": "twice"}})
     assert other.status_code == 409
     assert other.json()["error"]["code"] == "idempotency_conflict"
 
 
-def test_a_stream_that_is_cut_after_every_event_loses_and_repeats_nothing(door: Any) -> None:
-    task = door.run("test/kit", {"text": "y", "times": 6, "seconds": 0.03}, setup={"name": "cut"})
+def test_a_stream_that_is_cut_after_every_event_loses_and_repeats_nothing(api: Any) -> None:
+    task = api.run("test/kit", {"text": "y", "times": 6, "seconds": 0.03}, setup={"name": "cut"})
     events, logs, last = [], [], None
     for _ in range(200):
         headers = {} if last is None else {"Last-Event-ID": last}
-        for known, frame in door.frames(task["id"], **headers):
+        for known, frame in api.frames(task["id"], **headers):
             events += [event["id"] for event in frame["new_events"]]
             logs += [line["id"] for line in frame["new_logs"]]
             if known != last:
@@ -123,54 +123,54 @@ def test_a_stream_that_is_cut_after_every_event_loses_and_repeats_nothing(door: 
                 break
         if frame["status"] >= 9:
             break
-    ended = door.task(task["id"])
+    ended = api.task(task["id"])
     assert events == [event["id"] for event in ended["events"]]
     assert logs == list(range(1, ended["log_count"] + 1))
 
 
-def test_a_stream_of_an_ended_task_is_its_terminal_snapshot(door: Any) -> None:
-    task = door.run("test/kit", {"text": "z"})
-    door.ended(task["id"])
-    frames = list(door.frames(task["id"]))
+def test_a_stream_of_an_ended_task_is_its_terminal_snapshot(api: Any) -> None:
+    task = api.run("test/kit", {"text": "z"})
+    api.ended(task["id"])
+    frames = list(api.frames(task["id"]))
     assert [frame["status"] for _, frame in frames] == [9]
-    assert [frame["status"] for _, frame in door.frames(task["id"], **{"Last-Event-ID": frames[0][0]})] == [9]
-    lines = door.client.get(f"/tasks/{task['id']}/stream", headers={"Accept": "application/x-ndjson"})
+    assert [frame["status"] for _, frame in api.frames(task["id"], **{"Last-Event-ID": frames[0][0]})] == [9]
+    lines = api.client.get(f"/tasks/{task['id']}/stream", headers={"Accept": "application/x-ndjson"})
     assert lines.headers["content-type"].startswith("application/x-ndjson")
     assert [line["output"]["text"] for line in map(json.loads, lines.text.splitlines())] == ["z"]
 
 
-def test_sessions_keep_their_state_until_they_end(door: Any) -> None:
-    first = door.run("test/kit", {"text": "s"}, session="new", session_timeout=60)
+def test_sessions_keep_their_state_until_they_end(api: Any) -> None:
+    first = api.run("test/kit", {"text": "s"}, session="new", session_timeout=60)
     session = first["session_id"]
-    assert door.ended(first["id"])["output"]["count"] == 1
-    second = door.run("test/kit", {"text": "s"}, session=session)
-    assert door.ended(second["id"])["output"]["count"] == 2
-    assert door.client.get(f"/sessions/{session}").json()["data"]["status"] == "active"
-    assert door.client.post(f"/sessions/{session}/keepalive").status_code == 200
-    assert door.client.delete(f"/sessions/{session}").json()["data"]["status"] == "ended"
-    refused = door.client.post("/run", json={"app": "test/kit", "session": session})
+    assert api.ended(first["id"])["output"]["count"] == 1
+    second = api.run("test/kit", {"text": "s"}, session=session)
+    assert api.ended(second["id"])["output"]["count"] == 2
+    assert api.client.get(f"/sessions/{session}").json()["data"]["status"] == "active"
+    assert api.client.post(f"/sessions/{session}/keepalive").status_code == 200
+    assert api.client.delete(f"/sessions/{session}").json()["data"]["status"] == "ended"
+    refused = api.client.post("/run", json={"app": "test/kit", "session": session})
     assert (refused.status_code, refused.json()["error"]["code"]) == (410, "SESSION_ENDED")
-    unknown = door.client.post("/run", json={"app": "test/kit", "session": "sess_none"})
+    unknown = api.client.post("/run", json={"app": "test/kit", "session": "sess_none"})
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "SESSION_NOT_FOUND")
 
 
-def test_tasks_are_listed_in_pages_and_deleted(door: Any) -> None:
-    ids = [door.run("test/kit", {}, run_at=time.time() + 1000, function="run")["id"] for _ in range(5)]
+def test_tasks_are_listed_in_pages_and_deleted(api: Any) -> None:
+    ids = [api.run("test/kit", {}, run_at=time.time() + 1000, function="run")["id"] for _ in range(5)]
     found, cursor = [], ""
     while True:
-        page = door.client.get("/tasks", params={"limit": 2, "status": "queued", "cursor": cursor}).json()["data"]
+        page = api.client.get("/tasks", params={"limit": 2, "status": "queued", "cursor": cursor}).json()["data"]
         found += [task["id"] for task in page["items"]]
         cursor = page["next_cursor"]
         if cursor is None:
             break
     assert found == ids[::-1]
-    by_body = door.client.post("/tasks/list", json={"status": [2], "limit": 3}).json()["data"]["items"]
+    by_body = api.client.post("/tasks/list", json={"status": [2], "limit": 3}).json()["data"]["items"]
     assert [task["id"] for task in by_body] == ids[:1:-1]
-    assert door.client.delete(f"/tasks/{ids[0]}").status_code == 409
+    assert api.client.delete(f"/tasks/{ids[0]}").status_code == 409
     for task_id in ids:
-        door.client.post(f"/tasks/{task_id}/cancel")
-        assert door.client.delete(f"/tasks/{task_id}").status_code == 200
-        assert door.client.get(f"/tasks/{task_id}").status_code == 404
+        api.client.post(f"/tasks/{task_id}/cancel")
+        assert api.client.delete(f"/tasks/{task_id}").status_code == 200
+        assert api.client.get(f"/tasks/{task_id}").status_code == 404
 
 
 @pytest.mark.parametrize(("body", "status", "word"), [
@@ -193,9 +193,9 @@ def test_tasks_are_listed_in_pages_and_deleted(door: Any) -> None:
     ({"app": "mien/faces", "input": {}}, 422, "input.image"),
 ])  # fmt: skip
 def test_bad_submissions_are_refused_before_a_task_exists(
-    door: Any, body: dict[str, Any], status: int, word: str
+    api: Any, body: dict[str, Any], status: int, word: str
 ) -> None:
-    answer = door.client.post("/run", json=body)
+    answer = api.client.post("/run", json=body)
     assert answer.status_code == status, answer.text
     error = answer.json()
     assert word in error["error"]["message"]
@@ -206,48 +206,48 @@ def test_bad_submissions_are_refused_before_a_task_exists(
 
 
 @pytest.mark.parametrize("content", [b"{", b"[1]", b'"x"', b"\xff", b"null", b"[" * 2000 + b"]" * 2000, b'{"a":' * 300])
-def test_broken_bodies_are_errors_of_the_caller(door: Any, content: bytes) -> None:
-    assert door.client.post("/run", content=content).status_code in (400, 422)
+def test_broken_bodies_are_errors_of_the_caller(api: Any, content: bytes) -> None:
+    assert api.client.post("/run", content=content).status_code in (400, 422)
 
 
-def test_dialects_differ_in_numbers_and_envelopes(door: Any) -> None:
-    task = door.run("test/kit", {"text": "d"})
-    door.ended(task["id"])
+def test_dialects_differ_in_numbers_and_envelopes(api: Any) -> None:
+    task = api.run("test/kit", {"text": "d"})
+    api.ended(task["id"])
     path = f"/tasks/{task['id']}"
-    assert door.client.get(path).json()["data"]["status"] == 9
-    assert door.client.get(f"/compat/latest{path}").json()["data"]["status"] == 10
+    assert api.client.get(path).json()["data"]["status"] == 9
+    assert api.client.get(f"/compat/latest{path}").json()["data"]["status"] == 10
     new = {"User-Agent": "inference-sdk-py/0.7.9", "X-API-Version": "2"}
-    assert door.client.get(path, headers=new).json()["status"] == 10
-    assert door.client.get("/tasks/none", headers=new).headers["content-type"] == "application/problem+json"
-    assert door.client.get(f"/compat/0.5/{path}").json()["data"]["status"] == 9
-    made = door.client.post(f"{door.url}//run", json={"app": "test/kit", "input": {}}, headers=new).json()
-    assert door.client.get(f"/tasks/{made['id']}/status").json()["data"]["status_name"]
-    assert [f["status"] for _, f in door.frames(made["id"])][-1] == 10
+    assert api.client.get(path, headers=new).json()["status"] == 10
+    assert api.client.get("/tasks/none", headers=new).headers["content-type"] == "application/problem+json"
+    assert api.client.get(f"/compat/0.5/{path}").json()["data"]["status"] == 9
+    made = api.client.post(f"{api.url}//run", json={"app": "test/kit", "input": {}}, headers=new).json()
+    assert api.client.get(f"/tasks/{made['id']}/status").json()["data"]["status_name"]
+    assert [f["status"] for _, f in api.frames(made["id"])][-1] == 10
 
 
-def test_a_built_in_app_finds_faces_in_an_uploaded_image(door: Any, photo: bytes) -> None:
-    record = door.client.post("/files", files={"file": ("me.jpg", photo, "image/jpeg")}).json()["data"]
-    ended = door.ended(door.run("mien/faces", {"image": record["uri"]})["id"])
+def test_a_built_in_app_finds_faces_in_an_uploaded_image(api: Any, photo: bytes) -> None:
+    record = api.client.post("/files", files={"file": ("me.jpg", photo, "image/jpeg")}).json()["data"]
+    ended = api.ended(api.run("mien/faces", {"image": record["uri"]})["id"])
     assert ended["status"] == 9, ended["error"]
     assert ended["output"]["count"] == 1
-    missing = door.ended(door.run("mien/classify", {"image": record["uri"]})["id"])
+    missing = api.ended(api.run("mien/classify", {"image": record["uri"]})["id"])
     assert missing["status"] == 10
     assert "mien/classify" in missing["error"]
 
 
-def test_an_app_with_a_service_name_answers_through_the_second_door(door: Any) -> None:
-    door.deploy("served", SHOUTING, manifest="service: shouting\n")
+def test_an_app_with_a_service_name_answers_through_v1_infer(api: Any) -> None:
+    api.deploy("served", SHOUTING, manifest="service: shouting\n")
     body = {"service": "shouting", "payload": base64.b64encode(b"hello").decode(), "payload_mime": "text/plain"}
-    answer = door.client.post("/v1/infer?decode=1", json={**body, "metadata": {"times": "2"}})
+    answer = api.client.post("/v1/infer?decode=1", json={**body, "metadata": {"times": "2"}})
     assert answer.status_code == 200, answer.text
     assert "HELLOHELLO" in answer.text
-    stream = door.client.post(
+    stream = api.client.post(
         "/v1/infer?decode=1", json={**body, "service": "shouting_stream"}, headers={"Accept": "application/x-ndjson"}
     )
     assert "HELLO" in stream.text
-    failed = door.client.post("/v1/infer", json={**body, "metadata": {"times": "-1"}})
+    failed = api.client.post("/v1/infer", json={**body, "metadata": {"times": "-1"}})
     assert (failed.status_code, failed.json()["error"]["code"]) == (500, "app_failed")
-    tasks = door.client.get("/tasks", params={"app": "test/served"}).json()["data"]["items"]
+    tasks = api.client.get("/tasks", params={"app": "test/served"}).json()["data"]["items"]
     assert [task["status_name"] for task in tasks] == ["failed", "completed", "completed"]
 
 
@@ -269,7 +269,7 @@ class App(BaseApp):
 """
 
 
-def test_a_webhook_is_told_of_the_end(door: Any) -> None:
+def test_a_webhook_is_told_of_the_end(api: Any) -> None:
     received: list[tuple[dict[str, str], bytes]] = []
 
     class Receiver(BaseHTTPRequestHandler):
@@ -283,7 +283,7 @@ def test_a_webhook_is_told_of_the_end(door: Any) -> None:
     with HTTPServer(("127.0.0.1", 0), Receiver) as receiver:
         receiver.timeout = 20
         url = f"http://127.0.0.1:{receiver.server_address[1]}/told"
-        task = door.run("test/kit", {"text": "w"}, webhook=url)
+        task = api.run("test/kit", {"text": "w"}, webhook=url)
         receiver.handle_request()
     headers, body = received[0]
     message = json.loads(body)
@@ -294,9 +294,9 @@ def test_a_webhook_is_told_of_the_end(door: Any) -> None:
     assert headers["webhook-signature"].startswith("v1,")
 
 
-def test_a_full_queue_says_when_to_come_back(serve: Any, make_door: Any, light: dict[str, str]) -> None:
+def test_a_full_queue_says_when_to_come_back(serve: Any, make_api: Any, light: dict[str, str]) -> None:
     server = serve(task_queue=2, **light)
-    make_door(server.client).deploy("served", SHOUTING)
+    make_api(server.client).deploy("served", SHOUTING)
     body = {"app": "test/served", "input": {"text": "x"}, "run_at": time.time() + 1000}
     answers = [server.client.post("/run", json=body) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]

@@ -16,51 +16,51 @@ ROUTES = [
 ]  # fmt: skip
 
 
-def ids(door: Any) -> list[str]:
+def ids(api: Any) -> list[str]:
     """Of the server's newest tasks and files."""
-    return [item["id"] for kind in ("tasks", "files") for item in door.client.get(f"/{kind}").json()["data"]["items"]]
+    return [item["id"] for kind in ("tasks", "files") for item in api.client.get(f"/{kind}").json()["data"]["items"]]
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_foreign_page_sends_in_vain(door: Any, kit: str, route: str) -> None:
-    body = door.packed("page", kit) if "apps?" in route else b'{"app": "test/kit", "input": {}}'
-    before = ids(door)
+def test_a_foreign_page_sends_in_vain(api: Any, kit: str, route: str) -> None:
+    body = api.packed("page", kit) if "apps?" in route else b'{"app": "test/kit", "input": {}}'
+    before = ids(api)
     for kind in KINDS:
         for headers in (FOREIGN, FETCH, {**FETCH, "Origin": "null"}):
-            answer = door.client.post(
-                httpx2.URL(f"{door.url}{route}"), content=body, headers={**headers, "Content-Type": kind}
+            answer = api.client.post(
+                httpx2.URL(f"{api.url}{route}"), content=body, headers={**headers, "Content-Type": kind}
             )
             assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
             assert "MIEN_CORS_ORIGINS" in answer.json()["error"]["message"]
-    assert "evil" not in door.client.get("/apps").text
-    assert ids(door) == before
+    assert "evil" not in api.client.get("/apps").text
+    assert ids(api) == before
 
 
-def test_a_foreign_page_reads_and_ends_nothing(door: Any) -> None:
-    task = door.run("test/kit", {"text": "mine", "times": 40, "seconds": 0.05})
+def test_a_foreign_page_reads_and_ends_nothing(api: Any) -> None:
+    task = api.run("test/kit", {"text": "mine", "times": 40, "seconds": 0.05})
     for path in ("", "/cancel", "/stream", "/files"):
         for method in ("GET", "POST", "DELETE"):
             for headers in (FETCH, IMAGE, LINK):
-                assert door.client.request(method, f"/tasks/{task['id']}{path}", headers=headers).status_code == 403
-    assert door.ended(task["id"])["output"]["text"] == "mine" * 40
+                assert api.client.request(method, f"/tasks/{task['id']}{path}", headers=headers).status_code == 403
+    assert api.ended(task["id"])["output"]["text"] == "mine" * 40
     for path in ("/info", "/metrics", "/apps", "/v1/nodes", "/openapi.json"):
-        assert door.client.get(path, headers=IMAGE).status_code == 403
+        assert api.client.get(path, headers=IMAGE).status_code == 403
 
 
-def test_what_the_server_shows_to_all_stays_open(door: Any) -> None:
-    answer = door.client.post("/files", files={"file": ("a.txt", b"words", "text/plain")})
+def test_what_the_server_shows_to_all_stays_open(api: Any) -> None:
+    answer = api.client.post("/files", files={"file": ("a.txt", b"words", "text/plain")})
     record = answer.json()["data"]
-    assert door.client.get(record["uri"], headers=IMAGE).content == b"words"
-    assert door.client.get(record["uri"].partition("?")[0], headers=IMAGE).status_code == 403
+    assert api.client.get(record["uri"], headers=IMAGE).content == b"words"
+    assert api.client.get(record["uri"].partition("?")[0], headers=IMAGE).status_code == 403
     for path in ("/livez", "/readyz", "/health"):
-        assert door.client.get(path, headers=FETCH).status_code == 200
+        assert api.client.get(path, headers=FETCH).status_code == 200
     for path in ("/", "/docs"):
-        assert door.client.get(path, headers=LINK, follow_redirects=True).status_code == 200
+        assert api.client.get(path, headers=LINK, follow_redirects=True).status_code == 200
 
 
-def test_the_servers_own_pages_work(door: Any) -> None:
-    own = {"Origin": door.url, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
+def test_the_servers_own_pages_work(api: Any) -> None:
+    own = {"Origin": api.url, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"}
     body = {"app": "test/kit", "input": {"text": "own"}}
-    for headers in (own, {"Origin": door.url}, {"Sec-Fetch-Site": "none"}):
-        answer = door.client.post("/run", json=body, headers=headers)
-        assert door.ended(answer.json()["data"]["id"])["output"]["text"] == "own"
+    for headers in (own, {"Origin": api.url}, {"Sec-Fetch-Site": "none"}):
+        answer = api.client.post("/run", json=body, headers=headers)
+        assert api.ended(answer.json()["data"]["id"])["output"]["text"] == "own"

@@ -127,7 +127,7 @@ async def test_payloads_of_the_wrong_kind_are_refused(
         await messages(runtime, "embedding", data, task=task, mime=mime)
 
 
-async def test_a_image_is_no_text_and_a_declared_type_wins(runtime: Loaded, photo: bytes) -> None:
+async def test_an_image_is_no_text_and_a_declared_type_wins(runtime: Loaded, photo: bytes) -> None:
     with pytest.raises(InvalidField, match="expects UTF-8 text; got image/jpeg"):
         await messages(runtime, "embedding", photo, task="semantic_text_embed")
     with pytest.raises(ImageFormatUnsupported):

@@ -50,7 +50,7 @@ def test_every_face_is_compared_with_every_face(
     assert sum(answer["same"][0]) == 2
 
 
-def test_a_image_without_faces_gives_an_empty_matrix(client: httpx2.Client, photo: bytes, blank: bytes) -> None:
+def test_an_image_without_faces_gives_an_empty_matrix(client: httpx2.Client, photo: bytes, blank: bytes) -> None:
     assert compared(client, photo, blank).json()["similarity"] == [[]]
     assert compared(client, blank, photo).json()["similarity"] == []
     assert compared(client, blank, blank).json()["same"] == []

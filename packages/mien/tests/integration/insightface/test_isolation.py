@@ -97,7 +97,7 @@ def test_a_large_upload_fails_alone(serve: Callable[..., Any], photo: bytes) -> 
         assert "bytes" in answer.json()["data"][1]["error"]
 
 
-def test_a_image_of_too_many_pixels_is_refused_from_its_header(extract: Extract, photo: bytes) -> None:
+def test_an_image_of_too_many_pixels_is_refused_from_its_header(extract: Extract, photo: bytes) -> None:
     big = encoded((10_000, 10_000), mode="L")
     answer = extract(big, photo)
     assert [image["status"] for image in answer["data"]] == ["error", "success"]

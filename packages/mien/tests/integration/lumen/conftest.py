@@ -1,4 +1,4 @@
-"""The door over real HTTP with small services of known behaviour behind it, no models."""
+"""/v1/infer over real HTTP with small services of known behaviour behind it, no models."""
 
 import asyncio
 import json
@@ -110,7 +110,7 @@ class Pieces(Service):
 
 
 @dataclass
-class Door:
+class Api:
     """A running server, a client for it, and the services behind it."""
 
     url: str
@@ -124,7 +124,7 @@ class Door:
 
 
 @contextmanager
-def running(folder: Path, **settings: Any) -> Iterator[Door]:
+def running(folder: Path, **settings: Any) -> Iterator[Api]:
     """The application without models on a free port, in a thread of this process."""
     chosen = Settings(data_dir=folder / "data", cache_dir=folder / "cache", **settings)
     app = create_app(chosen)
@@ -148,7 +148,7 @@ def running(folder: Path, **settings: Any) -> Iterator[Door]:
             time.sleep(0.005)
         url = f"http://127.0.0.1:{port}"
         with httpx2.Client(base_url=url, timeout=30, trust_env=False) as client:
-            yield Door(url, port, client, {service.name: service for service in services}, app)
+            yield Api(url, port, client, {service.name: service for service in services}, app)
         server.should_exit = True
         thread.join(10)
     app.state.context.codec_threads.close()
@@ -163,13 +163,13 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
-    with running(tmp_path_factory.mktemp("door")) as started:
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    with running(tmp_path_factory.mktemp("api")) as started:
         yield started
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Door]]:
-    """Starts a door with settings of its own."""
+def start(tmp_path: Path) -> Iterator[Callable[..., Api]]:
+    """Starts a server with settings of its own."""
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(running(tmp_path, **settings))

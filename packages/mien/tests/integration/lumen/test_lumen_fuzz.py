@@ -33,42 +33,42 @@ def check(response: Any) -> None:
 
 @FUZZ
 @given(fields, st.booleans())
-def test_fields(door: Any, sent: dict[str, Any], msgpack: bool) -> None:
+def test_fields(api: Any, sent: dict[str, Any], msgpack: bool) -> None:
     if msgpack:
         body, kind = ormsgpack.packb(sent), "application/msgpack"
     else:
         body, kind = json.dumps(sent).encode(), "application/json"
-    check(door.client.post("/v1/infer", content=body, headers={"Content-Type": kind}))
+    check(api.client.post("/v1/infer", content=body, headers={"Content-Type": kind}))
 
 
 @FUZZ
 @given(st.binary(max_size=300), st.sampled_from(["application/json", "application/msgpack", "", "a/b+json"]))
-def test_bytes(door: Any, body: bytes, kind: str) -> None:
-    check(door.client.post("/v1/infer?service=echo", content=body, headers={"Content-Type": kind}))
+def test_bytes(api: Any, body: bytes, kind: str) -> None:
+    check(api.client.post("/v1/infer?service=echo", content=body, headers={"Content-Type": kind}))
 
 
 @FUZZ
 @given(st.binary(max_size=300))
-def test_forms(door: Any, body: bytes) -> None:
+def test_forms(api: Any, body: bytes) -> None:
     whole = b'--b\r\nContent-Disposition: form-data; name="service"\r\n\r\necho\r\n--b\r\n' + body + b"\r\n--b--\r\n"
-    check(door.client.post("/v1/infer", content=whole, headers={"Content-Type": "multipart/form-data; boundary=b"}))
+    check(api.client.post("/v1/infer", content=whole, headers={"Content-Type": "multipart/form-data; boundary=b"}))
 
 
 @FUZZ
 @given(st.text(), header_text, header_text, header_text)
-def test_metadata_and_headers(door: Any, metadata: str, correlation: str, timeout: str, accept: str) -> None:
+def test_metadata_and_headers(api: Any, metadata: str, correlation: str, timeout: str, accept: str) -> None:
     headers = {
         "Content-Type": "application/octet-stream", "X-Correlation-Id": correlation, "X-Timeout-Ms": timeout,
         "Accept": accept,
     }  # fmt: skip
-    response = door.client.post("/v1/infer", params={"service": "echo", "metadata": metadata}, headers=headers)
+    response = api.client.post("/v1/infer", params={"service": "echo", "metadata": metadata}, headers=headers)
     if response.status_code != 200:
         check(response)
 
 
 @FUZZ
 @given(st.binary(max_size=200), st.dictionaries(st.text(max_size=20), st.text(max_size=20)), st.text(max_size=60))
-def test_what_is_sent_arrives(door: Any, payload: bytes, metadata: dict[str, str], identity: str) -> None:
+def test_what_is_sent_arrives(api: Any, payload: bytes, metadata: dict[str, str], identity: str) -> None:
     metadata = {key: value for key, value in metadata.items() if key != "timeout_ms"}
     sent = {
         "service": "echo", "payload": base64.b64encode(payload).decode(), "metadata": metadata,
@@ -76,7 +76,7 @@ def test_what_is_sent_arrives(door: Any, payload: bytes, metadata: dict[str, str
     }  # fmt: skip
     packed = ormsgpack.packb({**sent, "payload": payload})
     for body, kind in ((json.dumps(sent), "application/json"), (packed, "application/msgpack")):
-        response = door.client.post("/v1/infer?decode=1", content=body, headers={"Content-Type": kind})
+        response = api.client.post("/v1/infer?decode=1", content=body, headers={"Content-Type": kind})
         heard = response.json()["data"]["result_json"]
         assert bytes.fromhex(heard["items"][0]["hex"]) == payload
         assert heard["metadata"] == metadata
@@ -84,6 +84,6 @@ def test_what_is_sent_arrives(door: Any, payload: bytes, metadata: dict[str, str
 
 
 @pytest.mark.parametrize("number", ["1e400", "-0", "123456789012345678901234567890", "1.5"])
-def test_odd_numbers(door: Any, number: str) -> None:
+def test_odd_numbers(api: Any, number: str) -> None:
     body = f'{{"service": "echo", "x": {number}, "payload": [{number}]}}'
-    check(door.client.post("/v1/infer", content=body, headers={"Content-Type": "application/json"}))
+    check(api.client.post("/v1/infer", content=body, headers={"Content-Type": "application/json"}))

@@ -45,43 +45,43 @@ def first(response: Any) -> bytes:
         pytest.param("data:text/plain;base64,aGk=", b"hi", id="data uri"),
     ],
 )
-def test_json_payloads(door: Any, payload: Any, expected: bytes) -> None:
-    assert first(door.infer(service="echo", payload=payload)) == expected
+def test_json_payloads(api: Any, payload: Any, expected: bytes) -> None:
+    assert first(api.infer(service="echo", payload=payload)) == expected
 
 
-def test_absent_payload_is_empty(door: Any) -> None:
-    assert first(door.infer(service="echo")) == b""
+def test_absent_payload_is_empty(api: Any) -> None:
+    assert first(api.infer(service="echo")) == b""
 
 
-def test_field_names_in_any_case(door: Any) -> None:
-    heard = said(door.infer(SERVICE="echo", Task="ECHO_V1", PAYLOAD="aGk=", Metadata={"A": "b"}, Correlation_ID="c"))
+def test_field_names_in_any_case(api: Any) -> None:
+    heard = said(api.infer(SERVICE="echo", Task="ECHO_V1", PAYLOAD="aGk=", Metadata={"A": "b"}, Correlation_ID="c"))
     assert (heard["task"], heard["metadata"], heard["correlation_id"]) == ("ECHO_V1", {"A": "b"}, "c")
 
 
-def test_unknown_fields_are_ignored(door: Any) -> None:
-    assert first(door.infer(service="echo", payload="aGk=", what={"is": ["this"]})) == b"hi"
+def test_unknown_fields_are_ignored(api: Any) -> None:
+    assert first(api.infer(service="echo", payload="aGk=", what={"is": ["this"]})) == b"hi"
 
 
 @pytest.mark.parametrize("service", ["echo", "  ECHO ", "Echo"])
-def test_lookup_trims_and_ignores_case(door: Any, service: str) -> None:
-    assert first(door.infer(service=service, payload="aGk=")) == b"hi"
+def test_lookup_trims_and_ignores_case(api: Any, service: str) -> None:
+    assert first(api.infer(service=service, payload="aGk=")) == b"hi"
 
 
-def test_query_says_what_the_body_does_not(door: Any) -> None:
-    heard = said(door.client.post("/v1/infer?service=echo&task=echo_task", json={"payload": "aGk="}))
+def test_query_says_what_the_body_does_not(api: Any) -> None:
+    heard = said(api.client.post("/v1/infer?service=echo&task=echo_task", json={"payload": "aGk="}))
     assert heard["task"] == "echo_task"
 
 
-def test_body_wins_over_the_query(door: Any) -> None:
-    heard = said(door.client.post("/v1/infer?service=failing&task=x", json={"service": "echo", "task": "echo_v1"}))
+def test_body_wins_over_the_query(api: Any) -> None:
+    heard = said(api.client.post("/v1/infer?service=failing&task=x", json={"service": "echo", "task": "echo_v1"}))
     assert heard["task"] == "echo_v1"
 
 
 # --- other encodings
 
 
-def test_multipart(door: Any) -> None:
-    response = door.client.post(
+def test_multipart(api: Any) -> None:
+    response = api.client.post(
         "/v1/infer",
         data={"service": "echo", "task": "echo_v1", "correlation_id": "m-1", "metadata": '{"k": "v"}'},
         files={"payload": ("image.jpg", JPEG, "image/jpeg")},
@@ -93,8 +93,8 @@ def test_multipart(door: Any) -> None:
     }  # fmt: skip
 
 
-def test_octet_stream(door: Any) -> None:
-    response = door.client.post(
+def test_octet_stream(api: Any) -> None:
+    response = api.client.post(
         "/v1/infer",
         params={"service": "echo", "task": "echo_v1", "metadata": '{"k": "v"}'},
         content=PNG,
@@ -105,29 +105,29 @@ def test_octet_stream(door: Any) -> None:
     assert (heard["task"], heard["metadata"], heard["correlation_id"]) == ("echo_v1", {"k": "v"}, "o-1")
 
 
-def test_a_image_as_its_own_type(door: Any) -> None:
-    response = door.client.post("/v1/infer?service=echo", content=JPEG, headers={"Content-Type": "image/jpeg"})
+def test_an_image_as_its_own_type(api: Any) -> None:
+    response = api.client.post("/v1/infer?service=echo", content=JPEG, headers={"Content-Type": "image/jpeg"})
     assert said(response)["items"][0]["mime"] == "image/jpeg"
 
 
 @pytest.mark.parametrize("kind", ["application/msgpack", "application/x-msgpack", "application/vnd.msgpack"])
-def test_messagepack_map(door: Any, kind: str) -> None:
+def test_messagepack_map(api: Any, kind: str) -> None:
     body = ormsgpack.packb({"service": "echo", "payload": [JPEG, PNG], "metadata": {"k": "v"}})
-    heard = said(door.client.post("/v1/infer", content=body, headers={"Content-Type": kind}))
+    heard = said(api.client.post("/v1/infer", content=body, headers={"Content-Type": kind}))
     assert [item["mime"] for item in heard["items"]] == ["image/jpeg", "image/png"]
 
 
 # --- batches
 
 
-def test_batch_of_parts(door: Any) -> None:
+def test_batch_of_parts(api: Any) -> None:
     files = [("payload", ("a", JPEG)), ("payload", ("b", PNG)), ("payload", ("c", b"text"))]
-    heard = said(door.client.post("/v1/infer", data={"service": "echo"}, files=files))
+    heard = said(api.client.post("/v1/infer", data={"service": "echo"}, files=files))
     assert [item["mime"] for item in heard["items"]] == ["image/jpeg", "image/png", "text/plain"]
 
 
-def test_batch_in_json(door: Any) -> None:
-    heard = said(door.infer(service="echo", payload=[b64(JPEG), [104, 105], None]))
+def test_batch_in_json(api: Any) -> None:
+    heard = said(api.infer(service="echo", payload=[b64(JPEG), [104, 105], None]))
     assert [item["hex"] for item in heard["items"]] == [JPEG.hex(), b"hi".hex(), ""]
 
 
@@ -138,8 +138,8 @@ def test_batch_in_json(door: Any) -> None:
         ("application/msgpack", ormsgpack.packb([b"hi", b"yo"])),
     ],
 )
-def test_batch_as_the_whole_body(door: Any, kind: str, body: bytes) -> None:
-    heard = said(door.client.post("/v1/infer?service=echo", content=body, headers={"Content-Type": kind}))
+def test_batch_as_the_whole_body(api: Any, kind: str, body: bytes) -> None:
+    heard = said(api.client.post("/v1/infer?service=echo", content=body, headers={"Content-Type": kind}))
     assert [item["hex"] for item in heard["items"]] == [b"hi".hex(), b"yo".hex()]
 
 
@@ -168,48 +168,48 @@ def test_batch_as_the_whole_body(door: Any, kind: str, body: bytes) -> None:
         (b"caf\xe9", "application/octet-stream"),
     ],
 )
-def test_media_type_is_found_in_the_bytes(door: Any, payload: bytes, mime: str) -> None:
-    assert said(door.infer(service="echo", payload=b64(payload)))["items"][0]["mime"] == mime
+def test_media_type_is_found_in_the_bytes(api: Any, payload: bytes, mime: str) -> None:
+    assert said(api.infer(service="echo", payload=b64(payload)))["items"][0]["mime"] == mime
 
 
-def test_declared_media_type_wins(door: Any) -> None:
-    heard = said(door.infer(service="echo", payload=b64(PNG), payload_mime="application/x-tensor; a=b"))
+def test_declared_media_type_wins(api: Any) -> None:
+    heard = said(api.infer(service="echo", payload=b64(PNG), payload_mime="application/x-tensor; a=b"))
     assert heard["items"][0]["mime"] == "application/x-tensor"
 
 
 # --- bodies of later versions
 
 
-def test_later_body_is_routed_by_its_task_and_text_is_raw(door: Any) -> None:
-    heard = said(door.infer(task="echo_v1", payload_mime="text/plain", payload="héllo, not base64", meta={"k": "v"}))
+def test_later_body_is_routed_by_its_task_and_text_is_raw(api: Any) -> None:
+    heard = said(api.infer(task="echo_v1", payload_mime="text/plain", payload="héllo, not base64", meta={"k": "v"}))
     assert bytes.fromhex(heard["items"][0]["hex"]).decode() == "héllo, not base64"
     assert heard["metadata"] == {"k": "v"}
 
 
-def test_later_body_is_routed_by_its_meta(door: Any) -> None:
-    heard = said(door.infer(payload_mime="image/png", payload=b64(PNG), meta={"service": "echo", "k": "v"}))
+def test_later_body_is_routed_by_its_meta(api: Any) -> None:
+    heard = said(api.infer(payload_mime="image/png", payload=b64(PNG), meta={"service": "echo", "k": "v"}))
     assert heard["items"] == [{"hex": PNG.hex(), "mime": "image/png"}]
     assert heard["metadata"] == {"k": "v"}
 
 
-def test_later_body_as_form_and_as_bytes(door: Any) -> None:
+def test_later_body_as_form_and_as_bytes(api: Any) -> None:
     form = {"task": "echo_v1", "payload_mime": "image/png", "meta": '{"k": "v"}'}
-    assert said(door.client.post("/v1/infer", data=form, files={"payload": PNG}))["metadata"] == {"k": "v"}
+    assert said(api.client.post("/v1/infer", data=form, files={"payload": PNG}))["metadata"] == {"k": "v"}
     headers = {"Content-Type": "application/octet-stream"}
-    assert said(door.client.post("/v1/infer", params=form, content=b"x", headers=headers))["items"] == [
+    assert said(api.client.post("/v1/infer", params=form, content=b"x", headers=headers))["items"] == [
         {"hex": b"x".hex(), "mime": "image/png"}
     ]
 
 
-def test_with_a_service_text_is_base64_as_ever(door: Any) -> None:
-    assert first(door.infer(service="echo", payload_mime="text/plain", payload="aGk=")) == b"hi"
+def test_with_a_service_text_is_base64_as_ever(api: Any) -> None:
+    assert first(api.infer(service="echo", payload_mime="text/plain", payload="aGk=")) == b"hi"
 
 
 # --- the answer
 
 
-def test_answer_has_the_original_keys(door: Any) -> None:
-    response = door.infer(service="echo", payload="aGk=", correlation_id="c-1")
+def test_answer_has_the_original_keys(api: Any) -> None:
+    response = api.infer(service="echo", payload="aGk=", correlation_id="c-1")
     assert response.headers["content-type"] == "application/json"
     assert response.headers["x-correlation-id"] == "c-1"
     data = response.json()["data"]
@@ -219,38 +219,38 @@ def test_answer_has_the_original_keys(door: Any) -> None:
     }  # fmt: skip
 
 
-def test_correlation_id_is_made_if_missing(door: Any) -> None:
-    response = door.infer(service="echo")
+def test_correlation_id_is_made_if_missing(api: Any) -> None:
+    response = api.infer(service="echo")
     assert response.json()["data"]["correlation_id"] == response.headers["x-correlation-id"] != ""
 
 
-def test_correlation_id_from_the_header(door: Any) -> None:
-    response = door.client.post("/v1/infer", json={"service": "echo"}, headers={"X-Correlation-Id": "h-1"})
+def test_correlation_id_from_the_header(api: Any) -> None:
+    response = api.client.post("/v1/infer", json={"service": "echo"}, headers={"X-Correlation-Id": "h-1"})
     assert response.json()["data"]["correlation_id"] == "h-1"
 
 
 @pytest.mark.parametrize("path", ["/v1/infer", "/v1/infer/"])
-def test_errors_have_the_correlation_id_too(door: Any, path: str) -> None:
+def test_errors_have_the_correlation_id_too(api: Any, path: str) -> None:
     unknown = {"service": "palmistry", "correlation_id": "c-1"}
-    assert door.client.post(path, json=unknown).headers["x-correlation-id"] == "c-1"
-    unread = door.client.post(path, content=b"{", headers={"X-Correlation-Id": "h-1"})
+    assert api.client.post(path, json=unknown).headers["x-correlation-id"] == "c-1"
+    unread = api.client.post(path, content=b"{", headers={"X-Correlation-Id": "h-1"})
     assert (unread.status_code, unread.headers["x-correlation-id"]) == (400, "h-1")
-    nameless = door.client.post(path, json={"service": "palmistry"})
+    nameless = api.client.post(path, json={"service": "palmistry"})
     assert nameless.headers["x-correlation-id"] == nameless.headers["x-request-id"]
 
 
 @pytest.mark.parametrize("identity", ["ünï-1", "a\r\nSet-Cookie: b=c", "\x00", "%41", "猫"])
-def test_odd_correlation_ids_stay_in_one_header(door: Any, identity: str) -> None:
+def test_odd_correlation_ids_stay_in_one_header(api: Any, identity: str) -> None:
     from urllib.parse import unquote
 
-    response = door.infer(service="echo", correlation_id=identity)
+    response = api.infer(service="echo", correlation_id=identity)
     assert response.json()["data"]["correlation_id"] == identity
     assert unquote(response.headers["x-correlation-id"]) == identity
     assert "set-cookie" not in response.headers
 
 
-def test_decoded_beside_the_bytes(door: Any) -> None:
-    data = door.client.post("/v1/infer?decode=1", json={"service": "echo"}).json()["data"]
+def test_decoded_beside_the_bytes(api: Any) -> None:
+    data = api.client.post("/v1/infer?decode=1", json={"service": "echo"}).json()["data"]
     assert data["result_json"] == json.loads(base64.b64decode(data["result"]))
 
 
@@ -268,8 +268,8 @@ def test_decoded_beside_the_bytes(door: Any) -> None:
         ("", False),
     ],
 )
-def test_bare_bytes_for_those_who_accept_them(door: Any, accept: str, raw: bool) -> None:
-    response = door.client.post("/v1/infer", json={"service": "echo"}, headers={"Accept": accept})
+def test_bare_bytes_for_those_who_accept_them(api: Any, accept: str, raw: bool) -> None:
+    response = api.client.post("/v1/infer", json={"service": "echo"}, headers={"Accept": accept})
     assert ("success" in response.json()) is not raw
     if raw:
         assert response.headers["content-type"] == "application/json;schema=echo_v1"
@@ -277,14 +277,14 @@ def test_bare_bytes_for_those_who_accept_them(door: Any, accept: str, raw: bool)
         assert response.headers["x-result-schema"] == "echo_v1"
 
 
-def test_early_looks_do_not_reach_a_sync_answer(door: Any) -> None:
-    data = door.infer(service="stepper", metadata={"steps": "2", "ms": "1"}).json()["data"]
+def test_early_looks_do_not_reach_a_sync_answer(api: Any) -> None:
+    data = api.infer(service="stepper", metadata={"steps": "2", "ms": "1"}).json()["data"]
     assert base64.b64decode(data["result"]) == b"done"
 
 
-def test_pieces_are_put_together(door: Any) -> None:
+def test_pieces_are_put_together(api: Any) -> None:
     pieces = [["ab", 0, 3, 0, False], ["cd", 1, 3, 2, False], ["e", 2, 3, 4, True]]
-    data = door.infer(service="pieces", metadata={"pieces": json.dumps(pieces)}).json()["data"]
+    data = api.infer(service="pieces", metadata={"pieces": json.dumps(pieces)}).json()["data"]
     assert (base64.b64decode(data["result"]), data["total"], data["meta"]) == (b"abcde", 1, {"seq": "2"})
 
 
@@ -298,8 +298,8 @@ def test_pieces_are_put_together(door: Any) -> None:
         pytest.param([["a", 0, 2, 0, False], ["b", 1, 2, 5, True]], id="gap"),
     ],
 )
-def test_pieces_that_do_not_fit(door: Any, pieces: list[Any]) -> None:
-    response = door.infer(service="pieces", metadata={"pieces": json.dumps(pieces)})
+def test_pieces_that_do_not_fit(api: Any, pieces: list[Any]) -> None:
+    response = api.infer(service="pieces", metadata={"pieces": json.dumps(pieces)})
     assert (response.status_code, response.json()["error"]["code"]) == (502, "node_failed")
 
 
@@ -338,10 +338,10 @@ ERRORS = [
 
 @pytest.mark.parametrize(("fields", "status", "code", "words"), ERRORS)
 @pytest.mark.parametrize("suffix", ["", "_stream"])
-def test_errors(door: Any, fields: dict[str, Any], status: int, code: str, words: str, suffix: str) -> None:
+def test_errors(api: Any, fields: dict[str, Any], status: int, code: str, words: str, suffix: str) -> None:
     if suffix and isinstance(fields.get("service"), str) and fields["service"]:
         fields = {**fields, "service": fields["service"].removesuffix(suffix) + suffix}
-    response = door.infer(**fields)
+    response = api.infer(**fields)
     body = response.json()
     assert (response.status_code, body["error"]["code"]) == (status, code)
     assert words in body["message"] == body["error"]["message"]
@@ -367,18 +367,18 @@ def test_errors(door: Any, fields: dict[str, Any], status: int, code: str, words
         (b"x", "multipart/form-data; boundary=b", 400, "the form cannot be parsed"),
     ],
 )
-def test_bodies_that_do_not_parse(door: Any, body: bytes, kind: str, status: int, words: str) -> None:
-    response = door.client.post("/v1/infer?service=echo", content=body, headers={"Content-Type": kind})
+def test_bodies_that_do_not_parse(api: Any, body: bytes, kind: str, status: int, words: str) -> None:
+    response = api.client.post("/v1/infer?service=echo", content=body, headers={"Content-Type": kind})
     assert response.status_code == status
     assert words in response.json()["message"]
 
 
-def test_no_content_type_is_json(door: Any) -> None:
-    assert door.client.post("/v1/infer", content=b'{"service": "echo"}').status_code == 200
+def test_no_content_type_is_json(api: Any) -> None:
+    assert api.client.post("/v1/infer", content=b'{"service": "echo"}').status_code == 200
 
 
-def test_form_without_payload(door: Any) -> None:
-    response = door.client.post("/v1/infer", data={"service": "echo"}, files={"other": b"x"})
+def test_form_without_payload(api: Any) -> None:
+    response = api.client.post("/v1/infer", data={"service": "echo"}, files={"other": b"x"})
     assert (response.status_code, response.json()["message"]) == (
         422,
         "payload: expected at least one file part of this name",
@@ -386,19 +386,19 @@ def test_form_without_payload(door: Any) -> None:
 
 
 @pytest.mark.parametrize("metadata", ["{", "[]", '{"a": 1}', "3", "null"])
-def test_malformed_metadata_is_told(door: Any, metadata: str) -> None:
+def test_malformed_metadata_is_told(api: Any, metadata: str) -> None:
     fields = {"service": "echo", "metadata": metadata}
-    form = door.client.post("/v1/infer", data=fields, files={"payload": b"x"})
+    form = api.client.post("/v1/infer", data=fields, files={"payload": b"x"})
     headers = {"Content-Type": "application/octet-stream"}
-    raw = door.client.post("/v1/infer", params=fields, content=b"x", headers=headers)
+    raw = api.client.post("/v1/infer", params=fields, content=b"x", headers=headers)
     for response in (form, raw):
         assert response.status_code == 422
         assert response.json()["message"].startswith("metadata")
 
 
-def test_wrong_method_and_path(door: Any) -> None:
-    wrong = door.client.get("/v1/infer")
+def test_wrong_method_and_path(api: Any) -> None:
+    wrong = api.client.get("/v1/infer")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
-    assert door.client.post("/v1/infer/", json={"service": "echo"}).status_code == 200
-    assert door.client.get("/v1/nothing").status_code == 404
-    assert door.client.options("/v1/infer").status_code == 405
+    assert api.client.post("/v1/infer/", json={"service": "echo"}).status_code == 200
+    assert api.client.get("/v1/nothing").status_code == 404
+    assert api.client.options("/v1/infer").status_code == 405

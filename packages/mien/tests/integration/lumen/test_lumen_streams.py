@@ -36,8 +36,8 @@ def asked(**metadata: str) -> dict[str, Any]:
     return {"service": "stepper_stream", "correlation_id": "s-1", "metadata": {"ms": "1", **metadata}}
 
 
-def test_default_framing(door: Any) -> None:
-    response = door.client.post("/v1/infer", json=asked())
+def test_default_framing(api: Any) -> None:
+    response = api.client.post("/v1/infer", json=asked())
     assert response.headers["content-type"] == "text/event-stream"
     assert response.headers["cache-control"] == "no-cache"
     assert response.headers["x-accel-buffering"] == "no"
@@ -52,13 +52,13 @@ def test_default_framing(door: Any) -> None:
 
 
 @pytest.mark.parametrize("accept", ["*/*", "application/json", "text/html", "application/octet-stream"])
-def test_framing_is_the_default_for_everything_else(door: Any, accept: str) -> None:
-    response = door.client.post("/v1/infer", json=asked(), headers={"Accept": accept})
+def test_framing_is_the_default_for_everything_else(api: Any, accept: str) -> None:
+    response = api.client.post("/v1/infer", json=asked(), headers={"Accept": accept})
     assert len(legacy(response.text)) == 4
 
 
-def test_server_sent_events(door: Any) -> None:
-    response = door.client.post("/v1/infer", json=asked(), headers={"Accept": "text/event-stream"})
+def test_server_sent_events(api: Any) -> None:
+    response = api.client.post("/v1/infer", json=asked(), headers={"Accept": "text/event-stream"})
     assert response.headers["content-type"].startswith("text/event-stream")
     found = list(sse(response.text))
     assert [fields["id"] for fields, _ in found] == ["0", "1", "2", "3"]
@@ -66,46 +66,46 @@ def test_server_sent_events(door: Any) -> None:
     assert [event["is_final"] for _, event in found] == [False, False, False, True]
 
 
-def test_json_lines(door: Any) -> None:
-    response = door.client.post("/v1/infer", json=asked(), headers={"Accept": "application/x-ndjson"})
+def test_json_lines(api: Any) -> None:
+    response = api.client.post("/v1/infer", json=asked(), headers={"Accept": "application/x-ndjson"})
     assert response.headers["content-type"] == "application/x-ndjson"
     assert [json.loads(line)["seq"] for line in response.text.splitlines()] == [0, 1, 2, 3]
 
 
-def test_the_first_framing_that_is_accepted_counts(door: Any) -> None:
+def test_the_first_framing_that_is_accepted_counts(api: Any) -> None:
     headers = {"Accept": "text/event-stream;q=0.5, application/x-ndjson"}
-    response = door.client.post("/v1/infer", json=asked(), headers=headers)
+    response = api.client.post("/v1/infer", json=asked(), headers=headers)
     assert response.headers["content-type"] == "application/x-ndjson"
 
 
-def test_decoded_results_in_events(door: Any) -> None:
-    response = door.client.post("/v1/infer?decode=1", json={"service": "echo_stream"})
+def test_decoded_results_in_events(api: Any) -> None:
+    response = api.client.post("/v1/infer?decode=1", json={"service": "echo_stream"})
     (event,) = legacy(response.text)
     assert event["result_json"] == json.loads(base64.b64decode(event["result_b64"]))
 
 
-def test_pieces_keep_their_numbers(door: Any) -> None:
+def test_pieces_keep_their_numbers(api: Any) -> None:
     pieces = [["ab", 0, 2, 0, False], ["cd", 1, 2, 2, True]]
-    response = door.infer(service="pieces_stream", metadata={"pieces": json.dumps(pieces)})
+    response = api.infer(service="pieces_stream", metadata={"pieces": json.dumps(pieces)})
     assert [(e["seq"], e["total"], e["offset"]) for e in legacy(response.text)] == [(0, 2, 0), (1, 2, 2)]
 
 
-def test_heartbeats_where_the_framing_has_room(door: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeats_where_the_framing_has_room(api: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(response, "HEARTBEAT_SECONDS", 0.05)
     slow = asked(steps="1", ms="300")
-    real = door.client.post("/v1/infer", json=slow, headers={"Accept": "text/event-stream"})
+    real = api.client.post("/v1/infer", json=slow, headers={"Accept": "text/event-stream"})
     assert real.text.count(": waiting\n\n") >= 3
     assert len(list(sse(real.text))) == 2
-    assert len(legacy(door.client.post("/v1/infer", json=slow).text)) == 2
+    assert len(legacy(api.client.post("/v1/infer", json=slow).text)) == 2
 
 
 @pytest.mark.parametrize(
     ("error", "code"), [("ImageError", "image_invalid"), ("bug", "internal"), ("none", "internal")]
 )
 @pytest.mark.parametrize("accept", ["*/*", "text/event-stream", "application/x-ndjson"])
-def test_error_after_the_head_is_the_final_event(door: Any, error: str, code: str, accept: str) -> None:
+def test_error_after_the_head_is_the_final_event(api: Any, error: str, code: str, accept: str) -> None:
     body = {"service": "failing_stream", "metadata": {"after": "2", "error": error}}
-    response = door.client.post("/v1/infer", json=body, headers={"Accept": accept})
+    response = api.client.post("/v1/infer", json=body, headers={"Accept": accept})
     assert response.status_code == 200
     if accept == "text/event-stream":
         found = list(sse(response.text))
@@ -122,8 +122,8 @@ def test_error_after_the_head_is_the_final_event(door: Any, error: str, code: st
     assert all(event["error"] is None for event in events[:-1])
 
 
-def test_each_event_is_flushed_at_once(door: Any) -> None:
-    with door.client.stream("POST", "/v1/infer", json=asked(steps="5", ms="100")) as response:
+def test_each_event_is_flushed_at_once(api: Any) -> None:
+    with api.client.stream("POST", "/v1/infer", json=asked(steps="5", ms="100")) as response:
         arrivals = [(time.monotonic(), json.loads(chunk)) for chunk in response.iter_bytes() if chunk.strip()]
     assert len(arrivals) == 6
     delays = [at - float(event["meta"]["sent"]) for at, event in arrivals[:-1]]
@@ -133,23 +133,23 @@ def test_each_event_is_flushed_at_once(door: Any) -> None:
 # --- clients that go away
 
 
-def half_request(door: Any, body: dict[str, Any]) -> socket.socket:
+def half_request(api: Any, body: dict[str, Any]) -> socket.socket:
     """A request on a socket of its own, whose answer is not read."""
     data = json.dumps(body).encode()
     head = (
         f"POST /v1/infer HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: {len(data)}"
     )
-    raw = socket.create_connection(("127.0.0.1", door.port))
+    raw = socket.create_connection(("127.0.0.1", api.port))
     raw.sendall(head.encode() + b"\r\n\r\n" + data)
     return raw
 
 
 @pytest.mark.parametrize("accept", ["*/*", "text/event-stream"])
-def test_disconnect_amid_a_stream_ends_the_service(door: Any, accept: str) -> None:
-    service = door.services["stepper"]
+def test_disconnect_amid_a_stream_ends_the_service(api: Any, accept: str) -> None:
+    service = api.services["stepper"]
     service.finished = False
     headers = {"Accept": accept}
-    with door.client.stream("POST", "/v1/infer", json=asked(steps="200", ms="50"), headers=headers) as response:
+    with api.client.stream("POST", "/v1/infer", json=asked(steps="200", ms="50"), headers=headers) as response:
         chunks = response.iter_bytes()  # an iterator that nobody keeps closes the connection
         next(chunks)
     left = time.monotonic()
@@ -158,42 +158,42 @@ def test_disconnect_amid_a_stream_ends_the_service(door: Any, accept: str) -> No
     assert not service.finished
 
 
-def test_disconnect_ends_a_service_that_waits_for_long(door: Any) -> None:
-    service = door.services["stepper"]
-    with door.client.stream("POST", "/v1/infer", json=asked(steps="2", ms="60000")) as response:
+def test_disconnect_ends_a_service_that_waits_for_long(api: Any) -> None:
+    service = api.services["stepper"]
+    with api.client.stream("POST", "/v1/infer", json=asked(steps="2", ms="60000")) as response:
         chunks = response.iter_bytes()  # an iterator that nobody keeps closes the connection
         next(chunks)
     assert service.ended.wait(5)
 
 
-def test_disconnect_from_a_sync_request_ends_the_service(door: Any) -> None:
-    service, before = door.services["stepper"], len(door.services["stepper"].seen)
-    raw = half_request(door, {"service": "stepper", "metadata": {"steps": "2", "ms": "60000"}})
+def test_disconnect_from_a_sync_request_ends_the_service(api: Any) -> None:
+    service, before = api.services["stepper"], len(api.services["stepper"].seen)
+    raw = half_request(api, {"service": "stepper", "metadata": {"steps": "2", "ms": "60000"}})
     while len(service.seen) == before:
         time.sleep(0.01)
     raw.close()
     assert service.ended.wait(5)
 
 
-def test_disconnect_gives_back_the_room(door: Any) -> None:
+def test_disconnect_gives_back_the_room(api: Any) -> None:
     body = {"service": "stepper_stream", "payload": "A" * 100_000, "metadata": {"steps": "2", "ms": "60000"}}
-    with door.client.stream("POST", "/v1/infer", json=body) as response:
+    with api.client.stream("POST", "/v1/infer", json=body) as response:
         chunks = response.iter_bytes()  # an iterator that nobody keeps closes the connection
         next(chunks)
-        assert door.app.state.context.bodies.admission.bytes >= 100_000
+        assert api.app.state.context.bodies.admission.bytes >= 100_000
     deadline = time.monotonic() + 10
-    while door.app.state.context.bodies.admission.bytes and time.monotonic() < deadline:
+    while api.app.state.context.bodies.admission.bytes and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert door.app.state.context.bodies.admission.bytes == 0
+    assert api.app.state.context.bodies.admission.bytes == 0
 
 
 def test_a_client_that_takes_nothing_is_given_up(
-    door: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    api: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(streaming, "STALLED_SECONDS", 0.2)
-    service = door.services["pieces"]
+    service = api.services["pieces"]
     pieces = json.dumps([["x" * 60_000, 0, 0, 0, False]] * 800 + [["", 0, 0, 0, True]])
-    raw = half_request(door, {"service": "pieces_stream", "metadata": {"pieces": pieces}})
+    raw = half_request(api, {"service": "pieces_stream", "metadata": {"pieces": pieces}})
     raw.recv(10)
     assert service.ended.wait(10)
     assert not service.finished
@@ -205,26 +205,26 @@ def test_a_client_that_takes_nothing_is_given_up(
 
 @pytest.mark.parametrize("suffix", ["", "_stream"])
 @pytest.mark.parametrize("where", ["metadata", "header"])
-def test_deadline_before_the_first_message(door: Any, suffix: str, where: str) -> None:
+def test_deadline_before_the_first_message(api: Any, suffix: str, where: str) -> None:
     steps = {"steps": "1" if not suffix else "0", "ms": "1"}
     body = {"service": f"stepper{suffix}", "metadata": steps | {"steps": "3", "ms": "60000"}}
     headers = {"X-Timeout-Ms": "100"} if where == "header" else {}
     if where == "metadata":
         body["metadata"]["timeout_ms"] = "100"
     started = time.monotonic()
-    response = door.client.post("/v1/infer", json=body, headers=headers)
+    response = api.client.post("/v1/infer", json=body, headers=headers)
     assert time.monotonic() - started < 10
     error = legacy(response.text)[-1]["error"] if suffix else response.json()["error"]
     assert error == {"code": "deadline_exceeded", "message": "the request was not done within its 0.1 s"}
     assert response.status_code == (200 if suffix else 504)
 
 
-def test_the_shorter_deadline_counts_and_the_service_does_not_see_it(door: Any) -> None:
+def test_the_shorter_deadline_counts_and_the_service_does_not_see_it(api: Any) -> None:
     body = {"service": "echo", "metadata": {"timeout_ms": "5000", "k": "v"}}
-    response = door.client.post("/v1/infer?decode=1", json=body, headers={"X-Timeout-Ms": "700"})
+    response = api.client.post("/v1/infer?decode=1", json=body, headers={"X-Timeout-Ms": "700"})
     heard = response.json()["data"]["result_json"]
     assert (heard["seconds"], heard["metadata"]) == (0.7, {"k": "v"})
-    long = door.client.post("/v1/infer?decode=1", json={"service": "echo"}, headers={"X-Timeout-Ms": "999999999"})
+    long = api.client.post("/v1/infer?decode=1", json={"service": "echo"}, headers={"X-Timeout-Ms": "999999999"})
     assert long.json()["data"]["result_json"]["seconds"] == 120.0
 
 
@@ -232,32 +232,32 @@ def test_the_shorter_deadline_counts_and_the_service_does_not_see_it(door: Any) 
 
 
 @pytest.mark.parametrize("suffix", ["", "_stream"])
-def test_overload_says_when_to_come_back(door: Any, suffix: str) -> None:
+def test_overload_says_when_to_come_back(api: Any, suffix: str) -> None:
     body = {"service": f"failing{suffix}", "metadata": {"error": "Overloaded", "retry_after": "2.5"}}
-    response = door.client.post("/v1/infer", json=body)
+    response = api.client.post("/v1/infer", json=body)
     assert (response.status_code, response.headers["retry-after"]) == (429, "3")
 
 
-def test_streams_are_counted(door: Any) -> None:
+def test_streams_are_counted(api: Any) -> None:
     def counts() -> dict[str, Any]:
-        data: dict[str, Any] = door.client.get("/v1/metrics").json()["data"]
+        data: dict[str, Any] = api.client.get("/v1/metrics").json()["data"]
         return data
 
     before = counts()
-    door.client.post("/v1/infer", json=asked())
-    door.infer(service="echo")
-    door.infer(service="nope")
-    door.infer(service="failing_stream", metadata={"after": "1", "error": "ImageError"})
+    api.client.post("/v1/infer", json=asked())
+    api.infer(service="echo")
+    api.infer(service="nope")
+    api.infer(service="failing_stream", metadata={"after": "1", "error": "ImageError"})
     after = counts()
     assert after["total_requests"] - before["total_requests"] == 4
     assert after["failed_requests"] - before["failed_requests"] == 2
     assert after["average_latency"] > 0
 
 
-def test_http_1_0_reader(door: Any) -> None:
+def test_http_1_0_reader(api: Any) -> None:
     """No chunks there: the end of the connection ends the stream."""
     data = json.dumps(asked()).encode()
-    with socket.create_connection(("127.0.0.1", door.port)) as raw:
+    with socket.create_connection(("127.0.0.1", api.port)) as raw:
         head = f"POST /v1/infer HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
         raw.sendall(head.encode() + data)
         raw.settimeout(5)

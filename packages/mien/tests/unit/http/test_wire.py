@@ -1,4 +1,4 @@
-"""Content negotiation and parsing at the door, without a server."""
+"""Content negotiation and parsing at the edge, without a server."""
 
 import contextlib
 

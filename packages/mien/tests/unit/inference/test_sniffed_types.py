@@ -99,6 +99,6 @@ def test_every_payload_has_a_type(data: bytes) -> None:
 
 
 @given(st.text())
-def test_no_text_without_control_characters_is_taken_for_a_image(text: str) -> None:
+def test_no_text_without_control_characters_is_taken_for_an_image(text: str) -> None:
     text = "".join(character for character in text if character.isprintable())
     assert media_type(text.encode()) == "text/plain"

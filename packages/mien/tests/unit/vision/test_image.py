@@ -155,7 +155,7 @@ def test_exif_orientation_is_applied_once(kind: str, orientation: int) -> None:
     assert (header.height, header.width) == image.shape[:2]
 
 
-def test_damaged_exif_does_not_stop_a_image() -> None:
+def test_damaged_exif_does_not_stop_an_image() -> None:
     for exif in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 40):
         assert corners(read(saved(quarters(), "JPEG", exif=exif))) == "RGBW"
 

@@ -22,7 +22,7 @@ def test_the_longest_side_fits_and_nothing_is_enlarged(height: int, width: int, 
     assert scale == min(1.0, side / max(height, width))
 
 
-def test_a_image_that_fits_is_not_copied() -> None:
+def test_an_image_that_fits_is_not_copied() -> None:
     image = smooth(50, 40)
     assert fit(image, 50)[0] is image
 

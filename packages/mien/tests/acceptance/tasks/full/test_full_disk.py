@@ -118,9 +118,9 @@ def temporary(disks: tuple[SmallDisk, SmallDisk]) -> Iterator[SmallDisk]:
 
 
 @pytest.fixture(scope="module")
-def door(server: Any, make_door: Any) -> Any:
+def api(server: Any, make_api: Any) -> Any:
     """A worker of the app is warm."""
-    found = make_door(server.client)
+    found = make_api(server.client)
     found.deploy("maker", MAKER)
     assert found.ended(found.run("test/maker", {"do": "nothing"})["id"])["status"] == 9
     return found
@@ -184,65 +184,65 @@ def test_a_form_that_does_not_fit_into_the_temporary_folder_is_refused(temporary
 
 
 def test_a_task_whose_file_does_not_fit_fails_and_says_which(
-    disk: SmallDisk, server: Any, door: Any, tmp_path: Path
+    disk: SmallDisk, server: Any, api: Any, tmp_path: Path
 ) -> None:
     given = {"do": "make", "path": str(tmp_path / "made.bin")}
     disk.fill(leave=SIZE // 2)
     before = (stored(server), records(server.client))
-    ended = door.ended(door.run("test/maker", given)["id"])
+    ended = api.ended(api.run("test/maker", given)["id"])
     assert (ended["status"], ended["error_code"], ended["attempt"]) == (10, "storage_full", 1)
     assert ended["error"] == "made.bin: the server's disk is full; the file was not stored"
-    assert [event["status"] for event in door.task(ended["id"])["events"]][-2:] == [8, 10]
+    assert [event["status"] for event in api.task(ended["id"])["events"]][-2:] == [8, 10]
     assert (stored(server), records(server.client)) == before
     disk.make_room()
-    again = door.ended(door.run("test/maker", given)["id"])
+    again = api.ended(api.run("test/maker", given)["id"])
     assert again["status"] == 9, again["error"]
     assert httpx2.get(again["output"]["made"], trust_env=False).content == (tmp_path / "made.bin").read_bytes()
 
 
-def test_a_task_whose_input_does_not_fit_fails_and_says_which(disk: SmallDisk, server: Any, door: Any) -> None:
+def test_a_task_whose_input_does_not_fit_fails_and_says_which(disk: SmallDisk, server: Any, api: Any) -> None:
     given = {"file": post_form(server.client)(os.urandom(SIZE)).json()["data"]["uri"]}
     disk.fill(leave=SIZE // 2)
-    ended = door.ended(door.run("test/maker", given)["id"])
+    ended = api.ended(api.run("test/maker", given)["id"])
     assert (ended["status"], ended["error_code"]) == (10, "storage_full")
     assert ended["error"] == "the server's disk is full; a.bin was not given to the app"
     disk.make_room()
-    again = door.ended(door.run("test/maker", given)["id"])
+    again = api.ended(api.run("test/maker", given)["id"])
     assert again["status"] == 9, again["error"]
 
 
-def test_a_task_whose_worker_does_not_fit_fails_and_says_so(disk: SmallDisk, server: Any, door: Any) -> None:
-    door.deploy("large", MAKER, **{"weights.txt": "x" * SIZE})
+def test_a_task_whose_worker_does_not_fit_fails_and_says_so(disk: SmallDisk, server: Any, api: Any) -> None:
+    api.deploy("large", MAKER, **{"weights.txt": "x" * SIZE})
     workers = set((server.data_dir / "workers").glob("*/*"))
     disk.fill(leave=SIZE // 2)
-    ended = door.ended(door.run("test/large")["id"])
+    ended = api.ended(api.run("test/large")["id"])
     assert (ended["status"], ended["error_code"]) == (10, "storage_full")
     assert ended["error"] == "the server's disk is full; the worker was not started"
     assert set((server.data_dir / "workers").glob("*/*")) <= workers
     disk.make_room()
-    again = door.ended(door.run("test/large")["id"])
+    again = api.ended(api.run("test/large")["id"])
     assert again["status"] == 9, again["error"]
 
 
-def submit_until_full(door: Any) -> list[str]:
+def submit_until_full(api: Any) -> list[str]:
     """Tasks for later until not even a small one fits; the ids of those that were accepted."""
     accepted: list[str] = []
     for size in (100_000, 10_000, 1_000):
         body = {"app": "test/maker", "input": {"text": "x" * size}, "run_at": time.time() + 3600}
-        while (answer := door.client.post("/run", json=body)).status_code == 200:
+        while (answer := api.client.post("/run", json=body)).status_code == 200:
             accepted.append(answer.json()["data"]["id"])
             assert len(accepted) < 500
         assert_refused(answer)
     return accepted
 
 
-def all_tasks(door: Any) -> dict[str, int]:
+def all_tasks(api: Any) -> dict[str, int]:
     """Every task's status."""
     found: dict[str, int] = {}
     cursor = None
     while True:
         body = {"limit": 100} if cursor is None else {"limit": 100, "cursor": cursor}
-        page = door.client.post("/tasks/list", json=body).json()["data"]
+        page = api.client.post("/tasks/list", json=body).json()["data"]
         found |= {task["id"]: task["status"] for task in page["items"]}
         if not page["has_next"]:
             return found
@@ -250,45 +250,45 @@ def all_tasks(door: Any) -> dict[str, int]:
 
 
 def test_a_submission_that_cannot_be_stored_is_refused_and_nothing_is_lost(
-    disk: SmallDisk, temporary: SmallDisk, server: Any, door: Any
+    disk: SmallDisk, temporary: SmallDisk, server: Any, api: Any
 ) -> None:
-    before = all_tasks(door)
+    before = all_tasks(api)
     disk.fill()
-    accepted = submit_until_full(door)
+    accepted = submit_until_full(api)
     wanted = {"app": "test/maker", "input": {"text": "wanted" * 10_000}, "idempotency_key": "once"}
     for _ in range(3):
-        assert_refused(door.client.post("/run", json=wanted))
-    assert_refused(door.client.post("/files", json={"files": [{"filename": "b" * 200}] * 100}))
+        assert_refused(api.client.post("/run", json=wanted))
+    assert_refused(api.client.post("/files", json={"files": [{"filename": "b" * 200}] * 100}))
     assert_refused(post_form(server.client)(bytes(SIZE)))
-    assert all_tasks(door) == before | dict.fromkeys(accepted, 2)
-    assert door.client.get("/readyz").status_code == 200
+    assert all_tasks(api) == before | dict.fromkeys(accepted, 2)
+    assert api.client.get("/readyz").status_code == 200
     disk.make_room()
-    answer = door.client.post("/run", json=wanted)
+    answer = api.client.post("/run", json=wanted)
     assert answer.status_code == 200
     assert "idempotent-replayed" not in answer.headers
-    ended = door.ended(answer.json()["data"]["id"])
+    ended = api.ended(answer.json()["data"]["id"])
     assert ended["status"] == 9, ended["error"]
     for task_id in accepted:
-        assert door.client.post(f"/tasks/{task_id}/cancel").json()["data"]["status"] == 11
-    assert all_tasks(door) == before | dict.fromkeys(accepted, 11) | {ended["id"]: 9}
+        assert api.client.post(f"/tasks/{task_id}/cancel").json()["data"]["status"] == 11
+    assert all_tasks(api) == before | dict.fromkeys(accepted, 11) | {ended["id"]: 9}
 
 
 def test_the_end_of_a_task_is_written_once_there_is_room(
-    disk: SmallDisk, server: Any, door: Any, tmp_path: Path
+    disk: SmallDisk, server: Any, api: Any, tmp_path: Path
 ) -> None:
     go = tmp_path / "go"
-    task_id = door.run("test/maker", {"do": "wait", "path": str(go)})["id"]
-    door.until(task_id, lambda task: task["status"] == 7)
+    task_id = api.run("test/maker", {"do": "wait", "path": str(go)})["id"]
+    api.until(task_id, lambda task: task["status"] == 7)
     disk.fill()
-    submit_until_full(door)
+    submit_until_full(api)
     go.touch()
     deadline = time.monotonic() + 30
     while "the end of a task is not written yet" not in server.log:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    assert door.task(task_id)["status"] == 7
+    assert api.task(task_id)["status"] == 7
     disk.make_room()
-    ended = door.until(task_id, lambda task: task["status"] >= 9)
+    ended = api.until(task_id, lambda task: task["status"] >= 9)
     assert (ended["status"], ended["output"]["text"]) == (9, "waited")
     assert [event["status"] for event in ended["events"]].count(9) == 1
     lines = [line["content"] for line in ended["logs"]]

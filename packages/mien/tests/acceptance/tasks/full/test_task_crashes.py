@@ -33,45 +33,45 @@ POINTS: dict[str, tuple[dict[str, Any], dict[str, Any], Callable[[dict[str, Any]
 SHORT = ("running", "cancelling")
 
 
-def killed_at(point: str, serve: Any, make_door: Any, kit: str, light: dict[str, str]) -> None:
+def killed_at(point: str, serve: Any, make_api: Any, kit: str, light: dict[str, str]) -> None:
     params, given, reached = POINTS[point]
     params = dict(params)
     cancel = params.pop("cancel", False)
     if "run_at" in params:
         params["run_at"] = time.time() + 4
     server = serve(app_memory=512 * 1024**2, task_grace=5, **light)
-    door = make_door(server.client)
-    door.deploy("kit", kit)
-    task_id = door.run("test/kit", given, **params)["id"]
+    api = make_api(server.client)
+    api.deploy("kit", kit)
+    task_id = api.run("test/kit", given, **params)["id"]
     if cancel:
-        door.until(task_id, status(7))
-        door.client.post(f"/tasks/{task_id}/cancel")
-    before = door.until(task_id, reached)
+        api.until(task_id, status(7))
+        api.client.post(f"/tasks/{task_id}/cancel")
+    before = api.until(task_id, reached)
     server.stop(signal.SIGKILL)
     again = serve(data_dir=server.data_dir, app_memory=512 * 1024**2, task_grace=1, **light)
-    door = make_door(again.client)
-    ended = door.until(task_id, status(9))
+    api = make_api(again.client)
+    ended = api.until(task_id, status(9))
     terminal = [event for event in ended["events"] if event["status"] >= 9]
     assert len(terminal) == 1
     assert ended["status"] == (11 if cancel else 9), ended["error"]
     assert [event["id"] for event in ended["events"]][: len(before["events"])] == [e["id"] for e in before["events"]]
     order = [(event["attempt"], event["status"]) for event in ended["events"]]
     assert order == sorted(order)
-    assert door.client.get("/tasks").json()["data"]["items"][0]["id"] == task_id
+    assert api.client.get("/tasks").json()["data"]["items"][0]["id"] == task_id
     assert again.stop() == 0
 
 
 @pytest.mark.parametrize("point", SHORT)
-def test_a_killed_server_loses_no_task(point: str, serve: Any, make_door: Any, kit: str, light: dict[str, str]) -> None:
-    killed_at(point, serve, make_door, kit, light)
+def test_a_killed_server_loses_no_task(point: str, serve: Any, make_api: Any, kit: str, light: dict[str, str]) -> None:
+    killed_at(point, serve, make_api, kit, light)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("point", [point for point in POINTS if point not in SHORT])
 def test_a_killed_server_loses_no_task_at_any_point(
-    point: str, serve: Any, make_door: Any, kit: str, light: dict[str, str]
+    point: str, serve: Any, make_api: Any, kit: str, light: dict[str, str]
 ) -> None:
-    killed_at(point, serve, make_door, kit, light)
+    killed_at(point, serve, make_api, kit, light)
 
 
 def test_a_second_server_on_the_same_data_is_refused(serve: Any, light: dict[str, str]) -> None:
@@ -83,21 +83,21 @@ def test_a_second_server_on_the_same_data_is_refused(serve: Any, light: dict[str
 
 
 def test_a_server_that_is_told_to_stop_hands_its_tasks_on(
-    serve: Any, make_door: Any, kit: str, light: dict[str, str]
+    serve: Any, make_api: Any, kit: str, light: dict[str, str]
 ) -> None:
     server = serve(app_memory=512 * 1024**2, drain_seconds=1, **light)
-    door = make_door(server.client)
-    door.deploy("kit", kit)
-    short = door.run("test/kit", {"text": "a", "times": 2, "seconds": 0.2})["id"]
-    door.until(short, status(7))
-    long = door.run("test/kit", {"text": "b", "times": 30, "seconds": 0.1}, setup={"name": "long"})["id"]
-    door.until(long, status(7))
+    api = make_api(server.client)
+    api.deploy("kit", kit)
+    short = api.run("test/kit", {"text": "a", "times": 2, "seconds": 0.2})["id"]
+    api.until(short, status(7))
+    long = api.run("test/kit", {"text": "b", "times": 30, "seconds": 0.1}, setup={"name": "long"})["id"]
+    api.until(long, status(7))
     started = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - started < 6
     again = serve(data_dir=server.data_dir, app_memory=512 * 1024**2, **light)
-    door = make_door(again.client)
-    assert door.task(short)["status"] == 9
-    ended = door.until(long, status(9))
+    api = make_api(again.client)
+    assert api.task(short)["status"] == 9
+    ended = api.until(long, status(9))
     assert (ended["status"], ended["attempt"]) == (9, 2)
     assert "the server was stopped" in [event["reason"] for event in ended["events"]]

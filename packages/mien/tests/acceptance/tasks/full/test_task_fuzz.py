@@ -1,4 +1,4 @@
-"""Whatever is sent to the third door, the answer is one of the caller's errors or a success: never a 500."""
+"""Whatever is sent to the third api, the answer is one of the caller's errors or a success: never a 500."""
 
 from typing import Any
 
@@ -29,20 +29,20 @@ def sane(status: int) -> bool:
 
 @FEW
 @given(body=params)
-def test_any_submission(door: Any, body: dict[str, Any]) -> None:
-    answer = door.client.post("/run", json={**body, "run_at": body.get("run_at") or 4e9})
+def test_any_submission(api: Any, body: dict[str, Any]) -> None:
+    answer = api.client.post("/run", json={**body, "run_at": body.get("run_at") or 4e9})
     assert sane(answer.status_code), answer.text
     if answer.status_code == 200:
         task_id = answer.json()["data"]["id"]
-        assert door.client.get(f"/tasks/{task_id}").status_code == 200
-        door.client.post(f"/tasks/{task_id}/cancel").raise_for_status()
-        assert door.ended(task_id)["status"] in (9, 10, 11)
+        assert api.client.get(f"/tasks/{task_id}").status_code == 200
+        api.client.post(f"/tasks/{task_id}/cancel").raise_for_status()
+        assert api.ended(task_id)["status"] in (9, 10, 11)
 
 
 @FEW
 @given(body=json_values, path=st.sampled_from(["/run", "/files", "/tasks/list", "/apps/run", "/tasks/x/cancel"]))
-def test_any_json(door: Any, body: Any, path: str) -> None:
-    assert sane(door.client.post(path, json=body).status_code)
+def test_any_json(api: Any, body: Any, path: str) -> None:
+    assert sane(api.client.post(path, json=body).status_code)
 
 
 @FEW
@@ -53,25 +53,25 @@ def test_any_json(door: Any, body: Any, path: str) -> None:
         max_size=3,
     )
 )
-def test_any_filter(door: Any, query: dict[str, str]) -> None:
-    assert sane(door.client.get("/tasks", params=query).status_code)
+def test_any_filter(api: Any, query: dict[str, str]) -> None:
+    assert sane(api.client.get("/tasks", params=query).status_code)
 
 
 @FEW
 @given(known=st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=30))
-def test_any_id(door: Any, known: str) -> None:
+def test_any_id(api: Any, known: str) -> None:
     from urllib.parse import quote
 
     for path in ("/tasks/{}", "/tasks/{}/stream", "/files/{}", "/files/{}/name", "/apps/{}", "/sessions/{}"):
-        assert sane(door.client.get(path.format(quote(known, safe=""))).status_code)
-    task = door.run("test/kit", {}, run_at=4e9)
-    door.client.post(f"/tasks/{task['id']}/cancel")
-    answer = door.client.get(f"/tasks/{task['id']}/stream", headers={"Last-Event-ID": f"1{known}1".encode("latin-1")})
+        assert sane(api.client.get(path.format(quote(known, safe=""))).status_code)
+    task = api.run("test/kit", {}, run_at=4e9)
+    api.client.post(f"/tasks/{task['id']}/cancel")
+    answer = api.client.get(f"/tasks/{task['id']}/stream", headers={"Last-Event-ID": f"1{known}1".encode("latin-1")})
     assert sane(answer.status_code)
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", "text/event-stream", "application/x-ndjson", "text/html", "\xff"])
-def test_any_accept(door: Any, accept: str) -> None:
-    task = door.ended(door.run("test/kit", {})["id"])
-    answer = door.client.get(f"/tasks/{task['id']}/stream", headers={"Accept": accept.encode("latin-1")})
+def test_any_accept(api: Any, accept: str) -> None:
+    task = api.ended(api.run("test/kit", {})["id"])
+    answer = api.client.get(f"/tasks/{task['id']}/stream", headers={"Accept": accept.encode("latin-1")})
     assert answer.status_code == 200

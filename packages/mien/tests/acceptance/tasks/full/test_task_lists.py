@@ -26,14 +26,14 @@ class App(BaseApp):
 
 
 @pytest.fixture(scope="module")
-def server(serve_module: Any, light: dict[str, str], make_door: Any) -> Any:
+def server(serve_module: Any, light: dict[str, str], make_api: Any) -> Any:
     """A server with many large tasks that wait, and a few small ones before them."""
     server = serve_module(**light)
-    door = make_door(server.client)
-    door.deploy("large", APP)
+    api = make_api(server.client)
+    api.deploy("large", APP)
     later = time.time() + 3600
     for size in (*[10] * 5, *[LARGE] * COUNT):
-        door.run("test/large", {"text": "x" * size}, run_at=later)
+        api.run("test/large", {"text": "x" * size}, run_at=later)
     return server
 
 

@@ -61,8 +61,8 @@ def an_hour_later(server: Any) -> None:
         os.utime(path, (time.time() - 7200,) * 2)
 
 
-def records(door: Any) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = door.client.get("/files").json()["data"]["items"]
+def records(api: Any) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = api.client.get("/files").json()["data"]["items"]
     return found
 
 
@@ -73,11 +73,11 @@ def eventually(true: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
-def check(server: Any, door: Any, temporary: Path) -> None:
+def check(server: Any, api: Any, temporary: Path) -> None:
     """Each record with content has all of it, and there is nothing besides."""
-    stored = {record["sha256"] for record in records(door) if record["ready"]}
+    stored = {record["sha256"] for record in records(api) if record["ready"]}
     eventually(lambda: {path.name for path in blobs(server)} == stored)
-    for record in records(door):
+    for record in records(api):
         answer = httpx2.get(record["uri"], trust_env=False)
         if record["ready"]:
             assert hashlib.sha256(answer.content).hexdigest() == record["sha256"]
@@ -91,25 +91,25 @@ def check(server: Any, door: Any, temporary: Path) -> None:
 
 @pytest.mark.parametrize("step", [SHORT, *OTHERS])
 def test_a_task_whose_file_was_under_way_ends_once_with_a_whole_file(
-    step: str, serve: Any, make_door: Any, light: dict[str, str], temporary: Path
+    step: str, serve: Any, make_api: Any, light: dict[str, str], temporary: Path
 ) -> None:
     server = serve(program=(DYING, step), app_memory=512 * 1024**2, **light)
-    door = make_door(server.client)
-    door.deploy("maker", MAKER)
-    task_id = door.run("test/maker")["id"]
+    api = make_api(server.client)
+    api.deploy("maker", MAKER)
+    task_id = api.run("test/maker")["id"]
     assert server.process.wait(60) == -signal.SIGKILL, "the step was never reached"
     an_hour_later(server)
     again = serve(data_dir=server.data_dir, app_memory=512 * 1024**2, **light)
-    door = make_door(again.client)
-    ended = door.until(task_id, lambda task: task["status"] >= 9)
+    api = make_api(again.client)
+    ended = api.until(task_id, lambda task: task["status"] >= 9)
     assert ended["status"] == 9, ended["error"]
     assert len([event for event in ended["events"] if event["status"] >= 9]) == 1
     assert (1, 8) in [(event["attempt"], event["status"]) for event in ended["events"]]
     assert ended["attempt"] == (1 if step == "ended" else 2)
     made = httpx2.get(ended["output"]["made"], trust_env=False).content
     assert hashlib.sha256(made).hexdigest() == ended["output"]["sha256"]
-    eventually(lambda: all(record["ready"] for record in door.client.get(f"/tasks/{task_id}/files").json()["data"]))
-    check(again, door, temporary)
+    eventually(lambda: all(record["ready"] for record in api.client.get(f"/tasks/{task_id}/files").json()["data"]))
+    check(again, api, temporary)
     assert again.stop() == 0
 
 
@@ -133,7 +133,7 @@ def post_form(url: str, content: Any) -> Any:
 @pytest.mark.parametrize("step", ["half_sent", *UPLOAD_STEPS])
 @pytest.mark.parametrize("send", [put, post_form])
 def test_an_upload_that_was_under_way_can_be_sent_again(
-    send: Callable[[str, Any], Any], step: str, serve: Any, make_door: Any, light: dict[str, str], temporary: Path
+    send: Callable[[str, Any], Any], step: str, serve: Any, make_api: Any, light: dict[str, str], temporary: Path
 ) -> None:
     content = os.urandom(SIZE)
     server = serve(program=("-m", "mien") if step == "half_sent" else (DYING, step), **light)
@@ -154,10 +154,10 @@ def test_an_upload_that_was_under_way_can_be_sent_again(
     assert server.process.wait(60) == -signal.SIGKILL
     an_hour_later(server)
     again = serve(data_dir=server.data_dir, **light)
-    door = make_door(again.client)
-    check(again, door, temporary)
+    api = make_api(again.client)
+    check(again, api, temporary)
     answer = send(again.url + path, content)
     assert answer.status_code == 200, answer.text
     assert again.client.get(answer.json()["data"]["uri"]).content == content
-    check(again, door, temporary)
+    check(again, api, temporary)
     assert again.stop() == 0
