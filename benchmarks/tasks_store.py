@@ -27,9 +27,9 @@ from mien.tasks.policy import Policy
 from mien.tasks.records import Attempt, Candidate, Submission, Task
 from mien.tasks.scheduler import Scheduler
 from mien.tasks.sql.store import SqlTaskStore
-from mien.tasks.status import Status
 from mien.tasks.store import Change
 from mien.workers.fit import Fit
+from mien.workers.listener import Stage
 
 PAYLOAD = {"prompt": "x" * 300, "seed": 1}
 
@@ -75,7 +75,7 @@ class NoOp:
 
     async def execute(self, attempt: Attempt, report: Reporter) -> Any:
         report.worker("no-op")
-        report.status(Status.RUNNING)
+        report.stage(Stage.RUNNING)
         self._free += 1
         return attempt.task.input.value
 

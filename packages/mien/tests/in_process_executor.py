@@ -9,9 +9,9 @@ import asyncio
 from typing import Any
 
 from mien.tasks.executor import AppFailed, Reporter, StopReason, WorkerLost
-from mien.tasks.records import Attempt, Candidate, LogKind
-from mien.tasks.status import Status
+from mien.tasks.records import Attempt, Candidate
 from mien.workers.fit import Fit
+from mien.workers.listener import Stage
 
 
 class InProcessExecutor:
@@ -59,8 +59,8 @@ class InProcessExecutor:
                 self.warm.remove(candidate.affinity)
             else:
                 self.cold_starts += 1
-                report.status(Status.SETTING_UP)
-            report.status(Status.RUNNING)
+                report.stage(Stage.SETTING_UP)
+            report.stage(Stage.RUNNING)
             return await self._work(attempt, report, stop)
         finally:
             del self.running[attempt.id]
@@ -88,7 +88,7 @@ class InProcessExecutor:
                 raise RuntimeError("a bug")
             case "chatter":
                 for number in range(given["lines"]):
-                    report.log(LogKind.RUN, f"line {number}")
+                    report.log(f"line {number}")
                     if number % 10 == 0:
                         report.progress(number / given["lines"], f"at {number}")
                         await asyncio.sleep(given.get("pause", 0))

@@ -20,8 +20,8 @@ from mien.storage.file_store import FileStore
 from mien.storage.links import file_id
 from mien.tasks.executor import AppFailed, Reporter, StopReason
 from mien.tasks.records import Attempt, Candidate
-from mien.tasks.status import Status
 from mien.workers.fit import Fit
+from mien.workers.listener import Stage
 
 _FILE = {"type": "string", "format": "file", "description": "A file of this server, an http(s) URL or a data: URI"}
 
@@ -128,9 +128,9 @@ class BuiltinExecutor:
         call = self._calls[attempt.id] = CancelScope()
         report.worker("engine")
         try:
-            report.status(Status.PREPARING)
+            report.stage(Stage.PREPARING)
             item, metadata = await self._asked(attempt.task.input.value or {}, call)
-            report.status(Status.RUNNING)
+            report.stage(Stage.RUNNING)
             return await self._answer(BUILTIN[attempt.task.app], item, metadata, call)
         except MienError as error:
             raise AppFailed(error.message, error.code) from error

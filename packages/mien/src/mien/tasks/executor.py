@@ -2,9 +2,9 @@
 
 from typing import Any, Literal, Protocol
 
-from mien.tasks.records import Attempt, Candidate, LogKind
-from mien.tasks.status import Status
+from mien.tasks.records import Attempt, Candidate
 from mien.workers.fit import Fit
+from mien.workers.listener import PoolListener
 
 StopReason = Literal["cancelled", "deadline", "superseded", "shutdown"]
 """Why a running attempt shall end: somebody asked, its time is up, the claim was lost, the server stops."""
@@ -32,25 +32,18 @@ class WorkerLost(Exception):
         self.reason = reason
 
 
-class Reporter(Protocol):
-    """Takes what an attempt has to say. Call from the event loop only. Nothing here blocks or raises: reports are
+class Reporter(PoolListener, Protocol):
+    """Takes what an attempt reports. Call from the event loop only. Nothing here blocks or raises: reports are
     collected and written together, in order, at most some milliseconds later, and are all written before the
-    terminal status. Reports after `execute` has ended are dropped."""
+    terminal status. Reports after `execute` has ended are dropped.
 
-    def status(self, status: Status, reason: str | None = None) -> None:
-        """The attempt is now PREPARING … UPLOADING. Going back or repeating is ignored, skipping is fine."""
+    A stage is the task's status of the same name; going back or repeating is ignored, skipping is fine. Log lines are
+    of the stage in which they come. Over `MIEN_TASK_LOG_BYTES` a task's further lines are dropped, with a note. Of
+    progress and partial outputs the newest wins; others may be skipped.
+    """
 
     def worker(self, name: str) -> None:
         """Which worker has the task, e.g. `"worker-3"`."""
-
-    def log(self, kind: LogKind, text: str) -> None:
-        """One line, or several. Over `MIEN_TASK_LOG_BYTES` a task's further lines are dropped, with a note."""
-
-    def progress(self, fraction: float | None, message: str | None = None) -> None:
-        """How far the work is, 0..1. The newest wins."""
-
-    def output(self, value: Any) -> None:
-        """A partial output: replaces the one before. The newest wins; it may be skipped by later ones."""
 
 
 class Executor(Protocol):

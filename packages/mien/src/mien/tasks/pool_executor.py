@@ -15,12 +15,11 @@ from mien.errors import MienError
 from mien.settings import Locations, Workers
 from mien.storage.disk import disk_errors
 from mien.tasks.executor import AppFailed, Reporter, StopReason, WorkerLost
-from mien.tasks.records import Attempt, Candidate, LogKind
-from mien.tasks.status import Status
+from mien.tasks.records import Attempt, Candidate
 from mien.workers.files import FileGate, NoFiles, OutputFiles
 from mien.workers.fit import Fit
-from mien.workers.job import Job, PoolListener, Stage
-from mien.workers.listener import AppError, RunCancelled, WorkerGone
+from mien.workers.job import Job
+from mien.workers.listener import AppError, RunCancelled, Stage, WorkerGone
 from mien.workers.placement import Need
 from mien.workers.pool import WorkerPool, need_of
 from mien.workers.run_dir import sweep_orphans
@@ -29,18 +28,6 @@ from mien.workers.worker import Worker
 
 DEFAULT_FUNCTION = "run"
 KNOWN_PROFILES = 4096
-STATUSES = {
-    Stage.PREPARING: Status.PREPARING,
-    Stage.STARTING: Status.SERVING,
-    Stage.SETTING_UP: Status.SETTING_UP,
-    Stage.RUNNING: Status.RUNNING,
-}
-LOG_KINDS = {
-    Stage.PREPARING: LogKind.BUILD,
-    Stage.STARTING: LogKind.SERVE,
-    Stage.SETTING_UP: LogKind.SETUP,
-    Stage.RUNNING: LogKind.RUN,
-}
 CODES = {"input": "invalid_input", "load": "load_failed", "setup": "setup_failed", "out_of_memory": "out_of_memory"}
 
 
@@ -161,14 +148,14 @@ class PoolExecutor:
             files = output_files(worker, self._locations.data_dir)
             if not files.any_in(output):
                 return output
-            report.status(Status.UPLOADING)
+            report.stage(Stage.UPLOADING)
             return await files.replaced(output, listener.store)
 
         try:
             return await self._pool.run(slot, job, listener, prepare, finish)
         except AppError as error:
             if error.traceback:
-                report.log(LOG_KINDS[running.stage], error.traceback)
+                report.log(error.traceback)
             raise AppFailed(error.message, CODES.get(error.kind, "app_failed")) from error
         except RunCancelled:
             raise AppFailed("the task was cancelled", "cancelled") from None
@@ -231,7 +218,7 @@ class _Running:
 
 
 @dataclass(slots=True)
-class _TaskListener(PoolListener):
+class _TaskListener:
     """Tells the scheduler what the pool tells; partial outputs with files are stored one after the other."""
 
     report: Reporter
@@ -243,12 +230,12 @@ class _TaskListener(PoolListener):
 
     def stage(self, stage: Stage) -> None:
         self.running.stage = stage
-        self.report.status(STATUSES[stage])
+        self.report.stage(stage)
 
-    def log(self, line: str) -> None:
-        self.report.log(LOG_KINDS[self.running.stage], line)
+    def log(self, text: str) -> None:
+        self.report.log(text)
 
-    def progress(self, fraction: float, message: str) -> None:
+    def progress(self, fraction: float, message: str | None = None) -> None:
         self.report.progress(fraction, message)
 
     def output(self, value: Any) -> None:

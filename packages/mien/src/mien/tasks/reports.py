@@ -13,14 +13,22 @@ from mien.tasks.machine import Changes, LogText
 from mien.tasks.records import Attempt, LogKind
 from mien.tasks.status import Status
 from mien.tasks.store import TaskStore
+from mien.workers.listener import Stage
 
 log = structlog.get_logger()
 
 FIRST_FLUSH = 0.005
-"""Seconds that the first report waits for company; a task that ends by then is written once."""
+"""Seconds: the coalescing window of the first report. A task that ends within it is written once."""
 NEXT_FLUSH = 0.05
 _AGAIN = 1.0
 _LONGEST_LINE = 16 * 1024
+_KINDS: dict[Stage | None, LogKind] = {
+    Stage.PREPARING: LogKind.BUILD,
+    Stage.SERVING: LogKind.SERVE,
+    Stage.SETTING_UP: LogKind.SETUP,
+    Stage.RUNNING: LogKind.RUN,
+    Stage.UPLOADING: LogKind.RUN,
+}
 
 
 class AttemptReporter:
@@ -47,6 +55,7 @@ class AttemptReporter:
         self._timer: asyncio.TimerHandle | None = None
         self._flushing: asyncio.Task[None] | None = None
         self._pause = FIRST_FLUSH
+        self._stage: Stage | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -56,31 +65,35 @@ class AttemptReporter:
 
     # --- what executors call
 
-    def status(self, status: Status, reason: str | None = None) -> None:
-        self._note(lambda: self._statuses.append((status, self._clock(), reason)))
+    def stage(self, stage: Stage) -> None:
+        self._stage = stage
+        self._note(lambda: self._statuses.append((Status(stage), self._clock(), None)))
 
     def worker(self, name: str) -> None:
         self._note(lambda: self._newest.update(worker=name))
 
-    def progress(self, fraction: float | None, message: str | None = None) -> None:
-        bounded = None if fraction is None or fraction != fraction else min(1.0, max(0.0, fraction))
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        bounded = None if fraction != fraction else min(1.0, max(0.0, fraction))
         self._note(lambda: self._newest.update(progress=bounded, progress_message=message))
 
     def output(self, value: Any) -> None:
         try:
             size = len(orjson.dumps(value))
         except TypeError as error:
-            self.log(LogKind.TASK, f"a partial output is not JSON and was left out: {error}")
+            self._log(LogKind.TASK, f"a partial output is not JSON and was left out: {error}")
             return
         if size > self._output_bytes:
-            self.log(LogKind.TASK, f"a partial output of {size} bytes was left out: {self._output_bytes} are kept")
+            self._log(LogKind.TASK, f"a partial output of {size} bytes was left out: {self._output_bytes} are kept")
             return
         self._note(lambda: self._newest.update(output=value))
 
-    def log(self, kind: LogKind, text: str) -> None:
-        self._note(lambda: self._log(kind, text))
+    def log(self, text: str) -> None:
+        self._log(_KINDS.get(self._stage, LogKind.TASK), text)
 
     def _log(self, kind: LogKind, text: str) -> None:
+        self._note(lambda: self._append(kind, text))
+
+    def _append(self, kind: LogKind, text: str) -> None:
         now = self._clock()
         for line in text.splitlines():
             if self._room <= 0:

@@ -3,10 +3,11 @@
 from enum import IntEnum
 
 from mien.errors import InternalError
+from mien.workers.listener import Stage
 
 
 class Status(IntEnum):
-    """Where a task is in its life. The numbers are those of the wire."""
+    """Where a task is in its life. The numbers are those of the wire. What an attempt reports is a `Stage`."""
 
     RECEIVED = 1
     """Accepted and on disk."""
@@ -14,16 +15,11 @@ class Status(IntEnum):
     """Waiting for a place on a worker."""
     SCHEDULED = 3
     """Claimed: a worker was chosen."""
-    PREPARING = 4
-    """The app's environment and the input's files are made ready."""
-    SERVING = 5
-    """The worker process comes up and loads the app."""
-    SETTING_UP = 6
-    """The app's `setup` runs; skipped on a warm worker."""
-    RUNNING = 7
-    """The app's function runs."""
-    UPLOADING = 8
-    """Files of the output are stored."""
+    PREPARING = Stage.PREPARING
+    SERVING = Stage.SERVING
+    SETTING_UP = Stage.SETTING_UP
+    RUNNING = Stage.RUNNING
+    UPLOADING = Stage.UPLOADING
     COMPLETED = 9
     FAILED = 10
     CANCELLED = 11

@@ -11,8 +11,8 @@ from mien.errors import InvalidField, Unavailable
 from mien.metrics import Metrics
 from mien.settings import Workers
 from mien.workers.crashes import CrashBreaker
-from mien.workers.job import Job, PoolListener, Stage
-from mien.workers.listener import Listener, WorkerGone
+from mien.workers.job import Job
+from mien.workers.listener import Listener, PoolListener, Stage, WorkerGone
 from mien.workers.placement import gpu_variables
 from mien.workers.run_dir import WorkerRunDir
 from mien.workers.slots import WorkerKey, WorkerSlot
@@ -61,7 +61,7 @@ class BringUp:
                 await predecessor.worker.gone.wait()
         slot.predecessors.clear()
         environment = await self._environment(job, variant, listener)
-        listener.stage(Stage.STARTING)
+        listener.stage(Stage.SERVING)
         spec = WorkerSpec(
             name=slot.name,
             environment=environment,

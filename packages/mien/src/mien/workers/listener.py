@@ -1,5 +1,10 @@
-"""What a worker reports while it starts and runs, and the ways in which that fails."""
+"""What is reported of a run while it is brought up and runs, and the ways in which that fails.
 
+The one declaration of it within the server: workers tell a `Listener`, the pool adds the stage, an executor of tasks
+the worker (`mien.tasks.executor.Reporter`).
+"""
+
+from enum import IntEnum
 from typing import Any, Literal, Protocol
 
 GoneKind = Literal["exited", "signal", "memory", "processes", "protocol", "start"]
@@ -7,25 +12,47 @@ GoneKind = Literal["exited", "signal", "memory", "processes", "protocol", "start
 before it was up."""
 
 
+class Stage(IntEnum):
+    """What is being done for a run. The numbers are those of the wire: `mien.tasks.status.Status` takes them over."""
+
+    PREPARING = 4
+    """The app's environment is made, the input's files are fetched."""
+    SERVING = 5
+    """The worker process starts and imports the app."""
+    SETTING_UP = 6
+    """The app's `setup` runs; skipped on a warm worker."""
+    RUNNING = 7
+    """The app's function runs."""
+    UPLOADING = 8
+    """Files of the output are stored."""
+
+
 class Listener(Protocol):
     """Takes the events of one run, or of a start; called from the event loop, must not block or raise."""
 
-    def log(self, line: str) -> None:
-        """One line that the app printed or logged."""
+    def log(self, text: str) -> None:
+        """One line, or several, that the app printed or logged, or that its environment's build did."""
 
-    def progress(self, fraction: float, message: str) -> None:
-        """How far the run is, 0..1."""
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """How far the run is, 0..1. The newest replaces the one before."""
 
     def output(self, value: Any) -> None:
-        """A partial output; it replaces the one before. Files are still in the worker's folder."""
+        """A partial output. The newest replaces the one before."""
+
+
+class PoolListener(Listener, Protocol):
+    """Is told the stages, too."""
+
+    def stage(self, stage: Stage) -> None:
+        """What is done for the run from now on. Stages that are not needed are left out."""
 
 
 class Silent:
     """A listener that drops everything."""
 
-    def log(self, line: str) -> None: ...
+    def log(self, text: str) -> None: ...
 
-    def progress(self, fraction: float, message: str) -> None: ...
+    def progress(self, fraction: float, message: str | None = None) -> None: ...
 
     def output(self, value: Any) -> None: ...
 

@@ -19,8 +19,8 @@ from mien.workers.bring_up import BringUp
 from mien.workers.crashes import CrashBreaker
 from mien.workers.eviction import Eviction
 from mien.workers.fit import Fit
-from mien.workers.job import Job, PoolListener, Stage
-from mien.workers.listener import AppError, RunCancelled, WorkerGone
+from mien.workers.job import Job
+from mien.workers.listener import AppError, PoolListener, RunCancelled, Stage, WorkerGone
 from mien.workers.local_process import LocalWorker
 from mien.workers.placement import Need, Placement
 from mien.workers.run_dir import WorkerRunDir

@@ -17,10 +17,11 @@ from mien.encoded import Encoded
 from mien.metrics import Metrics
 from mien.settings import Settings
 from mien.tasks.pool_executor import PoolExecutor
-from mien.tasks.records import Attempt, LogKind, Task, candidate_of, setup_key
+from mien.tasks.records import Attempt, Task, candidate_of, setup_key
 from mien.tasks.status import Status
 from mien.workers.files import FileGate
 from mien.workers.fit import Fit
+from mien.workers.listener import Stage
 from mien.workers.placement import LocalPlacement
 from mien.workers.pool import WorkerPool
 from mien.workers.run_dir import WorkerRunDir
@@ -55,20 +56,22 @@ class Report:
     """Everything that the executor told about one attempt."""
 
     events: list[tuple[float, str, Any]] = field(default_factory=list)
+    _stage: Stage = Stage.PREPARING
 
     def _add(self, kind: str, value: Any) -> None:
         self.events.append((time.monotonic(), kind, value))
 
-    def status(self, status: Status, reason: str | None = None) -> None:
-        self._add("status", status.name)
+    def stage(self, stage: Stage) -> None:
+        self._stage = stage
+        self._add("status", stage.name)
 
     def worker(self, name: str) -> None:
         self._add("worker", name)
 
-    def log(self, kind: LogKind, text: str) -> None:
-        self._add("log", (kind.name, text))
+    def log(self, text: str) -> None:
+        self._add("log", (self._stage.name, text))
 
-    def progress(self, fraction: float | None, message: str | None = None) -> None:
+    def progress(self, fraction: float, message: str | None = None) -> None:
         self._add("progress", (fraction, message))
 
     def output(self, value: Any) -> None:

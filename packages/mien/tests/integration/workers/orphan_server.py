@@ -9,7 +9,8 @@ from mien.apps.environments import Environments
 from mien.apps.registry import AppRegistry
 from mien.encoded import Encoded
 from mien.settings import Settings
-from mien.workers.job import Job, Stage
+from mien.workers.job import Job
+from mien.workers.listener import Stage
 from mien.workers.placement import LocalPlacement
 from mien.workers.pool import WorkerPool, need_of
 from mien.workers.run_dir import WorkerRunDir
@@ -19,11 +20,11 @@ from mien.workers.slots import WorkerKey
 class Listener:
     def stage(self, stage: Stage) -> None: ...
 
-    def log(self, line: str) -> None:
-        sys.stdout.write(f"{line}\n")
+    def log(self, text: str) -> None:
+        sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
-    def progress(self, fraction: float, message: str) -> None: ...
+    def progress(self, fraction: float, message: str | None = None) -> None: ...
 
     def output(self, value: object) -> None: ...
 

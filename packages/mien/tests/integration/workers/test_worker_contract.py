@@ -59,8 +59,8 @@ class Lines(Silent):
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def log(self, line: str) -> None:
-        self.lines.append(line)
+    def log(self, text: str) -> None:
+        self.lines.append(text)
 
     async def until(self, line: str) -> None:
         deadline = time.monotonic() + 30

@@ -93,7 +93,7 @@ async def test_partial_outputs_logs_and_progress_arrive_while_it_runs(
     assert [value["text"].count("\n") for value in report.all("output")][:2] == [0, 1]
     arrived = [at for at, kind, _ in report.events if kind == "output"]
     assert arrived[1] - arrived[0] > 0.1
-    assert ("SETUP", "greeting with Hi") in report.all("log")
+    assert ("SETTING_UP", "greeting with Hi") in report.all("log")
     assert (1.0, "3 of 3") in report.all("progress")
 
 
