@@ -7,6 +7,9 @@ import structlog
 
 from mien.settings import Logging
 
+QUIET = ("httpx2", "httpcore2", "alembic")
+"""Libraries whose warnings alone are logged: they log whole URLs, which may hold secrets, or a dozen lines at start."""
+
 
 def configure_logs(settings: Logging) -> None:
     """Send structlog and the standard library's loggers to stderr in the settings' format and level."""
@@ -19,7 +22,7 @@ def configure_logs(settings: Logging) -> None:
     ]
     renderer: structlog.typing.Processor = (
         # plain tracebacks: the pretty ones take seconds to render, and block the event loop
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
         if console
         else structlog.processors.JSONRenderer()
     )
@@ -45,5 +48,5 @@ def configure_logs(settings: Logging) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.captureWarnings(True)  # they would be bare text between the JSON lines
-    for noisy in ("httpx2", "httpcore2"):  # they log whole URLs, which may hold secrets
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -101,7 +101,9 @@ def cancel(task_id: TaskId, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> Non
     with task_client(url, api_key) as client:
         client.cancel(task_id)
         status = TaskStatus(client.get_task(task_id)["status"])
-    out.print("cancelled" if status is TaskStatus.CANCELLED else f"cancellation requested; the task is now {_words(status)}")
+    out.print(
+        "cancelled" if status is TaskStatus.CANCELLED else f"cancellation requested; the task is now {_words(status)}"
+    )
 
 
 @tasks.command()
