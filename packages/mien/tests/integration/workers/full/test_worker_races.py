@@ -17,7 +17,7 @@ from mien.tasks.records import Attempt, candidate_of
 from mien.workers.files import OutputFile
 from mien.workers.fit import Fit
 
-from .conftest import Report, task_of
+from ..conftest import Report, task_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
