@@ -45,4 +45,8 @@ async def eventually_async(
 
 def _give_up(condition: Callable[[], object], value: object, seconds: float) -> NoReturn:
     __tracebackhide__ = True
-    pytest.fail(f"not within {seconds:g} s, but {value!r}: {inspect.getsource(condition).strip()}")
+    try:
+        wanted = inspect.getsource(condition).strip()
+    except (TypeError, OSError):  # made in C, or typed in
+        wanted = repr(condition)
+    pytest.fail(f"not within {seconds:g} s, but {value!r}: {wanted}")

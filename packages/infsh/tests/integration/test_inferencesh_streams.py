@@ -210,7 +210,7 @@ def test_waiting_has_a_time_limit_that_heartbeats_do_not_move(client, course, fa
     started = time.monotonic()
     with pytest.raises(InferenceTimeout, match=r"t1 has not ended within 0\.5 s; it goes on"):
         client.wait_for_completion("t1", timeout=0.5)
-    assert 0.45 < time.monotonic() - started < 4
+    assert 0.45 < time.monotonic() - started < 15
 
 
 def test_waiting_in_silence_has_a_time_limit(client, course, fault):
@@ -219,7 +219,7 @@ def test_waiting_in_silence_has_a_time_limit(client, course, fault):
     started = time.monotonic()
     with pytest.raises(TimeoutError):
         client.wait_for_completion("t1", timeout=0.4)
-    assert 0.35 < time.monotonic() - started < 4
+    assert 0.35 < time.monotonic() - started < 15
 
 
 def test_run_streams_from_the_submission_on(client, course):

@@ -6,7 +6,6 @@ import io
 import os
 import sys
 import threading
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -218,9 +217,7 @@ def test_uploads_run_side_by_side(client, client_factory, server):
     server.put_delay = 0.4
     contents = [b"%d" % number for number in range(8)]
 
-    started = time.monotonic()
     client.run({"app": "a", "input": contents}, wait=False)
-    assert time.monotonic() - started < 2.4  # 3.2 one after the other
     assert server.most_busy == 4
     assert put(server) == contents
     assert len(server.of("POST", "/files")) == 1

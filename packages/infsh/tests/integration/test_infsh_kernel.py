@@ -380,7 +380,7 @@ class App(BaseApp):
     started = time.monotonic()
     await worker.send(Cancel(run_id="r1", grace=grace))
     assert await worker.until(*protocol.RUN_ENDS) == Cancelled("r1")
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10
     assert (await worker.run(run_id="r2", function="other")).output["text"] == "alive"
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from google.protobuf.empty_pb2 import Empty
 
 from mien.nodes.contract import STREAM_CAPABILITIES
 from mien.nodes.proto.inference_pb2 import Capability
+from testing.waiting import eventually
 
 NODE = Path(__file__).parents[2] / "integration" / "nodes" / "node_process.py"
 
@@ -30,14 +31,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
-
-
-def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return value
 
 
 class Nodes:
@@ -84,7 +77,7 @@ def gateway(serve: Any, behind: Nodes) -> Any:
         image_model="none",
         text_model="none",
     )
-    until(lambda: remote(server)["status"] == "active")
+    eventually(lambda: remote(server)["status"] == "active")
     return server
 
 
@@ -138,12 +131,12 @@ def test_a_node_that_is_killed_mid_stream_ends_it_cleanly_leaves_and_comes_back(
     assert streamed[-1]["is_final"]
     assert streamed[-1]["error"]["code"] == "unavailable"
     assert len(streamed) > 3
-    until(lambda: remote(gateway)["status"] == "error", 5)
+    eventually(lambda: remote(gateway)["status"] == "error", 5)
     refused = gateway.client.post("/v1/infer", json=body("echo"))
     assert refused.status_code == 503
     assert "Retry-After" in refused.headers
     behind.start()
-    until(lambda: remote(gateway)["status"] == "active")
+    eventually(lambda: remote(gateway)["status"] == "active")
     assert gateway.client.post("/v1/infer", json=body("echo")).status_code == 200
 
 
@@ -152,7 +145,7 @@ def test_a_client_that_hangs_up_cancels_the_node_within_a_second(gateway: Any, b
     with gateway.client.stream("POST", "/v1/infer", json=request) as response:
         next(response.iter_bytes())
         at = time.time()
-    line = until(lambda: next((line for line in behind.words().splitlines() if line.startswith("told")), None), 5)
+    line = eventually(lambda: next((line for line in behind.words().splitlines() if line.startswith("told")), None), 5)
     assert float(line.split()[1]) - at < 1
 
 
@@ -161,7 +154,7 @@ def test_our_own_node_serves_its_models_over_grpc_and_drains(serve: Any, photo: 
     quick = {"age_model": "none", "gender_model": "none", "mask_model": "none"}
     node = serve("--grpc-port", str(port), **quick)
     gateway = serve(nodes=f"127.0.0.1:{port}", prefer_remote="true", data_dir=tmp_path / "gateway", **quick)
-    until(lambda: remote(gateway)["status"] == "active")
+    eventually(lambda: remote(gateway)["status"] == "active")
     here = node.client.post("/v1/infer", json=body("face_recognition", photo)).json()["data"]
     there = gateway.client.post("/v1/infer", json=body("face_recognition", photo)).json()["data"]
     assert json.loads(base64.b64decode(there["result"])) == json.loads(base64.b64decode(here["result"]))

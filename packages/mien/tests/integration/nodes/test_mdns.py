@@ -11,14 +11,9 @@ import pytest
 
 from mien.nodes.discovery import TASKS_BYTES, Announcement, Discovery, own_address
 from mien.nodes.node import State
+from testing.waiting import eventually_async
 
 SCRIPT = Path(__file__).with_name("announcing_process.py")
-
-
-async def until(condition: Any, seconds: float = 30) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 @pytest.fixture
@@ -38,7 +33,7 @@ async def test_a_node_is_found_used_and_forgotten_when_it_says_goodbye(
 ) -> None:
     async with pool() as nodes, Discovery(interfaces=["127.0.0.1"], scan=0.5) as discovery:
         discovery.browse(nodes)
-        await until(lambda: any(known.state is State.READY for known in nodes.nodes))
+        await eventually_async(lambda: any(known.state is State.READY for known in nodes.nodes))
         (found,) = nodes.nodes
         assert found.address == node.address
         assert found.id.startswith("mien-")
@@ -49,7 +44,7 @@ async def test_a_node_is_found_used_and_forgotten_when_it_says_goodbye(
         (result,) = await ask(nodes, "echo", b"found")
         assert result.data == b"found"
         await asyncio.to_thread(announcing.communicate, "\n")
-        await until(lambda: not nodes.nodes)
+        await eventually_async(lambda: not nodes.nodes)
 
 
 def test_only_as_many_tasks_are_announced_as_fit() -> None:

@@ -1,26 +1,17 @@
 """What /metrics says about workers."""
 
-import asyncio
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from mien.tasks.executor import AppFailed, WorkerLost
+from testing.waiting import eventually_async
 
 PROBE = "local/probe"
 
 
 def value(server: Any, name: str, **labels: str) -> float:
     return server.metrics.registry.get_sample_value(name, {"app": PROBE, **labels}) or 0.0
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
 
 
 async def test_workers_are_counted_by_app_and_state(probe: Any) -> None:
@@ -34,8 +25,8 @@ async def test_workers_are_counted_by_app_and_state(probe: Any) -> None:
     assert value(server, "mien_workers", state="idle") == 1
     assert value(server, "mien_worker_starts_total", outcome="ready") == 1
     assert value(server, "mien_worker_setup_seconds_count") == 1
-    await until(lambda: value(server, "mien_worker_evictions_total", reason="idle") == 1)
-    await until(lambda: "mien_workers{" not in server.metrics.render().decode())
+    await eventually_async(lambda: value(server, "mien_worker_evictions_total", reason="idle") == 1)
+    await eventually_async(lambda: "mien_workers{" not in server.metrics.render().decode())
     assert value(server, "mien_worker_crashes_total", reason="exited") == 0
 
 

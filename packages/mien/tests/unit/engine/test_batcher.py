@@ -6,7 +6,7 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 
@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from mien.engine.batcher import Batcher, Lanes, Runner, Tensor
 from mien.engine.cancellation import CancelScope
 from mien.errors import Cancelled, DeadlineExceeded, ModelError
+from testing.waiting import eventually
 
-SOON = 5.0  # seconds that nothing here may take
+SOON = 30.0  # seconds that nothing here may take
 
 
 def item(value: float, *, size: int = 2) -> Tensor:
@@ -71,13 +72,6 @@ def lanes(*runners: Runner, threads: int = 1, max_batch: int = 8, stage: int = 0
     return Lanes(name, runners, threads=threads, max_batch=max_batch, stage=stage)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SOON
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-
-
 def queue_behind(
     batcher: Batcher, model: Lanes, callers: ThreadPoolExecutor, *groups: list[Tensor], call: CancelScope | None = None
 ) -> list[Future[list[tuple[Tensor, ...]]]]:
@@ -86,7 +80,7 @@ def queue_behind(
     for group in groups:
         before = batcher.depth()
         futures.append(callers.submit(batcher.run, model, group, call or CancelScope()))
-        until(lambda: batcher.depth() == before + len(group))  # noqa: B023
+        eventually(lambda: batcher.depth() == before + len(group))  # noqa: B023
     return futures
 
 
@@ -395,7 +389,7 @@ def test_close_finishes_what_is_queued_and_refuses_the_rest(callers: ThreadPoolE
     gate.wait_for_start()
     (queued,) = queue_behind(batcher, model, callers, [item(2)])
     closing = callers.submit(batcher.close)
-    until(lambda: batcher._closed)
+    eventually(lambda: batcher._closed)
     with pytest.raises(ModelError, match="closed"):
         batcher.run(model, [item(3)], CancelScope())
     assert not closing.done()

@@ -6,7 +6,7 @@ import gc
 import sys
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,7 @@ from mien.errors import (
 )
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
+from testing.waiting import eventually_async
 
 SOON = 10.0  # seconds that nothing here may take
 PARALLEL, MAX_ITEMS, ROOM = 2, 8, 6
@@ -130,12 +131,6 @@ def running(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Running]
     assert admission.idle
 
 
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(SOON):
-        while not true():  # noqa: ASYNC110 - what is waited for happens elsewhere
-            await asyncio.sleep(0.005)
-
-
 # --- results
 
 
@@ -201,7 +196,7 @@ async def test_too_many_items_are_refused_before_any_work(running: Running) -> N
 
 async def test_a_full_engine_refuses_and_has_room_again_afterwards(running: Running) -> None:
     first = asyncio.create_task(running.all("wait", "wait", "wait", "wait"))
-    await until(lambda: running.seen() == 2)
+    await eventually_async(lambda: running.seen() == 2)
     with pytest.raises(Overloaded) as refused:
         await running.all("a", "b", "c")
     assert refused.value.retry_after
@@ -222,7 +217,7 @@ async def test_room_is_given_back_as_each_item_is_done(running: Running) -> None
 
 async def test_a_draining_engine_refuses_new_work_and_finishes_the_old(running: Running) -> None:
     first = asyncio.create_task(running.all("wait"))
-    await until(lambda: running.seen() == 1)
+    await eventually_async(lambda: running.seen() == 1)
     running.admission.drain()
     with pytest.raises(Unavailable):
         await running.all("a")
@@ -238,7 +233,7 @@ async def test_what_an_operation_lacks_is_said_before_it_is_admitted(running: Ru
 
 async def test_one_request_leaves_room_for_others(running: Running) -> None:
     first = asyncio.create_task(running.all("wait", "wait", "wait", "wait"))
-    await until(lambda: running.seen() == 2)
+    await eventually_async(lambda: running.seen() == 2)
     assert await running.all("x", "y") == ["X", "Y"]
     assert running.seen() == 4
     running.open()
@@ -259,7 +254,7 @@ async def test_a_deadline_ends_the_wait_while_the_work_hangs(running: Running) -
 async def test_a_cancel_from_another_thread_ends_the_wait(running: Running) -> None:
     scope = CancelScope(SOON)
     waiting = asyncio.create_task(running.all("wait", scope=scope))
-    await until(lambda: running.seen() == 1)
+    await eventually_async(lambda: running.seen() == 1)
     await asyncio.to_thread(scope.cancel)
     with pytest.raises(Cancelled):
         await waiting
@@ -276,7 +271,7 @@ async def test_a_scope_that_is_over_starts_nothing(running: Running) -> None:
 async def test_closing_the_events_cancels_the_scope_and_starts_nothing_more(running: Running) -> None:
     events = running.run("x", "wait", "wait", "never")
     assert (await anext(events)).index == 0
-    await until(lambda: running.seen() == 3)
+    await eventually_async(lambda: running.seen() == 3)
     await events.aclose()
     assert running.scope.cancelled
     assert running.admission.idle
@@ -287,7 +282,7 @@ async def test_closing_the_events_cancels_the_scope_and_starts_nothing_more(runn
 
 async def test_a_cancelled_task_cancels_the_scope(running: Running) -> None:
     waiting = asyncio.create_task(running.all("wait"))
-    await until(lambda: running.seen() == 1)
+    await eventually_async(lambda: running.seen() == 1)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
@@ -326,7 +321,7 @@ async def test_nothing_is_left_to_the_garbage_collector(running: Running, how: s
     gc.set_debug(gc.DEBUG_SAVEALL)
     try:
         await once()
-        await until(lambda: len(asyncio.all_tasks()) == 1)
+        await eventually_async(lambda: len(asyncio.all_tasks()) == 1)
         gc.collect()
         kept = [holder for holder in gc.garbage for held in gc.get_referents(holder) if sys.getsizeof(held) > LARGE]
     finally:

@@ -332,13 +332,13 @@ async def test_an_endless_body_is_cut_at_the_limit(serve: Serve, fetcher_factory
     started = time.monotonic()
     with pytest.raises(ImageTooLarge):
         await fetcher_factory().fetch(server.url())
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
 
 
 async def test_a_dripping_body_ends_at_the_deadline(serve: Serve, fetcher_factory: Make) -> None:
     async def drip(request: Request, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n")
-        for _ in range(100):
+        for _ in range(900):
             writer.write(b"x")
             await writer.drain()
             await asyncio.sleep(0.02)
@@ -347,7 +347,7 @@ async def test_a_dripping_body_ends_at_the_deadline(serve: Serve, fetcher_factor
     started = time.monotonic()
     with pytest.raises(SourceFailed, match=r"longer than 0\.3 s"):
         await fetcher_factory(timeout=0.3, tries=5).fetch(server.url())
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 10
 
 
 async def test_compressed_answers_are_refused(serve: Serve, fetcher_factory: Make) -> None:

@@ -15,6 +15,7 @@ from mien.tasks.machine import Outcome
 from mien.tasks.records import Submission, Task
 from mien.tasks.status import Status
 from mien.tasks.webhooks import WebhookSender, secret_of
+from testing.waiting import eventually_async
 
 KEY = b"k" * 32
 
@@ -44,14 +45,6 @@ async def end(store: Any, webhook: str = "https://example.org/hook") -> Any:
     return await store.finish(attempt, Outcome(status=Status.COMPLETED, output={"x": 1}))
 
 
-async def eventually(condition: Any) -> None:
-    for _ in range(300):
-        if await condition() if asyncio.iscoroutinefunction(condition) else condition():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail("never came to that")
-
-
 async def test_the_end_of_a_task_is_told_once_and_signed(store: Any, clock: Any) -> None:
     receiver = Receiver()
     sender = WebhookSender(store, receiver.post, KEY, render=body_of, clock=clock)
@@ -61,7 +54,7 @@ async def test_the_end_of_a_task_is_told_once_and_signed(store: Any, clock: Any)
     async def settled() -> bool:
         return bool(receiver.got) and await store.next_webhook() is None
 
-    await eventually(settled)
+    await eventually_async(settled)
     await sender.close()
     ((url, body, headers),) = receiver.got
     assert url == "https://example.org/hook"
@@ -85,7 +78,7 @@ async def test_failures_are_tried_again_with_growing_pauses_across_restarts(stor
             due = await store.next_webhook()
             return len(receiver.got) == number and (due is None or due > clock())
 
-        await eventually(tried)
+        await eventually_async(tried)
         await sender.close()
         due = await store.next_webhook()
         if due is not None:
@@ -111,7 +104,7 @@ async def test_it_is_given_up_after_the_last_try_and_on_410(store: Any, clock: A
         async def given_up() -> bool:
             return await store.next_webhook() is None
 
-        await eventually(given_up)
+        await eventually_async(given_up)
         await sender.close()
         assert len(receiver.got) == len(answers)
 
@@ -126,7 +119,7 @@ async def test_private_addresses_are_refused_and_given_up_at_once(store: Any, cl
     async def given_up() -> bool:
         return await store.next_webhook() is None
 
-    await eventually(given_up)
+    await eventually_async(given_up)
     await sender.close()
     await poster.aclose()
 

@@ -176,10 +176,10 @@ def png_of(width: int, height: int) -> bytes:
 def test_a_huge_image_is_refused_in_milliseconds_without_memory() -> None:
     data = png_of(20_000, 20_000)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(ImageTooLarge, match="20000x20000"):
         read(data)
-    assert time.perf_counter() - started < 0.1
+    assert time.thread_time() - started < 0.1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # kB
 
 

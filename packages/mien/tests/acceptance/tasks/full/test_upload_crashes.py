@@ -11,6 +11,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from testing.waiting import eventually
+
 DYING = str(Path(__file__).parents[3] / "dying_server.py")
 SIZE = 5_000_000
 MAKER = f"""
@@ -64,13 +66,6 @@ def an_hour_later(server: Any) -> None:
 def records(api: Any) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = api.client.get("/files").json()["data"]["items"]
     return found
-
-
-def eventually(true: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def check(server: Any, api: Any, temporary: Path) -> None:

@@ -16,19 +16,13 @@ from mien.tasks.executor import AppFailed, WorkerLost
 from mien.tasks.records import Attempt, candidate_of
 from mien.workers.files import OutputFile
 from mien.workers.fit import Fit
+from testing.waiting import eventually_async
 
 from ..conftest import Report, task_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 MANY = "name: many\nconcurrency: 4\n"
-
-
-async def until(condition: Callable[[], Any], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.005)
 
 
 def reserved(server: Any, app: Any, number: int) -> Callable[[], Any]:
@@ -44,7 +38,7 @@ async def test_a_reservation_whose_worker_dies_gets_a_new_one_that_stays_warm(pr
     execute = reserved(server, app, 7)
     worker = server.pool.slots[0].worker
     os.kill(worker.pid, 9)
-    await until(worker.gone.is_set)
+    await eventually_async(worker.gone.is_set)
     assert (await execute())["text"] == "1 "
     assert server.fit(app) is Fit.WARM
     assert (await server.run(app))[0]["text"] == "2 "
@@ -57,7 +51,7 @@ async def test_several_reservations_whose_worker_dies_share_the_new_one(app_serv
     waiting = [reserved(server, app, number) for number in (7, 8, 9)]
     worker = server.pool.slots[0].worker
     os.kill(worker.pid, 9)
-    await until(worker.gone.is_set)
+    await eventually_async(worker.gone.is_set)
     outputs = await asyncio.gather(*[execute() for execute in waiting])
     assert sorted(output["text"] for output in outputs) == ["1 ", "2 ", "3 "]
     assert server.fit(app) is Fit.WARM
@@ -99,13 +93,13 @@ class Gate:
     async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
         if self.dies_at == "fetch" and self.pid:
             os.kill(self.pid, 9)
-            await until(lambda: not folder.exists())
+            await eventually_async(lambda: not folder.exists())
             (folder / "input").write_text("x")
         return given
 
     async def store(self, task_id: str, file: OutputFile) -> Any:
         os.kill(self.pid, 9)
-        await until(lambda: not file.path.exists())
+        await eventually_async(lambda: not file.path.exists())
         return file.path.read_text()
 
 
@@ -152,7 +146,7 @@ async def test_room_is_not_given_away_before_the_worker_that_had_it_is_gone(app_
         await work
     assert not worker.gone.is_set()
     assert server.fit(second) is Fit.NO_ROOM
-    await until(lambda: server.fit(second) is not Fit.NO_ROOM)
+    await eventually_async(lambda: server.fit(second) is not Fit.NO_ROOM)
     assert worker.gone.is_set()
     await server.run(second)
     assert server.pool.slots[0].predecessors == []
@@ -177,10 +171,10 @@ async def test_a_process_that_ended_by_itself_is_not_said_to_be_killed(tmp_path:
     process = await GuardedProcess.start(
         ["/bin/sh", "-c", "read -r line < go; exit 3"], environment={}, folder=tmp_path, limits=ProcessLimits(2**30)
     )
-    await until(lambda: process.pid)
+    await eventually_async(lambda: process.pid)
     os.kill(process._guardian.pid, 19)  # the guardian sleeps through both: the end, and the order to kill
     (tmp_path / "go").write_text("\n")
-    await until(lambda: "Z" in Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2])
+    await eventually_async(lambda: "Z" in Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2])
     process.kill()
     await asyncio.sleep(0.1)
     os.kill(process._guardian.pid, 18)
