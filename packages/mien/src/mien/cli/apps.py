@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,9 +16,8 @@ from mien.apps.environments import Environments
 from mien.apps.record import AppVersion
 from mien.apps.reference import AppRef, parse_ref
 from mien.apps.registry import AppRegistry
-from mien.cli.options import ApiKey
+from mien.cli.client import ApiKey, RemoteApps
 from mien.cli.output import err, out
-from mien.cli.remote_apps import RemoteApps
 from mien.errors import RequestError
 from mien.settings import Settings
 
@@ -53,7 +51,7 @@ def deploy(
         err.print(line, style="dim", markup=False, soft_wrap=True)
 
     if url:
-        with closing(RemoteApps(url, api_key)) as remote:
+        with RemoteApps(url, api_key) as remote:
             found = remote.deploy(path, name, settings, log)
         err.print(f"deployed {found['id']}: {', '.join(found['functions'])}")
         out.print(found["ref"], soft_wrap=True)
@@ -70,7 +68,7 @@ def list_apps(url: Server = "", api_key: ApiKey = "") -> None:
     """Show all apps with their latest version."""
     table = Table("app", "version", "deployed", "functions", "description")
     if url:
-        with closing(RemoteApps(url, api_key)) as remote:
+        with RemoteApps(url, api_key) as remote:
             for app in remote.list():
                 day = str(app["created_at"] or "built in")[:16].replace("T", " ")
                 table.add_row(app["id"], app["version"], day, ", ".join(app["functions"]), app["description"])
@@ -88,7 +86,7 @@ def list_apps(url: Server = "", api_key: ApiKey = "") -> None:
 def show(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None:
     """Show one app: its versions, functions, variants and requirements."""
     if url:
-        with closing(RemoteApps(url, api_key)) as remote:
+        with RemoteApps(url, api_key) as remote:
             _show_remote(remote.show(reference))
         return
     settings = Settings()
@@ -112,7 +110,7 @@ def show(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None:
 def rollback(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None:
     """Go back to the previous version, or to the one specified."""
     if url:
-        with closing(RemoteApps(url, api_key)) as remote:
+        with RemoteApps(url, api_key) as remote:
             out.print(remote.rollback(reference)["ref"], soft_wrap=True)
         return
     settings = Settings()
@@ -126,7 +124,7 @@ def remove(reference: Reference, url: Server = "", api_key: ApiKey = "") -> None
     settings = Settings()
     ref = _ref(reference, settings)
     if url:
-        with closing(RemoteApps(url, api_key)) as remote:
+        with RemoteApps(url, api_key) as remote:
             count = int(remote.remove(reference)["removed"])
     else:
         count = _registry(settings).remove(ref)

@@ -1,57 +1,109 @@
-"""HTTP client of `/v1/infer` and the routes around it, for commands that talk to a running server."""
+"""HTTP clients of a running server for the commands that talk to one, and the options that say which."""
 
+import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Annotated, Any, Self, TypeAlias
 
 import httpx2
+import typer
 
+from mien.apps.package import PackageLimits, read_package
+from mien.apps.reference import parse_ref
 from mien.errors import DeadlineExceeded, MienError, NodeFailed, RequestError, Unavailable, class_of_code
+from mien.settings import Settings
 
+DEFAULT_URL = "http://127.0.0.1:8080"
 CONNECT_SECONDS = 5.0
 RESPONSE_SECONDS = 300.0
+BUILD_SECONDS = 3600.0
+IN_MEMORY = 16 * 1024 * 1024
+
+Url: TypeAlias = Annotated[str, typer.Option(envvar="MIEN_URL", help="The server.")]
+ApiKey: TypeAlias = Annotated[str, typer.Option(envvar="MIEN_API_KEY", help="API key, if the server requires one.")]
 
 
-class InferClient:
-    """A client of one server. Raises MienError with the server's code and message, or Unavailable."""
+class ServerClient:
+    """A connection to one server, closed with its block. Raises MienError with the server's code and message, or
+    Unavailable, DeadlineExceeded and NodeFailed where there is no proper response."""
 
-    def __init__(self, url: str, api_key: str) -> None:
+    def __init__(self, url: str, api_key: str, *, seconds: float = RESPONSE_SECONDS) -> None:
         self.url = url.rstrip("/")
+        self._seconds = seconds
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        timeout = httpx2.Timeout(RESPONSE_SECONDS, connect=CONNECT_SECONDS)
+        timeout = httpx2.Timeout(seconds, connect=CONNECT_SECONDS)
         self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
 
     def get(self, path: str) -> Any:
         """The `data` of a GET route's response."""
+        return self._request("GET", path)
+
+    def _request(self, method: str, path: str, **content: Any) -> Any:
         with self._reachable():
-            response = self._http.get(path)
-        return _data(response)
+            return self._data(self._http.request(method, path, **content))
+
+    @contextmanager
+    def _stream(self, method: str, path: str, **content: Any) -> Iterator[httpx2.Response]:
+        """A response of status 200, read as it arrives."""
+        with self._reachable(), self._http.stream(method, path, **content) as response:
+            if response.status_code != httpx2.codes.OK:
+                response.read()
+                self._data(response)
+            yield response
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            raise Unavailable(f"cannot connect to {self.url}: is `mien serve` running there?") from None
+        except httpx2.TimeoutException:
+            raise DeadlineExceeded(f"{self.url} did not respond within {self._seconds:g} s") from None
+        except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
+            raise Unavailable(f"{self.url}: {error}") from None
+
+    def _data(self, response: httpx2.Response) -> Any:
+        try:
+            body = response.json()
+        except ValueError:
+            body = None
+        if not isinstance(body, dict):
+            raise NodeFailed(f"{self.url} returned {response.status_code} without JSON: is that a Mien server?")
+        if not body.get("success"):
+            given = body.get("error")
+            message = {"message": body.get("message", response.reason_phrase)}
+            raise error_of(given if isinstance(given, dict) else message)
+        return body.get("data")
+
+
+class InferClient(ServerClient):
+    """`/v1/infer` of one server."""
 
     def infer(self, fields: Mapping[str, str], payloads: Sequence[bytes]) -> dict[str, Any]:
         """The whole result, decoded under `result_json` if it is JSON. `fields`: service, task, metadata, ..."""
-        with self._reachable():
-            response = self._http.post("/v1/infer?decode=1", data=dict(fields), files=_files(payloads))
-        data = _data(response)
+        data = self._request("POST", "/v1/infer?decode=1", data=dict(fields), files=_parts(payloads))
         if not isinstance(data, dict):
             raise NodeFailed(f"{self.url} returned an invalid result")
         return data
 
     def events(self, fields: Mapping[str, str], payloads: Sequence[bytes]) -> Iterator[dict[str, Any]]:
         """The events of a stream as they arrive; an event with an `error` raises it."""
-        with (
-            self._reachable(),
-            self._http.stream(
-                "POST",
-                "/v1/infer?decode=1",
-                data=dict(fields),
-                files=_files(payloads),
-                headers={"Accept": "text/event-stream"},
-            ) as response,
-        ):
-            if response.status_code != httpx2.codes.OK:
-                response.read()
-                _data(response)
+        headers = {"Accept": "text/event-stream"}
+        parts = _parts(payloads)
+        with self._stream("POST", "/v1/infer?decode=1", data=dict(fields), files=parts, headers=headers) as response:
             events = EventParser()
             for chunk in response.iter_bytes():
                 for event in events.feed(chunk):
@@ -62,19 +114,53 @@ class InferClient:
                         return
         raise NodeFailed(f"{self.url} ended the stream without a final event")
 
-    def close(self) -> None:
-        self._http.close()
 
-    @contextmanager
-    def _reachable(self) -> Iterator[None]:
-        try:
-            yield
-        except (httpx2.ConnectError, httpx2.ConnectTimeout):
-            raise Unavailable(f"cannot connect to {self.url}: is `mien serve` running there?") from None
-        except httpx2.TimeoutException:
-            raise DeadlineExceeded(f"{self.url} did not respond within {RESPONSE_SECONDS:g} s") from None
-        except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-            raise Unavailable(f"{self.url}: {error}") from None
+class RemoteApps(ServerClient):
+    """The apps of one server, for `mien apps … --url`."""
+
+    def __init__(self, url: str, api_key: str) -> None:
+        super().__init__(url, api_key, seconds=BUILD_SECONDS)
+
+    def deploy(self, folder: Path, name: str | None, settings: Settings, log: Callable[[str], None]) -> dict[str, Any]:
+        """Pack and upload the folder, log the build, and return the version."""
+        package = read_package(folder, PackageLimits(settings.apps.app_max_bytes, settings.apps.app_max_files))
+        called = name or package.manifest.name or folder.resolve().name.lower()
+        if "/" not in called and package.manifest.namespace:
+            called = f"{package.manifest.namespace}/{called}"
+        with tempfile.SpooledTemporaryFile(IN_MEMORY) as packed:
+            _pack(packed, folder, [str(file) for file in package.files])
+            size = packed.seek(0, io.SEEK_END)
+            packed.seek(0)
+            headers = {"Content-Type": "application/zip", "Content-Length": str(size), "Accept": "application/x-ndjson"}
+            with self._stream(
+                "POST", "/apps", params={"name": called}, content=_blocks(packed), headers=headers
+            ) as response:
+                for line in response.iter_lines():
+                    event = json.loads(line)
+                    if "log" in event:
+                        log(event["log"])
+                    elif event.get("success"):
+                        found: dict[str, Any] = event["data"]
+                        return found
+                    else:
+                        raise error_of(event.get("error") or {})
+        raise NodeFailed(f"{self.url} closed the response before the app was deployed")
+
+    def list(self) -> list[dict[str, Any]]:
+        """Every app with its latest version."""
+        return self._request("GET", "/apps")  # type: ignore[no-any-return]
+
+    def show(self, reference: str) -> dict[str, Any]:
+        """One version, and the others of its app."""
+        return self._request("GET", f"/apps/{_checked(reference)}")  # type: ignore[no-any-return]
+
+    def rollback(self, reference: str) -> dict[str, Any]:
+        """The version that is now the latest."""
+        return self._request("POST", f"/apps/{_checked(reference)}/rollback")  # type: ignore[no-any-return]
+
+    def remove(self, reference: str) -> dict[str, Any]:
+        """What was removed."""
+        return self._request("DELETE", f"/apps/{_checked(reference)}")  # type: ignore[no-any-return]
 
 
 class EventParser:
@@ -100,18 +186,22 @@ def error_of(error: Mapping[str, Any]) -> MienError:
     return kind(str(error.get("message")))
 
 
-def _files(payloads: Sequence[bytes]) -> list[tuple[str, tuple[str, bytes]]]:
+def _parts(payloads: Sequence[bytes]) -> list[tuple[str, tuple[str, bytes]]]:
     return [("payload", (f"payload-{number}", payload)) for number, payload in enumerate(payloads)]
 
 
-def _data(response: httpx2.Response) -> Any:
-    try:
-        body = response.json()
-    except ValueError:
-        body = None
-    if not isinstance(body, dict):
-        raise NodeFailed(f"{response.request.url} returned {response.status_code} without JSON: is that a Mien server?")
-    if not body.get("success"):
-        given = body.get("error")
-        raise error_of(given if isinstance(given, dict) else {"message": body.get("message", response.reason_phrase)})
-    return body.get("data")
+def _checked(reference: str) -> str:
+    """The reference, valid as part of a path. Raises RequestError otherwise."""
+    parse_ref(reference, "local")
+    return reference
+
+
+def _pack(target: IO[bytes], folder: Path, files: list[str]) -> None:
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in files:
+            archive.write(folder / name, name)
+
+
+def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+    while block := file.read(1024 * 1024):
+        yield block

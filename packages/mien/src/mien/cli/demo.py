@@ -20,7 +20,7 @@ from rich.table import Table
 from ifr_clients import IFRClient
 from mien.cli.faces import add_face, face_table
 from mien.cli.output import err, out
-from mien.cli.prepare import pull_needed
+from mien.cli.pulling import pull_needed
 from mien.errors import Unavailable
 from mien.settings import Settings
 from mien.zoo.selection import age_gender_models, mask_models

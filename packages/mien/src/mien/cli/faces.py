@@ -11,7 +11,7 @@ from rich.table import Table
 
 from mien.builtin import load_inference, open_fetcher
 from mien.cli.output import err, out
-from mien.cli.prepare import pull_needed
+from mien.cli.pulling import pull_needed
 from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
 from mien.engine.engine import Failed

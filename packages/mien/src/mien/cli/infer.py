@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-import yaml
 from rich.table import Table
 
 from mien.cli.client import InferClient
-from mien.cli.output import out
+from mien.cli.output import out, write_json, write_yaml
 from mien.errors import RequestError
 
 SHOWN_NUMBERS = 4
@@ -70,17 +69,6 @@ def show(answer: dict[str, Any], output: str) -> None:
         write_yaml(answer)
     else:
         _tables(answer)
-
-
-def write_json(value: Any) -> None:
-    """Print one JSON document per line."""
-    out.print(orjson.dumps(value).decode(), soft_wrap=True, markup=False)
-
-
-def write_yaml(value: Any) -> None:
-    """Print one YAML document."""
-    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, explicit_start=True)
-    out.print(text, end="", soft_wrap=True, markup=False)
 
 
 def _tables(answer: dict[str, Any]) -> None:

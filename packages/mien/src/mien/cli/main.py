@@ -11,8 +11,8 @@ from pydantic_settings import SettingsError
 from rich.markup import escape
 
 from mien import __version__
-from mien.cli.options import DEFAULT_URL, ApiKey, Output, Url
-from mien.cli.output import err, out
+from mien.cli.client import DEFAULT_URL, ApiKey, Url
+from mien.cli.output import Output, err, out
 from mien.errors import MienError
 from mien.settings import Settings
 
@@ -115,7 +115,7 @@ def node(
 
 
 def _serve(given: dict[str, Any], *, no_auth: bool, grpc: bool, apis: bool) -> None:
-    from mien.cli.prepare import pull_needed
+    from mien.cli.pulling import pull_needed
     from mien.logs import configure_logs
 
     said = {name: value for name, value in given.items() if value is not None}
@@ -172,10 +172,10 @@ def infer(
     api_key: ApiKey = "",
 ) -> None:
     """Send files to a service of a running server and show the result."""
+    from mien.cli.client import InferClient
     from mien.cli.infer import infer_files
-    from mien.cli.nodes import server
 
-    with server(url, api_key) as client:
+    with InferClient(url, api_key) as client:
         infer_files(
             client, service, files or [], text=text, task=task, metadata=meta or [], stream=stream, output=output
         )

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mien.cli.output import err, out
-from mien.cli.progress import RichProgress
+from mien.cli.pulling import RichProgress
 from mien.errors import ModelError
 from mien.settings import Settings
 from mien.zoo.manifest import Manifest, Source

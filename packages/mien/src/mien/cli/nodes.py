@@ -1,8 +1,6 @@
 """`mien nodes …` and `mien status`: the state of a running server and the nodes behind it."""
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import orjson
@@ -11,54 +9,32 @@ from rich.table import Table
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.sync.client import connect
 
-from mien.cli.client import InferClient
-from mien.cli.infer import write_json, write_yaml
-from mien.cli.options import DEFAULT_URL, ApiKey, Output, Url
-from mien.cli.output import out
+from mien.cli.client import DEFAULT_URL, ApiKey, InferClient, Url
+from mien.cli.output import Output, out, show
 from mien.errors import NotFound, RequestError, Unavailable
 
 nodes = typer.Typer(no_args_is_help=True)
 NANOSECONDS = 1e9
 
 
-@contextmanager
-def server(url: str, api_key: str) -> Iterator[InferClient]:
-    """A client, closed at the end of the block."""
-    client = InferClient(url, api_key)
-    try:
-        yield client
-    finally:
-        client.close()
-
-
-def show(value: Any, output: str, table: Callable[[Any], Table]) -> None:
-    """Print the value in the selected format."""
-    if output == "json":
-        write_json(value)
-    elif output == "yaml":
-        write_yaml(value)
-    else:
-        out.print(table(value))
-
-
 @nodes.command("list")
 def list_nodes(url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
     """List this server and the nodes behind it."""
-    with server(url, api_key) as client:
+    with InferClient(url, api_key) as client:
         show(client.get("/v1/nodes")["nodes"], output, nodes_table)
 
 
 @nodes.command()
 def info(node: str, url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
     """Show one node, by id or name: its tasks with their inputs and outputs."""
-    with server(url, api_key) as client:
+    with InferClient(url, api_key) as client:
         show(find(client.get("/v1/nodes")["nodes"], node), output, tasks_table)
 
 
 @nodes.command()
 def ping(node: str, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
     """Check whether a node accepts requests, and the server's response time. Exit code 1 if it does not."""
-    with server(url, api_key) as client:
+    with InferClient(url, api_key) as client:
         started = time.perf_counter()
         found = find(client.get("/v1/nodes")["nodes"], node)
         milliseconds = (time.perf_counter() - started) * 1e3
@@ -95,7 +71,7 @@ def watch(
 
 def status(url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
     """Show the health, request counts and nodes of a server."""
-    with server(url, api_key) as client:
+    with InferClient(url, api_key) as client:
         found = {
             "health": client.get("/v1/health"),
             "metrics": client.get("/v1/metrics"),

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mien.cli.nodes import show
-from mien.cli.options import DEFAULT_URL, ApiKey, Output, Url
-from mien.cli.output import out
+from mien.cli.client import DEFAULT_URL, ApiKey, Url
+from mien.cli.output import Output, out, show
 from mien.cli.tasks import show_output, task_client, task_table
 from mien.errors import RequestError
 

@@ -17,11 +17,9 @@ from inferencesh import (
     TaskFailed,
     TaskStatus,
 )
-from mien.cli.client import error_of
-from mien.cli.infer import table_of, write_json, write_yaml
-from mien.cli.nodes import show
-from mien.cli.options import DEFAULT_URL, ApiKey, Output, Url
-from mien.cli.output import err, out
+from mien.cli.client import DEFAULT_URL, ApiKey, Url, error_of
+from mien.cli.infer import table_of
+from mien.cli.output import Output, err, out, show
 from mien.errors import DeadlineExceeded, RequestError, Unavailable
 
 tasks = typer.Typer(no_args_is_help=True)
@@ -115,15 +113,13 @@ def watch(task_id: TaskId, url: Url = DEFAULT_URL, api_key: ApiKey = "", output:
 
 def show_output(task: dict[str, Any], output: str) -> None:
     """Print the output of a completed task."""
-    value = task.get("output")
-    if output == "json":
-        write_json(value)
-    elif output == "yaml":
-        write_yaml(value)
-    elif isinstance(value, dict):
-        out.print(table_of({key: item for key, item in value.items() if item is not None}))
-    else:
-        out.print(str(value), markup=False, soft_wrap=True)
+    show(task.get("output"), output, _output_table)
+
+
+def _output_table(value: Any) -> Table | str:
+    if isinstance(value, dict):
+        return table_of({key: item for key, item in value.items() if item is not None})
+    return str(value)
 
 
 def tasks_table(found: list[dict[str, Any]]) -> Table:

@@ -3,7 +3,7 @@
 from rich.table import Table
 
 from mien.cli.output import err, out
-from mien.cli.prepare import pull_needed
+from mien.cli.pulling import pull_needed
 from mien.engine.plan import thread_budget
 from mien.engine.tune import measure, record_path, remember
 from mien.errors import ModelError

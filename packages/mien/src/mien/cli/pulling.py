@@ -1,11 +1,15 @@
-"""Progress bars of a pull on stderr; nothing if stderr is not a terminal."""
+"""Pulling models with progress bars on stderr; without them if stderr is not a terminal."""
 
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Self
 
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TransferSpeedColumn
 
 from mien.cli.output import err
+from mien.settings import Settings
+from mien.zoo.selection import required_models
+from mien.zoo.zoo import Zoo
 
 
 class RichProgress:
@@ -44,3 +48,9 @@ class RichProgress:
         if self._current is not None:
             self._bars.remove_task(self._current)
             self._current = None
+
+
+def pull_needed(settings: Settings, also: Iterable[str] = ()) -> None:
+    """Pull missing models: those required for a start, and `also`. Raises ModelError, which says what to do."""
+    with RichProgress() as progress:
+        Zoo.from_settings(settings).ensure_all([*required_models(settings.models), *also], progress=progress)
