@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx2
 import pytest
+
+from testing.waiting import eventually
 
 TASK = {"app": "a/b", "input": "x" * 50_000}
 
@@ -25,12 +28,16 @@ def unfinished(server: Any, route: str) -> Iterator[socket.socket]:
         yield connection
 
 
+def overloaded(server: Any) -> httpx2.Response | None:
+    response: httpx2.Response = server.client.post("/run", json=TASK)
+    return response if response.status_code == 429 else None
+
+
 @pytest.mark.parametrize("route", ["/run", "/tasks/list", "/files"])
 def test_an_unfinished_body_fills_the_queue_and_has_a_deadline(small: Any, route: str) -> None:
     with unfinished(small, route) as connection:
-        refused = small.client.post("/run", json=TASK)
-        while refused.status_code != 429:  # the server may read the two connections in any order
-            refused = small.client.post("/run", json=TASK)
+        refused = eventually(lambda: overloaded(small), 1.5)  # the server reads the two connections in any order
+        assert refused is not None
         assert refused.json()["error"]["code"] == "overloaded"
         assert int(refused.headers["retry-after"]) >= 1
         answer = b""
