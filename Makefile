@@ -68,7 +68,7 @@ lock: $(DEV)  ## pin requirements/*.in again (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --custom-compile-command "make lock" requirements/uv.in -o requirements/uv.txt
 
 clean:
-	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) demo-output .pytest_cache .mypy_cache .ruff_cache htmlcov .coverage*
 
 # uv installs everything else. This Python's pip puts it there; only a Python without pip has to bring one along first.
 $(UV): requirements/uv.txt
