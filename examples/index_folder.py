@@ -3,7 +3,7 @@
     python examples/index_folder.py ~/Photos                    # writes ~/Photos/faces.jsonl
     python examples/index_folder.py ~/Photos --find anna.jpg    # the photos with a face like the one in anna.jpg
 
-The index has one line per photo. A second run adds what is new. Interrupt it whenever you like: what is written stays.
+The index has one line per photo. A second run adds new photos. You can interrupt it at any time and continue later.
 """
 
 import argparse
@@ -19,7 +19,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 
 
 def read_index(index: Path) -> Iterator[dict[str, Any]]:
-    """The lines of the index. A last line that was not finished is left out."""
+    """The lines of the index, without an incomplete last one."""
     if index.exists():
         for line in index.read_text().splitlines(keepends=True):
             if line.endswith("\n"):
@@ -27,7 +27,7 @@ def read_index(index: Path) -> Iterator[dict[str, Any]]:
 
 
 def add_new_photos(client: IFRClient, folder: Path, index: Path) -> int:
-    """Append every photo of the folder that the index does not have; the number of failures."""
+    """Append every photo of the folder that is not in the index; returns the number of failures."""
     known = list(read_index(index))
     index.write_text("".join(json.dumps(line) + "\n" for line in known))
     names = {line["photo"] for line in known}
@@ -49,7 +49,7 @@ def add_new_photos(client: IFRClient, folder: Path, index: Path) -> int:
 
 
 def find(client: IFRClient, index: Path, image: Path) -> list[tuple[float, str]]:
-    """Cosine and name of the photos with a face like the largest one in `image`, the likest first."""
+    """Cosine and name of the photos with a face that matches the largest one in `image`, best match first."""
     threshold = client.server_info(show=False)["models"].get("same_threshold", 0.4)
     (wanted,) = client.extract([image], mode="data", limit_faces=1, raw_response=False).data
     if not wanted.faces:
@@ -64,11 +64,11 @@ def find(client: IFRClient, index: Path, image: Path) -> list[tuple[float, str]]
 
 
 def main() -> int:
-    """Exit code: 0, or 1 if a photo could not be used."""
+    """Returns the exit code: 0, or 1 if a photo could not be used."""
     parser = argparse.ArgumentParser(description="Index the faces of a folder of photos.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--find", type=Path, metavar="PICTURE", help="name the photos with this face")
-    parser.add_argument("--index", type=Path, help="the index; default: faces.jsonl in the folder")
+    parser.add_argument("--find", type=Path, metavar="IMAGE", help="list the photos with this face")
+    parser.add_argument("--index", type=Path, help="the index (default: faces.jsonl in the folder)")
     parser.add_argument("--host", default="http://localhost")
     parser.add_argument("--port", type=int, default=18081)
     arguments = parser.parse_args()

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# JSON objects separated by blank lines, as they come. Needs curl and a picture called large_image.jpg.
+# JSON objects separated by blank lines, streamed. Requires curl and an image named large_image.jpg.
 # -N keeps curl streaming / not buffering
 curl -N -X POST http://localhost:8080/v1/infer \
   -H "Content-Type: application/json" \

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One picture, one JSON answer. Needs curl and a picture called image.jpg in the working folder.
+# One image, one JSON response. Requires curl and an image named image.jpg in the working directory.
 curl -X POST http://localhost:8080/v1/infer \
   -H "Content-Type: application/json" \
   -d '{

@@ -1,4 +1,4 @@
-"""The faces of a photo as one image: finds them with the server's own `mien/faces`, cuts and pastes with Pillow."""
+"""A collage of the faces in a photo, detected by the server's built-in app `mien/faces` and cropped with Pillow."""
 
 import math
 from pathlib import Path
@@ -17,9 +17,9 @@ class AppSetup(BaseAppSetup):
 class AppInput(BaseAppInput):
     photo: File
     side: int = 160
-    """Pixels of one face's square."""
+    """Side length of a face's tile in pixels."""
     margin: float = 0.3
-    """How much around a face is shown, as a share of its size."""
+    """Margin around a face, as a fraction of its size."""
 
 
 class AppOutput(BaseAppOutput):
@@ -49,7 +49,7 @@ class App(BaseApp):
 
 
 def cut(photo: Image.Image, box: list[float], side: int, margin: float) -> Image.Image:
-    """The square around a face; what lies outside of the photo is black."""
+    """The square around a face; areas outside of the photo are black."""
     left, top, right, bottom = box
     half = max(right - left, bottom - top) * (0.5 + margin)
     x, y = (left + right) / 2, (top + bottom) / 2
@@ -58,7 +58,7 @@ def cut(photo: Image.Image, box: list[float], side: int, margin: float) -> Image
 
 
 def paste(tiles: list[Image.Image], side: int) -> Image.Image:
-    """The tiles in rows, as near to a square as they go."""
+    """The tiles in rows, as close to a square as possible."""
     columns = max(1, math.ceil(math.sqrt(len(tiles))))
     rows = max(1, math.ceil(len(tiles) / columns))
     collage = Image.new("RGB", (columns * side, rows * side))

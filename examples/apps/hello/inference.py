@@ -1,4 +1,4 @@
-"""The smallest app that shows everything: setup, partial outputs, logs, progress, cancel."""
+"""A minimal app that shows every feature: setup, partial outputs, logs, progress, cancellation."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-// Streams a text's embedding: JSON events separated by blank lines, each handled as it comes.
+// Streams the embedding of a text: JSON events separated by blank lines, each handled as it arrives.
 //
 //	go run . http://localhost:8080 "a photo of a cat"
 package main

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from inferencesh._answers import parse_data, parse_map, parse_nothing, parse_task
 from inferencesh._messages import JSON, Call, Request, Response, encode
+from inferencesh._responses import parse_data, parse_map, parse_nothing, parse_task
 from inferencesh._settings import Settings
 from inferencesh._status import Task, TaskStatus, in_our_numbers
 from inferencesh.errors import InferenceError

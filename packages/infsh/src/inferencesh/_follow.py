@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from inferencesh import _calls
-from inferencesh._answers import raise_for_status
 from inferencesh._frames import Frame, frames_of
 from inferencesh._merge import Merger
 from inferencesh._options import StreamOptions
+from inferencesh._responses import raise_for_status
 from inferencesh._retry import Backoff, can_pass, chance, with_retries
 from inferencesh._settings import Settings
 from inferencesh._status import Task, TaskStatus, status_of
@@ -148,8 +148,8 @@ class Follower:
         if self._heard - self._connected >= SOUND_SECONDS:
             self._failures = 0
         self._failures += 1
-        told = error.retry_after if isinstance(error, APIError) else None
-        pause = self._backoff.pause(self._failures, told, chance())
+        retry_after = error.retry_after if isinstance(error, APIError) else None
+        pause = self._backoff.pause(self._failures, retry_after, chance())
         if not self._options.auto_reconnect or self._failures > self._options.max_reconnects or pause is None:
             if isinstance(error, APIError):
                 raise error

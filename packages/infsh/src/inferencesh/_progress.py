@@ -64,12 +64,12 @@ def line(task: Task) -> str:
 
 def fraction_of(task: Task) -> tuple[float | None, str]:
     """The fraction, 0..1, and message reported by the app."""
-    told: Any = task.get("progress")
+    reported: Any = task.get("progress")
     message = task.get("progress_message")
-    if isinstance(told, dict):
-        message = told.get("message", message)
-        told = told.get("fraction")
-    fraction = float(told) if isinstance(told, int | float) and not isinstance(told, bool) else None
+    if isinstance(reported, dict):
+        message = reported.get("message", message)
+        reported = reported.get("fraction")
+    fraction = float(reported) if isinstance(reported, int | float) and not isinstance(reported, bool) else None
     return fraction, str(message or "")
 
 

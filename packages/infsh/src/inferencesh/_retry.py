@@ -24,15 +24,15 @@ class Backoff:
     longest: float = 60.0
     """Seconds. If the server requests a longer wait, the call fails instead."""
 
-    def pause(self, failures: int, told: float | None, jitter: float) -> float | None:
+    def pause(self, failures: int, retry_after: float | None, jitter: float) -> float | None:
         """Seconds before the next attempt after consecutive `failures`; None: the server requests too long a wait.
 
         `jitter` in 0..1 spreads clients that failed at the same time.
         """
-        if told is not None and told > self.longest:
+        if retry_after is not None and retry_after > self.longest:
             return None
         usual = min(self.first * 2 ** min(failures - 1, 30), self.longest)
-        return (usual if told is None else max(told, self.first)) * (1 + jitter / 4)
+        return (usual if retry_after is None else max(retry_after, self.first)) * (1 + jitter / 4)
 
 
 def can_pass(error: InferenceError, *, safe: bool) -> bool:
@@ -52,8 +52,8 @@ def with_retries(call: Call[T], retries: int, seconds: float) -> Steps[T]:
             return call.parse((yield Send(call.request, seconds)))
         except (APIError, InferenceConnectionError, InferenceTimeout) as error:
             failures += 1
-            told = error.retry_after if isinstance(error, APIError) else None
-            pause = backoff.pause(failures, told, chance())
+            retry_after = error.retry_after if isinstance(error, APIError) else None
+            pause = backoff.pause(failures, retry_after, chance())
             if failures > retries or pause is None or not can_pass(error, safe=call.safe):
                 raise
         yield Wait(pause)

@@ -40,8 +40,8 @@ _KNOWN = frozenset(TaskStatus)
 
 def status_of(task: Task) -> TaskStatus | None:
     """A task's status; None if missing or unknown."""
-    told = task.get("status")
-    return TaskStatus(told) if told in _KNOWN else None
+    number = task.get("status")
+    return TaskStatus(number) if number in _KNOWN else None
 
 
 def in_our_numbers(task: Task) -> Task:

@@ -53,4 +53,4 @@ def _said(error: Exception) -> str:
 
 def too_late(request: Request, seconds: float) -> InferenceTimeout:
     """The error for a request that exceeded its timeout."""
-    return InferenceTimeout(f"{request.method} {request.url.partition('?')[0]}: no answer within {seconds:.3g} s")
+    return InferenceTimeout(f"{request.method} {request.url.partition('?')[0]}: no response within {seconds:.3g} s")

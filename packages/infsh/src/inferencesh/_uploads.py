@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inferencesh._answers import parse_data
 from inferencesh._content import DEFAULT_TYPE, Content
 from inferencesh._messages import JSON, Call, Request, Response, encode
+from inferencesh._responses import parse_data
 from inferencesh._retry import with_retries
 from inferencesh._settings import Settings
 from inferencesh._steps import Gather, RunBlocking, Steps

@@ -118,9 +118,9 @@ class TaskEnded(InferenceError, RuntimeError):
         return log_lines(self.task)[-SHOWN_LINES:]
 
     def __str__(self) -> str:
-        told = f": {self.error}" if self.error and self.how not in self.error else ""
+        detail = f": {self.error}" if self.error and self.how not in self.error else ""
         lines = "".join(f"\n  | {line}" for line in self.logs)
-        return f"task {self.task_id} {self.how}{told}{lines}"
+        return f"task {self.task_id} {self.how}{detail}{lines}"
 
 
 class TaskFailed(TaskEnded):

@@ -137,7 +137,7 @@ def test_an_answer_that_takes_too_long_is_a_timeout(client_factory, server, faul
     server.hits = lambda seen: True
     server.faults = [fault(drip=0.01)]
 
-    with pytest.raises(InferenceTimeout, match=r"no answer within 0\.2 s") as caught:
+    with pytest.raises(InferenceTimeout, match=r"no response within 0\.2 s") as caught:
         client.get_task("t1")
     assert isinstance(caught.value, TimeoutError)
 

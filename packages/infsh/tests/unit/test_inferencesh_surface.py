@@ -12,8 +12,8 @@ import pytest
 import inferencesh
 import infsh
 from inferencesh import AsyncInference, ConfigurationError, Inference, TaskStatus, errors
-from inferencesh._answers import retry_after_seconds
 from inferencesh._progress import Bar, fraction_of, line, new_logs
+from inferencesh._responses import retry_after_seconds
 from inferencesh._retry import Backoff
 
 SOURCE = Path(inferencesh.__file__).parent

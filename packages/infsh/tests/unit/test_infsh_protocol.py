@@ -83,7 +83,7 @@ def test_an_unknown_type_is_skipped():
         (b'{"type": "run", "run_id": "a", "metadata": []}', "`run.metadata` must be dict"),
         (b'{"type": "cancel", "run_id": "a", "grace": true}', "`cancel.grace` must be float"),
         (b'{"type": "cancel", "run_id": "a", "grace": NaN}', "`cancel.grace` must be float"),
-        (b'{"type": "loaded", "functions": [1], "schemas": {}}', "strings only"),
+        (b'{"type": "loaded", "functions": [1], "schemas": {}}', "only strings"),
     ],
 )
 def test_a_wrong_message_says_what_is_wrong(body, said):

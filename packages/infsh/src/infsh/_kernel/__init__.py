@@ -1,1 +1,1 @@
-"""The app kernel: runs one app in a process of its own and speaks to its supervisor over a Unix socket."""
+"""The app kernel: runs one app in its own process and talks to its supervisor over a Unix socket."""

@@ -1,4 +1,4 @@
-"""`python -m infsh._kernel serve | schemas PATH`: what a server calls in an app's own environment."""
+"""`python -m infsh._kernel serve | schemas PATH`: called by a server in an app's own environment."""
 
 import argparse
 import json
@@ -41,14 +41,14 @@ def _serve(path: str | None) -> int:
     try:
         supervisor.connect(where[protocol.SOCKET_VARIABLE])
     except OSError as error:
-        return _complain(f"the supervisor's socket cannot be reached: {error.strerror}")
+        return _complain(f"cannot connect to the supervisor's socket: {error.strerror}")
     spill = Path(where[protocol.SPILL_VARIABLE]) if where[protocol.SPILL_VARIABLE] else None
     folder = Path(app).absolute()
     return relay(supervisor, where[protocol.TOKEN_VARIABLE], spill, lambda channel: serve_app(channel, folder))
 
 
 def _schemas(path: Path) -> int:
-    """Prints JSON on stdout, and nothing else: what the app prints while it is imported goes to stderr."""
+    """Prints only JSON on stdout: what the app prints while it is imported goes to stderr."""
     answer = os.dup(1)
     os.dup2(2, 1)
     try:

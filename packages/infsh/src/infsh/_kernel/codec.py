@@ -1,8 +1,8 @@
 """From messages to frames and back; no socket is touched here.
 
 A frame is a big-endian length of 4 bytes and a JSON object with the key `type`. A message whose JSON is longer than
-`INLINE_BYTES` travels as a file in the spill directory, which both sides know; the frame then only names the file,
-and whoever reads it removes it. Unknown keys and unknown message types are skipped, so either side may be newer.
+`INLINE_BYTES` is sent as a file in the spill directory, which both sides know; the frame then only names the file,
+and the reader removes it. Unknown keys and unknown message types are skipped, so either side may be newer.
 """
 
 import contextlib
@@ -88,7 +88,7 @@ def _checked(value: Any, kinds: tuple[Any, ...], where: str) -> Any:
         expected = " or ".join("null" if kind is types.NoneType else kind.__name__ for kind in kinds)
         raise ProtocolError(f"`{where}` must be {expected}, not {type(value).__name__}")
     if list in kinds and not all(isinstance(item, str) for item in value):
-        raise ProtocolError(f"`{where}` must hold strings only")
+        raise ProtocolError(f"`{where}` must contain only strings")
     return value
 
 
@@ -109,7 +109,7 @@ _FIELDS: dict[type[Message], dict[str, tuple[tuple[Any, ...], bool]]] = {
 
 
 class Codec:
-    """Turns messages into frames and received bytes into messages; does no socket I/O.
+    """Turns messages into frames and received bytes into messages, without socket I/O.
 
     `spill` is the directory for long messages. Without it, a message over `MAX_FRAME_BYTES` cannot be sent.
     """
@@ -152,7 +152,7 @@ class Codec:
 
     @property
     def empty(self) -> bool:
-        """Whether no part of a frame waits for its rest."""
+        """Whether there is no incomplete frame."""
         return not self._buffer
 
     def _complete(self) -> Iterator[Message]:

@@ -1,13 +1,13 @@
-"""From bytes of a pipe to lines of a log."""
+"""Splits the output of a pipe into log lines."""
 
 MAX_LINE_BYTES = 1 << 14
 
 
 class LineSplitter:
-    """Cuts a stream of bytes into lines.
+    """Splits a stream of bytes into lines.
 
-    A carriage return starts the line anew, as on a terminal: of a progress bar the last state is kept. Lines longer
-    than `MAX_LINE_BYTES` are cut, so memory is bounded whatever is printed.
+    A carriage return overwrites the line, as on a terminal: only the last state of a progress bar is kept. Lines longer
+    than `MAX_LINE_BYTES` are split, so memory is bounded whatever is printed.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class LineSplitter:
         return [_text(line) for line in found]
 
     def rest(self) -> list[str]:
-        """What was not ended by a newline."""
+        """The rest that does not end in a newline."""
         pending, self._pending = _visible(self._pending), b""
         return [_text(part) for part in _parts(pending)] if pending else []
 
@@ -33,7 +33,7 @@ def _visible(line: bytes, *, ended: bool = True) -> bytes:
         return line
     if ended:
         return next((part for part in reversed(line.split(b"\r")) if part), b"")
-    last = line.rfind(b"\r", 0, -1)  # one at the very end may yet be half of a newline
+    last = line.rfind(b"\r", 0, -1)  # one at the very end may be the first half of CRLF
     return line[last + 1 :] if last >= 0 else line
 
 

@@ -1,4 +1,4 @@
-"""From an app's folder to its class, its functions and their JSON schemas."""
+"""Loads an app's folder: its class, its functions and their JSON schemas."""
 
 import collections.abc
 import importlib
@@ -44,7 +44,7 @@ class Function:
 
     name: str
     input_type: type[BaseModel] | None
-    """None: the input is passed as it came."""
+    """None: the input is passed unvalidated."""
     output_type: type[BaseModel] | None
     takes_metadata: bool
     description: str = ""
@@ -67,7 +67,7 @@ class LoadedApp:
     functions: dict[str, Function]
     setup_type: type[BaseModel] | None
     setup_arguments: tuple[str, ...] = field(default=())
-    """What `setup` is called with: some of `setup`, `metadata`, in order."""
+    """The arguments of `setup`: some of `setup`, `metadata`, in order."""
 
     @property
     def default_function(self) -> str:
@@ -76,7 +76,7 @@ class LoadedApp:
 
     @property
     def concurrency(self) -> int:
-        """Runs at the same time."""
+        """Concurrent runs."""
         declared = self.manifest.concurrency or getattr(self.app_class, "concurrency", 1)
         return declared if isinstance(declared, int) and declared >= 1 else 1
 
@@ -128,7 +128,9 @@ def load_app(path: Path) -> LoadedApp:
         setup_arguments=_setup_arguments(app_class),
     )
     if manifest.default_function != "run" and manifest.default_function not in loaded.functions:
-        raise AppInvalid(f"{FILE_NAME}: `default_function` names {manifest.default_function}, which the app lacks")
+        raise AppInvalid(
+            f"{FILE_NAME}: `default_function` names {manifest.default_function}, which the app does not have"
+        )
     return loaded
 
 
@@ -147,7 +149,7 @@ def find_class(module: types.ModuleType) -> type[Any]:
     if not leaves:
         raise AppInvalid(f"{file} has no app: write a class that derives from BaseApp and has a run method")
     names = ", ".join(cls.__name__ for cls in leaves)
-    raise AppInvalid(f"{file} has several apps ({names}): call the one that is meant App")
+    raise AppInvalid(f"{file} has several apps ({names}): name the right one App")
 
 
 def _unnamed(folder: Path) -> Manifest:
@@ -155,7 +157,7 @@ def _unnamed(folder: Path) -> Manifest:
 
 
 def _package(folder: Path) -> str:
-    """Makes the folder a package. Its own name is used where it can be, so that child processes can import it too."""
+    """Makes the folder a package, under its own name if possible, so that child processes can import it too."""
     sys.path.append(str(folder))
     name = folder.name
     if name.isidentifier() and name not in sys.modules and importlib.util.find_spec(name) is None:
@@ -188,7 +190,7 @@ def _functions(app_class: type[Any], module: types.ModuleType) -> dict[str, Func
         if function is not None:
             found[name] = function
     if not found:
-        raise AppInvalid(f"{app_class.__name__} has no run method, nor another one with an annotated input")
+        raise AppInvalid(f"{app_class.__name__} has no run method and no other method with an annotated input")
     return found
 
 
@@ -251,7 +253,7 @@ def _positional(method: Any) -> list[inspect.Parameter]:
 
 
 def _hints(method: Any) -> dict[str, Any]:
-    """The annotations that can be resolved: one that cannot does not spoil the others."""
+    """The annotations that can be resolved; unresolvable ones are omitted."""
     method = inspect.unwrap(method)
     try:
         return typing.get_type_hints(method)

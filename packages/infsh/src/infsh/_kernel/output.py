@@ -1,4 +1,4 @@
-"""From what an app returns to JSON values."""
+"""Converts what an app returns to JSON values."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The messages between an app's process and its supervisor: docs/apps-protocol.md has the table.
+"""The messages between an app's process and its supervisor, described in docs/apps-protocol.md.
 
 `codec` turns them into bytes, `channel` sends and receives them.
 """
@@ -15,13 +15,13 @@ APP_VARIABLE = "INFSH_KERNEL_APP"
 
 
 class EncodedJson(str):
-    """The JSON text of a value: it goes into a message as it is, instead of being encoded again."""
+    """The JSON text of a value, inserted into a message as it is instead of being encoded again."""
 
     __slots__ = ()
 
 
 class ProtocolError(Exception):
-    """The peer sent bytes that are no message of this protocol, or a message cannot be sent."""
+    """The peer sent an invalid message, or a message cannot be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Setup(Message):
-    """Make the app ready. Answered by `Ready` or `Fatal`."""
+    """Set up the app. Followed by `Ready` or `Fatal`."""
 
     type: ClassVar[str] = "setup"
     setup: Any = None
@@ -44,9 +44,9 @@ class Setup(Message):
     metadata: dict[str, Any] = field(default_factory=dict)
     marker: str = ""
     """In outputs, `{MARKER: {"path", "content_type", "size", "filename"}}` is a file that the app made, to be uploaded.
-    A secret of this worker, so that no value of a caller that an app passes on is taken for one. Empty: none is."""
+    A secret of this worker, so that values passed through by an app are not mistaken for one. Empty: none."""
     fetch_private: bool = False
-    """Whether files that callers name by URL may come from private addresses."""
+    """Whether URLs of files in inputs may resolve to private addresses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +60,12 @@ class Run(Message):
     """None: the app's default function."""
     metadata: dict[str, Any] = field(default_factory=dict)
     files: str | None = None
-    """The folder that holds the files given to this run: the only paths that its input may name as files."""
+    """The directory of the files of this run: the only paths that its input may use as files."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancel(Message):
-    """Stop a run. The app is asked first; when `grace` seconds have passed without an end, kill the process."""
+    """Cancel a run. If it has not ended after `grace` seconds, the supervisor kills the process."""
 
     type: ClassVar[str] = "cancel"
     run_id: str
@@ -81,7 +81,7 @@ class Unload(Message):
 
 @dataclass(frozen=True, slots=True)
 class Ping(Message):
-    """Answered by `Pong` by any process that still runs Python code, even when the app blocks its event loop."""
+    """Followed by `Pong` from any process that still runs Python code, even if the app blocks its event loop."""
 
     type: ClassVar[str] = "ping"
 
@@ -102,7 +102,7 @@ class Hello(Message):
 
 @dataclass(frozen=True, slots=True)
 class Loaded(Message):
-    """The app is imported and can be set up."""
+    """The app has been imported and can be set up."""
 
     type: ClassVar[str] = "loaded"
     functions: list[str]
@@ -110,7 +110,7 @@ class Loaded(Message):
     """What `python -m infsh._kernel schemas` prints."""
     default_function: str = "run"
     concurrency: int = 1
-    """Runs that the app wants at the same time; more than that wait in the worker."""
+    """Maximum number of concurrent runs; further runs wait in the worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +130,12 @@ class Log(Message):
     line: str
     stream: str = "stdout"
     run_id: str | None = None
-    """None when it is not known which of several runs printed it, or none was running."""
+    """None if it is unknown which of several runs printed it, or none was running."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress(Message):
-    """How far a run is."""
+    """The progress of a run."""
 
     type: ClassVar[str] = "progress"
     run_id: str
@@ -146,7 +146,7 @@ class Progress(Message):
 
 @dataclass(frozen=True, slots=True)
 class Output(Message):
-    """A whole partial output of a run; it replaces the one before."""
+    """A complete partial output of a run, which replaces the previous one."""
 
     type: ClassVar[str] = "output"
     run_id: str
@@ -156,7 +156,7 @@ class Output(Message):
 
 @dataclass(frozen=True, slots=True)
 class Done(Message):
-    """The run has ended well."""
+    """The run has succeeded."""
 
     type: ClassVar[str] = "done"
     run_id: str
@@ -165,7 +165,7 @@ class Done(Message):
 
 @dataclass(frozen=True, slots=True)
 class Failed(Message):
-    """The run has ended with an error; the worker can go on with others."""
+    """The run has failed; the worker can continue with others."""
 
     type: ClassVar[str] = "failed"
     run_id: str
@@ -174,12 +174,12 @@ class Failed(Message):
     traceback: str = ""
     """The app's frames, for its developer."""
     kind: str = "app"
-    """`function` (no such one), `input` (invalid), `app` (raised), `output` (invalid), `out_of_memory` or `worker`."""
+    """`function` (unknown), `input` (invalid), `app` (raised), `output` (invalid), `out_of_memory` or `worker`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled(Message):
-    """The run has really ended after a `Cancel`."""
+    """The run has actually ended after a `Cancel`."""
 
     type: ClassVar[str] = "cancelled"
     run_id: str
@@ -187,24 +187,24 @@ class Cancelled(Message):
 
 @dataclass(frozen=True, slots=True)
 class Pong(Message):
-    """The answer to `Ping`."""
+    """The response to `Ping`."""
 
     type: ClassVar[str] = "pong"
 
 
 @dataclass(frozen=True, slots=True)
 class Fatal(Message):
-    """The last message: the worker is gone or about to go, and so is every run it had."""
+    """The last message: the worker is gone or about to exit, with all its runs."""
 
     type: ClassVar[str] = "fatal"
     error: str
     kind: str
-    """`load` (import), `setup`, `unload`, `protocol`, `crashed` (the app's process died by itself)."""
+    """`load` (import), `setup`, `unload`, `protocol`, `crashed` (the app's process died unexpectedly)."""
     traceback: str = ""
     exit_code: int | None = None
-    """Of a crashed process: its status, or minus the signal."""
+    """For a crashed process: its exit status, or minus the signal."""
     max_rss_bytes: int | None = None
-    """Of a crashed process: the most memory it held."""
+    """For a crashed process: its peak memory."""
 
 
 TO_WORKER: tuple[type[Message], ...] = (Setup, Run, Cancel, Unload, Ping)

@@ -1,14 +1,14 @@
-"""The process that a supervisor starts: it forks the app's process and stays between that and the supervisor.
+"""The process that a supervisor starts: it forks the app's process and relays between it and the supervisor.
 
-It passes messages on, turns what the app's process and its children print into log messages, and outlives a crash: so
-the last lines of a process that died are never lost, and how it died is reported.
+It forwards messages, turns the output of the app's process and its children into log messages, and outlives a crash, so
+that the last lines of a process that died are never lost and the cause is reported.
 
-Two things have to be in order. What a run printed comes before the message that ends it, though the one arrives by a
-pipe and the other by a socket: so the pipes are drained before such a message is passed on. And a slow reader slows its
-writer down: from `_FULL` waiting bytes on, their source is not read, so memory is bounded and nothing is dropped.
+It keeps two guarantees. The output of a run precedes the message that ends it, although one arrives by a pipe and the
+other by a socket: the pipes are drained before such a message is forwarded. And a slow reader causes backpressure: with
+`_FULL` bytes pending, their source is not read, so memory is bounded and nothing is dropped.
 
-It is not one with Mien's guardian, which stands between the same two sides: any supervisor may speak this protocol, and
-a guardian has to outlive this process, outside of the app's environment and limits.
+It is separate from Mien's guardian, which sits between the same two sides: any supervisor can use this protocol, and a
+guardian has to outlive this process, outside of the app's environment and limits.
 """
 
 import atexit
@@ -34,11 +34,11 @@ from infsh._kernel.protocol import Message
 
 _CHUNK = 1 << 16
 _FULL = 1 << 20
-"""Bytes waiting for one side, from which on the other side is not read: a flood of logs slows the app down."""
+"""Pending bytes for one side above which the other side is not read: a flood of logs slows the app down."""
 _EXIT_SECONDS = 5.0
-"""What the app's process has to end after the supervisor is gone."""
+"""Seconds that the app's process has to exit after the supervisor is gone."""
 _LAST_READS = 64
-"""Reads of one pipe after which it counts as drained, at `_CHUNK` each: a child of the app may print without end."""
+"""Reads of one pipe after which it counts as drained, of `_CHUNK` each: a child of the app may print endlessly."""
 _PR_SET_PDEATHSIG = 1
 
 ServeApp = Callable[[Channel], int]
@@ -47,7 +47,7 @@ ServeApp = Callable[[Channel], int]
 def relay(supervisor: socket.socket, token: str, spill: Path | None, serve_app: ServeApp) -> int:
     """Runs `serve_app` in a forked process until that has ended; returns the exit status of this process.
 
-    When the app's process died by a signal, this one dies by the same, so that the supervisor sees it.
+    If the app's process died by a signal, this one dies by the same, so that the supervisor sees it.
     """
     ours, theirs = socket.socketpair()
     outputs = {"stdout": os.pipe(), "stderr": os.pipe()}
@@ -80,14 +80,14 @@ def _become_the_app(outputs: dict[str, tuple[int, int]]) -> None:
 
 
 def _end(serve_app: ServeApp, channel: Channel) -> NoReturn:
-    """Serves and exits, running what `atexit` holds but not the frames of the relay that this fork copied."""
+    """Serves and exits. Runs `atexit` handlers, but not the frames of the relay that this fork copied."""
     status = 1
     try:
         status = serve_app(channel)
         atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
-    except BaseException:  # noqa: BLE001  # a bug of ours: the log has it, the status tells
+    except BaseException:  # noqa: BLE001  # a bug in this code: logged, and visible in the exit status
         traceback.print_exc()
     finally:
         os._exit(status)
@@ -105,7 +105,7 @@ class _Relay:
         self._down = bytearray()
         self._running: dict[str, None] = {}
         self._protocol_error = ""
-        """What was wrong with the app's messages."""
+        """The error in the app's messages, if any."""
         self._fatal_passed = False
         self._unload_requested = False
         self._orphaned_at: float | None = None
@@ -116,7 +116,7 @@ class _Relay:
         self._up += self._codecs["up"].frame(message)
 
     def run(self) -> int:
-        """Passes everything on until the app's process is dead; returns its status, or minus its signal."""
+        """Forwards everything until the app's process is dead; returns its status, or minus its signal."""
         for descriptor in (self._wake_read, self._wake_write, *self._outputs.values()):
             os.set_blocking(descriptor, False)
         self._supervisor.setblocking(False)
@@ -128,7 +128,7 @@ class _Relay:
         while (died := self._died()) is None:
             self._wait()
             self._kill_orphan()
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # no process to pass it to, and messages to send
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # no process to forward it to, but messages to send
         self._finish(*died)
         return died[0]
 
@@ -139,7 +139,7 @@ class _Relay:
     # --- the loop
 
     def _wait(self) -> None:
-        """Waits for what can be done now, and does it."""
+        """One iteration of the event loop."""
         wanted: dict[int, int] = {self._wake_read: selectors.EVENT_READ}
         room_up, room_down = len(self._up) < _FULL, len(self._down) < _FULL
         if room_up:
@@ -263,7 +263,7 @@ class _Relay:
             self._down += frame
 
     def _orphan(self) -> None:
-        """The supervisor is gone: the app's process sees the end of its socket, and is killed if it stays."""
+        """The supervisor is gone: the app's process sees EOF on its socket, and is killed if it does not exit."""
         self._orphaned_at = time.monotonic()
         self._forget(self._supervisor.fileno())
         self._up.clear()
@@ -295,7 +295,7 @@ class _Relay:
 
     @staticmethod
     def _receive(peer: socket.socket) -> bytes | None:
-        """None when there is nothing yet, nothing at all at the end."""
+        """None if there is no data yet; empty at the end."""
         try:
             return peer.recv(_CHUNK)
         except BlockingIOError:
@@ -313,7 +313,7 @@ class _Relay:
         return os.waitstatus_to_exitcode(status), usage.ru_maxrss * unit
 
     def _finish(self, exit_code: int, max_rss: int) -> None:
-        """Pass on what the dead process has left in its socket and pipes, then how it died."""
+        """Forwards what the dead process left in its socket and pipes, then how it died."""
         while self._app.fileno() >= 0:
             data = self._receive(self._app)
             if not data:

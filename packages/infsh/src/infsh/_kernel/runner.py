@@ -1,4 +1,4 @@
-"""The life of one app instance: set up, run, cancel, unload. Knows no sockets."""
+"""The life cycle of one app instance: set up, run, cancel, unload. Independent of sockets."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ from infsh._kernel.thread import AppThreads, Call, Interrupted
 from infsh._metadata import Metadata
 
 _RETRY_SECONDS = 0.5
-"""Until a run that swallowed its cancellation is cancelled again."""
+"""Seconds until a run that suppressed its cancellation is cancelled again."""
 
 OnOutput = Callable[[Any], None]
 
@@ -39,7 +39,7 @@ class AppFailed(Exception):
 
 
 class RunCancelled(Exception):
-    """The run has ended because it was asked to."""
+    """The run has ended because it was cancelled."""
 
 
 @dataclass(eq=False, slots=True)
@@ -47,7 +47,7 @@ class _Run:
     active: ActiveRun
     task: "asyncio.Task[Any] | None" = None
     started: bool = False
-    """Whether the app knows of it."""
+    """Whether the app has been notified."""
     call: Call | None = None
     """The plain function that is running in a thread."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -101,9 +101,9 @@ class AppRunner:
         self._threads = AppThreads(loaded.concurrency)
 
     async def setup(self, setup: Any, metadata: dict[str, Any], *, rules: CallerRules | None = None) -> float:
-        """Makes the instance and calls its `setup`; returns seconds. Raises AppFailed of kind `setup`.
+        """Creates the instance and calls its `setup`; returns seconds. Raises AppFailed of kind `setup`.
 
-        `rules`: the parameters are a caller's; None: they are those of who runs the app on their own machine.
+        `rules`: for parameters from clients; None: they come from whoever runs the app on their own machine.
         """
         started = time.perf_counter()
         self._metadata = metadata
@@ -160,7 +160,7 @@ class AppRunner:
         return output
 
     async def cancel(self, run_id: str, grace: float) -> None:
-        """Asks a run to end, then makes it; returns when it has ended or `grace` seconds are over."""
+        """Cancels a run, first cooperatively, then by force; returns when it has ended or after `grace` seconds."""
         run = self._runs.get(run_id)
         if run is None or run.active.cancelled.is_set():
             return
@@ -206,7 +206,7 @@ class AppRunner:
         rules: CallerRules | None,
     ) -> Any:
         async with self._slots:
-            with running(run.active), self._errors():  # the app's own validators may raise anything, too
+            with running(run.active), self._errors():  # the app's own validators may also raise anything
                 function = self._function(name)
                 argument = await self._input(function, value, rules)
                 given = _metadata({**self._metadata, **metadata}, run.active, "input")
@@ -250,7 +250,7 @@ class AppRunner:
             try:
                 await asyncio.gather(*(file.ensure() for file in _files(argument) if file.is_local is False))
             except FileUnavailable as error:
-                raise AppFailed("input", f"an input file cannot be had: {error}") from error
+                raise AppFailed("input", f"an input file is not available: {error}") from error
         return argument
 
     async def _call(
@@ -321,7 +321,7 @@ _DRAINED = object()
 def _metadata(values: dict[str, Any], active: ActiveRun, kind: str) -> Metadata:
     try:
         return Metadata(**values).attached(active)
-    except ValidationError as error:  # some of it comes from whoever submitted the task
+    except ValidationError as error:  # part of it comes from the client that submitted the task
         raise AppFailed(kind, traces.invalid("metadata", error)) from error
 
 

@@ -25,7 +25,7 @@ from infsh._kernel.runner import AppFailed, AppRunner, RunCancelled
 _LIBC = ctypes.CDLL(None)
 _PROGRESS_INTERVAL = 0.05
 _LAST_SECONDS = 3.0
-"""What an exit may take before it is forced."""
+"""Seconds after which an exit is forced."""
 
 
 class ChannelSink:
@@ -195,7 +195,7 @@ class _Server:
         return 0
 
     def _flush(self) -> None:
-        """What the app printed is in the pipes before its run ends, C's own buffers included."""
+        """Flushes all output, including C's own buffers, into the pipes before a run ends."""
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
@@ -205,7 +205,7 @@ class _Server:
 def _read(
     channel: Channel, sink: ChannelSink, loop: asyncio.AbstractEventLoop, inbox: "asyncio.Queue[Message | None]"
 ) -> None:
-    """Reads messages in a thread of its own, which answers pings: an app that blocks the event loop is seen to live."""
+    """Reads messages in its own thread and replies to pings: an app that blocks its event loop counts as alive."""
     while True:
         try:
             message = channel.receive()
@@ -224,20 +224,20 @@ def _read(
 
 
 def _exit_within(seconds: float, status: int) -> None:
-    """Forces the exit if threads of the app still hold the process then."""
+    """Forces the exit if threads of the app still keep the process alive by then."""
     timer = threading.Timer(seconds, os._exit, (status,))
     timer.daemon = True
     timer.start()
 
 
 def _prepare_output() -> None:
-    """Whole lines leave at once, in any encoding the terminal may have had; a crash in C says where."""
+    """Line-buffered output that never fails to encode; a crash in C prints where."""
     sys.stdout = sys.__stdout__ = _text_stream(1)  # type: ignore[misc]
     sys.stderr = sys.__stderr__ = _text_stream(2)  # type: ignore[misc]
     faulthandler.enable()
 
 
 def _text_stream(descriptor: int) -> io.TextIOWrapper:
-    """A new one: Python made its own for what the descriptor was before."""
+    """A new stream: Python's own was created for the descriptor's previous target."""
     binary = open(descriptor, "wb", closefd=False)  # noqa: SIM115  # lives as long as the process
     return io.TextIOWrapper(binary, encoding="utf-8", errors="backslashreplace", line_buffering=True)

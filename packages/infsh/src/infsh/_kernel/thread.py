@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Interrupted(BaseException):
-    """Raised in an app's function that was cancelled and did not end by itself."""
+    """Raised in an app's function that was cancelled and did not return by itself."""
 
 
 class Call:
@@ -37,7 +37,7 @@ class Call:
             return
         try:
             self._settle()
-        except Interrupted as error:  # came between the function's end and the closing of the gate
+        except Interrupted as error:  # arrived between the function's end and the closing of the gate
             if not self.future.done():
                 self.future.set_exception(error)
 
@@ -65,7 +65,7 @@ class Call:
 
 
 class AppThreads:
-    """As many threads as the app has runs at the same time. With one, all its plain functions share that thread."""
+    """As many threads as the app has concurrent runs. With one, all its plain functions share that thread."""
 
     def __init__(self, count: int) -> None:
         self._calls: queue.SimpleQueue[Call] = queue.SimpleQueue()

@@ -1,4 +1,4 @@
-"""What to say about an exception of an app: one sentence, and its frames without those that are not the app's."""
+"""Formats an exception of an app: one sentence, and the traceback with the app's own frames only."""
 
 import asyncio
 import sys
@@ -21,7 +21,7 @@ _MAX_CHARACTERS = 20_000
 
 
 def sentence(error: BaseException, folder: Path | None = None) -> str:
-    """Type, message and, within the app's folder, the place."""
+    """Type, message and, within the app's folder, the location."""
     if isinstance(error, SystemExit):
         said = f"the app called sys.exit({error.code!r})"
     else:
@@ -39,7 +39,7 @@ def frames(error: BaseException) -> str:
 
 
 def invalid(what: str, error: ValidationError) -> str:
-    """A sentence for values that a model refuses, naming each key."""
+    """A sentence about the values that a model rejects, naming each key."""
     parts = []
     for item in error.errors(include_url=False, include_context=False, include_input=False)[:10]:
         key = ".".join(str(part) for part in item["loc"])

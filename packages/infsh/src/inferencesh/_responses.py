@@ -67,25 +67,25 @@ def error_of(response: Response, body: Any) -> APIError | RequirementsNotMetErro
     """The error in a response."""
     if response.status == 412 and isinstance(body, Mapping) and isinstance(body.get("errors"), list):
         return RequirementsNotMetError([_requirement(item) for item in body["errors"]], response.status)
-    code, message = _told(body, _text(response))
+    code, message = _code_and_message(body, _text(response))
     if location := response.headers.get("location"):
         message = f"{message or 'redirected'} (to {location}: is base_url right?)"
     return _api_error(response, message or "the server gives no reason", code, body)
 
 
 def _api_error(response: Response, message: str, code: str | None = None, body: Any = None) -> APIError:
-    told = body.get("request_id") if isinstance(body, Mapping) else None
+    request_id = body.get("request_id") if isinstance(body, Mapping) else None
     return APIError(
         status_code=response.status,
         message=message,
         response_body=_text(response),
         code=code,
-        request_id=told if isinstance(told, str) else response.headers.get("x-request-id"),
+        request_id=request_id if isinstance(request_id, str) else response.headers.get("x-request-id"),
         retry_after=retry_after_seconds(response.headers.get("retry-after")),
     )
 
 
-def _told(body: Any, text: str) -> tuple[str | None, str]:
+def _code_and_message(body: Any, text: str) -> tuple[str | None, str]:
     """Code and message of an error body: Mien's, a problem document, or that of a proxy in front of the server."""
     if not isinstance(body, Mapping):
         plain = re.sub(r"(?s)<(script|style)\b.*?</\1>|<[^>]*>", " ", text)
