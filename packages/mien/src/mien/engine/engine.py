@@ -12,13 +12,13 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from mien.engine.cancellation import CancelScope
 from mien.engine.sources import Item, Source
-from mien.errors import MienError
+from mien.errors import Cancelled, DeadlineExceeded, MienError
 
 V = TypeVar("V")
 V_co = TypeVar("V_co", covariant=True)
 
-SCOPE_ENDED = frozenset({499, 504})
-"""Status of Cancelled and DeadlineExceeded: not one item failed, nobody waits for any of them."""
+SCOPE_ENDED = (Cancelled, DeadlineExceeded)
+"""What ends the request as a whole: no single item failed, and nobody waits for any of them."""
 
 
 class Operation(Generic[V_co]):

@@ -12,7 +12,7 @@ from mien.engine.cancellation import CancelScope
 from mien.engine.engine import SCOPE_ENDED, Done, Early, Event, Failed, Handler, Handlers, Operation, Outcome, Tell, V
 from mien.engine.sources import Item, Source, SourceReader, is_image
 from mien.engine.threads import ThreadPool
-from mien.errors import BodyTooLarge, ImageError, InternalError, MienError
+from mien.errors import BodyTooLarge, InternalError, MienError
 from mien.metrics import Metrics
 
 log = structlog.get_logger()
@@ -93,7 +93,7 @@ class ThreadEngine:
                 left = len(tasks)
                 while left:
                     event = await _next(events, scope)
-                    if isinstance(event, Failed) and event.error.status in SCOPE_ENDED:
+                    if isinstance(event, Failed) and isinstance(event.error, SCOPE_ENDED):
                         raise event.error
                     left -= not isinstance(event, Early)
                     yield event
@@ -122,9 +122,9 @@ class ThreadEngine:
         except MienError as error:
             # Without frames: they hold the image, and the error holds them, until the garbage collector runs.
             outcome = Failed(index, error.without_frames())
-            if error.status in SCOPE_ENDED:
+            if isinstance(error, SCOPE_ENDED):
                 return outcome
-            if error.status >= 500 and not isinstance(error, ImageError):
+            if error.is_fault:
                 log.error("item failed", code=error.code, exc_info=error)
         except Exception as error:
             log.error("item failed", exc_info=error)

@@ -132,26 +132,26 @@ class NodeClient:
         return await method(asked, timeout=seconds, metadata=self._metadata)
 
     async def infer(
-        self, request: InferRequest, call: CancelScope, *, service: str = "", stream: bool
+        self, request: InferRequest, scope: CancelScope, *, service: str = "", stream: bool
     ) -> AsyncGenerator[InferResult, None]:
         """The node's response, message by message; without `stream`, its whole result only.
 
         `service`: which of the node's services is meant, where several have the task. Raises the error that the node
-        reports, or Unavailable when it is gone. Deadline and cancellation of `call` reach the node.
+        reports, or Unavailable when it is gone. Deadline and cancellation of `scope` reach the node.
         """
-        call.check()
+        scope.check()
         rpc: Rpc = self._channel.stream_stream(INFER, pb.InferRequest.SerializeToString, pb.InferResponse.FromString)(
-            self._messages(request, service, stream), timeout=call.remaining(), metadata=self._metadata
+            self._messages(request, service, stream), timeout=scope.remaining(), metadata=self._metadata
         )
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
             loop.call_soon_threadsafe(rpc.cancel)
 
-        call.subscribe(wake)
+        scope.subscribe(wake)
         complete = False
         try:
-            async with aclosing(self._read(rpc, call)) as messages:
+            async with aclosing(self._read(rpc, scope)) as messages:
                 if not stream:
                     whole = await self._collected(messages)
                     complete = True
@@ -163,10 +163,10 @@ class NodeClient:
                         yield result
         except (GeneratorExit, asyncio.CancelledError):
             if not complete:
-                call.cancel()
+                scope.cancel()
             raise
         finally:
-            call.unsubscribe(wake)
+            scope.unsubscribe(wake)
             if complete:
                 self._end_in_background(rpc)
             else:
@@ -200,24 +200,24 @@ class NodeClient:
         known = stream and any(streamed == one.name for capability in self.capabilities for one in capability.tasks)
         return streamed if known else task
 
-    async def _read(self, rpc: Rpc, call: CancelScope) -> AsyncGenerator[InferResult, None]:
+    async def _read(self, rpc: Rpc, scope: CancelScope) -> AsyncGenerator[InferResult, None]:
         """Messages up to the final one. Raises what ended the call before it."""
         while True:
             try:
                 message = await rpc.read()
             except grpc.aio.AioRpcError as error:
-                raise self._ended(error, call) from None
+                raise self._ended(error, scope) from None
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if task is None or task.cancelling():
                     raise
                 # Nobody cancelled this task: gRPC raises the same for `rpc.cancel()` and for a channel that is closed.
-                call.check()
+                scope.check()
                 raise Unavailable(f"node {self.address}: the connection was closed") from None
             if not isinstance(message, pb.InferResponse):  # the end of the stream
                 status = await rpc.code()
                 if status is not grpc.StatusCode.OK:
-                    raise self._ended_with(status, await rpc.details(), await rpc.trailing_metadata(), call)
+                    raise self._ended_with(status, await rpc.details(), await rpc.trailing_metadata(), scope)
                 return
             if message.HasField("error"):
                 raise from_in_band(message, self.address)
@@ -266,19 +266,19 @@ class NodeClient:
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
-    def _ended(self, error: grpc.aio.AioRpcError, call: CancelScope) -> MienError:
-        return self._ended_with(error.code(), error.details(), error.trailing_metadata(), call)
+    def _ended(self, error: grpc.aio.AioRpcError, scope: CancelScope) -> MienError:
+        return self._ended_with(error.code(), error.details(), error.trailing_metadata(), scope)
 
     def _ended_with(
         self,
         status: grpc.StatusCode,
         details: str | None,
         trailing: Iterable[tuple[str, str | bytes]] | None,
-        call: CancelScope,
+        scope: CancelScope,
     ) -> MienError:
-        if call.over():
+        if scope.over():
             try:
-                call.check()
+                scope.check()
             except MienError as error:
                 return error
         return self._error(status, details, trailing)

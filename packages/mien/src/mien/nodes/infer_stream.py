@@ -110,8 +110,8 @@ class InferStream:
                     self._ran_idle()
                     return
                 for task in done - {reading}:
-                    call = self._running.pop(cast("asyncio.Task[None]", task))
-                    call.cancel()  # what still works for the request can stop
+                    scope = self._running.pop(cast("asyncio.Task[None]", task))
+                    scope.cancel()  # what still works for the request can stop
                     task.result()
                 if reading in done:
                     message = reading.result()
@@ -142,14 +142,14 @@ class InferStream:
         if request is not None:
             self._requests += 1
             remaining = self._context.time_remaining()
-            call = CancelScope(self._limits.timeout if remaining is None else max(0.001, remaining))
-            self._running[asyncio.create_task(self._answer(request, call))] = call
+            scope = CancelScope(self._limits.timeout if remaining is None else max(0.001, remaining))
+            self._running[asyncio.create_task(self._answer(request, scope))] = scope
 
-    async def _answer(self, request: CompleteRequest, call: CancelScope) -> None:
+    async def _answer(self, request: CompleteRequest, scope: CancelScope) -> None:
         """Send the response to one request. Raises what is to end the stream."""
         try:
             with self._limits.run():
-                await self._infer(request, call)
+                await self._infer(request, scope)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is answered and the stream goes on
             failure = failure_of(error, "request failed", task=request.head.task)
         else:
@@ -163,13 +163,13 @@ class InferStream:
             raise failure
         await self._send(in_band(failure, request.correlation_id))
 
-    async def _infer(self, request: CompleteRequest, call: CancelScope) -> None:
+    async def _infer(self, request: CompleteRequest, scope: CancelScope) -> None:
         metadata = dict(request.head.metadata)
         choice = choose(self._services(), request.head.task, metadata.pop(SERVICE_KEY, ""))
         items = unpack(request.payload, request.head.mime)
         asked = InferRequest(items, choice.task, metadata, request.correlation_id)
         final = False
-        async with call.bounding(), aclosing(choice.service.infer(asked, call, stream=choice.stream)) as results:
+        async with scope.bounding(), aclosing(choice.service.infer(asked, scope, stream=choice.stream)) as results:
             async for result in results:
                 if not choice.stream and not result.is_final and result.total <= 1:
                     continue  # a partial result, which this client did not ask for
@@ -188,8 +188,8 @@ class InferStream:
     async def _end(self, reading: "asyncio.Task[pb.InferRequest | None] | None") -> None:
         """Cancel what still runs: there is nobody to answer any more."""
         tasks: list[asyncio.Task[None] | asyncio.Task[pb.InferRequest | None]] = list(self._running)
-        for call in self._running.values():
-            call.cancel()
+        for scope in self._running.values():
+            scope.cancel()
         if reading is not None:
             tasks.append(reading)
         for task in tasks:

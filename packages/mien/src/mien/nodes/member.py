@@ -32,7 +32,7 @@ class Connection(Protocol):
         """Raise MienError unless the node takes requests."""
 
     def infer(
-        self, request: InferRequest, call: CancelScope, *, service: str = "", stream: bool
+        self, request: InferRequest, scope: CancelScope, *, service: str = "", stream: bool
     ) -> AsyncGenerator[InferResult, None]:
         """The node's response. Raises Unavailable if the node is gone, Overloaded if it refuses for load, and any other
         MienError that the node reports."""

@@ -171,7 +171,7 @@ class NodePool:
     # --- requests
 
     def infer(
-        self, service: str, request: InferRequest, call: CancelScope, *, stream: bool
+        self, service: str, request: InferRequest, scope: CancelScope, *, stream: bool
     ) -> AsyncGenerator[InferResult, None]:
         """The response of the best node, as `Router.infer` has it."""
-        return self._router.infer(service, request, call, stream=stream)
+        return self._router.infer(service, request, scope, stream=stream)

@@ -23,8 +23,8 @@ class RemoteService:
     def tasks(self) -> Sequence[TaskInfo]:
         return self._pool.tasks(self._name)
 
-    def infer(self, request: InferRequest, call: CancelScope, *, stream: bool) -> AsyncGenerator[InferResult, None]:
-        return self._pool.infer(self._name, request, call, stream=stream)
+    def infer(self, request: InferRequest, scope: CancelScope, *, stream: bool) -> AsyncGenerator[InferResult, None]:
+        return self._pool.infer(self._name, request, scope, stream=stream)
 
 
 class RemoteServices:

@@ -33,7 +33,7 @@ class Router:
         self._turns = 0
 
     async def infer(
-        self, service: str, request: InferRequest, call: CancelScope, *, stream: bool
+        self, service: str, request: InferRequest, scope: CancelScope, *, stream: bool
     ) -> AsyncGenerator[InferResult, None]:
         """The response of the best node, or of the next best if that one fails before its first message.
 
@@ -50,9 +50,9 @@ class Router:
             asked = InferRequest(request.items, task, request.metadata, request.correlation_id)
             started = False
             try:
-                with self._measured(member, call) as answered:
+                with self._measured(member, scope) as answered:
                     spelled = member.node.spelling(service)
-                    response = member.client.infer(asked, call, service=spelled, stream=stream)
+                    response = member.client.infer(asked, scope, service=spelled, stream=stream)
                     async with aclosing(response) as results:
                         async for result in results:
                             started = True
@@ -61,7 +61,7 @@ class Router:
                             yield result
             except (Unavailable, Overloaded) as error:
                 # Once a message went out, another node's response would begin again from the start.
-                if started or call.over():
+                if started or scope.over():
                     raise
                 log.info("node refused; trying another", node=member.node.id, reason=error.message)
                 failure = error
@@ -94,7 +94,7 @@ class Router:
         return Unavailable(f"no node takes requests for {task or service!r} now ({reasons})", retry_after=retry)
 
     @contextmanager
-    def _measured(self, member: Member, call: CancelScope) -> Iterator[Callable[[], None]]:
+    def _measured(self, member: Member, scope: CancelScope) -> Iterator[Callable[[], None]]:
         """Count a request. A node that is gone starts its cooldown and is checked at once.
 
         Yields what is to be called at the final message: a caller that stops reading there still got its response.
@@ -117,7 +117,7 @@ class Router:
             member.recheck()
             raise
         except MienError as error:
-            outcome = "cancelled" if call.cancelled else "failed"
+            outcome = "cancelled" if scope.cancelled else "failed"
             if error.status < 500:  # the node works: the request was wrong
                 node.cooldown.cleared()
             raise

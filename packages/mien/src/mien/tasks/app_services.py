@@ -86,7 +86,7 @@ class AppService:
         return self._tasks
 
     async def infer(
-        self, request: InferRequest, call: CancelScope, *, stream: bool
+        self, request: InferRequest, scope: CancelScope, *, stream: bool
     ) -> AsyncGenerator[InferResult, None]:
         """Messages: partial outputs while the task runs, then its output."""
         function = task_of(self, request.task).name
@@ -103,13 +103,13 @@ class AppService:
                     app_version=self._version.version,
                     function=function,
                     input=Encoded.of(given),
-                    timeout=call.remaining(),
+                    timeout=scope.remaining(),
                     metadata={"service": self.name},
                 )
             )
             task_id = task.id
             number = 0
-            async with call.bounding():
+            async with scope.bounding():
                 async for update in self._follow(task.id):
                     task = update
                     if stream and not task.terminal and task.output is not None:

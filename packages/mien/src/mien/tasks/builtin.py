@@ -102,7 +102,7 @@ class BuiltinExecutor:
         self._places = places
         self._max_bytes = max_bytes
         self._taken: set[str] = set()
-        self._calls: dict[str, CancelScope] = {}
+        self._scopes: dict[str, CancelScope] = {}
         self._services = services
         self._fetcher = fetcher
         self._loaded = loaded
@@ -125,27 +125,27 @@ class BuiltinExecutor:
         return None
 
     async def execute(self, attempt: Attempt, report: Reporter) -> Any:
-        call = self._calls[attempt.id] = CancelScope()
+        scope = self._scopes[attempt.id] = CancelScope()
         report.worker("engine")
         try:
             report.stage(Stage.PREPARING)
-            item, metadata = await self._asked(attempt.task.input.value or {}, call)
+            item, metadata = await self._asked(attempt.task.input.value or {}, scope)
             report.stage(Stage.RUNNING)
-            return await self._answer(BUILTIN[attempt.task.app], item, metadata, call)
+            return await self._answer(BUILTIN[attempt.task.app], item, metadata, scope)
         except MienError as error:
             raise AppFailed(error.message, error.code) from error
         finally:
-            del self._calls[attempt.id]
+            del self._scopes[attempt.id]
             self._taken.discard(attempt.id)
 
     def stop(self, task_id: str, reason: StopReason, grace: float) -> None:
-        if (call := self._calls.get(task_id)) is not None:
-            call.cancel()
+        if (scope := self._scopes.get(task_id)) is not None:
+            scope.cancel()
 
     async def reap(self) -> None:
         """There are no processes."""
 
-    async def _answer(self, app: BuiltinApp, item: Item, metadata: Mapping[str, str], call: CancelScope) -> Any:
+    async def _answer(self, app: BuiltinApp, item: Item, metadata: Mapping[str, str], scope: CancelScope) -> Any:
         try:
             service = self._services.resolve(app.service)
         except NotFound:
@@ -153,12 +153,12 @@ class BuiltinExecutor:
                 f"{app.name} needs the service {app.service}, whose model this server did not load"
             ) from None
         request = InferRequest((item,), metadata=metadata)
-        async for result in service.infer(request, call, stream=False):
+        async for result in service.infer(request, scope, stream=False):
             if result.is_final:
                 return msgspec.json.decode(result.data) if result.value is None else result.value.plain()
         raise AppFailed(f"{app.name} gave no answer")
 
-    async def _asked(self, given: Mapping[str, Any], call: CancelScope) -> tuple[Item, dict[str, str]]:
+    async def _asked(self, given: Mapping[str, Any], scope: CancelScope) -> tuple[Item, dict[str, str]]:
         """The payload and, as metadata, the fields that are left."""
         fields = {
             key: _text(value) for key, value in given.items() if key not in ("image", "text") and value is not None
@@ -169,16 +169,16 @@ class BuiltinExecutor:
         location = image.get("uri") if isinstance(image, dict) else image
         if not isinstance(location, str):
             raise InvalidField("image: expected a file of this server, an http(s) URL or a data: URI")
-        data = await self._read(location, call)
+        data = await self._read(location, scope)
         return Item(data, await asyncio.to_thread(media_type, data)), fields
 
-    async def _read(self, location: str, call: CancelScope) -> bytes:
+    async def _read(self, location: str, scope: CancelScope) -> bytes:
         if location.startswith(SCHEME) and (known := file_id(location)) is not None:
             return await self._stored(known)
         if location.startswith("data:"):
             return data_uri(location)
         if location.startswith(("http://", "https://")):
-            async with call.bounding():
+            async with scope.bounding():
                 return bytes(await self._fetcher.fetch(location, {}))
         raise InvalidField("image: expected a file of this server, an http(s) URL or a data: URI")
 
