@@ -33,7 +33,7 @@ def test_the_demo_shows_faces_and_leaves_nothing_running(mien_process: Mien, tmp
     started = time.monotonic()
     printed = ok(mien_process("demo", "--output", "out"))
     assert time.monotonic() - started < 60
-    assert re.search(r"[2-9]\d* faces, each with 512 numbers", printed)
+    assert re.search(r"[2-9]\d* faces, each with 512 dimensions", printed)
     assert Image.open(BytesIO((tmp_path / "out" / "faces.jpg").read_bytes())).format == "JPEG"
     assert servers() <= before
 

@@ -20,6 +20,7 @@ from mien.apps.environments import Environments
 from mien.apps.process import ProcessLimits
 from mien.apps.reference import AppRef
 from mien.apps.registry import AppRegistry
+from mien.encoded import Encoded
 from mien.errors import InternalError
 from mien.settings import Settings
 from mien.workers.listener import Silent, WorkerGone
@@ -152,7 +153,7 @@ async def test_an_environment_that_a_worker_runs_in_stays_until_the_worker_has_e
     age(environment)
     assert house.clean() == []
     assert await worker.setup(None, {}, Silent()) >= 0
-    assert await worker.run("r", None, {}, {}, Silent()) is not None
+    assert await worker.run("r", None, Encoded.of({}), {}, Silent()) is not None
     await worker.unload(5)
     assert house.clean() == [environment.key]
 
