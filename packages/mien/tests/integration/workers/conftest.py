@@ -99,6 +99,12 @@ class Report:
         raise AssertionError(f"no {kind} {value!r} within {seconds} s; there were {self.events[-20:]}")
 
 
+@pytest.fixture
+def report() -> Callable[[], Report]:
+    """Makes reports, one for each attempt."""
+    return Report
+
+
 def task_of(deployed: Deployed, given: Any, number: int, **fields: Any) -> Task:
     now = time.time()
     version = deployed.version
