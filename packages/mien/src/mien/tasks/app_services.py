@@ -17,11 +17,11 @@ from mien.storage.file_records import NewFile
 from mien.storage.file_store import FileStore
 from mien.storage.links import Links, inside
 from mien.tasks.feed import Feed
+from mien.tasks.payloads import JSON, app_input
 from mien.tasks.records import Submission, Task
 from mien.tasks.scheduler import Scheduler
 from mien.tasks.status import Status
 
-JSON = "application/json"
 ANYTHING = ("image/*", "audio/*", "video/*", "text/plain", JSON, "application/octet-stream")
 _NO_TASK = ""
 PAYLOAD_SECONDS = 86400.0
@@ -151,28 +151,11 @@ class AppService:
     async def _input(
         self, schema: FunctionSchema, item: Item, metadata: Mapping[str, str], stored: list[str]
     ) -> dict[str, Any]:
-        """The payload in the field that is made for it, the metadata in the fields of their names."""
-        whole = schema.input_schema
-        properties: dict[str, Any] = whole.get("properties") or {}
-        if item.mime == JSON:
-            try:
-                given = msgspec.json.decode(item.data)
-            except msgspec.DecodeError as error:
-                raise InvalidField(f"payload: no JSON: {error}") from None
-            if not isinstance(given, dict):
-                raise InvalidField("payload: JSON for an app is an object with its input's fields")
-            return given
-        fields = {key: _typed(value, properties[key], whole) for key, value in metadata.items() if key in properties}
-        free = [key for key in properties if key not in fields]
-        files = [key for key in free if _is_file(properties[key], whole)]
-        texts = [key for key in free if key not in files and _types(properties[key], whole) & {"string"}]
-        if item.mime.startswith("text/") and texts:
-            fields[texts[0]] = item.data.decode("utf-8", "replace")
-        elif files or texts:
-            fields[(files or texts)[0]] = await self._keep(item, stored)
-        elif item.data:
-            raise InvalidField(f"payload: {self.name} has no field for one; send application/json")
-        return fields
+        """The app's input, its payload stored if it is to be a file; the file's id is added to `stored`."""
+        given = app_input(schema.input_schema, item, metadata, service=self.name)
+        if given.file_field is None:
+            return given.fields
+        return given.fields | {given.file_field: await self._keep(item, stored)}
 
     async def _keep(self, item: Item, stored: list[str]) -> str:
         async def chunks() -> AsyncIterator[bytes]:
@@ -190,36 +173,3 @@ def _last(message: InferResult, number: int) -> InferResult:
     return InferResult(
         message.data, message.mime, message.schema, message.meta, is_final=True, seq=number, total=0 if number else 1
     )
-
-
-def _choices(schema: Any, whole: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """A field's schema and its alternatives."""
-    found: list[Mapping[str, Any]] = []
-    waiting = [schema]
-    while waiting and len(found) < 50:
-        one = waiting.pop()
-        if not isinstance(one, Mapping):
-            continue
-        found.append(one)
-        waiting += [*one.get("anyOf", ()), *one.get("oneOf", ()), *one.get("allOf", ())]
-        if isinstance(ref := one.get("$ref"), str) and ref.startswith("#/$defs/"):
-            waiting.append(whole.get("$defs", {}).get(ref.removeprefix("#/$defs/")))
-    return found
-
-
-def _is_file(schema: Any, whole: Mapping[str, Any]) -> bool:
-    return any(one.get("format") == "file" for one in _choices(schema, whole))
-
-
-def _types(schema: Any, whole: Mapping[str, Any]) -> set[str]:
-    return {kind for one in _choices(schema, whole) if isinstance(kind := one.get("type"), str)}
-
-
-def _typed(text: str, schema: Any, whole: Mapping[str, Any]) -> Any:
-    """A metadata value as the field's type wants it; the text where it does not read as that."""
-    if not _types(schema, whole) - {"string", "null"}:
-        return text
-    try:
-        return msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        return text

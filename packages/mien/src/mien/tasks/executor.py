@@ -1,4 +1,8 @@
-"""The seam between the scheduler and whatever runs tasks: what an executor is told, and what it may answer."""
+"""The seam between the scheduler and whatever runs tasks: what an executor is told, and what it may answer.
+
+Implementations pass tests/integration/workers/test_executor_contract.py; today's are `mien.tasks.pool_executor` and
+`mien.tasks.builtin`.
+"""
 
 from typing import Any, Literal, Protocol
 
