@@ -3,8 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from types import TracebackType
 
 from mien.errors import Cancelled, DeadlineExceeded
 
@@ -37,7 +37,7 @@ class CancelScope:
         if self._cancelled:
             raise Cancelled("the caller cancelled the request")
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            raise self._too_late()
+            raise self.too_late()
 
     def cancel(self) -> None:
         """End the scope: queued work is dropped, threads that wait for it wake at once."""
@@ -60,31 +60,45 @@ class CancelScope:
         with self._lock:
             self._wakers.discard(wake)
 
-    @asynccontextmanager
-    async def bounding(self) -> AsyncIterator[None]:
-        """Cancel what the block awaits once the scope is over; raises Cancelled or DeadlineExceeded then."""
-        loop, inside = asyncio.get_running_loop(), True
+    def bounding(self) -> "Bounding":
+        """`async with` it: what the block awaits is cancelled once the scope is over, and the block raises Cancelled
+        or DeadlineExceeded."""
+        return Bounding(self)
 
-        def give_up() -> None:
-            if inside and not limit.expired():
-                limit.reschedule(loop.time())
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(give_up)
-
-        try:
-            async with asyncio.timeout(self.remaining()) as limit:
-                self.subscribe(wake)
-                try:
-                    yield
-                finally:
-                    inside = False
-                    self.unsubscribe(wake)
-        except TimeoutError:
-            if not limit.expired():
-                raise  # the block's own
-            self.check()
-            raise self._too_late() from None  # the loop's clock is coarser than the deadline's
-
-    def _too_late(self) -> DeadlineExceeded:
+    def too_late(self) -> DeadlineExceeded:
+        """The error of a scope whose deadline has passed."""
         return DeadlineExceeded(f"the request was not done within its {self.timeout:g} s")
+
+
+class Bounding:
+    """What `CancelScope.bounding` returns. A class, since every request passes here and a generator costs more."""
+
+    def __init__(self, scope: CancelScope) -> None:
+        self._scope = scope
+        self._inside = False
+
+    async def __aenter__(self) -> None:
+        self._scope.check()
+        self._loop = asyncio.get_running_loop()
+        self._limit = asyncio.timeout(self._scope.remaining())
+        await self._limit.__aenter__()
+        self._inside = True
+        self._scope.subscribe(self._wake)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._inside = False
+        self._scope.unsubscribe(self._wake)
+        try:
+            await self._limit.__aexit__(kind, error, trace)
+        except TimeoutError:
+            self._scope.check()
+            raise self._scope.too_late() from None  # the loop's clock is coarser than the deadline's
+
+    def _wake(self) -> None:
+        self._loop.call_soon_threadsafe(self._give_up)  # whoever cancels may be in another thread
+
+    def _give_up(self) -> None:
+        if self._inside and not self._limit.expired():
+            self._limit.reschedule(self._loop.time())

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import structlog
 
 from mien.engine.cancellation import CancelScope
-from mien.errors import DeadlineExceeded, InternalError, MienError, NodeFailed
+from mien.errors import InternalError, MienError, NodeFailed
 from mien.inference.contract import InferResult
 from mien.nodes.chunks import InvalidResponse, assemble
 
@@ -28,39 +28,12 @@ class Messages:
         Raises what the service raises, DeadlineExceeded, Cancelled, and InternalError for a service that ends without
         a final message.
         """
-        message = await self._within_deadline()
+        async with self._scope.bounding():
+            message = await anext(self._source, None)
         if message is None:
             self._scope.check()  # a service may take the end of its call for the end of its work
             raise InternalError("the service ended its answer without a final message")
         return message.encoded()
-
-    async def _within_deadline(self) -> InferResult | None:
-        """As `CancelScope.bounding` does it, without that one's generator: every request comes this way."""
-        scope, loop = self._scope, asyncio.get_running_loop()
-        scope.check()
-        limit, waiting = asyncio.timeout(scope.remaining()), True
-
-        def give_up() -> None:
-            if waiting and not limit.expired():
-                limit.reschedule(loop.time())
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(give_up)
-
-        try:
-            async with limit:
-                scope.subscribe(wake)
-                try:
-                    return await anext(self._source, None)
-                finally:
-                    waiting = False
-                    scope.unsubscribe(wake)
-        except TimeoutError:
-            if not limit.expired():
-                raise  # the service's own
-            scope.check()
-            # The loop's clock is coarser than the deadline's.
-            raise DeadlineExceeded(f"the request was not done within its {scope.timeout:g} s") from None
 
     async def close(self) -> None:
         """Tell the service that nobody listens any more."""
