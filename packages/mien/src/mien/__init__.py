@@ -8,5 +8,5 @@ try:
 except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0+source"
 
-# ONNX Runtime gives the machine an id and reports to its maker, unless told not to before it is imported.
+# ONNX Runtime sends telemetry with an id of this machine, unless that is disabled before it is imported.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

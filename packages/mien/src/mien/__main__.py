@@ -1,4 +1,4 @@
-"""`python -m mien` is `mien`."""
+"""`python -m mien` is equivalent to `mien`."""
 
 from mien.cli.main import run
 

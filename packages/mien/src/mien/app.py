@@ -1,4 +1,4 @@
-"""The application: every part of a server in the order in which it starts. Parts stop in the opposite order."""
+"""The application: every component of a server, in start order. They stop in reverse order."""
 
 import asyncio
 import gc
@@ -76,9 +76,9 @@ CODEC_THREADS = 2
 
 
 def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
-    """The application with all APIs; its context is `app.state.context`. The parts start with its lifespan.
+    """The application; its context is `app.state.context`. Components start in its lifespan.
 
-    Not `apis`: only liveness, readiness and metrics over HTTP, for a server that is asked over gRPC.
+    Without `apis` it serves only liveness, readiness and metrics over HTTP, for a server whose clients use gRPC.
     """
     metrics, keys = Metrics(), FileKeyStore(settings.locations.data_dir)
     admission, codec_threads = Admission.from_settings(settings.limits), ThreadPool(CODEC_THREADS)
@@ -89,7 +89,7 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, codec_threads.close)
-            # Beside the running server, so that liveness can be asked while models load.
+            # In the background, so that liveness and readiness probes are served while models load.
             starting = asyncio.create_task(_start_or_give_up(context, keys, admission, stack, tasks=apis))
             try:
                 yield
@@ -130,12 +130,12 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
 async def _start_or_give_up(
     context: Context, keys: FileKeyStore, admission: Admission, stack: AsyncExitStack, *, tasks: bool
 ) -> None:
-    """Start everything. What keeps the server from it is left in the context, for the server to stop and say so."""
+    """Start every component. A failure is recorded in `context.readiness`: the server then stops and raises it."""
     try:
         await start(context, keys, admission, stack, tasks=tasks)
     except MienError as error:
         failure = error
-    except Exception as error:  # whatever it is, the server must not stay up and never be ready
+    except Exception as error:  # whatever it is, the server must not stay up without ever becoming ready
         log.error("unexpected error", exc_info=error)
         failure = InternalError("the server could not start; its log has the details")
     else:
@@ -147,23 +147,24 @@ async def _start_or_give_up(
 async def start(
     context: Context, keys: FileKeyStore, admission: Admission, stack: AsyncExitStack, *, tasks: bool
 ) -> None:
-    """Start every part of the server; `stack` stops them. Raises MienError that says what cannot start.
+    """Start every component; `stack` stops them. Raises MienError if one cannot start.
 
-    The order is that of the stop, turned around: tasks get their time while workers, nodes, models and the database
-    are still there, then nodes finish what they were asked, then the models go.
+    The order follows from shutdown, which is the reverse: tasks drain while workers, nodes, models and the database
+    are still running, then the node finishes its requests, and the models are unloaded last.
     """
     settings, metrics, readiness = context.settings, context.metrics, context.readiness
     registry = ServiceRegistry(prefer_remote=settings.nodes.prefer_remote)
     loaded = asyncio.Event()
 
-    # What tasks and nodes work with until they have ended. Models load last, but into this early place.
+    # Tasks and nodes use these until they have ended. Models load last, but their stack is entered here, so that they
+    # are also closed after everything that uses them.
     fetcher = open_fetcher(settings)
     stack.push_async_callback(fetcher.aclose)
     inference_stack = await stack.enter_async_context(AsyncExitStack())
 
-    # Other nodes, and this server as one: it listens, and refuses until the models are loaded.
+    # Other nodes, and this server's own: it listens already, but rejects requests until the models are loaded.
     remote = RemoteServices(registry)
-    nodes = NodePool.from_settings(settings.nodes, count=metrics.asked_node, on_change=remote.update)
+    nodes = NodePool.from_settings(settings.nodes, count=metrics.observe_node_request, on_change=remote.update)
     stack.push_async_callback(nodes.close)
     open_without_keys = not settings.listening.auth or is_loopback(settings.node_host)
     access = node_access(keys, open_without_keys=open_without_keys)
@@ -171,11 +172,11 @@ async def start(
     for address in settings.nodes.nodes:
         nodes.add(address)
 
-    # Tasks: accepted and queued from here on; those of apps run already.
+    # Tasks are accepted and queued from here on; those of deployed apps already run.
     if tasks:
         readiness.tasks = await start_tasks(context, registry, fetcher, loaded, stack)
 
-    # Models, in a thread: it takes seconds.
+    # Loading models takes seconds, hence the thread.
     inference = await asyncio.to_thread(load_inference, settings, metrics, fetcher, admission)
     inference_stack.push_async_callback(inference.close)
     for service in inference.services:
@@ -194,7 +195,7 @@ async def start(
     if readiness.tasks is not None:
         readiness.tasks.scheduler.wake()
     await local_node.ready()
-    # What is here stays: the collector need not look at it again and again.
+    # Everything allocated so far is long-lived: exclude it from every later collection.
     gc.collect()
     gc.freeze()
     log.info("ready", models=inference.models.names())
@@ -203,10 +204,10 @@ async def start(
 async def start_tasks(
     context: Context, registry: ServiceRegistry, fetcher: Fetcher, loaded: asyncio.Event, stack: AsyncExitStack
 ) -> TaskParts:
-    """Open the database and begin to run what is queued. Built-in apps wait until `loaded` is set."""
+    """Open the database and start running queued tasks. Built-in apps wait until `loaded` is set."""
     settings, metrics = context.settings, context.metrics
 
-    # What is on disk.
+    # Storage.
     database = await Database.open(settings.locations.data_dir / "mien.db")
     stack.push_async_callback(database.close)
     store = SqlTaskStore(database, retries=settings.tasks.task_retries)
@@ -225,8 +226,8 @@ async def start_tasks(
     apps = AppRegistry(settings.locations.apps_dir)
     environments = Environments(settings.locations.environments_dir, constraints=settings.apps.app_constraints)
 
-    # Worker processes. They set `room` when a task may fit that did not before; the scheduler waits for that.
-    room = asyncio.Event()
+    # Worker processes. `capacity_freed` wakes the scheduler when a task may fit that did not before.
+    capacity_freed = asyncio.Event()
     run_dir = await asyncio.to_thread(WorkerRunDir, settings.locations.workers_dir)
     pool = WorkerPool(
         settings.workers,
@@ -234,14 +235,14 @@ async def start_tasks(
         environments,
         run_dir,
         metrics=metrics,
-        on_room=room.set,
+        on_room=capacity_freed.set,
         fetch_private=settings.fetching.fetch_private,
     )
     stack.push_async_callback(pool.close)
     metrics.observe_workers(pool.states)
     pool.start()
 
-    # The queue, and who runs what is in it.
+    # The queue and its executors.
     sessions = Sessions(pool)
     builtin = BuiltinExecutor(
         files, registry, fetcher, loaded, places=2 * (os.cpu_count() or 1), max_bytes=settings.limits.max_image_bytes
@@ -249,14 +250,14 @@ async def start_tasks(
     workers = PoolExecutor(
         pool, apps, settings.workers, settings.locations, check_session=sessions.check, files=StoreGate(files)
     )
-    scheduler = Scheduler(store, [builtin, workers], policy_of(settings.tasks), metrics=metrics, awake=room)
+    scheduler = Scheduler(store, [builtin, workers], policy_of(settings.tasks), metrics=metrics, awake=capacity_freed)
     store.listen(sessions.changed)
     feed = Feed(store)
     metrics.task_streams.set_function(lambda: feed.watchers)
     await scheduler.start()
     stack.push_async_callback(scheduler.drain, 0)
 
-    # What follows tasks.
+    # What reacts to tasks.
     poster = Poster(allow_private=settings.fetching.fetch_private)
     stack.push_async_callback(poster.aclose)
     webhooks = WebhookSender(

@@ -1,4 +1,4 @@
-"""Atomic and durable writes: neither readers nor the next start ever see half a file."""
+"""Atomic, durable writes: neither a concurrent reader nor the next start ever sees a partial file."""
 
 import contextlib
 import os
@@ -8,20 +8,20 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o600) -> None:
-    """Replace the file at `path`, or create it. On return the content is durable.
+    """Replace or create the file at `path`. On return the content is durable.
 
-    Raises OSError; the old content stays then.
+    Raises OSError, with the old content intact.
     """
-    with _draft(path, content, mode) as draft:
-        draft.replace(path)
+    with _temporary(path, content, mode) as temporary:
+        temporary.replace(path)
     sync(path.parent)
 
 
 def create_file(path: Path, content: bytes, *, mode: int = 0o600) -> bool:
-    """Create the file with its whole content, if there is none; returns whether it was created here."""
-    with _draft(path, content, mode) as draft:
+    """Create the file with its whole content unless it exists; whether this call created it."""
+    with _temporary(path, content, mode) as temporary:
         try:
-            path.hardlink_to(draft)  # a rename would replace that of another process
+            path.hardlink_to(temporary)  # a rename would replace a file that another process just created
         except FileExistsError:
             return False
     sync(path.parent)
@@ -29,7 +29,7 @@ def create_file(path: Path, content: bytes, *, mode: int = 0o600) -> bool:
 
 
 def sync(path: Path) -> None:
-    """Flush a file's content, or a folder's list of names, to the disk."""
+    """fsync a file's content, or a directory's entries."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -38,16 +38,16 @@ def sync(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _draft(path: Path, content: bytes, mode: int) -> Iterator[Path]:
-    # In the same folder, since a rename is atomic within one file system only; synced before it gets its name, since
-    # after a power cut the new name must not lead to content that never arrived.
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+def _temporary(path: Path, content: bytes, mode: int) -> Iterator[Path]:
+    # In the same directory, since a rename is atomic within one file system only. Synced before the rename: after a
+    # power cut the name must not refer to content that never reached the disk.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-        yield draft
+        yield temporary
     finally:
-        draft.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

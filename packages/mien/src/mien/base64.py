@@ -1,4 +1,4 @@
-"""Base64 text to bytes, with errors that say what is wrong with the text."""
+"""Lenient base64 decoding with precise error messages."""
 
 import binascii
 import re
@@ -13,11 +13,10 @@ _FOREIGN = re.compile(rb"[^A-Za-z0-9+/=_-]")
 
 
 def decode_base64(text: str | bytes | memoryview, *, max_bytes: int) -> bytes:
-    """The bytes that `text` holds.
+    """The bytes encoded in `text`.
 
-    With or without a `data:…;base64,` prefix, with whitespace anywhere, the URL-safe alphabet or the usual one, padding
-    or none. Raises ImageTooLarge when the result would be over `max_bytes` (nothing is decoded then), ImageError that
-    says what is wrong with the text otherwise.
+    A `data:…;base64,` prefix, whitespace anywhere, the URL-safe alphabet and missing padding are all accepted. Raises
+    ImageTooLarge if the result would exceed `max_bytes` (before anything is decoded), ImageError for invalid text.
     """
     encoded = _body(_ascii(text))
     if len(encoded) * 3 // 4 > max_bytes and _bare_length(encoded) * 3 // 4 > max_bytes:
@@ -38,7 +37,7 @@ def _ascii(text: str | bytes | memoryview) -> bytes:
 
 
 def _body(encoded: bytes) -> bytes:
-    """What follows the data URI's comma, or all of it."""
+    """The text after a data URI's comma; all of it if it is not a data URI."""
     if encoded[:64].lstrip()[:5].lower() != b"data:":
         return encoded
     if prefix := _DATA_URI.match(encoded):
@@ -47,12 +46,12 @@ def _body(encoded: bytes) -> bytes:
 
 
 def _bare_length(encoded: bytes) -> int:
-    """Characters that stand for data: no whitespace, no padding."""
+    """Number of characters that encode data: without whitespace and padding."""
     return len(encoded) - sum(encoded.count(character) for character in _WHITESPACE + b"=")
 
 
 def _decode_loosely(encoded: bytes) -> bytes:
-    """What the strict decoder refuses for its layout alone: whitespace, other alphabet, missing padding."""
+    """Decode text that the strict decoder rejects for whitespace, the URL-safe alphabet or missing padding only."""
     bare = encoded.translate(None, _WHITESPACE)
     if foreign := _FOREIGN.search(bare):
         raise ImageError(f"base64 text holds the character {chr(foreign.group()[0])!r}")

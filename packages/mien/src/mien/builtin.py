@@ -1,4 +1,4 @@
-"""What a server can do by itself: the built-in models, the engine that runs them, and the services on top."""
+"""The built-in models, the engine that runs them, and the services on top."""
 
 import asyncio
 from collections.abc import Sequence
@@ -16,7 +16,6 @@ from mien.faces.face_v1 import FaceV1Service
 from mien.faces.loading import load_pipeline
 from mien.faces.pipeline import FacePipeline
 from mien.faces.service import DrawFaces, FaceDrawer, FaceFinder, FaceService, FindFaces
-from mien.inference.answers import Answers
 from mien.inference.classification import ClassificationService, Classifier, Classify
 from mien.inference.contract import Service
 from mien.inference.embedding import Embed, Embedder, EmbeddingService
@@ -24,6 +23,7 @@ from mien.inference.image_model import ImageModel
 from mien.inference.images import ImageLimits
 from mien.inference.loading import ModelLoader, load_image_model, load_text_model
 from mien.inference.ocr import LineFinder, OcrService, ReadLines
+from mien.inference.operation_runner import OperationRunner
 from mien.inference.text_model import TextModel
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
@@ -39,20 +39,20 @@ OCR_READERS = 4  # at most: each has a copy of its models
 
 @dataclass(frozen=True)
 class BuiltinModels:
-    """What the built-in services run on; None where a server has no such model."""
+    """The models of the built-in services; None where this server has no such model."""
 
     pipeline: FacePipeline
     detector: str
-    """The name that detections carry."""
+    """The detector's name in results."""
     recogniser: str
-    """The name that embeddings of faces carry."""
+    """The recogniser's name in results."""
     image: OnDemand[ImageModel] | None
     text: OnDemand[TextModel] | None
     reader: LineReader | None
 
 
 def builtin_handlers(models: BuiltinModels, limits: ImageLimits) -> Handlers:
-    """The operations that the models make possible."""
+    """Handlers for the operations that the models support."""
     return {
         FindFaces: FaceFinder(models.pipeline, limits),
         DrawFaces: FaceDrawer(models.pipeline, limits),
@@ -65,26 +65,26 @@ def builtin_handlers(models: BuiltinModels, limits: ImageLimits) -> Handlers:
 def builtin_services(
     engine: Engine, metrics: Metrics, models: BuiltinModels, limits: ImageLimits, *, threshold: float, strict: bool
 ) -> list[Service]:
-    """The services that the models make possible.
+    """The services that the models support.
 
-    `threshold`: the default for faces. `strict`: refuse unknown metadata.
+    `threshold`: the default detection threshold. `strict`: reject unknown metadata keys.
     """
-    answers = Answers(engine, metrics)
+    runner = OperationRunner(engine, metrics)
 
     def faces(model: str, *, embedding: bool) -> FaceV1Service:
         return FaceV1Service(
-            answers, metrics, limits, model=model, embedding=embedding, threshold=threshold, strict=strict
+            runner, metrics, limits, model=model, embedding=embedding, threshold=threshold, strict=strict
         )
 
     services: list[Service] = [faces(models.detector, embedding=False), faces(models.recogniser, embedding=True)]
     image, text = models.image, models.text
     if image is not None or text is not None:
         image_name, text_name = image.name if image else None, text.name if text else None
-        services.append(EmbeddingService(answers, limits, image=image_name, text=text_name, strict=strict))
+        services.append(EmbeddingService(runner, limits, image=image_name, text=text_name, strict=strict))
     if image is not None:
-        services.append(ClassificationService(answers, limits, image, strict=strict))
+        services.append(ClassificationService(runner, limits, image, strict=strict))
     if models.reader is not None:
-        services.append(OcrService(answers, limits, models.reader.name, strict=strict))
+        services.append(OcrService(runner, limits, models.reader.name, strict=strict))
     return services
 
 
@@ -108,11 +108,11 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """Loaded models, the threads that work for them, and the services on top."""
+    """Loaded models, their threads, and the services on top."""
 
     models: LoadedModels
     threads: ThreadPool
-    """For images."""
+    """Work on images and texts."""
     admission: Admission
     faces: FaceService
     builtin: BuiltinModels
@@ -121,7 +121,7 @@ class Inference:
     facts: ModelFacts
 
     async def close(self) -> None:
-        """Refuse new work, finish the running and end all threads."""
+        """Reject new work, finish running work and end all threads."""
         self.admission.drain()
         await asyncio.to_thread(self._close_threads)
 
@@ -144,7 +144,10 @@ def open_fetcher(settings: Settings) -> Fetcher:
 
 
 def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher, admission: Admission) -> Inference:
-    """Load and warm the face models and every other that is here; blocks as long as that takes. Raises ModelError."""
+    """Load and warm up the face models, and every other configured model that is in the cache. Blocks for seconds.
+
+    Raises ModelError.
+    """
     zoo = Zoo.from_settings(settings)
     paths = zoo.ensure_all(required_models(settings.models))
     loaded = LoadedModels(
@@ -197,6 +200,7 @@ def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher, admis
 
 
 def _image_threads(models: LoadedModels) -> int:
-    """One per thread of the budget, which keeps a CPU busy without switching; where batches pay, enough to fill two."""
+    """One per thread of the budget, which keeps a CPU busy without context switches; where batching pays off, enough
+    more to fill two batches."""
     largest = models.largest_batch()
     return models.threads if largest == 1 else models.threads + 2 * largest

@@ -1,4 +1,4 @@
-"""JSON that is encoded once and then only passed on."""
+"""JSON that is encoded once and then passed through."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ from mien.errors import RequestError
 
 
 class Encoded(msgspec.Struct, frozen=True):
-    """A JSON value as its text. Whoever only stores or sends it never decodes it; equal texts are equal values."""
+    """A JSON value as text. Code that only stores or sends it never decodes it. Compares by text."""
 
     text: str
-    """As orjson writes it: no spaces, the order of fields kept, `/` not escaped."""
+    """As orjson writes it: no spaces, field order kept, `/` not escaped."""
 
     @classmethod
     def of(cls, value: Any) -> "Encoded":
-        """Raises RequestError for what JSON cannot hold."""
+        """Encode `value`. Raises RequestError if JSON cannot represent it."""
         try:
             return cls(orjson.dumps(value).decode())
         except TypeError as error:
@@ -24,7 +24,7 @@ class Encoded(msgspec.Struct, frozen=True):
 
     @property
     def value(self) -> Any:
-        """The value, decoded anew each time: keep it where it is needed twice."""
+        """The value. Decodes on every access: keep the result if you need it twice."""
         return orjson.loads(self.text)
 
     @property

@@ -166,7 +166,7 @@ class UpgradeRequired(RequestError):
 
 
 class Overloaded(MienError):
-    """A queue is full; `retry_after` estimates when there will be room."""
+    """A queue is full; `retry_after` estimates when there will be capacity."""
 
     code = "overloaded"
     status = 429
@@ -370,7 +370,7 @@ class NoResources(MienError):
 
 
 def class_of_code(code: str) -> type[MienError] | None:
-    """The class of an error code that another server sent: the most general one that has the code."""
+    """The error class for a code that another server sent; the most general class if several share the code."""
     return _BY_CODE.get(code)
 
 

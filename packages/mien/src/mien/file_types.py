@@ -1,4 +1,4 @@
-"""What kind of file some bytes are: looked up in the bytes themselves, since names and headers lie."""
+"""Media types sniffed from content, since file names and headers cannot be trusted."""
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "image/jpeg"),
@@ -31,16 +31,16 @@ _BRANDS = {
     b"mif1": "image/heif",
     b"msf1": "image/heif",
 }
-"""Images in ISO base media files (ISO/IEC 14496-12), by any of the brands that the file names."""
+"""Image types in ISO base media files (ISO/IEC 14496-12), by major or compatible brand."""
 _MAJOR_BRANDS = {**_BRANDS, b"M4A ": "audio/mp4", b"qt  ": "video/quicktime"}
 _MARKUP = (b"<!doctype html", b"<html", b"<head", b"<body", b"<script", b"<svg", b"<?xml", b"<iframe", b"<!--")
 
 SNIFF_BYTES = 512
-"""How many bytes from the start are looked at."""
+"""How many leading bytes `sniff` examines."""
 
 
 def sniff(start: bytes) -> str | None:
-    """The type that the first bytes show, None if they show none. `text/html` stands for all markup."""
+    """The media type of a file that starts with these bytes, or None. `text/html` stands for all markup but SVG."""
     for magic, kind in _MAGIC:
         if start.startswith(magic):
             return kind
@@ -57,7 +57,7 @@ def sniff(start: bytes) -> str | None:
 def _iso_media(start: bytes) -> str:
     size = int.from_bytes(start[:4], "big")
     brands = [start[8:12], *(start[at : at + 4] for at in range(16, min(size, len(start)), 4))]
-    if not {b"avif", b"avis"}.isdisjoint(brands):  # such a file also names the brands of HEIF
+    if not {b"avif", b"avis"}.isdisjoint(brands):  # AVIF files also list the HEIF brands
         return "image/avif"
     if brands[0] in _MAJOR_BRANDS:
         return _MAJOR_BRANDS[brands[0]]

@@ -1,4 +1,4 @@
-"""What a server does again and again beside its requests: old files go, unused environments go, new apps are seen."""
+"""Periodic jobs of a server: purge expired files, remove unused environments, notice newly deployed apps."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -21,17 +21,17 @@ DAY = 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Chore:
-    """Work that is repeated until the server stops. A failure is logged, and the next time comes all the same."""
+    """A periodic job. A failed run is logged and does not stop later ones."""
 
     work: Callable[[], Awaitable[None]]
     every: float
-    """Seconds from the end of one time to the next."""
+    """Seconds from the end of one run to the start of the next."""
     failed: str
-    """What the log says of a failure."""
+    """The log message if it fails."""
 
 
 def purge_files(files: FileStore) -> Chore:
-    """Remove files that are older than they are kept."""
+    """Remove files whose retention period has ended."""
 
     async def work() -> None:
         await files.purge(wall_clock())
@@ -40,7 +40,7 @@ def purge_files(files: FileStore) -> Chore:
 
 
 def clean_environments(environments: Environments, apps: AppRegistry, keep_days: float) -> Chore:
-    """Remove environments that no deployed version asks for, `keep_days` after their last use."""
+    """Remove environments that no deployed version needs, `keep_days` after their last use."""
 
     async def work() -> None:
         gone = await asyncio.to_thread(clean, environments, apps, seconds=keep_days * DAY, now=wall_clock())
@@ -51,13 +51,13 @@ def clean_environments(environments: Environments, apps: AppRegistry, keep_days:
 
 
 def refresh_services(services: AppServices) -> Chore:
-    """Apps may be deployed, rolled back and removed by a command beside this server."""
+    """Update the services of deployed apps: the CLI deploys, rolls back and removes apps without telling the server."""
     return Chore(services.refresh, 3.0, "the apps' services could not be looked up")
 
 
 @asynccontextmanager
 async def housekeeping(chores: Sequence[Chore]) -> AsyncIterator[None]:
-    """Does the chores, each at once and then again and again, until the context ends."""
+    """Run the chores periodically, each for the first time right away, until the context ends."""
     loops = [asyncio.create_task(_repeat(chore)) for chore in chores]
     try:
         yield

@@ -1,4 +1,4 @@
-"""Identifiers: 26 characters that nobody can guess, safe in URLs, file names and every database."""
+"""Identifiers: 26 unguessable characters that are safe in URLs, file names and any database."""
 
 import secrets
 import time
@@ -8,7 +8,7 @@ _BITS = 26 * 5
 
 
 def ulid(now: float | None = None) -> str:
-    """A fresh ULID, lower case: the time in milliseconds and 80 random bits. Sorts by age, to the millisecond.
+    """A new lower-case ULID: the time in milliseconds and 80 random bits. Sorts by creation time, to the millisecond.
 
     `now`: seconds since 1970.
     """
@@ -16,7 +16,7 @@ def ulid(now: float | None = None) -> str:
 
 
 def random_id() -> str:
-    """130 random bits: like a ULID, but it does not tell when it was made."""
+    """130 random bits: like a ULID, but without revealing when it was created."""
     return _base32(secrets.randbits(_BITS))
 
 

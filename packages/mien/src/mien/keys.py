@@ -1,4 +1,4 @@
-"""API keys: made once, shown once, kept only as hashes, checked in constant time."""
+"""API keys: created once, shown once, stored only as hashes, compared in constant time."""
 
 import hashlib
 import hmac
@@ -32,10 +32,10 @@ class Key(msgspec.Struct, frozen=True):
 
 
 class KeyStore(Protocol):
-    """The API keys of a server. Changes are seen without a restart, and an unreadable store never lets anybody in."""
+    """The API keys of a server. Changes apply without a restart, and an unreadable store never grants access."""
 
     def all(self) -> tuple[Key, ...]:
-        """Every key, oldest first. Raises InternalError if the keys cannot be read: never fails open."""
+        """Every key, oldest first. Raises InternalError if the keys cannot be read: it never fails open."""
 
     def create(self, name: str, scopes: Iterable[Scope]) -> tuple[Key, str]:
         """A new key and its secret, which is not stored and cannot be shown again. Raises RequestError."""
@@ -44,37 +44,37 @@ class KeyStore(Protocol):
         """Remove the key with that id. Raises NotFound."""
 
     def authenticate(self, secret: str) -> Key | None:
-        """The key with that secret. Compares with every key, so that the time taken tells nothing."""
+        """The key with that secret, or None. Compares with every key, so that timing reveals nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccessRule:
-    """Which callers get in: the one rule behind HTTP and gRPC, whatever way a key is presented."""
+    """Which callers have access: one rule for HTTP and gRPC, however a key is presented."""
 
     keys: KeyStore
     open_without_keys: bool
-    """Whether anybody may call while no key exists: where others cannot reach the server, or it was told so."""
-    asked: str
-    """Who needs the key, the beginning of the messages: `this server`."""
+    """Whether anyone may call while no key exists: the server listens on loopback only, or runs with `--no-auth`."""
+    subject: str
+    """What requires the key; starts the error messages: `this server`."""
     how: str
-    """How to present it, the end of a message: `send it as …`."""
+    """How to send it; ends an error message: `send it as …`."""
 
     def require(self, secret: str, scope: Scope) -> Key | None:
-        """The key with that secret, which has `scope`; None while no key exists and anybody may call.
+        """The key with that secret; None while no key exists and anyone may call.
 
-        `secret`: as presented, empty if there is none. Raises Unauthorized without a known key, Forbidden if the key
-        lacks the scope, InternalError if the keys cannot be read.
+        `secret`: as sent, empty if none was. Raises Unauthorized for a missing or unknown key, Forbidden if the key
+        lacks `scope`, InternalError if the keys cannot be read.
         """
         if not self.keys.all():
             if self.open_without_keys:
                 return None
-            # The server does not start like this: the last key was revoked since.
-            raise Unauthorized(f"{self.asked} needs an API key and has none any more; see `mien keys create`")
+            # The server refuses to start in this state, so the last key was revoked while it ran.
+            raise Unauthorized(f"{self.subject} requires an API key, but none exists any more; see `mien keys create`")
         if not secret:
-            raise Unauthorized(f"{self.asked} needs an API key: {self.how}")
+            raise Unauthorized(f"{self.subject} requires an API key: {self.how}")
         key = self.keys.authenticate(secret)
         if key is None:
-            raise Unauthorized("this API key is not known here")
+            raise Unauthorized("this API key is unknown")
         if scope not in key.scopes:
             raise Forbidden(f"this API key lacks the scope {scope!r}; it has: {', '.join(key.scopes)}")
         return key
@@ -91,7 +91,8 @@ class FileKeyStore:
     def all(self) -> tuple[Key, ...]:
         try:
             content = self._path.read_bytes()
-            if content != self._content:  # compared whole: times of files are too coarse for a key revoked just now
+            # Compared by content: mtimes are too coarse to notice a key that was revoked just after the last read.
+            if content != self._content:
                 self._keys = msgspec.json.decode(content, type=tuple[Key, ...])
                 self._content = content
         except FileNotFoundError:

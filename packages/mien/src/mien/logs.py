@@ -1,4 +1,4 @@
-"""Structured logs: one event per line, with the request's id."""
+"""Structured logging: one event per line, with the request id."""
 
 import logging
 import sys
@@ -47,6 +47,6 @@ def configure_logs(settings: Logging) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    logging.captureWarnings(True)  # they would be bare text between the JSON lines
+    logging.captureWarnings(True)  # otherwise they are plain text among the JSON lines
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The server's metrics, for Prometheus. docs/operations.md lists every one."""
+"""The server's Prometheus metrics. docs/operations.md lists every one."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -11,8 +11,8 @@ SETUP_SECONDS = (0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 900.0,
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
-class WorkersNow(Collector):
-    """The workers at the time of a scrape: an app without any leaves no series behind."""
+class WorkerCollector(Collector):
+    """Counts workers at scrape time, so that an app without workers leaves no stale series."""
 
     def __init__(self, count: Callable[[], Mapping[tuple[str, str], int]]) -> None:
         self._count = count
@@ -25,7 +25,7 @@ class WorkersNow(Collector):
 
 
 class Metrics:
-    """The metrics of one server; a registry of its own keeps servers in one process (tests) apart."""
+    """The metrics of one server, in a registry of its own: tests run several servers in one process."""
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
@@ -88,15 +88,15 @@ class Metrics:
 
     def observe_workers(self, count: Callable[[], Mapping[tuple[str, str], int]]) -> None:
         """Report the workers by app and state; `count` is called at every scrape."""
-        self.registry.register(WorkersNow(count))
+        self.registry.register(WorkerCollector(count))
 
-    def ran(self, model: str, size: int, seconds: float, waited: float) -> None:
+    def observe_run(self, model: str, size: int, seconds: float, waited: float) -> None:
         """Implements the batcher's Observer."""
         self.batch_size.labels(model).observe(size)
         self.run_seconds.labels(model).observe(seconds)
         self.wait_seconds.labels(model).observe(waited)
 
-    def asked_node(self, node: str, outcome: str, seconds: float) -> None:
+    def observe_node_request(self, node: str, outcome: str, seconds: float) -> None:
         """Implements the node pool's Count."""
         self.node_requests.labels(node, outcome).inc()
         if outcome == "ok":

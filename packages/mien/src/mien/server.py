@@ -1,4 +1,4 @@
-"""The listening part of a server: addresses, sockets, signals, and the way from SIGTERM to a clean end."""
+"""Serving the application: addresses, sockets, signals, and graceful shutdown on SIGTERM."""
 
 import signal
 import socket
@@ -18,19 +18,19 @@ log = structlog.get_logger()
 
 
 def require_safe_host(settings: Settings) -> None:
-    """Raise CannotListen for an address beyond loopback without API keys, unless `--no-auth` says so."""
+    """Raise CannotListen for a non-loopback address without API keys, unless `--no-auth` allows it."""
     hosts = [settings.listening.host, *([settings.node_host] if settings.nodes.grpc_port is not None else [])]
     reachable = next((host for host in hosts if not is_loopback(host)), None)
     if reachable is None or not settings.listening.auth or FileKeyStore(settings.locations.data_dir).all():
         return
     raise CannotListen(
-        f"{reachable} is reachable from other machines and there are no API keys: make one with "
-        "`mien keys create NAME`, or pass --no-auth to let anyone in"
+        f"{reachable} is reachable from other machines and there are no API keys: create one with "
+        "`mien keys create NAME`, or pass --no-auth to allow access without a key"
     )
 
 
 def open_sockets(settings: Settings) -> list[socket.socket]:
-    """Listening sockets, one for each port. Raises CannotListen that names the port."""
+    """One bound socket per port. Raises CannotListen naming the port."""
     hint = "; choose another with --port" if settings.listening.port is None else ""
     opened: list[socket.socket] = []
     try:
@@ -60,13 +60,13 @@ def _listener(host: str, port: int, hint: str) -> socket.socket:
 
 
 def require_free_grpc_port(settings: Settings) -> None:
-    """Raise CannotListen if the port to be a node on is taken: better now than after the models are loaded."""
+    """Raise CannotListen if the gRPC port is in use: better now than after the models are loaded."""
     if settings.nodes.grpc_port:
         _listener(settings.node_host, settings.nodes.grpc_port, "; choose another with --grpc-port").close()
 
 
 class _Server(uvicorn.Server):
-    """Stops when the application could not start. Lets tasks drain while connections do."""
+    """Stops if the application could not start, and drains tasks while it drains connections."""
 
     def __init__(self, config: uvicorn.Config, readiness: Readiness) -> None:
         super().__init__(config)
@@ -77,7 +77,8 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Streams of tasks end when their tasks have, and uvicorn waits for the streams before the lifespan ends.
+        # Task streams end with their tasks, and uvicorn waits for open streams before it ends the lifespan: a drain
+        # that began only there would wait for itself.
         self._readiness.begin_drain()
         await super().shutdown(sockets)
 
@@ -99,8 +100,8 @@ def serve(settings: Settings, *, apis: bool = True) -> None:
     )
     readiness: Readiness = app.state.context.readiness
     server = _Server(config, readiness)
-    # Once drained, uvicorn raises the signal again for the handler that was here before: this one, so that a server
-    # that was told to stop and did ends with status 0.
+    # Once drained, uvicorn re-raises the signal to the previous handler. That is this one, so that a server that was
+    # asked to stop, and did, exits with status 0.
     for kind in (signal.SIGTERM, signal.SIGINT):
         signal.signal(kind, server.handle_exit)
     for listener in sockets:

@@ -135,7 +135,7 @@ def rule_of(store: KeyStore, *, open_without_keys: bool = False) -> AccessRule:
 def test_while_there_are_no_keys_the_rule_says_whether_anybody_may_call(store: KeyStore) -> None:
     assert rule_of(store, open_without_keys=True).require("", "admin") is None
     assert rule_of(store, open_without_keys=True).require("mien_anything", "admin") is None
-    with pytest.raises(Unauthorized, match="this server needs an API key and has none any more"):
+    with pytest.raises(Unauthorized, match="this server requires an API key, but none exists any more"):
         rule_of(store).require("mien_anything", "infer")
 
 
@@ -146,9 +146,9 @@ def test_once_there_is_a_key_nobody_gets_in_without_one_that_has_the_scope(
     key, secret = store.create("alice", ["infer"])
     rule = rule_of(store, open_without_keys=open_without_keys)
     assert rule.require(secret, "infer") == key
-    with pytest.raises(Unauthorized, match="needs an API key: send it somehow"):
+    with pytest.raises(Unauthorized, match="requires an API key: send it somehow"):
         rule.require("", "infer")
-    with pytest.raises(Unauthorized, match="not known here"):
+    with pytest.raises(Unauthorized, match="unknown"):
         rule.require("mien_wrong", "infer")
     with pytest.raises(Forbidden, match="lacks the scope 'admin'; it has: infer"):
         rule.require(secret, "admin")

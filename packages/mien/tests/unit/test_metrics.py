@@ -14,8 +14,8 @@ def test_two_servers_in_one_process_count_apart() -> None:
 
 def test_model_runs_are_counted_by_model() -> None:
     metrics = Metrics()
-    metrics.ran("yunet", 4, 0.02, 0.5)
-    metrics.ran("yunet", 1, 0.02, 0.5)
+    metrics.observe_run("yunet", 4, 0.02, 0.5)
+    metrics.observe_run("yunet", 1, 0.02, 0.5)
     samples = {
         (sample.name, sample.labels.get("model")): sample.value
         for family in text_string_to_metric_families(metrics.render().decode())

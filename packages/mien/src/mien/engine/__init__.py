@@ -1,1 +1,1 @@
-"""Running ONNX models well: sessions, one thread budget, dynamic batches, admission, tuning."""
+"""Running ONNX models efficiently: sessions, one thread budget, dynamic batching, admission, tuning."""

@@ -1,4 +1,4 @@
-"""Admission: a bounded number of images and bytes in the server; the rest is told when to come back."""
+"""Admission control: bounds the images and bytes in the server; requests beyond that are told when to retry."""
 
 import math
 import time
@@ -9,11 +9,11 @@ from mien.errors import Overloaded, Unavailable
 from mien.settings import Limits
 
 SMOOTHING = 0.1  # weight of the newest measurement in the moving average
-FIRST_GUESS = 0.1  # seconds per image until one was measured
+FIRST_GUESS = 0.1  # seconds per image until there is a measurement
 
 
 class Admission:
-    """Counts what is inside. Used from the event loop only, so it needs no lock."""
+    """Counts admitted images and bytes. Used from the event loop only, so it needs no lock."""
 
     def __init__(self, *, max_images: int, max_bytes: int) -> None:
         self._max_images = max_images
@@ -33,20 +33,20 @@ class Admission:
         return self.images == 0 and self.bytes == 0
 
     def drain(self) -> None:
-        """Refuse everything new from now on."""
+        """Reject all new requests from now on."""
         self._draining = True
 
     def retry_after(self) -> float:
-        """Seconds until the queue has likely emptied: images inside × measured seconds per finished image."""
+        """Estimated seconds until the queue is empty, at least 1: admitted images × measured seconds per image."""
         return float(max(1, math.ceil(self.images * self._seconds_per_image)))
 
     @contextmanager
     def body(self, size: int) -> Iterator[None]:
-        """Hold room for `size` bytes of request body, before they are read. Raises Overloaded, Unavailable."""
+        """Reserve `size` bytes for a request body before it is read. Raises Overloaded, Unavailable."""
         self._refuse_while_draining()
         if self.bytes and self.bytes + size > self._max_bytes:
             raise Overloaded(
-                f"{self.bytes} bytes of requests are being worked on; {size} more are over the limit",
+                f"{self.bytes} bytes of requests are in progress; {size} more would exceed the limit",
                 retry_after=self.retry_after(),
             )
         self.bytes += size
@@ -57,15 +57,16 @@ class Admission:
 
     @contextmanager
     def work(self, images: int) -> Iterator[Callable[[], None]]:
-        """Hold room for a request of `images`. Raises Overloaded, Unavailable.
+        """Admit a request with `images` images. Raises Overloaded, Unavailable.
 
-        Yields a function to be called as each image is done, which frees its place early. A request is let into an
-        empty server whatever its size: the limit on images per request bounds that.
+        Yields a function to call when an image is done, which frees its slot before the request ends. An empty server
+        admits a request of any size; the limit on images per request bounds that.
         """
         self._refuse_while_draining()
         if self.images and self.images + images > self._max_images:
             raise Overloaded(
-                f"{self.images} images are queued or running; {images} more are over the limit of {self._max_images}",
+                f"{self.images} images are queued or running; {images} more would exceed the limit of "
+                f"{self._max_images}",
                 retry_after=self.retry_after(),
             )
         if self.images == 0:
@@ -85,7 +86,7 @@ class Admission:
             self.images -= left
 
     def _measure(self) -> None:
-        """The spacing of finished images under load is the service time."""
+        """Under load, the interval between finished images is the service time per image."""
         now = time.monotonic()
         if self._finished is not None:
             self._seconds_per_image += SMOOTHING * (now - self._finished - self._seconds_per_image)

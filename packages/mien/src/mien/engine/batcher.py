@@ -1,14 +1,14 @@
 """Dynamic batching under one thread budget.
 
-Callers are plain threads that want a model run on a few inputs. A caller that finds a session free runs it in its own
-thread. One that does not waits, and is either handed its outputs by another caller's batch or made the leader of the
-next batch. So a lone caller pays no thread switch, and many callers share model runs without a dispatcher thread in
-between. Spare threads lead only what no waiting caller can: further batches of one caller.
+Callers are plain threads that want a model run on a few inputs. A caller that finds a lane free runs the model in its
+own thread. Otherwise it waits, and either receives its outputs from another caller's batch or becomes the leader of the
+next batch. So a lone caller pays for no context switch, and many callers share model runs without a dispatcher thread.
+Spare threads lead only batches that no waiting caller can: further batches of a caller that is already leading one.
 
-A **lane** is one of the places at which batches of a model run at the same time: a session, used by one batch at a
-time, with the threads that its run takes from the budget. A batch holds inputs of one model, one shape and one type. It
-starts when a lane and its threads are free; later stages of the pipeline first, so that images in progress are finished
-before new ones are started.
+A **lane** is a slot in which one batch of a model runs at a time; a model runs as many batches concurrently as it has
+lanes. A run takes a fixed number of threads from the budget. A batch holds inputs of one model, shape and dtype. It
+starts when a lane and its threads are free; later stages of the pipeline go first, so that images in progress are
+finished before new ones are started.
 """
 
 import threading
@@ -27,16 +27,16 @@ from mien.errors import MienError, ModelError
 
 Tensor: TypeAlias = NDArray[np.float32]
 ModelInput: TypeAlias = NDArray[Any]
-"""One input, or a batch of them, as a model takes it: float32 images, int64 tokens."""
+"""One model input, or a batch of them: float32 images, int64 tokens."""
 Runner: TypeAlias = Callable[[ModelInput], tuple[Tensor, ...]]
 MAX_BATCH_BYTES = 256 * 1024 * 1024
 
 
 class Observer(Protocol):
-    """Is told about every model run."""
+    """Observes every model run."""
 
-    def ran(self, model: str, size: int, seconds: float, waited: float) -> None:
-        """`size` inputs of `model` ran in `seconds`; the first of them had been queued for `waited` seconds."""
+    def observe_run(self, model: str, size: int, seconds: float, waited: float) -> None:
+        """A batch of `size` inputs of `model` took `seconds`; its first input had been queued for `waited` seconds."""
 
 
 class Lanes:
@@ -45,9 +45,9 @@ class Lanes:
     def __init__(
         self, name: str, runners: Sequence[Runner], *, threads: int, max_batch: int, stage: int, stacked: bool = True
     ) -> None:
-        """`runners`: one for each lane. `threads`: what one run takes from the budget. `stage`: later stages go first.
+        """`runners`: one per lane. `threads`: taken from the budget by each run. `stage`: later stages go first.
 
-        `stacked`: outputs have a batch axis. False for files that were exported for a single input, without one.
+        `stacked`: whether outputs have a batch axis. False for models that were exported for a single input.
         """
         self.name = name
         self.threads = threads
@@ -59,7 +59,7 @@ class Lanes:
 
 @dataclass(eq=False, slots=True)
 class _Entry:
-    """One input in a queue or a batch, then its outputs or its error."""
+    """One input in a queue or a batch, and later its outputs or its error."""
 
     tensor: ModelInput
     caller: "_Caller"
@@ -79,11 +79,11 @@ class _Caller:
     scope: CancelScope
     wake: threading.Event = field(default_factory=threading.Event)
     leads: "_Batch | None" = None
-    """The batch that it has to run next."""
+    """The batch to run next."""
     waiting: bool = False
-    """Whether it is free to lead: it waits, or is about to."""
+    """Whether it can lead a batch: it is waiting, or about to."""
     left: int = 0
-    """Entries that are not done."""
+    """Number of its entries that are not done."""
 
 
 @dataclass(eq=False, slots=True)
@@ -97,12 +97,12 @@ _Key: TypeAlias = tuple[Lanes, tuple[int, ...], np.dtype[Any]]
 
 
 class Batcher:
-    """Runs inputs of many callers in shared batches, never on more threads at once than the budget."""
+    """Runs inputs of many callers in shared batches, never on more threads than the budget."""
 
     def __init__(self, budget: int, *, window: float = 0.0, observer: Observer | None = None) -> None:
-        """`budget`: threads. `window`: the coalescing window, seconds that a batch waits to fill up.
+        """`budget`: number of threads. `window`: the coalescing window, seconds that a batch waits to fill up.
 
-        With no window a batch starts as soon as it can, and grows only while all lanes are busy.
+        Without a window a batch starts as soon as it can, and grows only while all lanes are busy.
         """
         self._free = self._budget = budget
         self._window = window
@@ -116,12 +116,12 @@ class Batcher:
         self._closed = False
 
     def depth(self) -> int:
-        """Inputs that wait for a lane."""
+        """Number of inputs waiting for a lane."""
         with self._lock:
             return sum(len(queue) for queue in self._queues.values())
 
     def close(self) -> None:
-        """Refuse new inputs, finish what is queued or running (deadlines bound that), end the spare threads."""
+        """Reject new inputs, finish queued and running ones (deadlines bound how long), end the spare threads."""
         with self._lock:
             self._closed = True
             while self._queues or self._free < self._budget:
@@ -129,10 +129,10 @@ class Batcher:
         self._spare.shutdown(wait=True)
 
     def run(self, lanes: Lanes, tensors: Sequence[ModelInput], scope: CancelScope) -> list[tuple[Tensor, ...]]:
-        """Outputs for each of `tensors` (one input each, no batch axis), in order; blocks until all are there.
+        """The outputs for each of `tensors` (one input each, no batch axis), in order. Blocks until all are done.
 
-        Raises DeadlineExceeded or Cancelled when `scope` is over, also while queued; ModelError if the model cannot run
-        an input, which never affects the other inputs of its batch.
+        Raises DeadlineExceeded or Cancelled once `scope` is over, also while queued; ModelError if the model fails on
+        an input, which never affects other inputs in its batch.
         """
         if not tensors:
             return []
@@ -148,7 +148,7 @@ class Batcher:
                 key = (lanes, entry.tensor.shape, entry.tensor.dtype)
                 self._queues.setdefault(key, deque()).append(entry)
             self._dispatch(caller)
-        # Subscribing after queueing loses no cancel: `subscribe` calls at once if the scope is cancelled already.
+        # Subscribing only after queueing misses no cancellation: `subscribe` calls `wake` if it already happened.
         scope.subscribe(caller.wake.set)
         try:
             self._wait(caller)
@@ -160,13 +160,13 @@ class Batcher:
         return [entry.outputs for entry in entries if entry.outputs is not None]
 
     def _wait(self, caller: _Caller) -> None:
-        """Lead the batches that are handed over and wait until every entry is done or the scope is over."""
+        """Lead the batches assigned to this caller, and wait until every entry is done or the scope is over."""
         while True:
             with self._lock:
                 batch, caller.leads = caller.leads, None
                 if batch is None:
-                    # Clear before looking: whatever is set from here on, a cancel or a finished batch, ends the wait
-                    # below at once. The other way round it would be lost.
+                    # Clear before checking: a cancellation or a finished batch that sets the event after this point
+                    # ends the wait below. Cleared after checking, it would be lost.
                     caller.wake.clear()
                     if caller.left == 0:
                         return
@@ -175,14 +175,14 @@ class Batcher:
                         caller.scope.check()
                     caller.waiting = True
             if batch is not None:
-                # Before anything else, even when the scope is over: the batch holds a lane, and other callers' inputs.
+                # Run it even if the scope is over: the batch holds a lane, and other callers' inputs.
                 self._execute(batch, caller)
                 continue
             caller.wake.wait(self._wait_seconds(caller.scope))
             with self._lock:
-                # From here on nobody makes this thread a leader behind its back.
+                # From here on no other thread can make this one a leader.
                 caller.waiting = False
-                # The window has no timer thread: each waiting caller looks for itself whether its batch may start now.
+                # The window has no timer thread: each waiting caller checks whether a batch may start now.
                 if self._window and caller.leads is None:
                     self._dispatch(caller)
 
@@ -193,7 +193,7 @@ class Batcher:
         return self._window if remaining is None else min(self._window, remaining)
 
     def _withdraw(self, caller: _Caller) -> None:
-        """Take the caller's queued entries out; those already in a batch run to their end and are ignored."""
+        """Dequeue the caller's entries; those already in a batch are run to the end and their outputs dropped."""
         for key, queue in list(self._queues.items()):
             kept = deque(entry for entry in queue if entry.caller is not caller)
             if kept:
@@ -203,7 +203,7 @@ class Batcher:
         self._idle.notify_all()
 
     def _dispatch(self, current: _Caller | None) -> None:
-        """Form every batch that can run now and find it a thread. Called with the lock held."""
+        """Form every batch that can run now and assign each to a thread. Called with the lock held."""
         while (batch := self._next_batch()) is not None:
             leader = self._leader(batch, current)
             if leader is None:
@@ -215,9 +215,9 @@ class Batcher:
 
     @staticmethod
     def _leader(batch: _Batch, current: _Caller | None) -> _Caller | None:
-        """A caller that has an entry in the batch and nothing else to do.
+        """An idle caller with an entry in the batch, or None.
 
-        `current` is the thread that dispatches: it is not waiting, but is about to look at `leads`.
+        `current` is the dispatching thread: it is not marked as waiting, but is about to check `leads`.
         """
         for entry in batch.entries:
             caller = entry.caller
@@ -245,7 +245,7 @@ class Batcher:
 
     def _drop_abandoned(self, key: _Key, queue: deque[_Entry]) -> None:
         """Remove entries whose scope is over; their callers wake up and raise for themselves."""
-        # Nearly always nothing is abandoned, so that the usual way is one pass without a new list.
+        # Hardly ever is an entry abandoned: the common case is a single pass without building a list.
         if any(entry.caller.scope.over() for entry in queue):
             alive = [entry for entry in queue if not entry.caller.scope.over()]
             for entry in queue:
@@ -266,14 +266,14 @@ class Batcher:
         return _Batch(lanes, lanes.free.pop(), entries)
 
     def _execute(self, batch: _Batch, current: _Caller | None) -> None:
-        """Run the batch, hand out its outputs, free its lane and start what can run next."""
+        """Run the batch, distribute its outputs, free its lane and start the next batches."""
         started = time.monotonic()
         try:
             self._run(batch)
         finally:
             took = time.monotonic() - started
             with self._lock:
-                # The lane first, then the dispatch: the next batch may need just this lane, and this caller as leader.
+                # Free the lane before dispatching: the next batch may need this very lane, and this caller as leader.
                 batch.lanes.free.append(batch.runner)
                 self._free += batch.lanes.threads
                 for entry in batch.entries:
@@ -283,7 +283,7 @@ class Batcher:
                 self._dispatch(current)
                 self._idle.notify_all()
         if self._observer is not None:
-            self._observer.ran(batch.lanes.name, len(batch.entries), took, started - batch.entries[0].queued)
+            self._observer.observe_run(batch.lanes.name, len(batch.entries), took, started - batch.entries[0].queued)
 
     def _run(self, batch: _Batch) -> None:
         tensors = [entry.tensor for entry in batch.entries]
@@ -292,14 +292,14 @@ class Batcher:
             outputs = batch.runner(stacked)
             if batch.lanes.stacked and any(len(output) != len(tensors) for output in outputs):
                 raise ModelError(f"{batch.lanes.name}: returned {len(outputs[0])} items for a batch of {len(tensors)}")
-        except Exception as error:  # noqa: BLE001 - whatever a run raises, each of its callers must be told
+        except Exception as error:  # noqa: BLE001 - whatever a run raises, each of its callers must get it
             self._isolate(batch, error)
             return
         for index, entry in enumerate(batch.entries):
             entry.outputs = tuple(output[index] for output in outputs) if batch.lanes.stacked else outputs
 
     def _isolate(self, batch: _Batch, error: Exception) -> None:
-        """Find the inputs that the model cannot run by running each alone."""
+        """Run each input alone, so that only the ones the model fails on get the error."""
         if len(batch.entries) > 1:
             for entry in batch.entries:
                 self._run(_Batch(batch.lanes, batch.runner, [entry]))

@@ -29,31 +29,32 @@ class CancelScope:
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def over(self) -> bool:
-        """Whether it was cancelled or its deadline has passed: nobody waits for results any more."""
+        """Whether it was cancelled or its deadline has passed: no one is waiting for results any more."""
         return self._cancelled or (self.deadline is not None and time.monotonic() >= self.deadline)
 
     def check(self) -> None:
         """Raise Cancelled or DeadlineExceeded if the scope is over."""
         if self._cancelled:
-            raise Cancelled("the caller cancelled the request")
+            raise Cancelled("the client cancelled the request")
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise self.too_late()
 
     def cancel(self) -> None:
-        """End the scope: queued work is dropped, threads that wait for it wake at once."""
+        """Cancel the scope: queued work is dropped, and waiting threads wake up immediately."""
         with self._lock:
             self._cancelled = True
             wakers = list(self._wakers)
-        # Outside the lock: a waker takes locks of its own (the batcher's), whose holders call `over` and `unsubscribe`.
+        # Outside the lock, to avoid a deadlock: a waker may take a lock of its own, whose holder may be waiting for
+        # ours in `subscribe` or `unsubscribe`.
         for wake in wakers:
             wake()
 
     def subscribe(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called on cancel (at once if it already happened)."""
+        """Call `wake` on cancellation; immediately if it already happened."""
         with self._lock:
             self._wakers.add(wake)
             cancelled = self._cancelled
-        if cancelled:  # `cancel` took its list before we were on it
+        if cancelled:  # `cancel` copied the list before `wake` was on it
             wake()
 
     def unsubscribe(self, wake: Callable[[], None]) -> None:
@@ -61,17 +62,17 @@ class CancelScope:
             self._wakers.discard(wake)
 
     def bounding(self) -> "Bounding":
-        """`async with` it: what the block awaits is cancelled once the scope is over, and the block raises Cancelled
-        or DeadlineExceeded."""
+        """An async context manager that interrupts its block once the scope is over, and then raises Cancelled or
+        DeadlineExceeded."""
         return Bounding(self)
 
     def too_late(self) -> DeadlineExceeded:
         """The error of a scope whose deadline has passed."""
-        return DeadlineExceeded(f"the request was not done within its {self.timeout:g} s")
+        return DeadlineExceeded(f"the request did not finish within {self.timeout:g} s")
 
 
 class Bounding:
-    """What `CancelScope.bounding` returns. A class, since every request passes here and a generator costs more."""
+    """Returned by `CancelScope.bounding`. A class, since a generator is slower and every request uses it."""
 
     def __init__(self, scope: CancelScope) -> None:
         self._scope = scope
@@ -94,10 +95,10 @@ class Bounding:
             await self._limit.__aexit__(kind, error, trace)
         except TimeoutError:
             self._scope.check()
-            raise self._scope.too_late() from None  # the loop's clock is coarser than the deadline's
+            raise self._scope.too_late() from None  # the loop's timer can fire just before the deadline
 
     def _wake(self) -> None:
-        self._loop.call_soon_threadsafe(self._give_up)  # whoever cancels may be in another thread
+        self._loop.call_soon_threadsafe(self._give_up)  # `cancel` may be called from any thread
 
     def _give_up(self) -> None:
         if self._inside and not self._limit.expired():

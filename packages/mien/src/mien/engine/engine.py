@@ -1,8 +1,8 @@
-"""The seam behind which images and texts are worked on: plain values in, events out.
+"""The interface to whatever processes images and texts: plain values in, events out.
 
-What crosses it can be sent to another process: an operation is a frozen dataclass of options, a source is bytes or says
-where they are, and so are the values that come back. `ThreadEngine` does the work in this process;
-tests/unit/engine/test_engine_conformance.py is what every implementation has to pass.
+Everything that crosses it could be sent to another process: an operation is a frozen dataclass of options, a source is
+bytes or a reference to them, and results are plain values as well. `ThreadEngine` works in this process; every
+implementation has to pass tests/unit/engine/test_engine_conformance.py.
 """
 
 from abc import ABC, abstractmethod
@@ -18,15 +18,15 @@ V = TypeVar("V")
 V_co = TypeVar("V_co", covariant=True)
 
 SCOPE_ENDED = (Cancelled, DeadlineExceeded)
-"""What ends the request as a whole: no single item failed, and nobody waits for any of them."""
+"""Errors that end the whole request instead of one item."""
 
 
 class Operation(Generic[V_co]):
-    """What is to be done with each item of a request: a frozen dataclass of plain options. `V_co`: what comes of it."""
+    """What to do with each item of a request: a frozen dataclass of plain options. `V_co`: the type of the result."""
 
 
 @dataclass(frozen=True, slots=True)
-class Early(Generic[V_co]):
+class Partial(Generic[V_co]):
     """Part of an item's value, as soon as it is known."""
 
     index: int
@@ -49,35 +49,35 @@ class Done(Generic[V_co]):
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """An item that could not be used; its neighbours are not affected."""
+    """The error of one item; other items are not affected."""
 
     index: int
     error: MienError
 
 
 Outcome: TypeAlias = Done[V_co] | Failed
-Event: TypeAlias = Early[V_co] | Done[V_co] | Failed
+Event: TypeAlias = Partial[V_co] | Done[V_co] | Failed
 
-Tell: TypeAlias = Callable[[Any, int, int], None]
-"""Reports a part of a value: the part, its number from 0, and how many there will be."""
+Report: TypeAlias = Callable[[Any, int, int], None]
+"""Reports a partial value: the part, its index from 0, and the number of parts."""
 
 
 class Handler(ABC):
-    """How one kind of operation is done, on the side of the seam where the models are."""
+    """Implements one kind of operation, where the models are."""
 
-    async def prepare(self, operation: Any, sources: Sequence[Source]) -> None:  # noqa: B027 - most need nothing
-        """Called once per request, before any of it is admitted. Raises ModelUnavailable."""
+    async def prepare(self, operation: Any, sources: Sequence[Source]) -> None:  # noqa: B027 - optional
+        """Called once per request, before it is admitted. Raises ModelUnavailable."""
 
     @abstractmethod
-    def work(self, item: Item, operation: Any, scope: CancelScope, tell: Tell | None) -> Any:
-        """Does the operation with one item; blocks its thread. Reports parts where `tell` is given."""
+    def work(self, item: Item, operation: Any, scope: CancelScope, report: Report | None) -> Any:
+        """Apply the operation to one item. Blocks its thread. Reports partial values if `report` is given."""
 
 
 Handlers: TypeAlias = Mapping[type[Operation[Any]], Handler]
 
 
 class Engine(Protocol):
-    """Works on the items of requests, within its limits."""
+    """Processes the items of requests, within its limits."""
 
     def run(
         self,
@@ -85,14 +85,14 @@ class Engine(Protocol):
         sources: Sequence[Source],
         scope: CancelScope,
         *,
-        early: bool = False,
+        partials: bool = False,
         noun: str = "image",
     ) -> AsyncGenerator[Event[V], None]:
-        """One outcome for each source, as they get done; with `early`, parts of their values before that.
+        """One outcome per source, in order of completion; with `partials`, parts of their values before that.
 
-        `noun`: what error messages call a source. Whatever is wrong with one item is its own outcome. Raises
-        BodyTooLarge for too many sources, Overloaded, Unavailable, and DeadlineExceeded or Cancelled once the scope is
-        over. Closing the generator before its end cancels the scope.
+        `noun`: what error messages call a source. An error of one item becomes its outcome. Raises BodyTooLarge for too
+        many sources, Overloaded, Unavailable, and DeadlineExceeded or Cancelled once the scope is over. Closing the
+        generator before its end cancels the scope.
         """
         ...
 
@@ -101,6 +101,6 @@ async def outcomes(events: AsyncGenerator[Event[V], None], count: int) -> list[O
     """All outcomes in the order of their sources. Raises as `Engine.run` does."""
     found: list[Outcome[V] | None] = [None] * count
     async for event in events:
-        if not isinstance(event, Early):
+        if not isinstance(event, Partial):
             found[event.index] = event
     return [outcome for outcome in found if outcome is not None]

@@ -1,4 +1,4 @@
-"""How glibc's allocator is set up for a server of images."""
+"""Tuning glibc's allocator for image processing in many threads."""
 
 import ctypes
 import sys
@@ -7,11 +7,11 @@ M_ARENA_MAX = -8  # a parameter of mallopt, from malloc.h
 
 
 def limit_malloc_arenas() -> None:
-    """Let all threads share one arena; call before threads are started. Does nothing where libc is not glibc.
+    """Let all threads share one arena; call before threads are started. No effect unless libc is glibc.
 
-    Images and tensors of all sizes come and go in several threads, and with an arena per thread each one fragments on
-    its own: 45 MB of 470 on two cores, more with each thread. (A lower mmap threshold would avoid the fragmentation,
-    but its page faults cost 12 % of an image's time.)
+    Threads allocate and free images and tensors of all sizes, and with an arena per thread each arena fragments on its
+    own: 45 MB of 470 on two cores, and more with each thread. (A lower mmap threshold would avoid the fragmentation,
+    but its page faults cost 12 % of the time per image.)
     """
     if not sys.platform.startswith("linux"):
         return

@@ -17,7 +17,7 @@ from mien.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A loaded model. `run` blocks its thread; call it from worker threads only."""
+    """A loaded model. `run` blocks: never call it on the event loop."""
 
     name: str
     plan: Plan
@@ -26,7 +26,7 @@ class Model:
     _batcher: Batcher
 
     def run(self, items: Sequence[ModelInput], scope: CancelScope) -> list[dict[str, NDArray[np.float32]]]:
-        """For each item (no batch axis) its outputs by name (no batch axis). Raises as Batcher.run does."""
+        """The outputs of each item by name; items and outputs have no batch axis. Raises what Batcher.run raises."""
         return [
             dict(zip(self.output_names, outputs, strict=True))
             for outputs in self._batcher.run(self._lanes, items, scope)
@@ -44,8 +44,8 @@ class LoadedModels:
         batch_wait: float = 0.0,
         observer: Observer | None = None,
     ) -> None:
-        """`threads`: the budget of all models together. `batch_wait`: the coalescing window in seconds."""
-        # OpenCV's own threads would compete with the lanes; its calls here are short and already run in parallel.
+        """`threads`: the budget shared by all models. `batch_wait`: the coalescing window in seconds."""
+        # OpenCV's own threads would compete with the lanes; its calls are short, and images are processed in parallel.
         cv2.setNumThreads(1)
         self.threads = threads
         self.providers = providers
@@ -64,12 +64,13 @@ class LoadedModels:
         dtype: DTypeLike = np.float32,
         feed: Feed | None = None,
     ) -> Model:
-        """Load `path`, run every lane once on zeros of shape `warm_up` (one item) and keep it under `name`.
+        """Load `path`, run each session once on zeros of shape `warm_up` (one item) and register it as `name`.
 
-        `stage` orders models that wait for the same threads: later stages go first. `feed` takes a batch apart for a
-        model with several inputs; `dtype` is that of an item. Raises ModelError.
+        `stage` orders models that wait for the same threads: later stages go first. `feed` splits a batch for a model
+        with several inputs; `dtype` is that of an item. Raises ModelError.
         """
-        # One-thread runs happen in the caller's thread, so that one session serves all lanes with one copy of weights.
+        # A single-threaded run happens in the caller's thread, so one session serves all lanes with one copy of the
+        # weights.
         count = 1 if plan.lane_threads == 1 else plan.lanes
         sessions = [Session(path, threads=plan.lane_threads, providers=self.providers, feed=feed) for _ in range(count)]
         try:
@@ -91,17 +92,17 @@ class LoadedModels:
         return self._by_name[name]
 
     def names(self) -> list[str]:
-        """The loaded models, in alphabetical order."""
+        """The names of the loaded models, in alphabetical order."""
         return sorted(self._by_name)
 
     def largest_batch(self) -> int:
-        """Items in the largest batch that any of the models runs."""
+        """The largest batch size of any loaded model."""
         return max(model.plan.max_batch for model in self._by_name.values())
 
     def queued(self) -> int:
-        """Items that wait for a session."""
+        """Number of items waiting for a lane."""
         return self._batcher.depth()
 
     def close(self) -> None:
-        """Finish what runs and end the threads."""
+        """Finish running work and end the threads."""
         self._batcher.close()

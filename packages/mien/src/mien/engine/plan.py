@@ -1,4 +1,4 @@
-"""How a model runs on this machine: how many lanes, of how many threads, with batches of which size."""
+"""How a model runs on this machine: number of lanes, threads per lane, maximum batch size."""
 
 import os
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ GPU_BATCH = 32
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One model's lanes (parallel sessions), threads per lane and largest useful batch."""
+    """One model's lanes (batches that run concurrently), threads per lane and maximum batch size."""
 
     lanes: int
     lane_threads: int
@@ -26,24 +26,24 @@ class Plan:
 
 
 def usable_cores() -> int:
-    """Cores this process may run on (its affinity, not the machine's size)."""
+    """Number of cores this process may run on: its affinity, not all cores of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def thread_budget(execution: Execution) -> int:
-    """Threads that all models of this process may keep busy together."""
+    """Number of threads that the models of this process may keep busy in total."""
     return execution.threads or usable_cores()
 
 
 def default_plan(execution: Execution) -> Plan:
-    """What is right without a measurement: one-thread lanes on a CPU, few lanes with large batches on a GPU."""
+    """The plan without a measurement: single-threaded lanes on a CPU, a few lanes with large batches on a GPU."""
     if execution.providers[0] == "cpu":
         return Plan(lanes=thread_budget(execution), lane_threads=1, max_batch=1)
     return Plan(lanes=2, lane_threads=1, max_batch=GPU_BATCH)
 
 
 def choose_plan(execution: Execution, tuned: Plan | None) -> Plan:
-    """The plan for a model: each setting wins over the measurement, which wins over the default."""
+    """The plan for a model: settings take precedence over the measurement, which takes precedence over the default."""
     base = tuned or default_plan(execution)
     budget = thread_budget(execution)
     lane_threads = min(execution.lane_threads or base.lane_threads, budget)
@@ -52,7 +52,7 @@ def choose_plan(execution: Execution, tuned: Plan | None) -> Plan:
 
 
 def provider_names(names: tuple[str, ...], available: list[str]) -> list[str]:
-    """ONNX Runtime's names for the providers in a setting. Raises ModelError for one that is not in this build."""
+    """ONNX Runtime's names for the providers in a setting. Raises ModelError for unknown or unavailable ones."""
     unknown = [name for name in names if name not in PROVIDERS]
     if unknown or not names:
         raise ModelError(f"MIEN_PROVIDERS: {', '.join(unknown) or 'empty'}; there are: {', '.join(PROVIDERS)}")

@@ -12,22 +12,22 @@ from mien.engine.plan import provider_names
 from mien.errors import ModelError
 
 Feed: TypeAlias = Callable[[NDArray[Any]], dict[str, NDArray[Any]]]
-"""Takes a batch apart into a model's inputs by name, where it has several."""
+"""Splits a batch into a model's inputs by name, for models with several."""
 
-ort.set_default_logger_severity(3)  # errors only: its warnings about unused initializers help nobody here
+ort.set_default_logger_severity(3)  # errors only: warnings about unused initializers are noise to users
 
 
 class Session:
-    """A loaded model with its own threads. `run` may be called from several threads at once."""
+    """A loaded model with its own threads. `run` is thread-safe."""
 
     def __init__(
         self, path: Path, *, threads: int, providers: tuple[str, ...] = ("cpu",), feed: Feed | None = None
     ) -> None:
-        """`feed`: None for a model with one input. Raises ModelError for a file that this runtime cannot load."""
+        """`feed`: None for a model with one input. Raises ModelError if ONNX Runtime cannot load the file."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # A lane that spins while it waits steals the core from the other lanes of the budget.
+        # A lane that spins while it waits takes its core away from the other lanes.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         names = provider_names(providers, ort.get_available_providers())
         try:
@@ -42,10 +42,10 @@ class Session:
 
     @property
     def batchable(self) -> bool:
-        """Whether the first input's first axis, the batch, is free."""
+        """Whether the first input's first axis, the batch axis, is dynamic."""
         return not isinstance(self.input_shapes[0][0], int)
 
     def run(self, batch: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
-        """Outputs of the model for `batch`, in the model's order."""
+        """The model's outputs for `batch`, in the model's order."""
         inputs = {self.input_names[0]: batch} if self._feed is None else self._feed(batch)
         return tuple(self._session.run(None, inputs))

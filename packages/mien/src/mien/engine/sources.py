@@ -1,4 +1,4 @@
-"""Where an item's bytes come from: the request, as they are or as base64; a URL; a path under the images root."""
+"""Where an item's bytes come from: the request itself, raw or in base64; a URL; a path below the images root."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,11 +15,11 @@ ANY_IMAGE = "image/*"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One payload: an image, a text, or whatever a service takes."""
+    """One payload: an image, a text, or whatever else a service accepts."""
 
     data: bytes
     mime: str = ANY_IMAGE
-    """Its bare media type, sniffed or declared, e.g. `image/jpeg`, `text/plain`."""
+    """Media type without parameters, sniffed or declared, e.g. `image/jpeg`, `text/plain`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Base64:
 
 @dataclass(frozen=True, slots=True)
 class Remote:
-    """An image at a URL, or at a path under the images root."""
+    """An image at a URL, or at a path below the images root."""
 
     location: str
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -45,23 +45,23 @@ Source: TypeAlias = Item | Base64 | Remote
 
 
 def is_image(source: Source) -> bool:
-    """Whether it is, or says that it is, an image."""
+    """Whether the source is, or claims to be, an image."""
     return not isinstance(source, Item) or source.mime.startswith("image/")
 
 
 class SourceReader:
-    """Reads sources within its limits."""
+    """Reads the bytes of sources, within limits."""
 
     def __init__(self, fetcher: Fetcher, *, images_root: Path | None, max_bytes: int) -> None:
-        """`images_root`: None allows no paths. `max_bytes`: of one image."""
+        """`images_root`: None rejects all paths. `max_bytes`: of one image."""
         self._fetcher = fetcher
         self._root = images_root
         self._max_bytes = max_bytes
 
     async def fetch(self, source: Source, scope: CancelScope) -> Source:
-        """The source with nothing left that must be waited for: a URL becomes an item.
+        """Fetch a URL into an item; other sources are returned unchanged.
 
-        Raises ImageError subclasses that say why it cannot be had, DeadlineExceeded, Cancelled.
+        Raises subclasses of ImageError if it cannot be fetched, DeadlineExceeded, Cancelled.
         """
         if not (isinstance(source, Remote) and source.is_url):
             return source
@@ -69,7 +69,7 @@ class SourceReader:
             return Item(await self._fetcher.fetch(source.location, source.headers))
 
     def load(self, source: Source) -> Item:
-        """The bytes of a source that was fetched. Blocks; raises ImageError subclasses."""
+        """The bytes of a source returned by `fetch`. Blocks; raises subclasses of ImageError."""
         match source:
             case Item():
                 return source

@@ -1,4 +1,4 @@
-"""The engine in this process: each item in a thread, isolated from the others, reported as soon as it is done."""
+"""The engine in this process: each item runs in a thread, isolated from the others, and is reported when done."""
 
 import asyncio
 import time
@@ -9,7 +9,19 @@ import structlog
 
 from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
-from mien.engine.engine import SCOPE_ENDED, Done, Early, Event, Failed, Handler, Handlers, Operation, Outcome, Tell, V
+from mien.engine.engine import (
+    SCOPE_ENDED,
+    Done,
+    Event,
+    Failed,
+    Handler,
+    Handlers,
+    Operation,
+    Outcome,
+    Partial,
+    Report,
+    V,
+)
 from mien.engine.sources import Item, Source, SourceReader, is_image
 from mien.engine.threads import ThreadPool
 from mien.errors import BodyTooLarge, InternalError, MienError
@@ -22,7 +34,7 @@ _Events: TypeAlias = "asyncio.Queue[Event[Any] | None]"
 
 
 class ThreadEngine:
-    """Implements Engine with the threads of one pool."""
+    """Implements Engine on one thread pool."""
 
     def __init__(
         self,
@@ -35,9 +47,9 @@ class ThreadEngine:
         parallel: int,
         max_items: int,
     ) -> None:
-        """`parallel`: items of one request in the threads at once, so that no request starves others.
+        """`parallel`: items of one request that run concurrently, so that no request starves others.
 
-        `max_items`: in one request.
+        `max_items`: items in one request.
         """
         self._handlers = handlers
         self._reader = reader
@@ -53,10 +65,10 @@ class ThreadEngine:
         sources: Sequence[Source],
         scope: CancelScope,
         *,
-        early: bool = False,
+        partials: bool = False,
         noun: str = "image",
     ) -> AsyncGenerator[Event[V], None]:
-        """As Engine.run says."""
+        """See Engine.run."""
         if len(sources) > self._max_items:
             raise BodyTooLarge(f"{len(sources)} {noun}s in one request; this server takes at most {self._max_items}")
         handler = self._handlers[type(operation)]
@@ -65,26 +77,26 @@ class ThreadEngine:
         loop = asyncio.get_running_loop()
 
         def post(event: Event[V] | None) -> None:
-            # A thread may still report something after the request, or the loop, has ended.
+            # A thread may still report after the request, or even the loop, has ended.
             if not loop.is_closed():
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
         def wake() -> None:
             post(None)
 
-        turn = asyncio.Semaphore(self._parallel)
+        slots = asyncio.Semaphore(self._parallel)
         with self._admission.work(len(sources)) as finished:
 
             async def one(index: int, source: Source) -> None:
-                def tell(value: V, part: int, parts: int) -> None:
-                    post(Early(index, value, part, parts))
+                def report(value: V, part: int, parts: int) -> None:
+                    post(Partial(index, value, part, parts))
 
-                async with turn:
+                async with slots:
                     outcome = await self._isolated(
-                        index, source, handler, operation, scope, tell if early else None, noun
+                        index, source, handler, operation, scope, report if partials else None, noun
                     )
                 finished()
-                # Behind all parts: the thread posted those before its result came to the loop.
+                # After all parts: the thread posted those to the loop before it returned.
                 events.put_nowait(outcome)
 
             scope.subscribe(wake)
@@ -95,12 +107,12 @@ class ThreadEngine:
                     event = await _next(events, scope)
                     if isinstance(event, Failed) and isinstance(event.error, SCOPE_ENDED):
                         raise event.error
-                    left -= not isinstance(event, Early)
+                    left -= not isinstance(event, Partial)
                     yield event
             finally:
                 scope.unsubscribe(wake)
                 if not all(task.done() for task in tasks):
-                    # Threads cannot be stopped: they see that the scope is over at their next model run.
+                    # Threads cannot be stopped, but they check the scope at their next model run.
                     scope.cancel()
                     for task in tasks:
                         task.cancel()
@@ -113,14 +125,14 @@ class ThreadEngine:
         handler: Handler,
         operation: Operation[V],
         scope: CancelScope,
-        tell: Tell | None,
+        report: Report | None,
         noun: str,
     ) -> Outcome[V]:
-        """The outcome of one item, whatever happens to it."""
+        """The outcome of one item; never raises an error of the item."""
         try:
-            outcome: Outcome[V] = await self._one(index, source, handler, operation, scope, tell)
+            outcome: Outcome[V] = await self._one(index, source, handler, operation, scope, report)
         except MienError as error:
-            # Without frames: they hold the image, and the error holds them, until the garbage collector runs.
+            # Without its frames, which would keep the image alive until the garbage collector runs.
             outcome = Failed(index, error.without_frames())
             if isinstance(error, SCOPE_ENDED):
                 return outcome
@@ -140,7 +152,7 @@ class ThreadEngine:
         handler: Handler,
         operation: Operation[V],
         scope: CancelScope,
-        tell: Tell | None,
+        report: Report | None,
     ) -> Done[V]:
         started = time.perf_counter()
         fetched = await self._reader.fetch(source, scope)
@@ -150,13 +162,13 @@ class ThreadEngine:
             started = time.perf_counter()
             item: Item = self._reader.load(fetched)
             read_seconds = fetch_seconds + time.perf_counter() - started
-            return Done(index, handler.work(item, operation, scope, tell), read_seconds)
+            return Done(index, handler.work(item, operation, scope, report), read_seconds)
 
         return await self._threads.run(scope, work)
 
 
 async def _next(events: _Events, scope: CancelScope) -> Event[Any]:
-    """The next event. Raises DeadlineExceeded or Cancelled once the scope is over, also while nothing happens."""
+    """The next event. Raises DeadlineExceeded or Cancelled as soon as the scope is over."""
     while True:
         if events.empty():
             try:

@@ -1,4 +1,4 @@
-"""Where requests enter threads: a bounded pool whose queued work ends with its scope."""
+"""A bounded thread pool whose queued work ends with its cancellation scope."""
 
 import asyncio
 from collections.abc import Callable
@@ -12,15 +12,15 @@ T = TypeVar("T")
 
 
 class ThreadPool:
-    """Threads for synchronous work. FIFO; work whose scope is over by its turn is not started."""
+    """Threads for synchronous work, FIFO. Work whose scope is over when its turn comes is not started."""
 
     def __init__(self, threads: int) -> None:
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="mien-work")
 
     async def run(self, scope: CancelScope, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`work(*args, **kwargs)` in a thread. Cancelling the awaiting task cancels the scope, never the thread.
+        """Run `work(*args, **kwargs)` in a thread. Cancelling the awaiting task cancels the scope, not the thread.
 
-        Raises what `work` raises, and DeadlineExceeded or Cancelled if its turn comes too late.
+        Raises what `work` raises, and DeadlineExceeded or Cancelled if the scope is over before `work` starts.
         """
 
         def guarded() -> T:
@@ -34,5 +34,5 @@ class ThreadPool:
             raise
 
     def close(self) -> None:
-        """Wait for the threads' running work and end them; work that was not started is dropped."""
+        """Drop queued work, wait for running work and end the threads."""
         self._executor.shutdown(wait=True, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Which lanes, threads and batch size are best for a model on this machine: measured once, remembered."""
+"""Tuning: measures once which lanes, threads and batch size are best for a model on this machine."""
 
 import hashlib
 import platform
@@ -19,11 +19,11 @@ from mien.zoo.records import sha256_of
 
 ROUND_SECONDS = 0.4
 ROUNDS = 3
-WORTHWHILE = 1.05  # a larger batch must win by this factor, since it costs latency
+WORTHWHILE = 1.05  # a larger batch must be faster by this factor, since it costs latency
 
 
 class Measurement(msgspec.Struct, frozen=True):
-    """One combination and what it reached."""
+    """The throughput of one combination."""
 
     lanes: int
     lane_threads: int
@@ -32,19 +32,19 @@ class Measurement(msgspec.Struct, frozen=True):
 
     @property
     def plan(self) -> Plan:
-        """What would be remembered if this combination wins."""
+        """The plan for this combination."""
         return Plan(self.lanes, self.lane_threads, self.batch)
 
 
 class Tuning(msgspec.Struct, frozen=True):
-    """All measurements of one model on one machine, and the plan that follows."""
+    """All measurements of one model on one machine, and the resulting plan."""
 
     plan: Plan
     measurements: tuple[Measurement, ...]
 
 
 def machine_id(providers: tuple[str, ...]) -> str:
-    """Changes when a measurement would: processor, cores, runtime version, providers."""
+    """A hash of what determines a measurement: processor, cores, ONNX Runtime version, providers."""
     facts = (platform.machine(), _processor(), ort.__version__, *providers)
     return hashlib.sha256("|".join(facts).encode()).hexdigest()[:16]
 
@@ -58,13 +58,13 @@ def _processor() -> str:
 
 
 def record_path(cache_dir: Path, model_file: Path, providers: tuple[str, ...], threads: int) -> Path:
-    """Where the tuning of this model file on this machine is remembered."""
+    """Where the tuning of this model file on this machine is stored."""
     digest = sha256_of(model_file)[:16]
     return cache_dir / "tuning" / machine_id(providers) / f"{digest}-{threads}.json"
 
 
 def recall(path: Path) -> Plan | None:
-    """The remembered plan; None if there is none that reads."""
+    """The stored plan; None if there is none or it is invalid."""
     try:
         plan = msgspec.json.decode(path.read_bytes(), type=Tuning).plan
     except (FileNotFoundError, msgspec.DecodeError):
@@ -78,7 +78,7 @@ def remember(path: Path, tuning: Tuning) -> None:
 
 
 def combinations(threads: int, batches: tuple[int, ...]) -> list[tuple[int, int, int]]:
-    """(lanes, threads per lane, batch) that fill the budget: from many narrow lanes to one wide one."""
+    """Combinations (lanes, threads per lane, batch) that use the budget: from many narrow lanes to one wide lane."""
     widths = sorted({1, threads, *(w for w in (2, 4, 8) if w <= threads)})
     return [(max(1, threads // width), width, batch) for width in widths for batch in batches]
 
@@ -92,9 +92,9 @@ def measure(
     batches: tuple[int, ...] = (1, 2, 4, 8),
     feed: Feed | None = None,
 ) -> Tuning:
-    """Throughput of every combination on random items of `shape`, rounds interleaved; the median of each counts.
+    """Measure the throughput of every combination on random items of `shape`: the median of interleaved rounds.
 
-    With a `feed` the items are of ones, int64: tokens that every vocabulary has.
+    With a `feed`, items are int64 ones: tokens that every vocabulary has.
     """
     tried = combinations(threads, batches)
     sessions = {
@@ -118,7 +118,7 @@ def measure(
 
 
 def throughput(sessions: list[Session], lanes: int, batch: NDArray[Any], seconds: float) -> float:
-    """Items per second of `lanes` threads that each run `batch` again and again."""
+    """Items per second of `lanes` threads that each run `batch` in a loop."""
     for session in sessions:
         session.run(batch)
 
@@ -137,7 +137,7 @@ def throughput(sessions: list[Session], lanes: int, batch: NDArray[Any], seconds
 
 
 def choose(found: tuple[Measurement, ...]) -> Plan:
-    """The fastest combination; of nearly equal ones that with the smallest batch, then the most lanes."""
+    """The fastest combination; among nearly equal ones, the smallest batch, then the most lanes."""
     best = max(m.items_per_second for m in found)
     good = [m for m in found if m.items_per_second * WORTHWHILE >= best]
     pick = min(good, key=lambda m: (m.batch, -m.lanes, -m.items_per_second))

@@ -1,1 +1,1 @@
-"""The face pipeline, and the service that runs it for many images of many callers."""
+"""The face pipeline, and the service that runs it for many images of many clients."""

@@ -1,4 +1,4 @@
-"""The services `face_detection` and `face_recognition`: faces of images as `face_v1`."""
+"""The services `face_detection` and `face_recognition`: the faces of images, in the schema `face_v1`."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from mien.engine.cancellation import CancelScope
-from mien.engine.engine import Done, Early
+from mien.engine.engine import Done, Partial
 from mien.faces.pipeline import Face, FaceOptions
 from mien.faces.service import FindFaces, FoundFaces
 from mien.inference import metadata
-from mien.inference.answers import Answer, Answers, milliseconds
 from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.images import IMAGE_MIMES, ImageLimits
+from mien.inference.operation_runner import ItemResult, OperationRunner, milliseconds
 from mien.inference.registry import task_of
 from mien.metrics import Metrics
 
@@ -36,11 +36,11 @@ THRESHOLD, NMS, SIZE_MIN, SIZE_MAX, MAX_FACES = FACE_KEYS = (
 
 
 class FaceV1Service:
-    """Finds the faces of images; whether it embeds them is all that its two names differ in."""
+    """Finds the faces of images. The two services differ only in whether they embed them."""
 
     def __init__(
         self,
-        answers: Answers,
+        runner: OperationRunner,
         metrics: Metrics,
         limits: ImageLimits,
         *,
@@ -49,9 +49,9 @@ class FaceV1Service:
         threshold: float,
         strict: bool,
     ) -> None:
-        """`model`: the name that results carry. `threshold`: the default. `strict`: refuse unknown metadata."""
+        """`model`: its name in results. `threshold`: the default detection threshold. `strict`: reject unknown keys."""
         self.name = "face_recognition" if embedding else "face_detection"
-        self._answers = answers
+        self._runner = runner
         self._metrics = metrics
         self._model = model
         self._embedding = embedding
@@ -69,9 +69,9 @@ class FaceV1Service:
         if self._strict:
             metadata.check_known(request.metadata, FACE_KEYS)
         operation = FindFaces(face_options(request.metadata, self._threshold, embedding=self._embedding))
-        return self._answers.messages(SCHEMA, request, scope, operation, self._answer, stream=stream)
+        return self._runner.results(SCHEMA, request, scope, operation, self._to_result, stream=stream)
 
-    def _answer(self, event: Early[FoundFaces] | Done[FoundFaces]) -> Answer:
+    def _to_result(self, event: Partial[FoundFaces] | Done[FoundFaces]) -> ItemResult:
         found, analysis = event.value, event.value.analysis
         value = {
             "faces": [face_json(face, analysis.width, analysis.height) for face in analysis.faces],
@@ -83,17 +83,17 @@ class FaceV1Service:
             "processing_time_ms": milliseconds(found.seconds),
             "lumen.model.id": self._model,
         }
-        if isinstance(event, Early):
+        if isinstance(event, Partial):
             meta |= {"face": str(event.part), "faces": str(event.parts)}
         else:
             self._metrics.faces.inc(len(analysis.faces))
-        return Answer(value, meta)
+        return ItemResult(value, meta)
 
 
 def face_options(sent: Mapping[str, str], default_threshold: float, *, embedding: bool) -> FaceOptions:
-    """The five face keys as options; keys that are absent or blank keep the server's defaults.
+    """The options in a request's metadata; absent or blank keys keep the server's defaults.
 
-    Raises InvalidField that names the key.
+    Raises InvalidField naming the key.
     """
     smallest = metadata.number(sent, SIZE_MIN, 0.0, low=0)
     largest = metadata.number(sent, SIZE_MAX, 0.0, low=0)
@@ -111,7 +111,7 @@ def face_options(sent: Mapping[str, str], default_threshold: float, *, embedding
 
 
 def face_json(face: Face, width: int, height: int) -> dict[str, Any]:
-    """One face; the box, in pixels, is cut at the edges of the `width` × `height` image."""
+    """One face in the schema `face_v1`; its box, in pixels, is clipped to the `width` × `height` image."""
     return {
         "bbox": np.clip(face.box, 0, np.array([width, height, width, height], np.float32)),
         "confidence": min(1.0, max(0.0, face.score)),

@@ -1,4 +1,4 @@
-"""Loading the face models: a pipeline that was tried out, with attribute models as far as they are here."""
+"""Loading the face models into a pipeline that passed a smoke test; attribute models load on demand."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,12 +18,12 @@ from mien.zoo.manifest import Manifest
 from mien.zoo.on_demand import OnDemand
 from mien.zoo.selection import age_gender_models, mask_models
 
-TRY_OUT_SIDE = 64
-PORTRAIT = (4, 5)  # the width : height that detectors are warmed with
+SMOKE_TEST_SIDE = 64
+PORTRAIT = (4, 5)  # width : height of the image that detectors are warmed up with
 
 
 def load_pipeline(models: Models, max_faces: int, loader: ModelLoader, paths: Mapping[str, Path]) -> FacePipeline:
-    """The face models, tried out. `paths`: the files of the detector and the recogniser. Raises ModelError."""
+    """Load and smoke-test the face models. `paths`: the detector's and the recogniser's files. Raises ModelError."""
     detector_manifest = loader.zoo.manifest(models.detector)
     recogniser_manifest = loader.zoo.manifest(models.recogniser)
     detector_file, recogniser_file = paths[models.detector], paths[models.recogniser]
@@ -45,31 +45,30 @@ def load_pipeline(models: Models, max_faces: int, loader: ModelLoader, paths: Ma
         first_side=models.detection_size,
         max_faces=max_faces,
     )
-    _try_out(pipeline, recogniser_manifest)
+    _smoke_test(pipeline, recogniser_manifest)
     return pipeline
 
 
-def _try_out(pipeline: FacePipeline, recogniser: Manifest) -> None:
-    """Black images through every stage: a file that is not what its manifest says is found now, not by a user."""
+def _smoke_test(pipeline: FacePipeline, recogniser: Manifest) -> None:
+    """Run black images through every stage: a model that contradicts its manifest is found now, not by a user."""
     options = FaceOptions(threshold=0.5)
     try:
-        pipeline.analyse(np.zeros((TRY_OUT_SIDE, TRY_OUT_SIDE, 3), np.uint8), options, CancelScope())
+        pipeline.analyse(np.zeros((SMOKE_TEST_SIDE, SMOKE_TEST_SIDE, 3), np.uint8), options, CancelScope())
         (face,) = pipeline.embed_crop(np.zeros((ARCFACE_SIZE, ARCFACE_SIZE, 3), np.uint8), options, CancelScope()).faces
     except MienError:
         raise
     except Exception as error:
-        raise ModelError(f"the face models do not answer as their manifests say: {error}") from error
+        raise ModelError(f"the face models do not behave as their manifests say: {error}") from error
     expected, got = recogniser.embedding_dim, 0 if face.vector is None else len(face.vector)
     if expected is not None and got != expected:
         raise ModelError(
-            f"{recogniser.name}: the file answers with {got} numbers per face; "
-            f"its manifest says embedding_dim = {expected}"
+            f"{recogniser.name}: the model returns {got} numbers per face; its manifest says embedding_dim = {expected}"
         )
 
 
 def _traits(loader: ModelLoader, option: str, names: list[str]) -> OnDemand[Sequence[Trait]]:
     """The attribute models behind one option of requests."""
-    # Built at once: a model of the wrong kind is the settings' mistake, and said at the start.
+    # Built eagerly: a model of the wrong family is a mistake in the settings and must be reported at startup.
     readers = [build_attribute_reader(loader.zoo.manifest(name)) for name in names]
 
     def build(paths: Mapping[str, Path]) -> Sequence[Trait]:
@@ -89,11 +88,11 @@ def _trait(loader: ModelLoader, reader: AttributeReader, path: Path) -> Trait:
     except MienError:
         raise
     except Exception as error:
-        raise ModelError(f"{reader.name} does not answer as its manifest says: {error}") from error
+        raise ModelError(f"{reader.name} does not behave as its manifest says: {error}") from error
     return trait
 
 
 def detection_shape(side: int) -> tuple[int, int, int]:
-    """One item of a portrait at the first size of the ladder."""
+    """The input shape of a portrait image at the first size of the ladder."""
     width, height = PORTRAIT
     return (3, side + -side % 32, side * width // height + -(side * width // height) % 32)

@@ -1,4 +1,4 @@
-"""Faces of one image: found, selected, aligned, embedded, described. Synchronous; blocks its worker thread."""
+"""The faces of one image: detect, select, refine, align, embed, describe. Blocks its thread."""
 
 import asyncio
 import time
@@ -25,12 +25,12 @@ from mien.zoo.on_demand import OnDemand
 
 @dataclass(frozen=True, slots=True)
 class FaceOptions:
-    """What to look for and what to say about it."""
+    """Which faces to return, and what to compute for them."""
 
     threshold: float
-    """Least detection score."""
+    """Minimum detection score."""
     nms_threshold: float | None = None
-    """Overlap (IoU) from which two boxes are one face; None: as the detector's manifest says."""
+    """Overlap (IoU) above which two boxes count as one face; None: from the detector's manifest."""
     embedding: bool = True
     landmarks: bool = False
     crops: bool = False
@@ -39,11 +39,11 @@ class FaceOptions:
     """Age and gender."""
     masks: bool = False
     limit: int = 0
-    """Most faces, the largest ones; 0: all."""
+    """Maximum number of faces, largest first; 0: all."""
     min_size: float = 0
-    """Least box width in pixels of the image."""
+    """Minimum box width in pixels of the image."""
     max_size: float = 0
-    """Largest box width in pixels; 0: any."""
+    """Maximum box width in pixels of the image; 0: no maximum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +51,20 @@ class Face:
     """One face. Coordinates are pixels of the upright image."""
 
     index: int
-    """Rank among the image's detections before small ones were dropped."""
+    """Rank among the image's detections before the size filter."""
     box: Array
     """[4] x1, y1, x2, y2, not clipped."""
     score: float
     landmarks: Array
-    """[5, 2], refined where an embedding, a crop or landmarks were asked for."""
+    """[5, 2], refined if embeddings, crops, landmarks or attributes were requested."""
     vector: Array | None = None
     """[D] float32, length 1."""
     norm: float | None = None
-    """The raw embedding's length."""
+    """Length of the raw embedding."""
     crop: bytes | None = None
     """JPEG of the aligned 112×112 crop."""
     attributes: Attributes = field(default_factory=Attributes)
-    """Age, gender and mask, where asked for and where there is a model."""
+    """Age, gender and mask, if requested and if there is a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +75,21 @@ class FaceAnalysis:
     width: int
     height: int
     scale: float
-    """Factor at which the detector saw the image."""
+    """Factor by which the image was scaled for the detector, ≤ 1."""
     embed_ms: float = 0.0
-    """Aligning, embedding and describing its faces."""
+    """Milliseconds for everything after detection."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trait:
-    """An attribute model with the code that feeds and reads it."""
+    """An attribute model with the code that prepares its input and decodes its output."""
 
     reader: AttributeReader
     model: Model
 
 
 class FacePipeline:
-    """Detector, recogniser and attribute models put together. Holds no state between images; thread-safe."""
+    """Detector, recogniser and attribute models combined. Stateless between images; thread-safe."""
 
     def __init__(
         self,
@@ -105,9 +105,9 @@ class FacePipeline:
         age_gender: OnDemand[Sequence[Trait]],
         masks: OnDemand[Sequence[Trait]],
     ) -> None:
-        """`nms`: the detector's own overlap threshold. `first_side`: pixels.
+        """`nms`: the detector's default overlap threshold (IoU). `first_side`: first longest side to try, in pixels.
 
-        `refinement`: the model of the second landmark pass; None leaves it out.
+        `refinement`: the model for the second landmark pass; None skips it.
         """
         if recogniser.input is None:
             raise ValueError(f"{recogniser.name}: a recogniser's manifest needs an [input]")
@@ -123,30 +123,31 @@ class FacePipeline:
         self._masks = masks
 
     def analyse(
-        self, image: Image, options: FaceOptions, scope: CancelScope, tell: Callable[[Face, int], None] | None = None
+        self, image: Image, options: FaceOptions, scope: CancelScope, report: Callable[[Face, int], None] | None = None
     ) -> FaceAnalysis:
-        """The image's faces, best first (largest first where a limit cuts). Raises ModelError, DeadlineExceeded.
+        """The image's faces, best first (largest first if the limit applies).
 
-        `tell` is handed each face, and how many there are, as soon as everything about it is known.
+        `report` is called with each face, and the number of faces, as soon as the face is complete. Raises ModelError,
+        DeadlineExceeded, Cancelled.
         """
         found, scale = self._detect(image, options, scope)
         index, chosen = select(found, options)
         detected = time.perf_counter()
         faces: tuple[Face, ...] = ()
-        for part in self._portions(len(chosen), whole=tell is None):
+        for part in self._portions(len(chosen), whole=report is None):
             described = self._refined(image, index[part], chosen.take(np.arange(len(chosen))[part]), options, scope)
             faces += described
-            if tell is not None:
+            if report is not None:
                 for face in described:
-                    tell(face, len(chosen))
+                    report(face, len(chosen))
         height, width = image.shape[:2]
         done = time.perf_counter()
         return FaceAnalysis(faces, width, height, scale, (done - detected) * 1e3)
 
     async def require(self, options: FaceOptions) -> None:
-        """Give models that `options` asks for and that are not here a moment to come.
+        """Wait briefly for the models that `options` needs and that are not loaded yet.
 
-        Raises ModelUnavailable if one does not.
+        Raises ModelUnavailable if one is still missing.
         """
         wanted = self._wanted(options)
         await asyncio.gather(*(group.settle() for group in wanted))
@@ -158,7 +159,7 @@ class FacePipeline:
         return [group for group, asked in groups if asked]
 
     def _portions(self, faces: int, *, whole: bool) -> Iterator[slice]:
-        """All faces at once, or so many at a time as the recogniser's lanes take side by side."""
+        """All faces, or as many at a time as the recogniser's lanes run concurrently."""
         plan = self._recognition.plan
         size = faces if whole else plan.lanes * plan.max_batch
         for start in range(0, faces, max(1, size)):
@@ -185,7 +186,7 @@ class FacePipeline:
         return FaceAnalysis(faces, width, height, 1.0, (time.perf_counter() - started) * 1e3)
 
     def _detect(self, image: Image, options: FaceOptions, scope: CancelScope) -> tuple[Detections, float]:
-        """What the first size of the ladder that shows a face shows."""
+        """Detections at the first size of the ladder at which there are any, and the scale of that size."""
         height, width = image.shape[:2]
         for side in ladder(height, width, self._first_side):
             prepared = self._detector.prepare(image, side)
@@ -236,7 +237,7 @@ class FacePipeline:
 
     @staticmethod
     def _attributes(image: Image, found: Detections, traits: Sequence[Trait], scope: CancelScope) -> list[Attributes]:
-        """What all the traits' models together say of each face."""
+        """The attributes of each face, combined from all attribute models."""
         known = [Attributes()] * len(found)
         for trait in traits:
             crops = [
@@ -255,7 +256,7 @@ class FacePipeline:
 
 
 def detections_of(faces: Sequence[Face]) -> Detections:
-    """Boxes, scores and landmarks of the faces, as the detector gave them."""
+    """Boxes, scores and landmarks of the faces."""
     if not faces:
         return EMPTY
     return Detections(
@@ -266,13 +267,13 @@ def detections_of(faces: Sequence[Face]) -> Detections:
 
 
 def merged(first: Attributes, second: Attributes) -> Attributes:
-    """What either says; the second where both do."""
+    """The attributes of both; `second` takes precedence."""
     said = {item.name: value for item in fields(second) if (value := getattr(second, item.name)) is not None}
     return replace(first, **said)
 
 
 def select(found: Detections, options: FaceOptions) -> tuple[list[int], Detections]:
-    """The faces that the options let through and their ranks: the limit first (largest areas), then the sizes."""
+    """The faces that pass the options' filters, and their ranks: first the limit (largest areas), then the sizes."""
     width, height = (found.boxes[:, 2:] - found.boxes[:, :2]).T
     order = np.arange(len(found))
     if 0 < options.limit < len(found):

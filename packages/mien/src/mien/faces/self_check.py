@@ -1,4 +1,4 @@
-"""Whether faces are still found: the built-in photo through every stage."""
+"""An end-to-end health check: finds the face in a built-in photo."""
 
 import asyncio
 import time
@@ -17,8 +17,8 @@ FRESH_SECONDS = 1.0
 
 
 class SelfCheck:
-    """Finds the face in the built-in photo. A check that succeeded within the last second counts, so that asking
-    often costs nothing."""
+    """Runs the built-in photo through the pipeline. A success is cached for a second, so that frequent probes are
+    cheap."""
 
     def __init__(self, faces: FaceService, threshold: float) -> None:
         self._faces = faces
@@ -27,7 +27,7 @@ class SelfCheck:
         self._checked = float("-inf")
 
     async def run(self) -> None:
-        """Raises MienError when a stage does not work."""
+        """Raises MienError if a stage does not work."""
         async with self._checking:
             if time.monotonic() - self._checked < FRESH_SECONDS:
                 return

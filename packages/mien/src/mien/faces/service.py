@@ -1,4 +1,4 @@
-"""Faces of images as operations of the engine, and the service that asks for them."""
+"""Face analysis as operations of the engine, and the service that runs them."""
 
 import itertools
 import time
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from mien.engine.cancellation import CancelScope
-from mien.engine.engine import Done, Engine, Failed, Handler, Operation, Tell, outcomes
+from mien.engine.engine import Done, Engine, Failed, Handler, Operation, Report, outcomes
 from mien.engine.sources import Item, Source
 from mien.faces.pipeline import Face, FaceAnalysis, FaceOptions, FacePipeline, detections_of
 from mien.inference.images import ImageLimits
 from mien.metrics import Metrics
 from mien.vision.draw import draw_detections, encode_jpeg
 
-# --- what the engine is asked for
+# --- operations
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +23,17 @@ class FindFaces(Operation["FoundFaces"]):
 
     options: FaceOptions
     aligned: bool = False
-    """The image is an aligned 112×112 crop, not to be searched for faces."""
+    """The image is an aligned 112×112 crop; skip detection."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundFaces:
-    """An image's faces, or some of them, and how long they took."""
+    """An image's faces (or some of them, in a partial value) and how long they took."""
 
     analysis: FaceAnalysis
     decode_seconds: float
     seconds: float
-    """From the start of decoding to the last vector, waiting for lanes included."""
+    """From the start of decoding to the last embedding, including waits for lanes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class DrawFaces(Operation["Drawing"]):
 
     options: FaceOptions
     detector: str
-    """The name that is written on the image."""
+    """The detector's name, written on the image."""
     landmarks: bool = True
     scores: bool = True
     sizes: bool = True
@@ -50,13 +50,13 @@ class DrawFaces(Operation["Drawing"]):
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """The image with its faces drawn in."""
+    """The image with its faces drawn on it."""
 
     jpeg: bytes
     faces: int
 
 
-# --- how the engine does it
+# --- handlers
 
 
 class FaceFinder(Handler):
@@ -69,23 +69,23 @@ class FaceFinder(Handler):
     async def prepare(self, operation: FindFaces, sources: Sequence[Source]) -> None:
         await self._pipeline.require(operation.options)
 
-    def work(self, item: Item, operation: FindFaces, scope: CancelScope, tell: Tell | None) -> FoundFaces:
+    def work(self, item: Item, operation: FindFaces, scope: CancelScope, report: Report | None) -> FoundFaces:
         started = time.perf_counter()
         image = self._limits.decode(item)
         decode_seconds = time.perf_counter() - started
         height, width = image.shape[:2]
 
-        told = itertools.count()
+        numbers = itertools.count()
 
-        def report(face: Face, faces: int) -> None:
-            if tell is not None and faces > 1:  # a single face is the whole value
+        def report_face(face: Face, faces: int) -> None:
+            if report is not None and faces > 1:  # a single face is not partial: it is the whole value
                 part = FaceAnalysis((face,), width, height, 1.0)
-                tell(FoundFaces(part, decode_seconds, time.perf_counter() - started), next(told), faces)
+                report(FoundFaces(part, decode_seconds, time.perf_counter() - started), next(numbers), faces)
 
         if operation.aligned:
             analysis = self._pipeline.embed_crop(image, operation.options, scope)
         else:
-            analysis = self._pipeline.analyse(image, operation.options, scope, None if tell is None else report)
+            analysis = self._pipeline.analyse(image, operation.options, scope, None if report is None else report_face)
         return FoundFaces(analysis, decode_seconds, time.perf_counter() - started)
 
 
@@ -99,7 +99,7 @@ class FaceDrawer(Handler):
     async def prepare(self, operation: DrawFaces, sources: Sequence[Source]) -> None:
         await self._pipeline.require(operation.options)
 
-    def work(self, item: Item, operation: DrawFaces, scope: CancelScope, tell: Tell | None) -> Drawing:
+    def work(self, item: Item, operation: DrawFaces, scope: CancelScope, report: Report | None) -> Drawing:
         image = self._limits.decode(item)
         faces = self._pipeline.analyse(image, operation.options, scope).faces
         drawn = draw_detections(
@@ -114,16 +114,16 @@ class FaceDrawer(Handler):
         return Drawing(encode_jpeg(drawn), len(faces))
 
 
-# --- who asks
+# --- service
 
 
 @dataclass(frozen=True, slots=True)
 class ImageDone:
-    """One image's faces and where its time went (milliseconds)."""
+    """One image's faces, with timings in milliseconds."""
 
     analysis: FaceAnalysis
     took_ms: float
-    """From the start of decoding to the last vector, waiting for lanes included, queueing before it not."""
+    """From the start of decoding to the last embedding, including waits for lanes but not the queue before that."""
     read_ms: float
     """Fetching and decoding."""
 
@@ -132,7 +132,7 @@ ImageResult: TypeAlias = ImageDone | Failed
 
 
 class FaceService:
-    """Faces of many images of one request, each isolated from the others."""
+    """Analyses the images of a request, each isolated from the others."""
 
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
         self._engine = engine
@@ -141,10 +141,10 @@ class FaceService:
     async def analyse(
         self, sources: Sequence[Source], options: FaceOptions, scope: CancelScope, *, aligned: bool = False
     ) -> list[ImageResult]:
-        """A result per source, in order. `aligned`: the images are 112×112 crops, not to be searched for faces.
+        """One result per source, in order. `aligned`: the images are aligned 112×112 crops; skip detection.
 
-        What is wrong with one image stays in its own result. Raises as Engine.run does, also ModelUnavailable for an
-        attribute whose model is not here.
+        An error of one image becomes its result. Raises what Engine.run raises, and ModelUnavailable if the model for a
+        requested attribute is missing.
         """
         if not sources:
             return []
@@ -152,7 +152,7 @@ class FaceService:
         return [self._result(outcome) for outcome in await outcomes(events, len(sources))]
 
     async def draw(self, source: Source, operation: DrawFaces, scope: CancelScope) -> bytes | Failed:
-        """The image with its faces drawn in, as JPEG. Raises as `analyse` does."""
+        """The image with its faces drawn on it, as JPEG. Raises what `analyse` raises."""
         (outcome,) = await outcomes(self._engine.run(operation, [source], scope), 1)
         if isinstance(outcome, Failed):
             self._metrics.errors.labels(outcome.error.code).inc()

@@ -18,7 +18,7 @@ class Auth:
         self._rule = AccessRule(
             keys,
             open_without_keys=not listening.auth or is_loopback(listening.host),
-            asked="this server",
+            subject="this server",
             how="send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
         )
 

@@ -1,1 +1,1 @@
-"""What can be asked for by name, whatever the door."""
+"""Inference services that requests select by name, through any API."""

@@ -1,4 +1,4 @@
-"""The service `classification`: what an image shows, by ImageNet's 1000 classes (`labels_v1`)."""
+"""The service `classification`: an image's likeliest of the 1000 ImageNet classes (`labels_v1`)."""
 
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -8,14 +8,14 @@ from pathlib import Path
 import msgspec
 
 from mien.engine.cancellation import CancelScope
-from mien.engine.engine import Done, Early, Handler, Operation, Tell
+from mien.engine.engine import Done, Handler, Operation, Partial, Report
 from mien.engine.sources import Item, Source
 from mien.errors import ModelError
 from mien.inference import metadata
-from mien.inference.answers import Answer, Answers, milliseconds
 from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.image_model import PROBABILITIES, ImageModel
 from mien.inference.images import IMAGE_MIMES, ImageLimits
+from mien.inference.operation_runner import ItemResult, OperationRunner, milliseconds
 from mien.inference.registry import task_of
 from mien.vision.imagenet import best_classes
 from mien.vision.types import Array
@@ -23,7 +23,7 @@ from mien.zoo.on_demand import OnDemand
 
 SCHEMA = "labels_v1"
 DEFAULT_TOP_K = 5
-CLASSES = 1000  # of ImageNet: said as long as the names are not here to be counted
+CLASSES = 1000  # of ImageNet: advertised until the class names are loaded and can be counted
 ALIASES = (
     "clip_classify",
     "bioclip_classify",
@@ -36,19 +36,19 @@ ALIASES = (
 
 
 def read_labels(path: Path) -> tuple[str, ...]:
-    """Class names in the order of the model's outputs: a JSON list. Raises ModelError."""
+    """Class names from a JSON list, in the order of the model's outputs. Raises ModelError."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=tuple[str, ...])
     except msgspec.DecodeError as error:
-        raise ModelError(f"{path.name}: no list of class names: {error}") from error
+        raise ModelError(f"{path.name}: not a list of class names: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)
 class Classify(Operation["BestClasses"]):
-    """Say what an image shows."""
+    """Classify an image."""
 
     count: int
-    """Classes that are wanted."""
+    """Number of classes to return."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class BestClasses:
     scores: Array
     """[N] float32 in 0..1."""
     seconds: float
-    """Decoding included."""
+    """Including decoding."""
 
 
 class Classifier(Handler):
@@ -70,9 +70,9 @@ class Classifier(Handler):
         self._limits = limits
 
     async def prepare(self, operation: Classify, sources: Sequence[Source]) -> None:
-        await self._image.settle()  # if it did not come, each item's `get` says why
+        await self._image.settle()  # if it is still missing, `get` raises the reason for each item
 
-    def work(self, item: Item, operation: Classify, scope: CancelScope, tell: Tell | None) -> BestClasses:
+    def work(self, item: Item, operation: Classify, scope: CancelScope, report: Report | None) -> BestClasses:
         started = time.perf_counter()
         image = self._image.get()
         probabilities = image.run(self._limits.decode(item), scope)[PROBABILITIES]
@@ -87,9 +87,11 @@ class ClassificationService:
 
     name = "classification"
 
-    def __init__(self, answers: Answers, limits: ImageLimits, image: OnDemand[ImageModel], *, strict: bool) -> None:
-        """`strict`: refuse unknown metadata."""
-        self._answers = answers
+    def __init__(
+        self, runner: OperationRunner, limits: ImageLimits, image: OnDemand[ImageModel], *, strict: bool
+    ) -> None:
+        """`strict`: reject unknown metadata keys."""
+        self._runner = runner
         self._limits = limits
         self._image = image
         self._strict = strict
@@ -107,9 +109,9 @@ class ClassificationService:
         if self._strict:
             metadata.check_known(request.metadata, metadata.TOP_K_KEYS)
         operation = Classify(metadata.top_k(request.metadata, DEFAULT_TOP_K, self._classes()))
-        return self._answers.messages(SCHEMA, request, scope, operation, self._answer, stream=stream)
+        return self._runner.results(SCHEMA, request, scope, operation, self._to_result, stream=stream)
 
-    def _answer(self, event: Early[BestClasses] | Done[BestClasses]) -> Answer:
+    def _to_result(self, event: Partial[BestClasses] | Done[BestClasses]) -> ItemResult:
         best = event.value
         labels = [{"label": label, "score": score} for label, score in zip(best.labels, best.scores, strict=True)]
         meta = {
@@ -117,4 +119,4 @@ class ClassificationService:
             "processing_time_ms": milliseconds(best.seconds),
             "lumen.model.id": self._image.name,
         }
-        return Answer({"labels": labels, "model_id": self._image.name}, meta)
+        return ItemResult({"labels": labels, "model_id": self._image.name}, meta)

@@ -1,4 +1,4 @@
-"""Asking for anything by name: what a request is, what comes back, what a service is."""
+"""The contract of inference services: requests, result messages, tasks."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,12 +15,12 @@ __all__ = ["InferRequest", "InferResult", "Item", "Json", "Service", "TaskInfo"]
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """What a service is asked."""
+    """A request to a service."""
 
     items: tuple[Item, ...]
-    """At least one. Several only where the caller sent a batch."""
+    """The payloads: at least one, several only if the client sent a batch."""
     task: str = ""
-    """Selects a model of the service; empty: its default."""
+    """Name or alias of a task of the service; empty: its default task."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str = ""
 
@@ -32,11 +32,11 @@ class Json:
     value: Any
 
     def encode(self) -> bytes:
-        """As JSON text; float32 with as many digits as it needs, not as many as its float64 would."""
+        """As JSON text. A float32 is written with the digits that it needs, not with those of its float64."""
         return orjson.dumps(self.value, option=orjson.OPT_SERIALIZE_NUMPY)
 
     def plain(self) -> Any:
-        """As a JSON decoder would give it: arrays as lists of the numbers that `encode` writes."""
+        """As a JSON decoder would return it: arrays become lists of the numbers that `encode` writes."""
         return _plain(self.value)
 
 
@@ -54,25 +54,25 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class InferResult:
-    """One message of an answer. The final one holds the whole result, those before it early looks at parts of it."""
+    """One message of a response. The final one holds the complete result, earlier ones hold partial results."""
 
     data: bytes = b""
     """The encoded result; empty while there is a `value`."""
     mime: str = ""
-    """E.g. `application/json;schema=face_v1`: clients compare it as a string."""
+    """E.g. `application/json;schema=face_v1`. Clients compare it as a string."""
     schema: str = ""
     """E.g. `face_v1`."""
     meta: Mapping[str, str] = field(default_factory=dict)
     is_final: bool = False
     seq: int = 0
     total: int = 0
-    """Number of messages, where it is known beforehand and `data` is one piece of one result; 0 otherwise."""
+    """Number of messages, if known in advance and `data` is a chunk of one result; 0 otherwise."""
     offset: int = 0
     value: Json | None = None
-    """The result of a service in this process, which whoever puts it on a wire encodes."""
+    """The result of a service in this process; the API encodes it."""
 
     def encoded(self) -> "InferResult":
-        """The same message with its result in `data`."""
+        """The same message with its result encoded in `data`."""
         return self if self.value is None else replace(self, data=self.value.encode(), value=None)
 
 
@@ -85,16 +85,16 @@ class TaskInfo:
     output_mimes: tuple[str, ...]
     model: str = ""
     aliases: tuple[str, ...] = ()
-    """Further names under which requests and older clients know it."""
+    """Other names that requests may use; some are those of older clients."""
     limits: Mapping[str, str] = field(default_factory=dict)
 
 
 class Service(Protocol):
-    """Something that can be asked for by name: built in, an app, or on another node."""
+    """A named service: built in, a deployed app, or on another node."""
 
     @property
     def name(self) -> str:
-        """Lower case, e.g. `face_detection`."""
+        """In lower case, e.g. `face_detection`."""
         ...
 
     def tasks(self) -> Sequence[TaskInfo]:
@@ -102,9 +102,9 @@ class Service(Protocol):
         ...
 
     def infer(self, request: InferRequest, scope: CancelScope, *, stream: bool) -> AsyncGenerator[InferResult, None]:
-        """The answer's messages; the last and only the last has `is_final`.
+        """The messages of the response; only the last one has `is_final`.
 
-        `stream`: the caller wants parts as they come; without it there may be the final message alone.
-        Raises MienError, at the call or between messages; closing the generator cancels `scope`.
+        `stream`: yield partial results as they become available; without it the final message alone is enough.
+        Raises MienError, from the call itself or between messages. Closing the generator cancels `scope`.
         """
         ...

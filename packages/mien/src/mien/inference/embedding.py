@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mien.engine.cancellation import CancelScope
-from mien.engine.engine import Done, Early, Handler, Operation, Tell
+from mien.engine.engine import Done, Handler, Operation, Partial, Report
 from mien.engine.sources import Item, Source
 from mien.errors import ModelError
 from mien.inference import metadata
-from mien.inference.answers import Answer, Answers, milliseconds
 from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.image_model import EMBEDDING, ImageModel
 from mien.inference.images import IMAGE_MIMES, ImageLimits, payload_refused
+from mien.inference.operation_runner import ItemResult, OperationRunner, milliseconds
 from mien.inference.registry import task_of
 from mien.inference.text_model import MAX_TOKENS, TextModel, TextVector
 from mien.vision.types import Array
@@ -34,20 +34,20 @@ class Embed(Operation["Embedded"]):
     """Turn an image or a text into a vector."""
 
     task: str
-    """Which of the service's tasks was asked for: what it takes."""
+    """The requested task of the service, which determines the accepted payloads."""
 
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A vector and where it comes from."""
+    """An embedding and the model it comes from."""
 
     vector: Array
     """[D] float32, length 1."""
     model: str
     seconds: float
-    """Decoding included."""
+    """Including decoding."""
     text: TextVector | None = None
-    """What is known of a text besides."""
+    """Details, if the payload is a text."""
 
 
 class Embedder(Handler):
@@ -56,18 +56,18 @@ class Embedder(Handler):
     def __init__(
         self, image: OnDemand[ImageModel] | None, text: OnDemand[TextModel] | None, limits: ImageLimits
     ) -> None:
-        """At least one model."""
+        """At least one of `image` and `text`."""
         self._image = image
         self._text = text
         self._limits = limits
 
     async def prepare(self, operation: Embed, sources: Sequence[Source]) -> None:
-        """Only the models of the kinds of payload that there are; each item's `get` says why one did not come."""
+        """Wait for the models that the payloads need. If one stays missing, `get` raises the reason for each item."""
         kinds = {source.mime.partition("/")[0] for source in sources if isinstance(source, Item)}
         wanted = [model for model, kind in ((self._image, "image"), (self._text, "text")) if model and kind in kinds]
         await asyncio.gather(*(model.settle() for model in wanted))
 
-    def work(self, item: Item, operation: Embed, scope: CancelScope, tell: Tell | None) -> Embedded:
+    def work(self, item: Item, operation: Embed, scope: CancelScope, report: Report | None) -> Embedded:
         started = time.perf_counter()
         is_text = item.mime.startswith("text/")
         if operation.task == TEXT and not is_text:
@@ -96,21 +96,21 @@ class Embedder(Handler):
         try:
             text = item.data.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise payload_refused(f"expected UTF-8 text; byte {error.start} is none") from None
+            raise payload_refused(f"expected UTF-8 text; byte {error.start} is invalid") from None
         found = self._text.get().embed(text, scope)
         return Embedded(found.vector, self._text.name, time.perf_counter() - started, found)
 
 
 class EmbeddingService:
-    """Vectors of images and texts, each by its own model: the two kinds cannot be compared with each other."""
+    """Embeddings of images and texts. Each kind has its own model, so that the two are not comparable."""
 
     name = "embedding"
 
     def __init__(
-        self, answers: Answers, limits: ImageLimits, *, image: str | None, text: str | None, strict: bool
+        self, runner: OperationRunner, limits: ImageLimits, *, image: str | None, text: str | None, strict: bool
     ) -> None:
-        """`image`, `text`: the models' names, at least one. `strict`: refuse unknown metadata."""
-        self._answers = answers
+        """`image`, `text`: names of the models, at least one. `strict`: reject unknown metadata keys."""
+        self._runner = runner
         self._strict = strict
         self._tasks = tuple(_offered(image, text, limits.advertised()))
 
@@ -121,7 +121,7 @@ class EmbeddingService:
         task = task_of(self, request.task).name
         if self._strict:
             metadata.check_known(request.metadata, ())
-        return self._answers.messages(SCHEMA, request, scope, Embed(task), _answer, stream=stream)
+        return self._runner.results(SCHEMA, request, scope, Embed(task), _to_result, stream=stream)
 
 
 def _offered(image: str | None, text: str | None, limits: Mapping[str, str]) -> Sequence[TaskInfo]:
@@ -136,7 +136,7 @@ def _offered(image: str | None, text: str | None, limits: Mapping[str, str]) -> 
     return [TaskInfo(EITHER, mimes, out, models, EITHER_ALIASES, limits if image else text_limits), *single]
 
 
-def _answer(event: Early[Embedded] | Done[Embedded]) -> Answer:
+def _to_result(event: Partial[Embedded] | Done[Embedded]) -> ItemResult:
     found = event.value
     meta = {
         "dim": str(len(found.vector)),
@@ -145,4 +145,4 @@ def _answer(event: Early[Embedded] | Done[Embedded]) -> Answer:
     }
     if found.text is not None:
         meta |= {"tokens": str(found.text.tokens), "truncated": str(found.text.truncated).lower()}
-    return Answer({"vector": found.vector, "dim": len(found.vector), "model_id": found.model}, meta)
+    return ItemResult({"vector": found.vector, "dim": len(found.vector), "model_id": found.model}, meta)

@@ -19,9 +19,9 @@ class ImageModel:
     spec: Input
     model: Model
     labels: tuple[str, ...]
-    """Names of its classes."""
+    """Names of its classes, in the order of its outputs."""
 
     def run(self, image: Image, scope: CancelScope) -> Outputs:
-        """`probabilities` [classes] and `embedding` [D] of an image, float32. Blocks; raises as Model.run does."""
+        """`probabilities` [classes] and `embedding` [D] of an image, float32. Blocks; raises what Model.run raises."""
         (outputs,) = self.model.run([imagenet_tensor(image, self.spec)], scope)
         return outputs

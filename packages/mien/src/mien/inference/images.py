@@ -1,4 +1,4 @@
-"""Payloads that are images: which types, which limits, decoded."""
+"""Image payloads: accepted types, limits, decoding."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,23 +14,23 @@ IMAGE_MIMES = tuple(IMAGES.values())
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What this server takes."""
+    """The limits of this server."""
 
     max_items: int
-    """Images, or other payloads, in one request."""
+    """Images, or other payloads, per request."""
     max_bytes: int
-    """Of one encoded image."""
+    """Per encoded image."""
     max_pixels: int
-    """Of one image."""
+    """Per image."""
 
     def decode(self, item: Item) -> Image:
-        """The item's pixels. Raises InvalidField for what is declared, or looks like, no image, and ImageError."""
+        """The item's pixels. Raises InvalidField if its media type is not an image, else as `vision.image.decode`."""
         if not item.mime.startswith("image/"):
             raise payload_refused(f"expected an image; got {item.mime}")
         return decode(item.data, max_pixels=self.max_pixels, max_bytes=self.max_bytes)
 
     def advertised(self) -> Mapping[str, str]:
-        """The limits that tasks on images advertise."""
+        """The limits as image tasks advertise them."""
         return {
             "max_items": str(self.max_items),
             "max_payload_bytes": str(self.max_bytes),

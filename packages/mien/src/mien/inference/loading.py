@@ -1,4 +1,4 @@
-"""Loading models: each with the plan for this machine, and those of images and texts with what belongs to them."""
+"""Loading models, each with the plan for this machine; image models with their labels, text models with tokenizers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ from mien.zoo.on_demand import OnDemand
 from mien.zoo.selection import IMAGE_LABELS, image_models, text_models, tokenizer_of
 from mien.zoo.zoo import Zoo
 
-TEXT_SHAPE = (3, 2 * STEP)  # a usual sentence: what models of texts are warmed and measured with
+TEXT_SHAPE = (3, 2 * STEP)  # a typical sentence: text models are warmed up and tuned with it
 
 
 @dataclass(frozen=True)
 class ModelLoader:
-    """Loads models as their manifests, the settings and what was measured on this machine say."""
+    """Loads models according to their manifests, the settings, and the tuning on this machine."""
 
     execution: Execution
     cache_dir: Path
@@ -45,7 +45,7 @@ class ModelLoader:
         dtype: DTypeLike = np.float32,
         feed: Feed | None = None,
     ) -> Model:
-        """Load a model; `shape` is that of one item, which its tuning was measured with, too."""
+        """Load a model. `shape`: of one item; use the shape that the model is tuned with."""
         return self.models.load(
             alias or name,
             path,
@@ -58,7 +58,7 @@ class ModelLoader:
         )
 
     def require(self, name: str, family: Family, setting: str) -> Manifest:
-        """The manifest of `name`. Raises ModelError that names the setting where it is of another family."""
+        """The manifest of `name`. Raises ModelError naming the setting if it belongs to another family."""
         manifest = self.zoo.manifest(name)
         if manifest.family != family:
             raise ModelError(f"{setting}: {name} is of the family {manifest.family}; this needs one of {family}")
@@ -70,7 +70,7 @@ class ModelLoader:
 
 
 def load_image_model(models: Models, loader: ModelLoader) -> OnDemand[ImageModel] | None:
-    """The model of images and its labels; None where it is off. Raises ModelError for one of the wrong kind."""
+    """The image model and its labels; None if turned off. Raises ModelError for a model of another family."""
     if not models.image_model:
         return None
     manifest = loader.require(models.image_model, "imagenet", "MIEN_IMAGE_MODEL")
@@ -85,7 +85,7 @@ def load_image_model(models: Models, loader: ModelLoader) -> OnDemand[ImageModel
 
 
 def load_text_model(models: Models, loader: ModelLoader) -> OnDemand[TextModel] | None:
-    """The model of texts and its tokenizer; None where it is off. Raises ModelError for one of the wrong kind."""
+    """The text model and its tokenizer; None if turned off. Raises ModelError for a model of another family."""
     if not models.text_model:
         return None
     name = loader.require(models.text_model, "minilm", "MIEN_TEXT_MODEL").name
@@ -98,7 +98,7 @@ def load_text_model(models: Models, loader: ModelLoader) -> OnDemand[TextModel] 
 
 
 def input_shape(manifest: Manifest, default: int) -> tuple[int, int, int]:
-    """One item of a model with a fixed input size."""
+    """The shape of one item; `default`: side in pixels if the manifest fixes none."""
     spec = manifest.input
     height, width = (spec.height or default, spec.width or default) if spec else (default, default)
     return (height, width, 3) if spec and spec.layout == "nhwc" else (3, height, width)

@@ -1,4 +1,4 @@
-"""What a request's metadata says: strings, checked against their ranges."""
+"""Parsing the metadata of requests: strings, checked against their ranges."""
 
 import math
 import re
@@ -9,7 +9,7 @@ from mien.errors import InvalidField
 
 TOP_K_KEYS = ("top_k", "topk", "TopK", "topK", "top-k", "lumen.top_k")
 EVERYWHERE = frozenset({"timeout_ms", "service"})
-"""Keys that doors read themselves: never unknown."""
+"""Keys that the APIs read themselves: always known."""
 
 _NUMBER = re.compile(r"[+-]?(\d{1,18}(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
@@ -17,14 +17,14 @@ _TRUE, _FALSE = {"true", "1", "yes", "on"}, {"false", "0", "no", "off"}
 
 
 def check_known(metadata: Mapping[str, str], known: Iterable[str]) -> None:
-    """Raise InvalidField that names every key outside `known`: what strict mode asks for."""
+    """Raise InvalidField naming every key that is not in `known`. Used in strict mode."""
     allowed = {*known, *EVERYWHERE}
     if unknown := sorted(set(metadata) - allowed):
-        refuse(", ".join(unknown)[:200], f"no such metadata here; there are: {', '.join(sorted(allowed))}")
+        refuse(", ".join(unknown)[:200], f"unknown metadata; known are: {', '.join(sorted(allowed))}")
 
 
 def top_k(metadata: Mapping[str, str], default: int, most: int) -> int:
-    """How many labels are wanted, at most `most`. Raises InvalidField, also for spellings that disagree."""
+    """The requested number of labels, at most `most`. Raises InvalidField, also if several spellings disagree."""
     found = {key: integer(metadata, key, default, low=1) for key in TOP_K_KEYS if given(metadata, key)}
     if len(set(found.values())) > 1:
         refuse(", ".join(found), "expected one number; these disagree")
@@ -34,7 +34,7 @@ def top_k(metadata: Mapping[str, str], default: int, most: int) -> int:
 def number(
     metadata: Mapping[str, str], key: str, default: float, *, low: float = -math.inf, high: float = math.inf
 ) -> float:
-    """A finite number in `low`..`high`. Raises InvalidField that names the key."""
+    """A finite number in `low`..`high`. Raises InvalidField naming the key."""
     text = given(metadata, key)
     if not text:
         return default
@@ -45,7 +45,7 @@ def number(
 
 
 def integer(metadata: Mapping[str, str], key: str, default: int, *, low: int) -> int:
-    """A whole number of at least `low`. Raises InvalidField that names the key."""
+    """An integer of at least `low`. Raises InvalidField naming the key."""
     text = given(metadata, key)
     if not text:
         return default
@@ -55,7 +55,7 @@ def integer(metadata: Mapping[str, str], key: str, default: int, *, low: int) ->
 
 
 def flag(metadata: Mapping[str, str], key: str, *, default: bool) -> bool:
-    """`true` or `false` and their synonyms. Raises InvalidField that names the key."""
+    """A boolean: `true`, `false` or a synonym. Raises InvalidField naming the key."""
     text = given(metadata, key).lower()
     if text and text not in _TRUE | _FALSE:
         refuse(key, f"expected true or false; got {text[:40]!r}")
@@ -63,7 +63,7 @@ def flag(metadata: Mapping[str, str], key: str, *, default: bool) -> bool:
 
 
 def given(metadata: Mapping[str, str], key: str) -> str:
-    """The value of a key without surrounding spaces; "" where it is absent."""
+    """The value of a key without surrounding whitespace; "" if it is absent."""
     return metadata.get(key, "").strip()
 
 
@@ -74,6 +74,6 @@ def _range(low: float, high: float) -> str:
 
 
 def refuse(key: str, reason: str) -> NoReturn:
-    """Raise InvalidField that names the metadata key."""
+    """Raise InvalidField naming the metadata key."""
     message = f"metadata {key}: {reason}"
     raise InvalidField(message, ({"type": "metadata", "loc": ["metadata", key], "msg": message},))

@@ -1,4 +1,4 @@
-"""The service `ocr`: the text in images (`ocr_v1`). Exists where the extra `mien[ocr]` is installed."""
+"""The service `ocr`: the text in images (`ocr_v1`). Available if the extra `mien[ocr]` is installed."""
 
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from mien.engine.cancellation import CancelScope
-from mien.engine.engine import Done, Early, Handler, Operation, Tell
+from mien.engine.engine import Done, Handler, Operation, Partial, Report
 from mien.engine.sources import Item
 from mien.inference import metadata
-from mien.inference.answers import Answer, Answers, milliseconds
 from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.images import IMAGE_MIMES, ImageLimits
+from mien.inference.operation_runner import ItemResult, OperationRunner, milliseconds
 from mien.inference.registry import task_of
 from mien.vision.text_lines import LineReader, ReadOptions, TextLine
 
@@ -27,7 +27,7 @@ RECOGNITION, BOX, UNCLIP, TURNED = KEYS = (
 
 
 def read_options(given: Mapping[str, str]) -> ReadOptions:
-    """The four keys as options. Raises InvalidField that names the key."""
+    """The options in a request's metadata. Raises InvalidField naming the key."""
     usual = ReadOptions()
     return ReadOptions(
         recognition_threshold=metadata.number(given, RECOGNITION, usual.recognition_threshold, low=0, high=1),
@@ -50,7 +50,7 @@ class FoundLines:
 
     lines: tuple[TextLine, ...]
     seconds: float
-    """Decoding included."""
+    """Including decoding."""
 
 
 class LineFinder(Handler):
@@ -60,20 +60,20 @@ class LineFinder(Handler):
         self._reader = reader
         self._limits = limits
 
-    def work(self, item: Item, operation: ReadLines, scope: CancelScope, tell: Tell | None) -> FoundLines:
+    def work(self, item: Item, operation: ReadLines, scope: CancelScope, report: Report | None) -> FoundLines:
         started = time.perf_counter()
         lines = self._reader.read(self._limits.decode(item), operation.options)
         return FoundLines(tuple(lines), time.perf_counter() - started)
 
 
 class OcrService:
-    """Lines of text with where they stand."""
+    """Lines of text and their positions."""
 
     name = "ocr"
 
-    def __init__(self, answers: Answers, limits: ImageLimits, model: str, *, strict: bool) -> None:
-        """`model`: the name that results carry. `strict`: refuse unknown metadata."""
-        self._answers = answers
+    def __init__(self, runner: OperationRunner, limits: ImageLimits, model: str, *, strict: bool) -> None:
+        """`model`: its name in results. `strict`: reject unknown metadata keys."""
+        self._runner = runner
         self._model = model
         self._strict = strict
         out = (f"application/json;schema={SCHEMA}",)
@@ -87,13 +87,13 @@ class OcrService:
         if self._strict:
             metadata.check_known(request.metadata, KEYS)
         operation = ReadLines(read_options(request.metadata))
-        return self._answers.messages(SCHEMA, request, scope, operation, self._answer, stream=stream)
+        return self._runner.results(SCHEMA, request, scope, operation, self._to_result, stream=stream)
 
-    def _answer(self, event: Early[FoundLines] | Done[FoundLines]) -> Answer:
+    def _to_result(self, event: Partial[FoundLines] | Done[FoundLines]) -> ItemResult:
         found = event.value
         items: list[dict[str, Any]] = [
             {"box": np.ascontiguousarray(line.box), "text": line.text, "confidence": line.confidence}
             for line in found.lines
         ]
         meta = {"count": str(len(items)), "duration_ms": milliseconds(found.seconds), "lumen.model.id": self._model}
-        return Answer({"items": items, "count": len(items), "model_id": self._model}, meta)
+        return ItemResult({"items": items, "count": len(items), "model_id": self._model}, meta)

@@ -1,4 +1,4 @@
-"""The services that exist, by name and by task."""
+"""The known services, by name and by task."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +11,10 @@ def _key(name: str) -> str:
 
 
 def task_of(service: Service, name: str) -> TaskInfo:
-    """The service's task of that name or alias; its default for an empty name. Raises NotFound that lists its tasks."""
+    """The service's task with that name or alias; for an empty name, its default task.
+
+    Raises NotFound listing the service's tasks.
+    """
     tasks: Sequence[TaskInfo] = service.tasks()
     if not tasks:
         raise NotFound(f"the service {service.name} has no task at the moment")
@@ -34,36 +37,36 @@ def _all_names(info: TaskInfo) -> tuple[str, ...]:
 
 
 class ServiceRegistry:
-    """Local and remote services. Of two with one name or one task, the local one answers.
+    """Local and remote services. If both have a name or a task, the local one takes precedence.
 
-    Changed and read on the event loop only.
+    Used on the event loop only.
     """
 
     def __init__(self, *, prefer_remote: bool = False) -> None:
-        """`prefer_remote` turns the preference around."""
+        """`prefer_remote`: remote services take precedence."""
         self.prefer_remote = prefer_remote
         self._local: dict[str, Service] = {}
         self._remote: dict[str, Service] = {}
 
     def add(self, service: Service, *, remote: bool = False) -> None:
-        """Make a service known; it replaces one of the same name and kind."""
+        """Add a service; it replaces a local or remote one, respectively, of the same name."""
         (self._remote if remote else self._local)[_key(service.name)] = service
 
     def remove(self, name: str, *, remote: bool = False) -> None:
-        """Forget a service; nothing happens if it is not there."""
+        """Remove a service, if it is there."""
         (self._remote if remote else self._local).pop(_key(name), None)
 
     def local(self) -> list[Service]:
-        """The services of this server itself, in the order in which they were added."""
+        """This server's own services, in the order in which they were added."""
         return list(self._local.values())
 
     def services(self) -> list[Service]:
-        """Every service that can be resolved, sorted by name."""
+        """Every service that `resolve` can return, sorted by name."""
         first, second = self._in_order()
         return [service for _, service in sorted({**second, **first}.items())]
 
     def resolve(self, name: str) -> Service:
-        """The service called `name`, whatever its case and the blanks around it. Raises NotFound that lists all."""
+        """The service called `name`; case and surrounding whitespace are ignored. Raises NotFound listing all."""
         for known in self._in_order():
             if (service := known.get(_key(name))) is not None:
                 return service
@@ -71,10 +74,10 @@ class ServiceRegistry:
         raise NotFound(f"no service is called {name.strip()[:80]!r}; there are: {listed}")
 
     def for_task(self, task: str) -> tuple[Service, TaskInfo]:
-        """The service that has `task`, by name or alias, and what it says of it. Raises NotFound that lists all."""
+        """The service with a task of that name or alias, and the task. Raises NotFound listing all tasks."""
         for known in self._in_order():
             offered = [(service, info) for service in known.values() for info in service.tasks()]
-            for names in (_own_name, _all_names):  # a task's own name wins over another service's alias
+            for names in (_own_name, _all_names):  # a task's own name takes precedence over another service's alias
                 for service, info in offered:
                     if _key(task) in names(info):
                         return service, info

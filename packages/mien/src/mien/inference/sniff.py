@@ -1,4 +1,4 @@
-"""The media type of a payload: what the caller declared, else what its first bytes look like."""
+"""The media type of a payload: as the client declared it, else sniffed from its content."""
 
 import codecs
 import re
@@ -20,26 +20,26 @@ IMAGES = {
 }
 """Media types by the image formats that this server reads."""
 
-LOOK = 65536  # bytes that are looked at: enough to tell, and no payload is so large that this takes time
+LOOK = 65536  # number of bytes examined: enough to decide, and bounds the time for large payloads
 _TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
 _SAME = {"image/jpg": "image/jpeg", "image/heif": "image/heic", "image/x-png": "image/png"}
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
 
 
 def media_type(data: bytes | memoryview, declared: str | None = None) -> str:
-    """The bare media type of `data`, lower case: `declared` where that says something, else as it looks.
+    """The media type of `data` in lower case and without parameters: `declared` if it is specific, else sniffed.
 
-    An image by its magic number, else `text/plain` where the first 64 KiB are UTF-8, else
-    `application/octet-stream`. Constant time. Raises InvalidField for a declared type that is none.
+    Sniffing yields an image type by magic number, else `text/plain` if the first 64 KiB are UTF-8, else
+    `application/octet-stream`. Takes constant time. Raises InvalidField if `declared` is not a media type.
     """
     given = bare(declared or "")
     return given if given not in ("", BINARY) else _looks_like(data)
 
 
 def bare(declared: str) -> str:
-    """A media type without its parameters, in its usual spelling; empty where nothing is declared.
+    """A media type without its parameters, in its canonical spelling; empty if none is declared.
 
-    Raises InvalidField for words that are no media type.
+    Raises InvalidField for text that is not a media type.
     """
     kind = declared.partition(";")[0].strip().lower()
     if kind and not _TYPE.fullmatch(kind):
@@ -54,12 +54,13 @@ def _looks_like(data: bytes | memoryview) -> str:
         kind = IMAGES[sniff(data)]
     except ImageError:
         return BINARY if head is None else TEXT
-    # Words can spell a magic number (BM, GIF89a, RIFF…WEBP); an image's header always holds control characters, too.
+    # Plain text can start with a magic number (BM, GIF89a, RIFF…WEBP), but the header of an image also contains control
+    # characters.
     return TEXT if head is not None and not _CONTROLS.search(head) else kind
 
 
 def _as_text(head: bytes, *, whole: bool) -> str | None:
-    """UTF-8 as text, None where it is none. Unless `whole`, the last character may be cut."""
+    """Decoded UTF-8, or None if it is invalid. Unless `whole`, the last character may be incomplete."""
     try:
         return codecs.getincrementaldecoder("utf-8")().decode(head, final=whole)
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Texts as vectors: tokens in, mean of the last hidden state out (Reimers & Gurevych, 2019)."""
+"""Text embeddings: tokens in, the mean of the last hidden state out (Reimers & Gurevych, 2019)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,9 @@ from mien.inference.images import payload_refused
 from mien.vision.types import Array
 
 MAX_TOKENS = 256  # what all-MiniLM-L6-v2 was trained with
-MAX_CHARACTERS = 65536  # cut before tokenising, so that no text takes long; far more than MAX_TOKENS tokens need
+MAX_CHARACTERS = 65536  # truncated before tokenising, which bounds its time; MAX_TOKENS need far fewer
 STEP = 16
-"""Token counts are rounded up to a multiple of this, so that texts of like length share a batch."""
+"""Token counts are rounded up to a multiple of this, so that texts of similar length share a batch."""
 
 Tokens = NDArray[np.int64]
 """[3, S] int64: ids, mask (1 for tokens, 0 for padding), types (all 0)."""
@@ -25,31 +25,31 @@ Tokens = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class TextVector:
-    """A text's embedding and how much of the text it is of."""
+    """A text's embedding, and how much of the text it covers."""
 
     vector: Array
     """[D] float32, length 1."""
     tokens: int
-    """With the two that mark start and end."""
+    """Including the start and end tokens."""
     truncated: bool
 
 
 class WordPieces:
-    """A tokenizer that pads to shared lengths. Thread-safe."""
+    """A tokenizer that pads to a multiple of `STEP`. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
         """`path`: a `tokenizer.json`. Raises ModelError."""
         try:
             self._tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:
-            raise ModelError(f"{path.name}: no tokenizer that reads: {error}") from error
+            raise ModelError(f"{path.name}: not a valid tokenizer file: {error}") from error
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(MAX_TOKENS)
 
     def encode(self, text: str) -> tuple[Tokens, int, bool]:
-        """The text as [3, S], S a multiple of 16; the number of tokens; whether the text had more than fit.
+        """The text as tokens [3, S], S a multiple of 16; the number of tokens; whether the text was truncated.
 
-        Raises InvalidField for a text without any token.
+        Raises InvalidField for a text without any tokens.
         """
         encoding = self._tokenizer.encode(text[:MAX_CHARACTERS])
         count = len(encoding.ids)
@@ -62,13 +62,13 @@ class WordPieces:
 
 
 def feed(batch: NDArray[Any]) -> dict[str, NDArray[Any]]:
-    """A batch [N, 3, S] as the model's three inputs."""
+    """Split a batch [N, 3, S] into the model's three inputs [N, S]."""
     names = ("input_ids", "attention_mask", "token_type_ids")
     return {name: np.ascontiguousarray(batch[:, row]) for row, name in enumerate(names)}
 
 
 def mean_pooled(hidden: Array, mask: NDArray[np.int64]) -> Array:
-    """The mean [D] of `hidden` [S, D] over the tokens that `mask` [S] marks, at length 1."""
+    """The mean [D] of `hidden` [S, D] over the tokens marked in `mask` [S], normalised to length 1."""
     mean: Array = hidden[mask > 0].mean(0)
     return mean / np.float32(np.linalg.norm(mean))
 
@@ -82,7 +82,7 @@ class TextModel:
     model: Model
 
     def embed(self, text: str, scope: CancelScope) -> TextVector:
-        """The embedding of a text. Blocks; raises InvalidField for an empty one, else as Model.run does."""
+        """The embedding of a text. Blocks. Raises InvalidField for an empty text, else what Model.run raises."""
         packed, count, truncated = self.pieces.encode(text)
         (outputs,) = self.model.run([packed], scope)
         return TextVector(mean_pooled(next(iter(outputs.values())), packed[1]), count, truncated)

@@ -1,1 +1,1 @@
-"""The SQL database: tables, migrations, group commit. No other room opens it."""
+"""Persistent state: the SQL database (schema, migrations, group commit), files, and signed URLs."""

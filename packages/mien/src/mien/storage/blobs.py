@@ -1,4 +1,4 @@
-"""Where the bytes of files are kept: under their SHA-256, never changed, shared by all records that have them."""
+"""Content-addressed storage of file contents: immutable, by SHA-256, shared by all records with the same content."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
@@ -7,28 +7,28 @@ from typing import Protocol, Self
 
 
 class BlobUpload(Protocol):
-    """Bytes on their way in. Nothing is readable before `keep`, and nothing is left after `discard`."""
+    """An upload in progress. Nothing is readable before `keep`, and nothing remains after `discard`."""
 
     size: int
     """Bytes received so far."""
     start: bytes
-    """The first of them, enough to tell a media type."""
+    """The first of them, enough to sniff the media type."""
 
     async def receive(self, chunks: AsyncIterable[bytes]) -> None:
-        """Read to the end, or until there is one byte over the limit. Raises StorageFull, and what `chunks` raises."""
+        """Read to the end, or until the limit is exceeded. Raises StorageFull, and what `chunks` raises."""
 
     async def finish(self) -> str:
-        """The SHA-256, once every byte is safe from a crash."""
+        """Make the content durable; returns its SHA-256."""
 
     async def keep(self) -> None:
-        """Make the finished bytes readable under their SHA-256, for good when this returns."""
+        """Make the finished content readable under its SHA-256; durable when this returns."""
 
     async def discard(self) -> None:
-        """Leave nothing behind; after `keep` there is nothing to leave."""
+        """Remove all traces of the upload. No effect after `keep`."""
 
 
 class Blob(Protocol):
-    """Open bytes, from `start` to `stop` (exclusive), that can be read on even if the blob is removed meanwhile."""
+    """An open blob, from `start` to `stop` (exclusive). It stays readable even if the blob is removed meanwhile."""
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
 
@@ -42,22 +42,22 @@ class Blob(Protocol):
 
 
 class BlobStore(Protocol):
-    """Blobs by their SHA-256. Knows nothing of records: whoever keeps or removes one holds the lock of its records."""
+    """Blobs by SHA-256. Knows nothing about records: callers of `keep` and `remove` hold the lock on the records."""
 
     async def start(self) -> None:
-        """Make ready, and remove what interrupted uploads left."""
+        """Prepare the store, and remove the remains of interrupted uploads."""
 
     def upload(self, limit: int) -> BlobUpload:
-        """A new upload that stops receiving one byte over `limit`."""
+        """A new upload that stops receiving once it exceeds `limit` bytes."""
 
     async def open(self, sha256: str, start: int, stop: int) -> Blob:
-        """Raises NotFound if there is no such blob."""
+        """Open bytes `start` to `stop` (exclusive). Raises NotFound if there is no such blob."""
 
     def local_path(self, sha256: str) -> Path | None:
-        """A path of this machine with the bytes, to read only; None where the store has none."""
+        """The path of a local file with the content, for reading only; None if the store has no local files."""
 
     async def remove(self, sha256: str) -> None:
-        """Remove the blob, if it is there."""
+        """Remove the blob, if it exists."""
 
     async def older_than(self, at: float) -> list[str]:
         """The SHA-256 of each blob that was kept before the time `at` (seconds since 1970)."""

@@ -1,7 +1,7 @@
-"""One open database: a writer that groups concurrent writes into one transaction each, and a few readers.
+"""The open database: one writer thread with group commit, and a few reader threads.
 
-SQLAlchemy is driven from threads, not through its asyncio layer: that one changes threads for every statement, which
-makes a statement ten times dearer (measured: 25 µs → 240 µs). Here a whole group of writes costs one change.
+SQLAlchemy is driven from threads instead of its asyncio layer, which switches threads for every statement and makes it
+10× as expensive (measured: 25 µs → 240 µs). Here a whole group of writes costs one switch.
 """
 
 import asyncio
@@ -24,18 +24,19 @@ from mien.storage.migrate import migrate
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
-"""Statements of one unit. May run twice (the first time rolled back), so it changes nothing but the database."""
+"""A unit of statements. It may run twice (rolled back the first time), so it must not change anything but the database.
+"""
 
-MOST_TOGETHER = 256
-"""Writes in one transaction: bounds how long the first of them waits for the last."""
+MAX_GROUP = 256
+"""Maximum number of writes in one transaction: bounds how long the first of them waits for the last."""
 _READERS = 2
 
 
 class Database:
-    """The database of one server; use from one event loop.
+    """The database of one server, for use from one event loop.
 
-    What `write` returned is on disk: the transaction is committed with a full sync before anybody hears of it.
-    Writes happen one after the other, in the order of the calls.
+    When `write` returns, its transaction is durable: committed with a full sync. Writes are executed one at a time, in
+    the order of the calls.
     """
 
     def __init__(self, path: Path, lock: int) -> None:
@@ -51,9 +52,10 @@ class Database:
 
     @classmethod
     async def open(cls, path: Path) -> Self:
-        """Lock, migrate and open the database file; it is made where there is none.
+        """Lock, migrate and open the database file, which is created if necessary.
 
-        Raises DatabaseInUse when another process has it open, Unavailable when the file cannot be used.
+        Raises DatabaseInUse if another process has it open, Unavailable or StorageFull if the file cannot be used,
+        InternalError if it is damaged.
         """
         return await asyncio.to_thread(cls._open, path)
 
@@ -65,7 +67,7 @@ class Database:
         if not try_lock(lock):
             os.close(lock)
             raise DatabaseInUse(
-                "another server works with this data directory; stop it, or set another MIEN_DATA_DIR for this one"
+                "another server uses this data directory; stop it, or set another MIEN_DATA_DIR for this one"
             )
         database = None
         try:
@@ -80,10 +82,10 @@ class Database:
         return database
 
     async def write(self, work: Work[T], then: Callable[[T], None] | None = None) -> T:
-        """Commit what `work` does and return what it returns; `then` is called with it, on the event loop and in the
-        order of the commits, even when the caller was cancelled meanwhile.
+        """Commit the statements of `work` and return its result. `then` is called with the result on the event loop, in
+        commit order, even if the caller was cancelled meanwhile.
 
-        An exception of `work` rolls back its own statements and nobody else's. Raises StorageFull.
+        An exception of `work` rolls back its own statements only, and is raised here. Raises StorageFull, Unavailable.
         """
         if self._closed:
             raise Unavailable("the server is shutting down")
@@ -94,13 +96,13 @@ class Database:
         return await future
 
     async def read(self, work: Work[T]) -> T:
-        """What `work` returns, from one consistent snapshot. It must not write."""
+        """Run `work` on one consistent snapshot and return its result. It must not write. Raises Unavailable."""
         if self._closed:
             raise Unavailable("the server is shutting down")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
 
     async def close(self) -> None:
-        """Write what is still pending, then close. The file can be opened by another process afterwards."""
+        """Commit pending writes, then close and unlock the file."""
         if self._closed:
             return
         self._closed = True
@@ -119,7 +121,7 @@ class Database:
         loop = asyncio.get_running_loop()
         try:
             while self._pending:
-                batch = [self._pending.popleft() for _ in range(min(len(self._pending), MOST_TOGETHER))]
+                batch = [self._pending.popleft() for _ in range(min(len(self._pending), MAX_GROUP))]
                 outcomes = await loop.run_in_executor(self._writer, self._commit, [work for work, _, _ in batch])
                 for (_, then, future), outcome in zip(batch, outcomes, strict=True):
                     _settle(then, future, outcome)
@@ -127,9 +129,9 @@ class Database:
             self._flushing = None
 
     def _commit(self, works: list[Work[Any]]) -> list[Any]:
-        """The result of each, or its exception. If one fails they are done again, one transaction each."""
+        """The result, or a `_Failure`, of each. If one fails, all are rolled back and rerun one by one."""
         if len(works) > 1:
-            with suppress(Exception), self._writing.begin() as connection:  # whose it is shows when each runs alone
+            with suppress(Exception), self._writing.begin() as connection:  # the rerun shows whose exception it is
                 return [work(connection) for work in works]
         return [self._alone(work) for work in works]
 
@@ -137,7 +139,7 @@ class Database:
         try:
             with _readable_errors(), self._writing.begin() as connection:
                 return work(connection)
-        except Exception as error:  # noqa: BLE001  handed to the caller that it belongs to
+        except Exception as error:  # noqa: BLE001 - raised in the caller of `write`
             return _Failure(error)
 
     def _read(self, work: Work[T]) -> T:
@@ -158,7 +160,7 @@ def _settle(then: Callable[[Any], None] | None, future: asyncio.Future[Any], out
     if then is not None:
         try:
             then(outcome)
-        except Exception as error:  # noqa: BLE001  it is committed: a listener's bug must not stop the writer
+        except Exception as error:  # noqa: BLE001 - already committed; a listener's bug must not stop the writer
             context = {"message": "a listener to the database failed", "exception": error}
             asyncio.get_running_loop().call_exception_handler(context)
     if not future.done():
@@ -167,7 +169,7 @@ def _settle(then: Callable[[Any], None] | None, future: asyncio.Future[Any], out
 
 @contextmanager
 def _readable_errors() -> Iterator[None]:
-    """Errors of the machine as sentences; errors of ours and bugs as they are."""
+    """Translate errors of the disk and the database file to MienError; other exceptions pass through."""
     try:
         yield
     except MienError:
@@ -176,7 +178,7 @@ def _readable_errors() -> Iterator[None]:
         raise _translated(str(error.orig)) from error
     except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
         if "malformed" in str(error) or "not a database" in str(error):
-            raise InternalError("the task database is damaged; restore it from a backup or remove it") from error
+            raise InternalError("the task database is corrupt; restore it from a backup or remove it") from error
         raise
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

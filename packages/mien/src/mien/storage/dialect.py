@@ -1,7 +1,7 @@
-"""All that differs between databases: how SQLite is opened. PostgreSQL goes here when it comes.
+"""How SQLite is opened: everything that is specific to one database.
 
-The statements elsewhere are the same for both. Rows are locked by `SELECT … FOR UPDATE SKIP LOCKED`, which SQLAlchemy
-leaves out for SQLite: there the one writer and `BEGIN IMMEDIATE` give the same guarantee.
+Statements elsewhere are portable. They lock rows by `SELECT … FOR UPDATE`, which SQLAlchemy omits for SQLite: there the
+single writer and `BEGIN IMMEDIATE` give the same guarantee.
 """
 
 from pathlib import Path
@@ -13,14 +13,14 @@ _BUSY_SECONDS = 10
 
 
 def writer_engine(path: Path) -> sa.Engine:
-    """The only connection that writes. WAL with a full sync: a commit that returned survives a power cut."""
+    """The only connection that writes. WAL with full sync: a commit that returned survives a power cut."""
     engine = _engine(path, ["journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "temp_store=MEMORY"])
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
 
 
 def reader_engine(path: Path) -> sa.Engine:
-    """Connections that only read, each time from the newest committed state."""
+    """Read-only connections; each transaction sees the latest committed state."""
     engine = _engine(path, ["query_only=ON"])
     sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine
@@ -33,7 +33,7 @@ def _engine(path: Path, pragmas: list[str]) -> sa.Engine:
     )
 
     def connected(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver shall not begin transactions of its own
+        connection.isolation_level = None  # keeps the driver from beginning transactions of its own
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")
 

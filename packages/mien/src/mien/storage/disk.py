@@ -1,4 +1,4 @@
-"""Errors of the disk as sentences."""
+"""Translates disk errors to MienError."""
 
 import errno
 import os
@@ -14,7 +14,8 @@ _WORDS = tuple(os.strerror(number) for number in FULL)
 
 @contextmanager
 def disk_errors(failed: str = "the file was not stored") -> Iterator[None]:
-    """Raises StorageFull that ends with `failed` where there was no room, InternalError for any other OSError."""
+    """Translate OSError in the block: to StorageFull, whose message ends with `failed`, if the disk is full; else to
+    InternalError."""
     try:
         yield
     except OSError as error:
@@ -24,7 +25,7 @@ def disk_errors(failed: str = "the file was not stored") -> Iterator[None]:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether it says that there is no room."""
-    if isinstance(error, shutil.Error):  # of many files: it keeps their errors as texts alone
+    """Whether the disk, or the quota, is full."""
+    if isinstance(error, shutil.Error):  # from copytree: it keeps the errors of the files only as text
         return any(words in str(error) for words in _WORDS)
     return error.errno in FULL

@@ -1,4 +1,4 @@
-"""What is known about a file, besides its bytes."""
+"""File records: everything about a file except its content."""
 
 import re
 
@@ -7,34 +7,34 @@ import msgspec
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u0080-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LONGEST_NAME = 200
 SCHEME = "mien-file://"
-"""How tasks name files: `mien-file://ID/NAME`, which stays true whatever the server's address."""
+"""How tasks refer to files: `mien-file://ID/NAME`, independent of the server's address."""
 _ID = re.compile(SCHEME + "([a-z0-9]{26})/")
 
 
 class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One file. Times in seconds since 1970; `size` and `sha256` are None until its content is there."""
+    """One file. Times are in seconds since 1970; `size` and `sha256` are None until the content is uploaded."""
 
     id: str
-    """26 characters, 128 random bits: cannot be guessed."""
+    """26 characters with 130 random bits: cannot be guessed."""
     created_at: float
     updated_at: float
     owner: str
-    """Id of the API key that made it; "" while none are configured."""
+    """Id of the API key that created it; "" if the server has no keys."""
     filename: str
-    """For people and for `Content-Disposition`; never part of a path on this machine."""
+    """For display and `Content-Disposition`; never part of a path on this machine."""
     path: str | None
-    """What the client called the path, kept for it and used for nothing."""
+    """The path on the client's side, stored for the client only."""
     content_type: str
     declared_type: str | None
     declared_size: int | None
     size: int | None
     sha256: str | None
     public: bool
-    """Readable by whoever knows the URL, without signature or key."""
+    """Readable by anyone who knows the URL, without signature or key."""
     task_id: str | None
-    """The task that the file is an output of."""
+    """The task that produced the file."""
     expires_at: float | None
-    """Removed after this time; None: kept until it is deleted."""
+    """When it is removed; None: kept until deleted."""
 
     @property
     def ready(self) -> bool:
@@ -42,29 +42,29 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FilePage(msgspec.Struct, frozen=True):
-    """Records, newest first; `cursor` gets the next page, None: this was the last."""
+    """Records, newest first. `cursor` selects the next page; None: this is the last one."""
 
     files: tuple[FileRecord, ...]
     cursor: str | None
 
 
 class NewFile(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller says about a file that it is going to send."""
+    """What a client declares about a file before uploading it."""
 
     filename: str | None = None
     content_type: str | None = None
     size: int | None = None
-    """Bytes, if known: an upload of another length is refused as cut off."""
+    """Size in bytes, if known; an upload of another size is rejected."""
     path: str | None = None
     public: bool = False
     owner: str = ""
     task_id: str | None = None
     keep_seconds: float | None = None
-    """Removed after this time, where the store does not remove it earlier; None: as the store does."""
+    """Retention period, unless the store's own is shorter; None: the store's."""
 
 
 def safe_name(name: str | None) -> str:
-    """The last part of what may be a path of any system, printable and not too long; `file` when nothing is left."""
+    """The last component of a path (of any operating system), printable and of limited length; `file` if empty."""
     last = re.split(r"[/\\]", name or "")[-1]
     last = _UNPRINTABLE.sub("", last).strip().strip(".").strip()
     if len(last) > LONGEST_NAME:
@@ -75,5 +75,5 @@ def safe_name(name: str | None) -> str:
 
 
 def files_named(json: str | None) -> frozenset[str]:
-    """Ids of all files that JSON text names: a few too many where a text only quotes such a name, never too few."""
+    """Ids of all files that JSON text refers to. May include files that a string merely quotes, but misses none."""
     return frozenset(_ID.findall(json)) if json and SCHEME in json else frozenset()

@@ -1,4 +1,4 @@
-"""Files: records in the database, their bytes as blobs."""
+"""Files: records in the database, contents as blobs."""
 
 import asyncio
 import mimetypes
@@ -18,14 +18,14 @@ from mien.storage.media_types import DEFAULT, checked_type, contradicts
 
 log = structlog.get_logger()
 ORPHANED_SECONDS = 3600.0
-"""After which a blob without a record goes: long enough for any upload to be recorded."""
+"""Age at which a blob without a record is removed: long enough for any upload to get its record."""
 _BLOCK = 1024 * 1024
 
 
 class FileStore:
-    """A file's content is there whole or not at all, is on disk before `write` returns, and never changes.
+    """Stores files. A content appears as a whole or not at all, is durable when `write` returns, and never changes.
 
-    Unknown ids raise NotFound, and so do those of files that have expired.
+    Ids of unknown and of expired files raise NotFound.
     """
 
     def __init__(
@@ -42,17 +42,18 @@ class FileStore:
         self._clock = clock
         self._max_bytes = max_bytes
         self._keep_seconds = keep_seconds
-        # A blob gets its record, or loses its last one: never both at once, or an upload could lose its content.
-        self._naming = asyncio.Lock()
+        # Serialises recording a blob with removing a blob's last record: otherwise the removal could delete the content
+        # of an upload that has just found the blob in place.
+        self._recording = asyncio.Lock()
 
     async def start(self) -> None:
-        """Make the blobs ready, and remove what interrupted uploads left."""
+        """Prepare the blob store, and remove the remains of interrupted uploads."""
         await self._blobs.start()
 
     # --- writing
 
     async def create(self, new: NewFile) -> FileRecord:
-        """A record without content, to be followed by `write`. Raises BodyTooLarge."""
+        """Create a record without content, to be followed by `write`. Raises BodyTooLarge."""
         if new.size is not None and new.size > self._max_bytes:
             raise self._too_large()
         now = self._clock()
@@ -77,12 +78,12 @@ class FileStore:
         return record
 
     async def write(self, file_id: str, chunks: AsyncIterable[bytes], content_type: str | None = None) -> FileRecord:
-        """Store the content; the record as it is then.
+        """Store the content; returns the updated record.
 
-        `content_type` is what the upload's header says and wins over the record's. Raises BodyTooLarge as soon as the
-        limit is passed, RequestError when the length is not the announced one, UnsupportedMediaType when the content
-        is plainly something else than declared, Conflict when there is other content already, StorageFull. After any
-        of them, or when `chunks` raises, nothing is left behind and the upload can be tried again.
+        `content_type`: from the upload's header; takes precedence over the record's. Raises BodyTooLarge as soon as the
+        limit is exceeded, RequestError if the size differs from the declared one, UnsupportedMediaType if the content
+        contradicts the declared type, Conflict if the file has different content already, StorageFull. After any error,
+        also one raised by `chunks`, nothing remains and the upload can be retried.
         """
         record = await self.get(file_id)
         upload = self._blobs.upload(self._limit(record))
@@ -91,18 +92,19 @@ class FileStore:
             self._check_size(record, upload.size)
             kind = _type_of(record, content_type, upload.start)
             sha256 = await upload.finish()
-            # Runs on when the request is cancelled: between blob and record there is no place to stop.
-            naming = asyncio.create_task(self._name(record.id, upload, sha256, kind))
+            # Completes even if the request is cancelled: stopping between blob and record would leave an orphan, and
+            # `discard` below must not run before `keep` has.
+            recording = asyncio.create_task(self._record(record.id, upload, sha256, kind))
             try:
-                return await asyncio.shield(naming)
+                return await asyncio.shield(recording)
             except asyncio.CancelledError:
-                await asyncio.wait([naming])
+                await asyncio.wait([recording])
                 raise
         finally:
             await upload.discard()
 
     async def add_path(self, new: NewFile, path: Path) -> FileRecord:
-        """Create and write from a file of this machine, as for a task's output."""
+        """Create and write a file from a local one, e.g. a task's output. Raises as `create` and `write`, NotFound."""
         try:
             size = path.stat().st_size
         except OSError as error:
@@ -115,7 +117,7 @@ class FileStore:
             raise
 
     def _limit(self, record: FileRecord) -> int:
-        """One byte past what is allowed is enough to know."""
+        """Bytes after which receiving can stop: the file is too large, or larger than declared."""
         return self._max_bytes if record.declared_size is None else min(self._max_bytes, record.declared_size)
 
     def _check_size(self, record: FileRecord, size: int) -> None:
@@ -123,60 +125,60 @@ class FileStore:
             raise self._too_large()
         if record.declared_size not in (None, size):
             more = "more than" if size > (record.declared_size or 0) else f"{size} of"
-            raise RequestError(f"the upload has {more} the {record.declared_size} bytes that were announced")
+            raise RequestError(f"the upload has {more} the {record.declared_size} bytes that were declared")
 
-    async def _name(self, file_id: str, upload: BlobUpload, sha256: str, kind: str) -> FileRecord:
-        """Give the received bytes their place and their record."""
-        async with self._naming:
+    async def _record(self, file_id: str, upload: BlobUpload, sha256: str, kind: str) -> FileRecord:
+        """Keep the uploaded blob and add it to the file's record."""
+        async with self._recording:
             if (await self.get(file_id)).sha256 not in (None, sha256):
-                raise Conflict("the file has other content already; make a new file for new content")
+                raise Conflict("the file already has different content; create a new file for new content")
             await upload.keep()
             return await self._table.fill(file_id, sha256, upload.size, kind)
 
     def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"a file may have {self._max_bytes} bytes (MIEN_FILE_MAX_BYTES)")
+        return BodyTooLarge(f"a file may have at most {self._max_bytes} bytes (MIEN_FILE_MAX_BYTES)")
 
     # --- reading
 
     async def get(self, file_id: str) -> FileRecord:
-        """The record."""
+        """The file's record."""
         return await self._table.get(file_id)
 
     async def open(self, file_id: str, start: int = 0, stop: int | None = None) -> Blob:
-        """Its bytes, from `start` to `stop` (exclusive). Raises NotFound also while there is no content."""
+        """The file's content, from `start` to `stop` (exclusive). Raises NotFound, also while there is no content."""
         record = await self.get(file_id)
         if record.sha256 is None or record.size is None:
-            raise NotFound(f"the file {file_id[:40]!r} was not uploaded yet")
+            raise NotFound(f"the file {file_id[:40]!r} has not been uploaded yet")
         stop = record.size if stop is None else min(stop, record.size)
         try:
             return await self._blobs.open(record.sha256, min(start, stop), stop)
         except NotFound:
-            raise NotFound(f"the content of the file {file_id[:40]!r} is gone") from None
+            raise NotFound(f"the content of the file {file_id[:40]!r} is missing") from None
 
     async def local_path(self, file_id: str) -> Path | None:
-        """A path of this machine with the content, to read only; None where there is none."""
+        """The path of a local file with the content, for reading only; None if there is none."""
         record = await self.get(file_id)
         return None if record.sha256 is None else self._blobs.local_path(record.sha256)
 
     async def find(
         self, *, owner: str | None = None, task_id: str | None = None, cursor: str | None = None, limit: int = 50
     ) -> FilePage:
-        """Records newest first."""
+        """Records, newest first, optionally of one owner or task. Raises RequestError for an invalid cursor."""
         return await self._table.find(owner=owner, task_id=task_id, cursor=cursor, limit=limit)
 
     # --- removing
 
     async def delete(self, file_id: str) -> None:
-        """Remove the record, and the content unless another record has the same."""
+        """Remove the record, and the content unless another record shares it."""
         if not await self._remove(file_id):
             raise unknown(file_id)
 
     async def expire(self, now: float, limit: int = 500) -> int:
-        """Remove files that have expired and uploads that never came, at most `limit`; returns how many went."""
+        """Remove at most `limit` files that have expired or were never uploaded; returns the number removed."""
         return sum([await self._remove(file_id) for file_id in await self._table.overdue(now, limit)])
 
     async def purge(self, now: float) -> int:
-        """Remove all of those, and content that no record names; returns how many records went."""
+        """Remove all such files, and contents without a record; returns the number of records removed."""
         count = 0
         while gone := await self.expire(now):
             count += gone
@@ -184,23 +186,26 @@ class FileStore:
         return count
 
     async def _remove(self, file_id: str) -> bool:
-        async with self._naming:
+        async with self._recording:
             found, orphan = await self._table.delete(file_id)
             if orphan is not None:
                 await self._blobs.remove(orphan)
             return found
 
     async def _sweep(self, now: float) -> None:
-        """Remove content that a crash left without a record."""
+        """Remove contents that a crash left without a record."""
         for sha256 in await self._blobs.older_than(now - ORPHANED_SECONDS):
-            async with self._naming:
+            async with self._recording:
                 if not await self._table.has_content(sha256):
-                    log.info("content without a record is removed", sha256=sha256)
+                    log.info("removing content without a record", sha256=sha256)
                     await self._blobs.remove(sha256)
 
 
 def _type_of(record: FileRecord, header: str | None, start: bytes) -> str:
-    """The declared type, unless the content says otherwise; undeclared: by the content, then by the name."""
+    """The declared type; if none is declared, sniffed from the content, else guessed from the file name.
+
+    Raises UnsupportedMediaType if the content contradicts the declared type.
+    """
     found = sniff(start)
     declared = next(
         (kind for kind in (checked_type(header), record.declared_type) if kind not in (None, DEFAULT)), None
@@ -208,7 +213,7 @@ def _type_of(record: FileRecord, header: str | None, start: bytes) -> str:
     if declared is None:
         return found or mimetypes.guess_type(record.filename)[0] or DEFAULT
     if contradicts(declared, found):
-        raise UnsupportedMediaType(f"the file was declared {declared}, but its content is {found}")
+        raise UnsupportedMediaType(f"the file was declared as {declared}, but its content is {found}")
     return declared
 
 

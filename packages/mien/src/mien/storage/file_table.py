@@ -1,4 +1,4 @@
-"""File records in the database: SQL alone, no bytes."""
+"""File records in the database."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,12 +13,12 @@ from mien.storage.file_records import FilePage, FileRecord
 from mien.storage.schema import files
 
 ABANDONED_SECONDS = 86400.0
-"""After which a record without content goes."""
+"""Age at which a record without content is removed."""
 _COLUMNS = tuple(files.c[name] for name in FileRecord.__struct_fields__)
 
 
 class FileTable:
-    """The records. What has expired is gone for everybody, whenever its bytes go."""
+    """The `files` table. Expired files are invisible at once, even before they are removed."""
 
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
@@ -33,12 +33,12 @@ class FileTable:
         return await self._database.read(lambda connection: self._get(connection, file_id))
 
     async def fill(self, file_id: str, sha256: str, size: int, content_type: str) -> FileRecord:
-        """Say what the content is; the record as it is then. Raises NotFound."""
+        """Add the content to a record; returns the updated record. Raises NotFound."""
 
         def fill(connection: sa.Connection) -> FileRecord:
             record = self._get(connection, file_id)
             if record.sha256 == sha256:
-                return record  # the same upload again: its response was lost
+                return record  # a repeated upload, e.g. because the response was lost
             filled = replace(record, sha256=sha256, size=size, content_type=content_type, updated_at=self._clock())
             connection.execute(sa.update(files).where(files.c.id == file_id), asdict(filled))
             return filled
@@ -65,7 +65,7 @@ class FileTable:
         return await self._database.read(read)
 
     async def delete(self, file_id: str) -> tuple[bool, str | None]:
-        """Whether there was such a record, and the SHA-256 of its content if that was the last record of it."""
+        """Whether the record existed, and the SHA-256 of its content if no other record shares it."""
 
         def delete(connection: sa.Connection) -> tuple[bool, str | None]:
             gone = sa.delete(files).where(files.c.id == file_id).returning(files.c.sha256)
@@ -82,12 +82,12 @@ class FileTable:
         return await self._database.read(partial(_first, statement=_of_content(sha256))) is not None
 
     async def overdue(self, now: float, limit: int) -> Sequence[str]:
-        """Ids of records that have expired, and of those whose upload never came."""
+        """Ids of records that have expired, or whose content was never uploaded."""
         empty = files.c.sha256.is_(None)
         late = sa.or_(
             files.c.expires_at <= now,
             sa.and_(empty, files.c.created_at < now - ABANDONED_SECONDS),
-            # a task's file that a dead server was storing: nobody has its upload URL
+            # a task's output that a previous server process was storing: nobody has an upload URL for it
             sa.and_(empty, files.c.task_id.is_not(None), files.c.created_at < self._since),
         )
         statement = sa.select(files.c.id).where(late).limit(limit)
@@ -104,7 +104,7 @@ class FileTable:
 
 
 def unknown(file_id: str) -> NotFound:
-    """The error for an id that no file has."""
+    """The error for an unknown file id."""
     return NotFound(f"there is no file {file_id[:40]!r}")
 
 
@@ -125,5 +125,5 @@ def _before(cursor: str) -> sa.ColumnElement[bool]:
     try:
         at = float(created)
     except ValueError:
-        raise RequestError("the cursor is none that this server gave out") from None
+        raise RequestError("invalid cursor: it was not issued by this server") from None
     return sa.or_(files.c.created_at < at, sa.and_(files.c.created_at == at, files.c.id < file_id))

@@ -1,6 +1,6 @@
-"""Files as they are named inside tasks, and the URLs that stand for them outside.
+"""References to files: `mien-file://` URIs inside tasks, signed http(s) URLs towards clients.
 
-Outside, a file is an http(s) URL with a signature that expires; it is made anew each time a task is shown.
+Signed URLs expire, so a new one is generated each time a task is returned to a client.
 """
 
 import re
@@ -12,28 +12,28 @@ from mien.errors import Forbidden
 from mien.storage.file_records import SCHEME, FileRecord, safe_name
 from mien.storage.signing import UrlSigner
 
-_INSIDE = re.compile(r"mien-file://([a-z0-9]{26})/([^/?#]+)")
+_URI = re.compile(r"mien-file://([a-z0-9]{26})/([^/?#]+)")
 _PATH = re.compile(r"(.*)/files/([a-z0-9]{26})/([^/]+)")
 _LOOPBACK = re.compile(r"^(https?://)(?:localhost|\[::1\])(?=[:/]|$)")
 
 
-def inside(record: FileRecord) -> str:
-    """The name of a stored file inside tasks."""
+def file_uri(record: FileRecord) -> str:
+    """The `mien-file://` URI of a stored file."""
     return f"{SCHEME}{record.id}/{quote(record.filename, safe='')}"
 
 
 def file_id(text: str) -> str | None:
     """The id in `mien-file://ID/NAME`; None for any other text."""
-    match = _INSIDE.fullmatch(text)
+    match = _URI.fullmatch(text)
     return None if match is None else match[1]
 
 
 class Links:
-    """URLs of files, for as long as the settings say."""
+    """Converts between `mien-file://` URIs and signed URLs."""
 
     def __init__(self, signer: UrlSigner, seconds: float, public_url: str | None, own_urls: Sequence[str]) -> None:
-        """`public_url`: where this server is reached from outside; None: as each request says. `own_urls`: where it
-        is reached from its own machine; the first is used where there is no request, as for webhooks."""
+        """`seconds`: validity of a signed URL. `public_url`: base URL for clients; None: taken from each request.
+        `own_urls`: base URLs on this machine; the first is used where there is no request, as for webhooks."""
         self.signer = signer
         self._seconds = seconds
         self.public_url = None if public_url is None else public_url.rstrip("/")
@@ -41,20 +41,20 @@ class Links:
         self.default_base = self.public_url or self._own[0]
 
     def read_url(self, base: str, record: FileRecord) -> str:
-        """Where the file can be read. A public one's URL has no signature."""
+        """The URL for downloading the file. That of a public file has no signature."""
         path = f"{base}/files/{record.id}/{quote(record.filename, safe='')}"
         return path if record.public else f"{path}?{self.signer.sign('GET', record.id, self._seconds)}"
 
     def write_url(self, base: str, record: FileRecord) -> str:
-        """Where the file's content is to be put."""
+        """The URL for uploading the file's content."""
         signature = self.signer.sign("PUT", record.id, self._seconds)
         return f"{base}/files/{record.id}/{quote(record.filename, safe='')}?{signature}"
 
     def externalize(self, value: Any, base: str) -> Any:
-        """The JSON value of a task with every file as a URL that can be read from outside."""
+        """The JSON value with every `mien-file://` URI replaced by a signed URL."""
 
         def external(text: str) -> str:
-            match = _INSIDE.fullmatch(text) if text.startswith(SCHEME) else None
+            match = _URI.fullmatch(text) if text.startswith(SCHEME) else None
             if match is None:
                 return text
             return f"{base}/files/{match[1]}/{match[2]}?{self.signer.sign('GET', match[1], self._seconds)}"
@@ -62,9 +62,9 @@ class Links:
         return _map_strings(value, external)
 
     def internalize(self, value: Any, base: str) -> Any:
-        """The JSON value with every URL of one of this server's files as `mien-file://…`; all else as it is.
+        """The JSON value with every URL of one of this server's files replaced by its `mien-file://` URI.
 
-        `base`: where the client reaches this server.
+        `base`: the URL at which the client reaches this server.
         """
         return _map_strings(value, lambda text: self._internal(text, base) if "/files/" in text else text)
 
@@ -76,14 +76,14 @@ class Links:
         match = _PATH.fullmatch(url.path) if url.scheme in ("http", "https") else None
         if match is None:
             return text
-        place, file = f"{url.scheme}://{url.netloc}{match[1]}", match[2]
+        prefix, file = f"{url.scheme}://{url.netloc}{match[1]}", match[2]
         bases = {_one_loopback(known) for known in (base, self.public_url, *self._own) if known}
-        if place not in bases and not self._has_signed(file, url.query):
+        if prefix not in bases and not self._has_signed(file, url.query):
             return text
         return f"{SCHEME}{file}/{quote(safe_name(unquote(match[3])), safe='')}"
 
     def _has_signed(self, file_id: str, query: str) -> bool:
-        """Whether the URL is ours whatever its host: nobody else can have signed it."""
+        """Whether the URL carries a valid signature: then it is ours, whatever its host."""
         try:
             self.signer.check("GET", file_id, dict(parse_qsl(query)))
         except Forbidden:
@@ -92,12 +92,12 @@ class Links:
 
 
 def _one_loopback(url: str) -> str:
-    """The URL with one name for this machine, whichever of them it has."""
+    """The URL with any name of the loopback host replaced by 127.0.0.1."""
     return _LOOPBACK.sub(r"\g<1>127.0.0.1", url, count=1)
 
 
-async def replace_inside(value: Any, replace: Callable[[str], Awaitable[str]]) -> Any:
-    """The JSON value with every `mien-file://…` replaced by what `replace` makes of its id, once for each name."""
+async def replace_file_uris(value: Any, replace: Callable[[str], Awaitable[str]]) -> Any:
+    """The JSON value with every `mien-file://` URI replaced by `replace(id)`, which is called once per URI."""
     known: dict[str, str] = {}
     for _, text in _strings(value):
         if text not in known and (found := file_id(text)) is not None:
@@ -105,13 +105,13 @@ async def replace_inside(value: Any, replace: Callable[[str], Awaitable[str]]) -
     return _map_strings(value, lambda text: known.get(text, text))
 
 
-def names_files(value: Any) -> list[tuple[str, str]]:
-    """Where files are named in a JSON value, and their ids: `("images[0].uri", "0123…")`."""
+def file_references(value: Any) -> list[tuple[str, str]]:
+    """The files that a JSON value refers to, as pairs of JSON path and id: `("images[0].uri", "0123…")`."""
     return [(path, known) for path, text in _strings(value) if (known := file_id(text)) is not None]
 
 
 def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
-    """The JSON value with every string (keys excepted) changed."""
+    """The JSON value with `change` applied to every string except keys."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
@@ -122,7 +122,7 @@ def _map_strings(value: Any, change: Callable[[str], str]) -> Any:
 
 
 def _strings(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Every string of a JSON value (keys excepted) with its path."""
+    """Every string of a JSON value, except keys, with its path."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, dict):

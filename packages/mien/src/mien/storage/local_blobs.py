@@ -1,4 +1,4 @@
-"""Blobs in a folder of this machine."""
+"""Blobs in a local directory."""
 
 import asyncio
 import hashlib
@@ -18,11 +18,11 @@ BLOCK = 1024 * 1024
 
 
 class LocalBlobs:
-    """A `BlobStore` in a folder.
+    """A `BlobStore` in a directory.
 
     ```
-    blobs/ab/cd/abcd…   content under its SHA-256
-    uploads/…           what is being received; emptied at start
+    blobs/ab/cd/abcd…   contents by SHA-256
+    uploads/…           uploads in progress; emptied at start
     ```
     """
 
@@ -40,7 +40,7 @@ class LocalBlobs:
         try:
             file = await asyncio.to_thread(self.local_path(sha256).open, "rb", buffering=0)
         except FileNotFoundError:
-            raise NotFound(f"the content {sha256} is gone") from None
+            raise NotFound(f"the content {sha256} is missing") from None
         return LocalBlob(file, sha256, start, stop)
 
     def local_path(self, sha256: str) -> Path:
@@ -63,7 +63,7 @@ class LocalBlobs:
 
 
 class LocalUpload:
-    """A `BlobUpload`: hashed and counted while it arrives, in a file without a name that means anything."""
+    """A `BlobUpload` to a temporary file with a random name, hashed as it arrives."""
 
     def __init__(self, path: Path, blobs: Path, limit: int) -> None:
         self.size = 0
@@ -111,14 +111,15 @@ class LocalUpload:
                 self._file.close()
                 self._file = None
 
-    def _rename(self, place: Path) -> None:
+    def _rename(self, target: Path) -> None:
         with disk_errors():
-            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if place.exists():
-                os.utime(place)  # young again, so that no sweep takes it before it has its record
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if target.exists():
+                os.utime(target)  # resets its age, so that no sweep removes it before it has its record
                 return
-            self._path.rename(place)
-            for folder in (place.parent, place.parent.parent, self._blobs):
+            self._path.rename(target)
+            # All levels: any of these directories may have just been created.
+            for folder in (target.parent, target.parent.parent, self._blobs):
                 sync(folder)
 
     def _discard(self) -> None:
@@ -129,7 +130,7 @@ class LocalUpload:
 
 
 class LocalBlob:
-    """A `Blob` that is an open file."""
+    """A `Blob` in an open file."""
 
     def __init__(self, file: BinaryIO, sha256: str, start: int, stop: int) -> None:
         self._file = file
@@ -150,7 +151,7 @@ class LocalBlob:
         while at < self._stop:
             block = await asyncio.to_thread(os.pread, self._file.fileno(), min(BLOCK, self._stop - at), at)
             if not block:
-                raise InternalError(f"the content {self._sha256} is shorter than it was")
+                raise InternalError(f"the content {self._sha256} is truncated")
             at += len(block)
             yield block
 

@@ -1,4 +1,4 @@
-"""Which media types files may be stored as, and which a browser may show."""
+"""Which media types files may be stored as, and which ones a browser may display."""
 
 INLINE = frozenset(
     {
@@ -20,16 +20,16 @@ INLINE = frozenset(
         "application/json",
     }
 )
-"""Types that a browser may show in place: none of them can run scripts. All others are served as downloads."""
+"""Types that a browser may display inline: none of them can run scripts. All others are served as downloads."""
 
 DEFAULT = "application/octet-stream"
 
 
 def contradicts(declared: str, found: str | None) -> bool:
-    """Whether content of type `found` must not be stored as `declared`.
+    """Whether content of the sniffed type `found` must not be stored as `declared`.
 
-    Refused is what could be used to smuggle: an image, sound or film that is not one, or markup under another name.
-    Formats inside of zip archives and names for the same thing are no contradiction.
+    Rejects what could smuggle content past a filter: images, audio or video that are none, and markup declared as
+    media. Formats based on zip archives and synonyms are no contradiction.
     """
     if declared == DEFAULT:
         return False
@@ -41,18 +41,18 @@ def contradicts(declared: str, found: str | None) -> bool:
     if found in ("text/html", "image/svg+xml"):
         return family in ("audio", "video") or (family == "image" and declared != "image/svg+xml")
     same_family = found.partition("/")[0] == family
-    media = {family, found.partition("/")[0]} <= {"audio", "video"}  # containers hold either
+    media = {family, found.partition("/")[0]} <= {"audio", "video"}  # container formats can hold either
     return family in ("image", "audio", "video") and not (same_family or media)
 
 
 def inline(content_type: str) -> bool:
-    """Whether a browser may show it in place. What could run there (HTML, SVG, XML, PDF, unknown things) is always a
-    download. Send `X-Content-Type-Options: nosniff` with every file: it makes the browser keep to the type."""
+    """Whether a browser may display it inline. Active content (HTML, SVG, XML, PDF, unknown types) is always a
+    download. Send `X-Content-Type-Options: nosniff` with every file, or browsers may ignore the type."""
     return content_type in INLINE
 
 
 def checked_type(declared: str | None) -> str | None:
-    """The bare media type that a caller declared, in lower case; None for what is no media type."""
+    """The declared media type in lower case, without parameters; None if it is not a valid media type."""
     kind = (declared or "").partition(";")[0].strip().lower()
     family, slash, name = kind.partition("/")
     plain = bool(slash and family and name) and len(kind) <= 120 and kind.isascii() and kind.isprintable()

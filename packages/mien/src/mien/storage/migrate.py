@@ -1,4 +1,4 @@
-"""Brings a database to the newest schema, each step in Alembic's records."""
+"""Schema migrations, with Alembic."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ _FOLDER = Path(__file__).parent / "migrations"
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Run the migrations that are missing, all or none. Raises Unavailable for a database of a newer Mien."""
+    """Run pending migrations in one transaction. Raises Unavailable for a database of a newer version of Mien."""
     config = Config()
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     config.set_main_option("path_separator", "os")
@@ -24,6 +24,6 @@ def migrate(engine: sa.Engine) -> None:
         if here == scripts.get_current_head():
             return
         if here is not None and here not in {script.revision for script in scripts.walk_revisions()}:
-            raise Unavailable(f"the task database was made by a newer version of Mien (its schema is {here!r})")
+            raise Unavailable(f"the task database was created by a newer version of Mien (its schema is {here!r})")
         config.attributes["connection"] = connection
         command.upgrade(config, "head")

@@ -1,13 +1,13 @@
-"""The tables, as the newest migration leaves them. Portable: nothing here is SQLite's or PostgreSQL's alone.
+"""The tables, as of the latest migration; portable between SQLite and PostgreSQL.
 
-JSON is kept as text (written by orjson, read whole), times as seconds since 1970 in double precision.
+JSON is stored as text (written by orjson), times as seconds since 1970 in double precision.
 """
 
 import sqlalchemy as sa
 
 metadata = sa.MetaData()
 
-_Big = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite counts up INTEGER primary keys only
+_Big = sa.BigInteger().with_variant(sa.Integer(), "sqlite")  # SQLite autoincrements INTEGER primary keys only
 
 tasks = sa.Table(
     "tasks",
@@ -82,7 +82,7 @@ task_inputs = sa.Table(
     sa.Index("ix_task_inputs_file", "file_id"),
     sqlite_with_rowid=False,
 )
-"""Which files a task was given, in its input or setup."""
+"""The files that a task's input and setup refer to."""
 
 webhooks = sa.Table(
     "webhooks",

@@ -1,4 +1,4 @@
-"""URLs that are a capability: one method, one file, until a time."""
+"""Signed URLs: each grants one method on one file until it expires."""
 
 import hashlib
 import hmac
@@ -16,26 +16,26 @@ _KEY_BYTES = 32
 
 
 class UrlSigner:
-    """Signs and checks the query of file URLs with the server's own key."""
+    """Signs and verifies file URLs with the server's secret key."""
 
     def __init__(self, key: bytes, clock: Callable[[], float]) -> None:
         self._key = key
         self._clock = clock
 
     def sign(self, method: Method, file_id: str, seconds: float) -> str:
-        """The query string that lets its bearer use `method` on the file for so long."""
+        """A query string that authorises `method` on the file for `seconds`."""
         expires = str(int(self._clock() + seconds))
         return urlencode({"expires": expires, "signature": self._signature(method, file_id, expires)})
 
     def check(self, method: str, file_id: str, query: Mapping[str, str]) -> None:
-        """Raises Forbidden unless the query was signed for this method and file and is still valid. HEAD counts as
+        """Raise Forbidden unless the query was signed for this method and file and has not expired. HEAD counts as
         GET."""
         expires = query.get("expires", "")
         wanted = self._signature("GET" if method == "HEAD" else method, file_id, expires)
         if not hmac.compare_digest(wanted.encode(), query.get("signature", "").encode("utf-8", "replace")):
             raise Forbidden("the URL's signature is not valid for this file and method")
         if not expires.isdecimal() or int(expires) <= self._clock():
-            raise Forbidden("the URL has expired; ask for the file's record to get a new one")
+            raise Forbidden("the URL has expired; request the file's record to get a new one")
 
     def _signature(self, method: str, file_id: str, expires: str) -> str:
         message = "\n".join((method, file_id, expires)).encode("utf-8", "replace")
@@ -43,22 +43,27 @@ class UrlSigner:
 
 
 def load_key(path: Path) -> bytes:
-    """The key in that file, made on first use; readable by its owner only. Raises InternalError for a damaged one."""
+    """The secret key in that file, generated on first use and readable by its owner only.
+
+    Raises InternalError if the file cannot be read or is damaged.
+    """
     try:
         key = path.read_bytes()
     except FileNotFoundError:
-        return _make_key(path)
+        return _generate_key(path)
     except OSError as error:
         raise InternalError(f"the key file {path.name} in MIEN_DATA_DIR cannot be read: {error.strerror}") from error
     if len(key) != _KEY_BYTES:
-        raise InternalError(f"the key file {path.name} in MIEN_DATA_DIR is damaged; remove it to have a new one made")
+        raise InternalError(
+            f"the key file {path.name} in MIEN_DATA_DIR is damaged; remove it to have a new one generated"
+        )
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
     return key
 
 
-def _make_key(path: Path) -> bytes:
-    """Written whole before it has its name, so two that start at once agree on one key."""
+def _generate_key(path: Path) -> bytes:
+    # Created atomically, so that two processes that start concurrently agree on one key.
     path.parent.mkdir(parents=True, exist_ok=True)
     create_file(path, secrets.token_bytes(_KEY_BYTES))
-    return path.read_bytes()  # somebody else may have been first
+    return path.read_bytes()  # another process may have been first

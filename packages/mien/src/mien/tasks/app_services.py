@@ -15,7 +15,7 @@ from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
 from mien.inference.registry import ServiceRegistry, task_of
 from mien.storage.file_records import NewFile
 from mien.storage.file_store import FileStore
-from mien.storage.links import Links, inside
+from mien.storage.links import Links, file_uri
 from mien.tasks.feed import Feed
 from mien.tasks.payloads import JSON, app_input
 from mien.tasks.records import Submission, Task
@@ -165,7 +165,7 @@ class AppService:
         new = NewFile(filename=f"payload.{suffix}", content_type=item.mime, keep_seconds=PAYLOAD_SECONDS)
         record = await self._parts.files.create(new)
         stored.append(record.id)
-        return inside(await self._parts.files.write(record.id, chunks()))
+        return file_uri(await self._parts.files.write(record.id, chunks()))
 
 
 def _last(message: InferResult, number: int) -> InferResult:

@@ -11,7 +11,7 @@ from mien.errors import BodyTooLarge, NotFound, StorageFull
 from mien.storage.disk import disk_errors
 from mien.storage.file_records import SCHEME, NewFile, safe_name
 from mien.storage.file_store import FileStore
-from mien.storage.links import inside, replace_inside
+from mien.storage.links import file_uri, replace_file_uris
 from mien.workers.files import OutputFile
 
 _REMEMBERED = 1000
@@ -41,7 +41,7 @@ class StoreGate:
                     await asyncio.to_thread(shutil.copyfile, source, target)  # a copy: stored content never changes
             return str(target)
 
-        return Encoded.of(await replace_inside(given.value, copied))
+        return Encoded.of(await replace_file_uris(given.value, copied))
 
     async def store(self, task_id: str, file: OutputFile) -> Any:
         """The file's name inside tasks, once it is stored. An unchanged file of several outputs is stored once."""
@@ -50,7 +50,7 @@ class StoreGate:
             return self._stored[mark]
         new = NewFile(filename=file.filename or file.path.name, content_type=file.content_type, task_id=task_id)
         try:
-            name = inside(await self._files.add_path(new, file.path))
+            name = file_uri(await self._files.add_path(new, file.path))
         except (BodyTooLarge, StorageFull) as error:
             raise type(error)(f"{file.path.name}: {error.message}") from error
         if mark is not None:

@@ -1,1 +1,1 @@
-"""Images in, numbers out: decode, detect, align, embed, draw. Pure, synchronous, no web."""
+"""Computer vision: decode, detect, align, embed, draw. Pure, synchronous functions, independent of any API."""

@@ -1,4 +1,4 @@
-"""Aligned crops: five landmarks moved to where a model learned to expect them."""
+"""Aligned crops: warp a face so that its five landmarks lie where the model was trained to expect them."""
 
 import cv2
 import numpy as np
@@ -10,14 +10,14 @@ from mien.vision.types import Array, Image
 ARCFACE_TEMPLATE: Array = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
 )
-"""[5, 2] x, y in a 112×112 crop, as ArcFace and everything after it is trained (Deng et al., 2019)."""
+"""[5, 2] x, y in a 112×112 crop, as in the training of ArcFace and its successors (Deng et al., 2019)."""
 
 ARCFACE_SIZE = 112
 
 DLIB_TEMPLATE: Array = np.array(
     [[0.2118, 0.2032], [0.7726, 0.1992], [0.4936, 0.4962], [0.2580, 0.7408], [0.7361, 0.7468]], np.float32
 )
-"""[5, 2] x, y in the unit square of dlib's face chip, for the same five points."""
+"""[5, 2] x, y in the unit square of dlib's face chip, for the same five landmarks."""
 
 DLIB_PADDING = 0.2
 
@@ -28,8 +28,8 @@ Affine = NDArray[np.float64]
 def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> Affine:
     """The similarity transform [..., 2, 3] that best maps `source` [..., P, 2] onto `target` [P, 2] (least squares).
 
-    Rotation, uniform scale and shift, never a reflection: in two dimensions Umeyama's solution (1991) has this closed
-    form, without a singular value decomposition. Points that all coincide give a transform to the target's centre.
+    Rotation, uniform scale and translation, never a reflection: in two dimensions, Umeyama's solution (1991) has this
+    closed form, without a singular value decomposition. If all points coincide, everything maps to the target's centre.
     """
     source = np.asarray(source, np.float64)
     target = np.asarray(target, np.float64)
@@ -51,14 +51,15 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> Af
 def align(image: Image, landmarks: Array, size: int = ARCFACE_SIZE) -> Image:
     """The `size` × `size` BGR crop in which the five `landmarks` [5, 2] (image pixels) lie on the ArcFace template.
 
-    Bilinear, from the original image; black beyond its edges.
+    Sampled bilinearly from the original image; black beyond its edges.
     """
     matrix = similarity(landmarks, ARCFACE_TEMPLATE * np.float32(size / ARCFACE_SIZE))
     return _warped(image, matrix, size, cv2.BORDER_CONSTANT)
 
 
 def dlib_chip(image: Image, landmarks: Array, size: int) -> Image:
-    """A face chip as dlib cuts it: `size` × `size` BGR, edges repeated. Large faces are shrunk first."""
+    """A face chip as dlib extracts it: `size` × `size` BGR, with replicated edges. Large faces are shrunk first, to
+    avoid aliasing."""
     template = (DLIB_TEMPLATE + DLIB_PADDING) / (2 * DLIB_PADDING + 1) * size
     matrix = similarity(landmarks, template)
     scale = float(np.hypot(matrix[0, 0], matrix[1, 0]))
@@ -69,9 +70,9 @@ def dlib_chip(image: Image, landmarks: Array, size: int) -> Image:
 
 
 def box_chip(image: Image, box: Array, size: int = 96) -> Image:
-    """The square around `box` (x1, y1, x2, y2), half as large again as its longer side, as `size` × `size` BGR.
+    """The square around `box` (x1, y1, x2, y2) with 1.5 × its longer side, as `size` × `size` BGR.
 
-    How InsightFace cuts for its age and gender model; black beyond the image's edges.
+    As InsightFace crops for its age and gender model; black beyond the image's edges.
     """
     x1, y1, x2, y2 = (float(value) for value in box)
     scale = size / (max(x2 - x1, y2 - y1, 1.0) * 1.5)
@@ -80,7 +81,7 @@ def box_chip(image: Image, box: Array, size: int = 96) -> Image:
 
 
 def mask_crop(image: Image, box: Array, size: int = 224) -> Image:
-    """What lies in `box` (x1, y1, x2, y2), cut at the image's edges, stretched to `size` × `size` BGR."""
+    """The content of `box` (x1, y1, x2, y2), clipped to the image and stretched to `size` × `size` BGR."""
     height, width = image.shape[:2]
     x1, y1 = (int(np.clip(value, 0, limit - 1)) for value, limit in ((box[0], width), (box[1], height)))
     x2 = int(np.clip(box[2], x1 + 1, width))
@@ -90,7 +91,7 @@ def mask_crop(image: Image, box: Array, size: int = 224) -> Image:
 
 
 def _shrunk_face(image: Image, landmarks: Array, scale: float) -> tuple[Image, Array]:
-    """The part of the image around the landmarks at `scale`, and the landmarks in it."""
+    """The part of the image around the landmarks, scaled by about `scale`, and the landmarks in it."""
     centre = landmarks.mean(0)
     reach = 3 * float(np.abs(landmarks - centre).max()) + 2 / scale
     height, width = image.shape[:2]

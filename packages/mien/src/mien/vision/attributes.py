@@ -1,4 +1,4 @@
-"""Age, gender and mask: how each model wants the face cut, and what its outputs mean."""
+"""Age, gender and mask: how each model's input is cropped, and what its outputs mean."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,7 +17,7 @@ FEMALE, MALE = 0, 1
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What one model said of one face; None for what it does not say."""
+    """Attributes of one face; None for those that a model does not predict."""
 
     age: float | None = None
     """Years."""
@@ -27,11 +27,11 @@ class Attributes:
     """Probability of `gender`, 0.5..1."""
     mask: bool | None = None
     mask_probs: tuple[float, float] | None = None
-    """Probabilities of a mask and of none."""
+    """Probabilities of wearing a mask and of not wearing one."""
 
 
 class AttributeReader(Protocol):
-    """Cuts a face out, makes a model's input of it and reads the outputs. Frozen: threads can share one."""
+    """Crops a face, converts it to a model's input and decodes the outputs. Immutable, so thread-safe."""
 
     @property
     def name(self) -> str:
@@ -39,9 +39,9 @@ class AttributeReader(Protocol):
         ...
 
     def crop(self, image: Image, box: Array, landmarks: Array) -> Image:
-        """The face as the model wants it cut.
+        """The face cropped as the model expects it.
 
-        `box` [4] and `landmarks` [5, 2] in image pixels. For an aligned crop pass its whole area and
+        `box` [4] and `landmarks` [5, 2] in image pixels. For an aligned crop, pass its whole area and
         `ARCFACE_TEMPLATE`.
         """
         ...
@@ -51,7 +51,7 @@ class AttributeReader(Protocol):
         ...
 
     def decode(self, outputs: Outputs) -> Attributes:
-        """What the outputs of one item say. Raises ModelError where they are not those of such a model."""
+        """The attributes encoded in the outputs of one item. Raises ModelError for outputs of another shape."""
         ...
 
 
@@ -68,7 +68,7 @@ class _Reader:
         return to_tensor(crop, self.input, *crop.shape[:2])
 
     def values(self, outputs: Outputs, count: int) -> Array:
-        """The first output, which has to hold `count` numbers."""
+        """The first output, flattened. Raises ModelError unless it holds `count` numbers."""
         first = next(iter(outputs.values()), np.zeros(0, np.float32)).reshape(-1)
         if len(first) != count:
             raise ModelError(f"{self.name}: the first output holds {len(first)} numbers, expected {count}")
@@ -76,7 +76,7 @@ class _Reader:
 
 
 class DlibAge(_Reader):
-    """81 probabilities over the ages 0.25, 1, 2, … 80; the answer is their mean."""
+    """81 probabilities for the ages 0.25, 1, 2, … 80; the prediction is the expected value."""
 
     _AGES = np.concatenate(([0.25], np.arange(1, 81))).astype(np.float32)
 
@@ -112,7 +112,7 @@ class InsightFaceGenderAge(_Reader):
 
 
 class KerasMask(_Reader):
-    """Probabilities of a mask and of none; the likelier one counts."""
+    """Probabilities of wearing a mask and of not wearing one."""
 
     def crop(self, image: Image, box: Array, landmarks: Array) -> Image:
         return mask_crop(image, box, self.size)
@@ -133,14 +133,16 @@ _FAMILIES: dict[str, tuple[type[DlibAge | DlibGender | InsightFaceGenderAge | Ke
         Input(name="image", width=224, height=224, layout="nhwc", mean=(127.5,) * 3, std=(127.5,) * 3),
     ),
 }
-"""The class and, for a manifest that has none, the input of each family."""
+"""The class of each family, and the input of manifests that define none."""
 
 
 def build_attribute_reader(manifest: Manifest) -> AttributeReader:
-    """The reader for `manifest`'s family. Raises ManifestInvalid for other families and for an open input size."""
+    """The reader for `manifest`'s family. Raises ManifestInvalid for other families and if the input is not square."""
     if manifest.family not in _FAMILIES:
         known = ", ".join(_FAMILIES)
-        raise ManifestInvalid(f"{manifest.name}: {manifest.family!r} is no attribute family; those are: {known}")
+        raise ManifestInvalid(
+            f"{manifest.name}: {manifest.family!r} is not an attribute family; known families: {known}"
+        )
     kind, usual = _FAMILIES[manifest.family]
     spec = manifest.input or usual
     if not spec.height or spec.height != spec.width:

@@ -1,4 +1,4 @@
-"""Detections drawn on an image, legible at any size."""
+"""Draws detections on an image, legibly at any size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ POINTS: tuple[Colour, ...] = ((60, 60, 240), (240, 140, 60), (60, 220, 240), (22
 _INK: Colour = (20, 20, 20)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT = 22
-"""Pixels of a capital letter at font scale 1."""
+"""Height of a capital letter in pixels at font scale 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class _Pen:
         return max(1, round(self.font * 1.4))
 
     def for_box(self, box: Array) -> "_Pen":
-        """With letters that suit a small face."""
+        """The pen with a font size that suits the face."""
         return _pen_of(self.line, min(self.font * _FONT_HEIGHT, max(9.0, float(box[2] - box[0]) * 0.14)))
 
 
@@ -48,8 +48,8 @@ def draw_detections(
 ) -> Image:
     """A copy of the image with a box around each face and `faces: N (detector)` at the bottom left.
 
-    Scores stand on a tab above the box, widths in pixels below its lower edge inside, landmarks are dots.
-    `masks`, where given, has one value per face: boxes of faces without a mask are red.
+    Scores are written on a tab above the box, its width in pixels on a tab below; landmarks are dots. `masks`, if
+    given, has one value per face: boxes of faces without a mask are red.
     """
     canvas = image.copy()
     pen = _pen(image)
@@ -68,7 +68,7 @@ def draw_detections(
 
 
 def encode_jpeg(image: Image, quality: int = 95) -> bytes:
-    """The image as a JPEG file, `quality` 1..100, colour at half resolution (4:2:0) below 90."""
+    """The image as a JPEG file. `quality`: 1..100; below 90, chroma is subsampled (4:2:0)."""
     encoded: bytes = simplejpeg.encode_jpeg(
         np.ascontiguousarray(image), quality, "BGR", "444" if quality >= 90 else "420"
     )
@@ -76,7 +76,7 @@ def encode_jpeg(image: Image, quality: int = 95) -> bytes:
 
 
 def _pen(image: Image) -> _Pen:
-    """Lines and letters grow with the image, less than in proportion."""
+    """The pen for an image: lines and letters grow with its size."""
     reach = float(np.sqrt(image.shape[0] * image.shape[1]))
     return _pen_of(max(1, round(reach / 400)), max(9.0, 0.021 * reach))
 
@@ -86,7 +86,7 @@ def _pen_of(line: int, letter_height: float) -> _Pen:
 
 
 def _tamed(coordinates: Array) -> Array:
-    """Within what OpenCV draws; beyond it overflows."""
+    """Clipped to the range in which OpenCV's fixed-point drawing does not overflow."""
     return np.nan_to_num(coordinates).clip(-30000, 30000)
 
 
@@ -109,7 +109,7 @@ def _draw_landmarks(canvas: Image, landmarks: Array, box: Array, pen: _Pen) -> N
 
 
 def _write_score(canvas: Image, box: Array, score: float, colour: Colour, pen: _Pen) -> None:
-    """On a tab that sits on the box; inside the box where there is no room above."""
+    """On a tab above the box, or inside it if there is no space above."""
     text = f"{score:.2f}"
     width, height = _extent(text, pen)
     x1, y1, _, _ = _corners(box)
@@ -119,7 +119,7 @@ def _write_score(canvas: Image, box: Array, score: float, colour: Colour, pen: _
 
 
 def _write_size(canvas: Image, box: Array, colour: Colour, pen: _Pen) -> None:
-    """On a tab below the box; inside where there is no room."""
+    """On a tab below the box, or inside it if there is no space below."""
     x1, _, _, y2 = _corners(box)
     text = f"w:{int(box[2] - box[0])}"
     width, height = _extent(text, pen)
@@ -133,7 +133,7 @@ def _write_total(canvas: Image, text: str, pen: _Pen) -> None:
 
 
 def _extent(text: str, pen: _Pen) -> tuple[int, int]:
-    """Width and height of a tab with that text."""
+    """Width and height, in pixels, of a tab with that text."""
     (width, height), _ = cv2.getTextSize(text, _FONT, pen.font, pen.weight)
     return width + 2 * pen.margin, height + 2 * pen.margin
 

@@ -1,4 +1,4 @@
-"""Encoded images to arrays, never trusting the bytes."""
+"""Decodes images of untrusted origin to arrays."""
 
 import struct
 import warnings
@@ -15,7 +15,7 @@ from mien.errors import ImageFormatUnsupported, ImageTooLarge, ImageTruncated
 from mien.vision.image_header import ORIENTATION, UPRIGHT, Header, jpeg_header, sniff, swaps_sides
 from mien.vision.types import Image
 
-# The limit on pixels is an argument here, checked in the header; Pillow's own would warn or raise at others.
+# The pixel limit is a parameter, checked against the header; Pillow's own would warn or raise at other sizes.
 PilImage.MAX_IMAGE_PIXELS = None
 
 DAMAGE = (
@@ -32,7 +32,7 @@ DAMAGE = (
     ValueError,
     struct.error,
 )
-"""What Pillow and its plugins were seen to raise for damaged files: its documentation names only OSError."""
+"""What Pillow and its plugins have been observed to raise for damaged files; the documentation names only OSError."""
 
 _HARMLESS_JPEG = (
     "extraneous bytes",
@@ -42,24 +42,24 @@ _HARMLESS_JPEG = (
     "Unsupported",
     "subsampling",
 )
-"""Complaints of the strict decoder about files that may be complete: Pillow decides."""
+"""Errors of the strict decoder for files that may be complete: Pillow gets to decide."""
 _PILLOW_NOISE: tuple[Any, ...] = ("ignore", r"PIL\.")
 
 
 def probe(data: bytes | memoryview) -> Header:
-    """The image's header; no pixel is decoded.
+    """The image's header; no pixels are decoded.
 
-    Raises ImageFormatUnsupported for what is no image, ImageTruncated for a header that is damaged or cut off.
+    Raises ImageFormatUnsupported if it is not an image, ImageTruncated if the header is damaged or incomplete.
     """
     kind = sniff(data)
     return jpeg_header(data) if kind == "JPEG" else _pillow_header(_opened(kind, data), kind)
 
 
 def decode(data: bytes | memoryview, *, max_pixels: int, max_bytes: int) -> Image:
-    """The image as BGR, upright, transparency on white, the first frame of an animation.
+    """Decode to BGR: upright, transparency composited on white, only the first frame of an animation.
 
-    Raises ImageTooLarge over `max_bytes` encoded bytes or `max_pixels` (both checked before a pixel is allocated),
-    ImageFormatUnsupported for what is no image and ImageTruncated for one that is cut off or damaged.
+    Raises ImageTooLarge if it exceeds `max_bytes` encoded bytes or `max_pixels` (both checked before pixels are
+    allocated), ImageFormatUnsupported if it is not an image, ImageTruncated if it is incomplete or damaged.
     """
     if len(data) > max_bytes:
         raise ImageTooLarge(f"the image has {len(data)} bytes; this server reads at most {max_bytes}")
@@ -80,11 +80,11 @@ def _check_size(header: Header, max_pixels: int) -> None:
             f"the image is {header.width}x{header.height}, {pixels} pixels; this server decodes at most {max_pixels}"
         )
     if pixels <= 0:
-        raise ImageTruncated(f"the image says that it is {header.width}x{header.height} pixels large")
+        raise ImageTruncated(f"the image's header gives its size as {header.width}x{header.height} pixels")
 
 
 def upright(image: Image, orientation: int) -> Image:
-    """The image turned and mirrored so that it is seen as meant."""
+    """The image with its EXIF orientation (1..8) applied."""
     match orientation:
         case 2:
             turned = cv2.flip(image, 1)
@@ -117,9 +117,9 @@ def _jpeg_pixels(data: bytes | memoryview) -> Image:
 
 
 def _odd_jpeg_pixels(data: bytes | memoryview, complaint: str) -> Image:
-    """A JPEG that the strict decoder complains about: complete but odd ones are read all the same."""
+    """A JPEG that the strict decoder rejects: files that are unusual but complete are decoded nevertheless."""
     if "Premature end" in complaint:
-        raise ImageTruncated("the JPEG ends before its last pixel; was it cut off while being sent?")
+        raise ImageTruncated("the JPEG ends before its last pixel; was the upload incomplete?")
     if any(words in complaint for words in _HARMLESS_JPEG):
         return _pillow_pixels(_opened("JPEG", data), "JPEG", UPRIGHT)
     raise ImageTruncated(f"the JPEG is damaged: {complaint[:100]}")
@@ -129,7 +129,7 @@ def _odd_jpeg_pixels(data: bytes | memoryview, complaint: str) -> Image:
 
 
 def _opened(kind: str, data: bytes | memoryview) -> ImageFile.ImageFile:
-    """Pillow's lazily loading image, made by the one plugin that the first bytes call for."""
+    """Pillow's lazily loaded image, opened by the one plugin for the sniffed format."""
     _quieten_pillow()
     factory = _heif_factory() if kind == "HEIF" else _factory(kind)
     try:
@@ -151,12 +151,13 @@ def _heif_factory() -> Any:
     try:
         import pillow_heif  # here: an optional extra, and slow to import
     except ImportError:
-        raise ImageFormatUnsupported("HEIF images are not read by this server: it needs the extra mien[heif]") from None
+        raise ImageFormatUnsupported("this server cannot read HEIF images: it needs the extra mien[heif]") from None
     return pillow_heif.HeifImageFile
 
 
 def _quieten_pillow() -> None:
-    """Silence Pillow about odd metadata of images that it reads well; once, since catch_warnings is not thread-safe."""
+    """Silence Pillow's warnings about metadata of images that it decodes fine. Installs a permanent filter, since
+    catch_warnings is not thread-safe."""
     action, module = _PILLOW_NOISE
     if not any(f[0] == action and getattr(f[3], "pattern", None) == module for f in warnings.filters):
         warnings.filterwarnings(action, module=module)
@@ -164,7 +165,7 @@ def _quieten_pillow() -> None:
 
 def _pillow_header(image: ImageFile.ImageFile, kind: str) -> Header:
     width, height = image.size
-    orientation = UPRIGHT if kind == "TIFF" else _orientation(image)  # Pillow turns TIFF by itself
+    orientation = UPRIGHT if kind == "TIFF" else _orientation(image)  # Pillow applies the orientation of TIFF itself
     if swaps_sides(orientation):
         width, height = height, width
     return Header(kind, width, height, orientation)
@@ -172,7 +173,7 @@ def _pillow_header(image: ImageFile.ImageFile, kind: str) -> Header:
 
 def _orientation(image: PilImage.Image) -> int:
     try:
-        # the base class's: the PNG plugin's own would decode every pixel to look for EXIF behind them
+        # The base class's method: the PNG plugin's own decodes all pixels to look for EXIF data after them.
         value = PilImage.Image.getexif(image).get(ORIENTATION, UPRIGHT)
     except DAMAGE:
         return UPRIGHT
@@ -185,7 +186,7 @@ def _pillow_pixels(image: ImageFile.ImageFile, kind: str, orientation: int | Non
         pixels = _bgr(image)
     except DAMAGE as error:
         raise ImageTruncated(f"the {kind} image is damaged or ends early") from error
-    # after load: PNG may hold its EXIF behind the pixels, and TIFF has been turned and says so
+    # After `load`: PNG may store EXIF data after the pixels, and Pillow has reset the orientation of TIFF.
     return upright(pixels, _orientation(image) if orientation is None else orientation)
 
 
@@ -215,7 +216,7 @@ def _on_white(rgba: np.ndarray) -> Image:
 
 
 def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """Whole or floating-point gray values of more than 8 bits, scaled to 0..255 by the range that they are in."""
+    """Integer or floating-point gray values of more than 8 bits, scaled to 0..255 by their apparent range."""
     if pixels.dtype == np.uint16 or pixels.dtype == np.dtype(">u2"):
         return (pixels >> 8).astype(np.uint8)
     values = np.nan_to_num(pixels.astype(np.float32), posinf=0.0, neginf=0.0)

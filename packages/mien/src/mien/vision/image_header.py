@@ -1,4 +1,4 @@
-"""What an image's first bytes say: its format, its size, which way is up. Never trusts them, decodes no pixel."""
+"""Reads format, size and orientation from an image's header. Treats the bytes as untrusted and decodes no pixels."""
 
 import struct
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ FORMATS = {
     "image/heic": "HEIF",
     "image/heif": "HEIF",
 }
-"""Pillow's names of the formats that this server reads, by media type."""
+"""Pillow's names for the formats that this server reads, by media type."""
 READ = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIF"
 _SHOWN = 8
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -31,21 +31,21 @@ _ROTATED = {5, 6, 7, 8}
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What an image's header says."""
+    """The header of an image."""
 
     format: str
     """JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF or HEIF."""
     width: int
-    """Pixels, upright: as `decode` will give it."""
+    """In pixels, after applying the orientation: the width that `decode` returns."""
     height: int
     orientation: int
-    """EXIF orientation 1..8 as found in the header; 1 where the format's reader applies it by itself."""
+    """EXIF orientation 1..8 in the header; 1 if the format's reader applies it itself."""
 
 
 def sniff(data: bytes | memoryview) -> str:
     """The format by Pillow's name for it: JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF or HEIF.
 
-    Raises ImageTruncated for no data at all, ImageFormatUnsupported that says what was found for anything else.
+    Raises ImageTruncated for empty data, ImageFormatUnsupported saying what was found for anything else.
     """
     head = bytes(data[:64])
     if not head:
@@ -53,7 +53,7 @@ def sniff(data: bytes | memoryview) -> str:
     kind = FORMATS.get(file_types.sniff(head) or "")
     if kind is not None:
         return kind
-    raise ImageFormatUnsupported(f"no image that this server reads ({READ}): the data {_found(head)}")
+    raise ImageFormatUnsupported(f"not an image that this server reads ({READ}): the data {_found(head)}")
 
 
 def jpeg_header(data: bytes | memoryview) -> Header:
@@ -84,9 +84,9 @@ def jpeg_header(data: bytes | memoryview) -> Header:
 
 
 def tiff_orientation(tiff: bytes | memoryview) -> int:
-    """The orientation (1..8, TIFF 6.0 section "Orientation") in an EXIF block that starts with its TIFF header.
+    """The orientation (1..8, TIFF 6.0, "Orientation") in an EXIF block, which starts with a TIFF header.
 
-    1 for a block that does not have it or is damaged.
+    1 if the block lacks it or is damaged.
     """
     order = {b"II": "<", b"MM": ">"}.get(bytes(tiff[:2]))
     if order is None:
@@ -104,7 +104,7 @@ def tiff_orientation(tiff: bytes | memoryview) -> int:
 
 
 def swaps_sides(orientation: int) -> bool:
-    """Whether turning the image upright exchanges its width and height."""
+    """Whether applying the orientation swaps width and height."""
     return orientation in _ROTATED
 
 

@@ -8,17 +8,17 @@ from mien.vision.types import Array, Image
 from mien.zoo.manifest import Input
 
 CROP = 0.875
-"""Share of the shorter side that the central square shows, as these models are trained and evaluated."""
+"""Side of the centre crop relative to the image's shorter side, as in the evaluation of these models."""
 SIDE = 224
 
 
 def central_square(image: Image, side: int) -> Image:
-    """The image's centre, 0.875 × its shorter side, as `side` × `side` pixels: bicubic up, area down."""
+    """The centre crop, 0.875 × the shorter side, as `side` × `side` pixels; bicubic up, area interpolation down."""
     rows, columns = image.shape[:2]
     size = max(1, round(CROP * min(rows, columns)))
     top, left = (rows - size) // 2, (columns - size) // 2
     crop = image[top : top + size, left : left + size]
-    while size >= 4 * side:  # halving has a fast path; area interpolation by a large odd factor has not
+    while size >= 4 * side:  # halving has a fast path in OpenCV, area interpolation by an arbitrary factor has not
         size //= 2
         crop = cv2.resize(crop[: size * 2, : size * 2], (size, size), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     way = cv2.INTER_AREA if size > side else cv2.INTER_CUBIC
@@ -32,6 +32,6 @@ def imagenet_tensor(image: Image, spec: Input) -> Array:
 
 
 def best_classes(probabilities: Array, count: int) -> tuple[np.ndarray, Array]:
-    """Indices and probabilities of the `count` likeliest classes, best first; equals by index."""
+    """Indices and probabilities of the `count` likeliest classes, best first; ties in order of index."""
     order = np.argsort(-probabilities, kind="stable")[:count]
     return order, probabilities[order]

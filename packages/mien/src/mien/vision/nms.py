@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from mien.vision.types import Array
 
 MAX_CANDIDATES = 4096
-"""Boxes that take part, best first: a threshold of 0 on a large image gives 10⁵ and must not take seconds."""
+"""Maximum number of boxes considered: a threshold of 0 on a large image yields 10⁵, which would take seconds."""
 
 
 def best(scores: Array, most: int = MAX_CANDIDATES) -> NDArray[np.intp]:
@@ -18,11 +18,10 @@ def best(scores: Array, most: int = MAX_CANDIDATES) -> NDArray[np.intp]:
 
 
 def nms(boxes: Array, scores: Array, threshold: float, limit: int | None = None) -> NDArray[np.intp]:
-    """Indices of the boxes that stay, best score first.
+    """Indices of the boxes to keep, best score first.
 
-    `boxes` [N, 4] x1, y1, x2, y2; `scores` [N]. A box goes when its intersection over union with a better one
-    that stays is above `threshold` (0..1). Only the best `MAX_CANDIDATES` take part; it stops after `limit`
-    boxes.
+    `boxes` [N, 4] x1, y1, x2, y2; `scores` [N]. A box is dropped if its intersection over union with a better kept box
+    is above `threshold` (0..1). Considers only the best `MAX_CANDIDATES` and stops after keeping `limit` boxes.
     """
     order = best(scores)
     limit = len(order) if limit is None else limit

@@ -1,4 +1,4 @@
-"""From an image to a model's input: the sizes to look at, shrinking, and pixels as a tensor."""
+"""From an image to a model's input: which sizes to try, shrinking, conversion to a tensor."""
 
 import cv2
 import numpy as np
@@ -10,10 +10,10 @@ SMALLER, LARGER = 320, 1280
 
 
 def ladder(height: int, width: int, first: int) -> tuple[int, ...]:
-    """Longest sides to try in order for a `height` × `width` image: `first`, then 320, then 1280.
+    """Longest sides to try, in order, for a `height` × `width` image: `first`, then 320, then 1280.
 
-    Faces that fill the image are found at the small size, tiny ones at the large. A size at which the image would look
-    the same as at an earlier one (images are never enlarged) is left out, so there is always at least one.
+    Faces that fill the image are found at the small size, tiny ones at the large. Images are never enlarged, and sizes
+    that would give the same result as an earlier one are omitted; there is always at least one.
     """
     longest = max(height, width)
     seen: dict[int, int] = {}
@@ -23,9 +23,9 @@ def ladder(height: int, width: int, first: int) -> tuple[int, ...]:
 
 
 def fit(image: Image, longest_side: int) -> tuple[Image, float]:
-    """The image with its longest side at most `longest_side` pixels, and the factor (≤ 1) that did it.
+    """The image scaled so that its longest side is at most `longest_side` pixels, and the scale factor (≤ 1).
 
-    Never enlarges: an image that fits is returned as it is, not copied. A side that would round to 0 becomes 1.
+    Never enlarges: an image that fits is returned unchanged, without copying. Sides are at least 1.
     """
     rows, columns = image.shape[:2]
     scale = longest_side / max(rows, columns)
@@ -35,10 +35,11 @@ def fit(image: Image, longest_side: int) -> tuple[Image, float]:
 
 
 def shrink(image: Image, height: int, width: int) -> Image:
-    """The image at a smaller size, without aliasing.
+    """Scale the image down without aliasing.
 
-    Area interpolation by an arbitrary factor costs more than a detector's run (36 ms for 12 megapixels). Halving has a
-    fast path in OpenCV: so halve while that is not too small, then interpolate linearly by what is left, at most 2.
+    Area interpolation by an arbitrary factor costs more than running the detector (36 ms for 12 megapixels), whereas
+    OpenCV has a fast path for halving: halve while the result is large enough, then interpolate linearly by the
+    remaining factor, at most 2.
     """
     steps = halvings(image.shape[0], image.shape[1], height, width)
     if not steps and max(image.shape[0] / height, image.shape[1] / width) > 2:
@@ -50,7 +51,7 @@ def shrink(image: Image, height: int, width: int) -> Image:
 
 
 def halvings(rows: int, columns: int, height: int, width: int) -> int:
-    """How often `shrink` halves. Odd rows and columns are lost: it shows `rows >> n << n` of the image's rows."""
+    """How often `shrink` halves. Odd rows and columns are dropped: the result covers `rows >> n << n` source rows."""
     steps = 0
     while rows >> (steps + 1) >= height and columns >> (steps + 1) >= width:
         steps += 1
@@ -60,15 +61,15 @@ def halvings(rows: int, columns: int, height: int, width: int) -> int:
 def to_tensor(image: Image, spec: Input, height: int, width: int) -> Array:
     """The image as `(pixel - mean) / std`, float32, in the layout of `spec`, without a batch axis.
 
-    An image smaller than `height` × `width` is padded with black pixels on the right and at the bottom. Raises
-    ValueError for an image that is larger.
+    A smaller image is padded to `height` × `width` with black pixels on the right and at the bottom. Raises ValueError
+    for a larger one.
     """
     rows, columns = image.shape[:2]
     if rows > height or columns > width:
         raise ValueError(f"a {columns}x{rows} image does not fit into a {width}x{height} input")
     shape = (3, height, width) if spec.layout == "nchw" else (height, width, 3)
     tensor = np.empty(shape, np.float32)
-    # split and one copy per plane: 20 times as fast as cv2.dnn.blobFromImage of OpenCV 5
+    # Splitting and copying each plane is 20× as fast as cv2.dnn.blobFromImage of OpenCV 5.
     planes = cv2.split(image)
     for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):
         source = planes[channel if spec.channels == "bgr" else 2 - channel]

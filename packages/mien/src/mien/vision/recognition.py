@@ -1,4 +1,4 @@
-"""Face recognition: an aligned crop in, a unit vector out, and how alike two of them are."""
+"""Face recognition: aligned crops to model inputs, raw outputs to unit vectors, and their similarity."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from mien.zoo.manifest import Input
 def recogniser_tensor(crop: Image, spec: Input) -> Array:
     """An aligned crop as the recogniser's input, without a batch axis.
 
-    Raises ImageError for a crop of another size than the model takes (112 × 112 where the manifest does not say).
+    Raises ImageError if the crop does not have the model's input size (112 × 112 unless the manifest says otherwise).
     """
     height, width = spec.height or ARCFACE_SIZE, spec.width or ARCFACE_SIZE
     rows, columns = crop.shape[:2]
@@ -22,20 +22,19 @@ def recogniser_tensor(crop: Image, spec: Input) -> Array:
 
 
 def normalise(raw: Array) -> tuple[Array, Array]:
-    """Raw embeddings [N, D] as unit vectors [N, D] and their lengths before that [N], both float32.
+    """Raw embeddings [N, D] as unit vectors [N, D], and their original lengths [N]; both float32.
 
-    A vector without length stays zero. Raises ValueError for values that are no finite numbers.
+    A zero vector stays zero. Raises ValueError for values that are not finite.
     """
     if not np.isfinite(raw).all():
-        raise ValueError("the recogniser answered with values that are not finite numbers")
+        raise ValueError("the recogniser returned values that are not finite")
     norms = np.linalg.norm(raw, axis=1).astype(np.float32)
     unit = raw / np.where(norms > 0, norms, np.float32(1))[:, None]
     return unit.astype(np.float32, copy=False), norms
 
 
 def cosine_similarity(a: Array, b: Array) -> Array:
-    """[N, M] float32 in -1..1: the cosine of each of the N unit vectors in `a` [N, D] with each of the M in
-    `b` [M, D].
+    """The cosine similarity [N, M], float32 in -1..1, of the unit vectors `a` [N, D] and `b` [M, D].
 
     Raises ValueError for vectors of different lengths.
     """

@@ -1,4 +1,4 @@
-"""The second look at a face: landmarks from a close-up are much better than those from the whole image."""
+"""The second landmark pass: landmarks from a close-up are much more accurate than those from the whole image."""
 
 from dataclasses import dataclass
 
@@ -9,14 +9,14 @@ from mien.vision.types import Array, Detections, Image
 
 CROP_SIDE = 256
 FACE_SIDE = 128
-"""A face's longer side in the crop, in pixels."""
+"""Length of a face's longer side in the crop, in pixels."""
 THRESHOLD = 0.5
-"""Detection threshold of the second look."""
+"""Detection threshold of the second pass."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """A square close-up of one face. Back: source = (crop - CROP_SIDE / 2) / factor + centre."""
+    """A square close-up of one face. Inverse mapping: source = (crop - CROP_SIDE / 2) / factor + centre."""
 
     image: Image
     """[256, 256, 3]; black beyond the source's edges."""
@@ -27,14 +27,14 @@ class Crop:
     centre_y: float
 
     def to_source(self, points: Array) -> Array:
-        """`points` [..., 2] of the crop in pixels of the source image, float32."""
+        """Map `points` [..., 2] from crop pixels to source pixels, float32."""
         centre = np.array([self.centre_x, self.centre_y])
         moved: Array = ((points - CROP_SIDE / 2) / self.factor + centre).astype(np.float32)
         return moved
 
 
 def refine_crop(image: Image, box: Array) -> Crop:
-    """The close-up for the face in `box` (x1, y1, x2, y2, image pixels)."""
+    """A close-up of the face in `box` (x1, y1, x2, y2, image pixels)."""
     x1, y1, x2, y2 = (float(value) for value in box)
     factor = FACE_SIDE / max(x2 - x1, y2 - y1, 1.0)
     x, y = (x1 + x2) / 2, (y1 + y2) / 2
@@ -44,9 +44,9 @@ def refine_crop(image: Image, box: Array) -> Crop:
 
 
 def refined_landmarks(found: Detections, crop: Crop, fallback: Array) -> Array:
-    """Landmarks [5, 2] in source pixels: those of the face in the crop that is nearest its centre.
+    """Landmarks [5, 2] in source pixels: those of the detection closest to the crop's centre.
 
-    `found` is what the detector saw in the crop, in crop pixels; where it saw nothing, `fallback` stays.
+    `found`: the detections in the crop, in crop pixels. Without any, returns `fallback`.
     """
     if not len(found):
         return fallback

@@ -1,4 +1,4 @@
-"""Lines of text in an image, by RapidOCR's PP-OCR models (the extra `mien[ocr]` installs both)."""
+"""Text recognition with RapidOCR and its PP-OCR models (the extra `mien[ocr]` installs both)."""
 
 import importlib
 import importlib.util
@@ -15,10 +15,10 @@ from mien.vision.types import Image
 
 @dataclass(frozen=True, slots=True)
 class TextLine:
-    """One line."""
+    """One line of text."""
 
     box: NDArray[np.int32]
-    """[4, 2] x, y in pixels of the image: top left, top right, bottom right, bottom left, as the text runs."""
+    """[4, 2] x, y in image pixels: top left, top right, bottom right, bottom left, relative to the text."""
     text: str
     confidence: float
     """0..1"""
@@ -26,20 +26,20 @@ class TextLine:
 
 @dataclass(frozen=True, slots=True)
 class ReadOptions:
-    """How sure to be; the defaults are RapidOCR's."""
+    """Thresholds; the defaults are RapidOCR's."""
 
     recognition_threshold: float = 0.5
-    """Least confidence of a line."""
+    """Minimum confidence of a line."""
     box_threshold: float = 0.5
-    """Least score of a text region."""
+    """Minimum score of a text region."""
     unclip_ratio: float = 1.6
-    """How far regions are widened."""
+    """Factor by which regions are expanded."""
     turned: bool = True
     """Also read lines that are upside down."""
 
 
 class LineReader(Protocol):
-    """Reads lines of text; thread-safe."""
+    """Recognises lines of text. Thread-safe."""
 
     @property
     def name(self) -> str:
@@ -57,8 +57,8 @@ def is_installed() -> bool:
 
 
 class RapidOcr:
-    """RapidOCR with the models in its wheel. Each reader keeps its options to itself, so each does one image at a time;
-    `readers` of them work side by side, one thread each.
+    """RapidOCR with the models in its wheel. An engine stores the options of a call in itself, so it can process only
+    one image at a time; `readers` engines run concurrently, with one thread each.
     """
 
     name = "pp-ocrv6-small"
@@ -70,7 +70,7 @@ class RapidOcr:
             "EngineConfig.onnxruntime.intra_op_num_threads": 1,
             "EngineConfig.onnxruntime.inter_op_num_threads": 1,
         }
-        self._readers: queue.LifoQueue[Any] = queue.LifoQueue()  # the warm ones are used first
+        self._readers: queue.LifoQueue[Any] = queue.LifoQueue()  # LIFO: prefers warm ones
         for _ in range(readers):
             self._readers.put(engine(params=params))
         self.read(np.full((64, 256, 3), 255, np.uint8), ReadOptions())

@@ -1,4 +1,4 @@
-"""The values that the vision pipeline passes along."""
+"""Types shared by the vision pipeline."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -12,12 +12,12 @@ Image: TypeAlias = NDArray[np.uint8]
 Array: TypeAlias = NDArray[np.float32]
 
 Outputs: TypeAlias = dict[str, Array]
-"""A model's outputs by name, without the batch axis: what it said of one item."""
+"""A model's outputs for one item by name, without the batch axis."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detections:
-    """Faces of one image, best score first. Pixels of the image that was handed in."""
+    """Faces of one image, best score first. Coordinates are pixels of the original image."""
 
     boxes: Array
     """[N, 4] float32: x1, y1, x2, y2; not clipped to the image."""

@@ -111,7 +111,7 @@ def test_a_manifest_that_does_not_fit_its_file_ends_the_start_with_a_sentence(
 ) -> None:
     dim = own.pop("dim")
     if wrong == "dimension":
-        expected = f"my_arcface: the file answers with {dim} numbers per face; its manifest says embedding_dim = 64"
+        expected = f"my_arcface: the model returns {dim} numbers per face; its manifest says embedding_dim = 64"
         content = RECOGNISER.format(path=tmp_path / "r.onnx", dim=64)
     else:
         expected = "my_arcface: the file does not run on an input of 3 x 112 x 112"

@@ -215,7 +215,7 @@ def test_deadline_before_the_first_message(api: Any, suffix: str, where: str) ->
     response = api.client.post("/v1/infer", json=body, headers=headers)
     assert time.monotonic() - started < 10
     error = legacy(response.text)[-1]["error"] if suffix else response.json()["error"]
-    assert error == {"code": "deadline_exceeded", "message": "the request was not done within its 0.1 s"}
+    assert error == {"code": "deadline_exceeded", "message": "the request did not finish within 0.1 s"}
     assert response.status_code == (200 if suffix else 504)
 
 

@@ -180,7 +180,7 @@ async def test_a_node_with_keys_asks_for_one(tmp_path: Path) -> None:
     _, admin = keys.create("other", ["admin"])
     async with own_node(access=node_access(keys, open_without_keys=True)) as (server, address):
         await server.set_ready()
-        for key, words in ((None, "needs an API key"), ("mien_wrong", "not known"), (admin, "lacks the scope")):
+        for key, words in ((None, "requires an API key"), ("mien_wrong", "unknown"), (admin, "lacks the scope")):
             client = NodeClient(address, key=key)
             with pytest.raises(NodeFailed, match=words):
                 await client.connect(5)
@@ -191,7 +191,7 @@ async def test_a_node_with_keys_asks_for_one(tmp_path: Path) -> None:
 
 
 def test_beyond_loopback_nobody_is_let_in_without_keys(tmp_path: Path) -> None:
-    with pytest.raises(MienError, match="has none any more"):
+    with pytest.raises(MienError, match="none exists any more"):
         node_access(FileKeyStore(tmp_path), open_without_keys=False).require("", "infer")
     node_access(FileKeyStore(tmp_path), open_without_keys=True).require("", "infer")
 

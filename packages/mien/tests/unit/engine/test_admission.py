@@ -14,7 +14,9 @@ def admission() -> Admission:
 def test_images_over_the_limit_are_told_when_to_come_back(admission: Admission) -> None:
     with (
         admission.work(8),
-        pytest.raises(Overloaded, match="8 images are queued or running; 3 more are over the limit of 10") as refused,
+        pytest.raises(
+            Overloaded, match="8 images are queued or running; 3 more would exceed the limit of 10"
+        ) as refused,
         admission.work(3),
     ):
         pass
@@ -56,7 +58,7 @@ def test_places_are_free_again_after_a_failure(admission: Admission) -> None:
 def test_bytes_over_the_limit_are_refused_before_they_are_read(admission: Admission) -> None:
     with (
         admission.body(900),
-        pytest.raises(Overloaded, match="900 bytes of requests are being worked on; 200 more"),
+        pytest.raises(Overloaded, match="900 bytes of requests are in progress; 200 more"),
         admission.body(200),
     ):
         pass

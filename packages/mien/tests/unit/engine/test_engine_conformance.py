@@ -16,7 +16,7 @@ import pytest
 
 from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
-from mien.engine.engine import Done, Early, Engine, Event, Failed, Handler, Handlers, Operation, Tell, outcomes
+from mien.engine.engine import Done, Engine, Event, Failed, Handler, Handlers, Operation, Partial, Report, outcomes
 from mien.engine.sources import Base64, Item, Remote, Source, SourceReader
 from mien.engine.thread_engine import ThreadEngine
 from mien.engine.threads import ThreadPool
@@ -54,7 +54,7 @@ class Shouter(Handler):
         if not operation.ready:
             raise ModelUnavailable("not here")
 
-    def work(self, item: Item, operation: Shout, scope: CancelScope, tell: Tell | None) -> str:
+    def work(self, item: Item, operation: Shout, scope: CancelScope, report: Report | None) -> str:
         folder = Path(operation.folder)
         word = item.data.decode(errors="replace")
         (folder / f"seen {word[:10]} {uuid.uuid4()}").touch()
@@ -64,9 +64,9 @@ class Shouter(Handler):
             raise ImageTruncated("cut off")
         if word == "bug":
             raise KeyError("/etc/secret")
-        if word == "parts" and tell is not None:
-            tell("PA", 0, 2)
-            tell("RTS", 1, 2)
+        if word == "parts" and report is not None:
+            report("PA", 0, 2)
+            report("RTS", 1, 2)
         return word.upper()
 
 
@@ -153,8 +153,8 @@ async def test_values_come_as_they_are_done(running: Running) -> None:
 
 
 async def test_parts_come_before_their_whole_and_only_to_those_who_want_them(running: Running) -> None:
-    events = [event async for event in running.run("parts", early=True)]
-    assert events[:2] == [Early(0, "PA", 0, 2), Early(0, "RTS", 1, 2)]
+    events = [event async for event in running.run("parts", partials=True)]
+    assert events[:2] == [Partial(0, "PA", 0, 2), Partial(0, "RTS", 1, 2)]
     assert isinstance(events[2], Done)
     assert [type(event) for event in [event async for event in running.run("parts")]] == [Done]
 
@@ -245,7 +245,7 @@ async def test_one_request_leaves_room_for_others(running: Running) -> None:
 
 async def test_a_deadline_ends_the_wait_while_the_work_hangs(running: Running) -> None:
     started = time.monotonic()
-    with pytest.raises(DeadlineExceeded, match=r"within its 0\.1 s"):
+    with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s"):
         await running.all("wait", "wait", "wait", scope=CancelScope(0.1))
     assert time.monotonic() - started < SOON / 2
     assert running.admission.idle

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mien.engine.engine import Done, Early, Failed
+from mien.engine.engine import Done, Failed, Partial
 from mien.engine.sources import Base64, Item, Remote
 from mien.errors import ModelUnavailable
 from mien.faces.pipeline import Face, FaceAnalysis, FaceOptions
@@ -30,7 +30,7 @@ OPTIONS = FaceOptions(threshold=0.5, attributes=True)
         Item(b"bytes", "image/png"),
         Base64("QUJD"),
         Remote("http://example.org/a.jpg", {"Authorization": "x"}),
-        Early(0, Drawing(b"jpeg", 2), 0, 2),
+        Partial(0, Drawing(b"jpeg", 2), 0, 2),
     ],
 )
 def test_operations_and_sources_are_plain(value: Any) -> None:

@@ -92,7 +92,7 @@ def test_top_k_defaults_and_contradictions() -> None:
 
 def test_strict_mode_names_unknown_keys_and_knows_the_apis_own() -> None:
     metadata.check_known({"max_faces": "1", "timeout_ms": "5"}, FACE_KEYS)
-    with pytest.raises(InvalidField, match=r"metadata max_face: no such metadata here.*max_faces"):
+    with pytest.raises(InvalidField, match=r"metadata max_face: unknown metadata.*max_faces"):
         metadata.check_known({"max_face": "1"}, FACE_KEYS)
 
 

@@ -16,10 +16,10 @@ from mien.engine.sources import SourceReader
 from mien.engine.thread_engine import ThreadEngine
 from mien.engine.threads import ThreadPool
 from mien.errors import InvalidField
-from mien.inference.answers import Answers
 from mien.inference.contract import InferRequest, InferResult, Item
 from mien.inference.images import ImageLimits
 from mien.inference.ocr import LineFinder, OcrService, ReadLines
+from mien.inference.operation_runner import OperationRunner
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
 from mien.vision.text_lines import RapidOcr, ReadOptions, is_installed
@@ -29,7 +29,7 @@ LIMITS = ImageLimits(max_items=9, max_bytes=10**7, max_pixels=10**7)
 
 
 class StandIn:
-    """Answers like RapidOCR: one line on images with a dark pixel, none on white ones; notes its options."""
+    """OperationRunner like RapidOCR: one line on images with a dark pixel, none on white ones; notes its options."""
 
     options: dict[str, Any]
 
@@ -68,7 +68,7 @@ def service() -> Iterator[Callable[[RapidOcr], OcrService]]:
             parallel=1,
             max_items=9,
         )
-        return OcrService(Answers(engine, metrics), LIMITS, reader.name, strict=True)
+        return OcrService(OperationRunner(engine, metrics), LIMITS, reader.name, strict=True)
 
     yield build
     pool.close()

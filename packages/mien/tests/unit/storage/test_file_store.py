@@ -117,9 +117,9 @@ async def test_an_upload_that_is_cut_leaves_nothing_and_can_be_sent_again(store:
     record = await store.create(NewFile(size=2_000_000))
     with pytest.raises(ConnectionResetError):
         await store.write(record.id, cut())
-    with pytest.raises(RequestError, match="announced"):
+    with pytest.raises(RequestError, match="declared"):
         await store.write(record.id, chunks(b"x" * 1_999_999))
-    with pytest.raises(RequestError, match="announced"):
+    with pytest.raises(RequestError, match="declared"):
         await store.write(record.id, chunks(b"x" * 2_000_001))
     assert (uploads(tmp_path), blobs(tmp_path)) == ([], [])
     await store.write(record.id, chunks(b"x" * 2_000_000))

@@ -17,7 +17,7 @@ from mien.storage.database import Database
 from mien.storage.file_records import NewFile
 from mien.storage.file_store import FileStore
 from mien.storage.file_table import FileTable
-from mien.storage.links import inside
+from mien.storage.links import file_uri
 from mien.storage.local_blobs import LocalBlobs
 from mien.tasks.builtin import BuiltinExecutor
 from mien.tasks.feed import Feed
@@ -79,7 +79,7 @@ class Server:
             yield content
 
         record = await self.files.create(NewFile(filename="a.png"))
-        return inside(await self.files.write(record.id, chunks()))
+        return file_uri(await self.files.write(record.id, chunks()))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from mien.storage.database import Database
 from mien.storage.file_records import NewFile
 from mien.storage.file_store import FileStore
 from mien.storage.file_table import FileTable
-from mien.storage.links import file_id, inside
+from mien.storage.links import file_id, file_uri
 from mien.storage.local_blobs import LocalBlobs
 from mien.tasks.file_gate import StoreGate
 from mien.workers.files import OutputFile
@@ -32,7 +32,7 @@ async def uploaded(files: FileStore, content: bytes, name: str) -> str:
         yield content
 
     record = await files.create(NewFile(filename=name))
-    return inside(await files.write(record.id, chunks()))
+    return file_uri(await files.write(record.id, chunks()))
 
 
 async def test_an_input_without_files_passes_as_it_is(files: FileStore, tmp_path: Path) -> None:

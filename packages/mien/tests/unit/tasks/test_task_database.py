@@ -81,7 +81,7 @@ async def test_only_one_process_has_it_open(tmp_path: Path) -> None:
     """
     command = [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "t.db")]
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=60, check=False)
-    assert "DatabaseInUse: another server works with this data directory" in done.stderr
+    assert "DatabaseInUse: another server uses this data directory" in done.stderr
     with pytest.raises(DatabaseInUse):
         await Database.open(tmp_path / "t.db")
     await database.close()
@@ -90,7 +90,7 @@ async def test_only_one_process_has_it_open(tmp_path: Path) -> None:
 
 async def test_damaged_and_newer_databases_are_refused_in_words(tmp_path: Path) -> None:
     (tmp_path / "bad.db").write_bytes(b"this is no database" * 1000)
-    with pytest.raises(InternalError, match="damaged"):
+    with pytest.raises(InternalError, match="corrupt"):
         await Database.open(tmp_path / "bad.db")
     database = await Database.open(tmp_path / "t.db")
     await database.write(lambda c: c.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'") and None)

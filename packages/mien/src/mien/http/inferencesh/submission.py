@@ -15,7 +15,7 @@ from mien.http.inferencesh.context import RequestContext
 from mien.http.openapi import NUMBER, TEXT, json_body
 from mien.net.urls import parse_url
 from mien.storage.file_records import SCHEME
-from mien.storage.links import names_files
+from mien.storage.links import file_references
 from mien.tasks.builtin import BUILTIN
 from mien.tasks.records import Submission, setup_key
 
@@ -211,7 +211,7 @@ async def _value(value: Any, name: str, ctx: RequestContext) -> tuple[Any, Encod
     if "/files/" in encoded.text:
         value = links.internalize(value, ctx.base)
         encoded = Encoded.of(value)
-    for place, file_id in names_files(value) if SCHEME in encoded.text else ():
+    for place, file_id in file_references(value) if SCHEME in encoded.text else ():
         field = f"{name}.{place}" if place else name
         try:
             record = await ctx.parts.files.get(file_id)

@@ -17,7 +17,7 @@ DEFAULT_INPUTS = {
 
 
 def build_detector(manifest: Manifest) -> Detector:
-    """The detector that reads the outputs of `manifest`'s family. Raises ManifestInvalid for any other family."""
+    """The detector for `manifest`'s family. Raises ManifestInvalid if the family is not a face detector."""
     spec = manifest.input or DEFAULT_INPUTS.get(manifest.family)
     match manifest.family, spec:
         case "yunet", Input():
@@ -28,5 +28,5 @@ def build_detector(manifest: Manifest) -> Detector:
             return Scrfd(manifest.name, spec, manifest.outputs)
     known = ", ".join(DEFAULT_INPUTS)
     raise ManifestInvalid(
-        f"{manifest.name}: the family {manifest.family!r} is no face detector; detectors are: {known}"
+        f"{manifest.name}: the family {manifest.family!r} is not a face detector; detectors are: {known}"
     )

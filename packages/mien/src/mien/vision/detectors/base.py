@@ -1,4 +1,4 @@
-"""What every face detector can do, and the parts that they share."""
+"""The interface of face detectors, and the code that they share."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,18 +16,18 @@ class Prepared:
     """An image as a detector's input."""
 
     tensor: Array
-    """[3, H, W] float32; H and W are multiples of what the model asks for. Equal shapes can share a batch."""
+    """[3, H, W] float32; H and W are padded to the model's multiple. Inputs of equal shape can share a batch."""
     scale: float
     """Pixels of the input per pixel of the source image, ≤ 1."""
     height: int
-    """Rows of the input that show the image; the rest is padding."""
+    """Rows of the input that contain the image; the rest is padding."""
     width: int
     stretch: tuple[float, float]
-    """Source pixels per input pixel, x and y: 1 / scale but for the rounding of the sides."""
+    """Source pixels per input pixel, x and y: 1 / scale apart from rounding."""
 
 
 class Detector(Protocol):
-    """Turns images into model inputs and a model's outputs into faces. Frozen: threads can share one."""
+    """Converts images to model inputs and model outputs to faces. Immutable, so thread-safe."""
 
     @property
     def name(self) -> str:
@@ -35,22 +35,20 @@ class Detector(Protocol):
         ...
 
     def prepare(self, image: Image, longest_side: int) -> Prepared:
-        """The image as input, shrunk so that its longest side is at most `longest_side` pixels; never enlarged."""
+        """The image as model input, scaled down so that its longest side is at most `longest_side` pixels."""
         ...
 
     def decode(self, outputs: Outputs, prepared: Prepared, threshold: float, nms: float, max_faces: int) -> Detections:
-        """Faces with a score above `threshold` in pixels of the source image, best first, at most
-        `max_faces`.
+        """At most `max_faces` faces with a score above `threshold`, best first, in pixels of the source image.
 
-        `outputs` are those of one item, without the batch axis. `nms` is the intersection over union (0..1)
-        above which the worse of two boxes goes. Raises ModelError where the outputs are not those of such a
-        model.
+        `outputs`: of one item, without the batch axis. `nms`: intersection over union (0..1) above which the worse of
+        two boxes is dropped. Raises ModelError for outputs that are not those of the model family.
         """
         ...
 
 
 def prepare(image: Image, longest_side: int, spec: Input, multiple: int) -> Prepared:
-    """Shrink, then pad: to the size that `spec` fixes, else to the next `multiple`."""
+    """Scale down, then pad: to the size that `spec` fixes, else to a multiple of `multiple`."""
     resized, scale = fit(image, min(longest_side, spec.height or longest_side, spec.width or longest_side))
     (rows, columns), (height, width) = image.shape[:2], resized.shape[:2]
     steps = halvings(rows, columns, height, width) if scale < 1 else 0
@@ -63,9 +61,9 @@ def prepare(image: Image, longest_side: int, spec: Input, multiple: int) -> Prep
 def select(
     boxes: Array, scores: Array, landmarks: Array, prepared: Prepared, overlap: float, max_faces: int
 ) -> Detections:
-    """The faces that stay after non-maximum suppression, in pixels of the source image.
+    """The faces that remain after non-maximum suppression, in pixels of the source image.
 
-    `boxes` [N, 4], `scores` [N] and `landmarks` [N, 5, 2] are candidates in pixels of the input.
+    `boxes` [N, 4], `scores` [N], `landmarks` [N, 5, 2]: the candidates, in pixels of the input.
     """
     if not len(scores):
         return EMPTY
@@ -75,6 +73,6 @@ def select(
 
 
 def strongest(index: np.ndarray, scores: Array) -> tuple[np.ndarray, Array]:
-    """The candidates worth decoding: at most `MAX_CANDIDATES`, chosen before any box is computed."""
+    """The best candidates, at most `MAX_CANDIDATES`: selected before boxes are decoded, which is the expensive part."""
     top = best(scores)
     return index[top], scores[top]

@@ -1,4 +1,4 @@
-"""CenterFace: faces as peaks of a heat map (Xu, Yan, Yang, Li: CenterFace, 2019)."""
+"""CenterFace: faces are peaks of a heat map (Xu, Yan, Yang, Li: CenterFace, 2019)."""
 
 from dataclasses import dataclass
 

@@ -11,17 +11,17 @@ from mien.zoo.manifest import Input
 
 STRIDES = (8, 16, 32)
 ANCHORS = 2
-"""Per cell; both sit on the cell's top-left corner."""
+"""Per cell; both are at the cell's top-left corner."""
 FIELDS = (1, 4, 10)
-"""Numbers per anchor: score, box distances, landmark offsets."""
+"""Values per anchor: score, box distances, landmark offsets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scrfd:
     """Nine outputs: scores [A, 1], boxes [A, 4] and landmarks [A, 10] for each stride, A = 2·(H/S)·(W/S) anchors.
 
-    Without names in the manifest the outputs are told apart by their shapes. Models from the InsightFace packs have
-    such outputs even before a batch axis is taken off (rank 2, not 3): they can run one image at a time only.
+    If the manifest does not name them, outputs are distinguished by shape. Models from the InsightFace packs have these
+    shapes even before the batch axis is removed (rank 2, not 3), so they can only process one image at a time.
     """
 
     name: str

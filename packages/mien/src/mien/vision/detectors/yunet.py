@@ -11,7 +11,7 @@ from mien.zoo.manifest import Input
 
 STRIDES = (8, 16, 32)
 LARGEST_LOG_SIZE = 12.0
-"""e¹² strides are more than any image; keeps damaged outputs finite."""
+"""e¹² strides exceed any image; keeps invalid outputs finite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,8 @@ class YuNet:
 
 
 def _above(classes: Array, objects: Array, threshold: float) -> tuple[np.ndarray, Array]:
-    """Cells whose score is above the threshold, and the scores: roots are taken of these few only."""
+    """Cells whose score is above the threshold, and the scores. Compares squares first, so that only the few hits need
+    a square root."""
     product = classes.reshape(-1) * objects.reshape(-1)
     cells = np.flatnonzero(product > max(threshold, 0.0) ** 2)
     if not len(cells):

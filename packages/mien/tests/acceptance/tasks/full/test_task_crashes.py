@@ -78,7 +78,7 @@ def test_a_second_server_on_the_same_data_is_refused(serve: Any, light: dict[str
     first = serve(**light)
     second = serve(data_dir=first.data_dir, ready=False, **light)
     assert second.process.wait(60) == 1
-    assert "another server works with this data directory" in second.log
+    assert "another server uses this data directory" in second.log
     assert first.client.get("/tasks").status_code == 200
 
 

@@ -1,11 +1,11 @@
-"""The messages of a service's answer, from what the engine makes of the request's payloads."""
+"""Runs a service's operation on the payloads of a request and turns the engine's events into result messages."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from mien.engine.cancellation import CancelScope
-from mien.engine.engine import Done, Early, Engine, Failed, Operation
+from mien.engine.engine import Done, Engine, Failed, Operation, Partial
 from mien.errors import MienError
 from mien.inference.contract import InferRequest, InferResult, Json
 from mien.inference.images import payload_refused
@@ -16,8 +16,8 @@ V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What one payload, or a part of it, came to."""
+class ItemResult:
+    """The result of one payload, or a part of it."""
 
     value: Any
     """In the service's schema."""
@@ -25,80 +25,83 @@ class Answer:
 
 
 def milliseconds(seconds: float) -> str:
-    """A duration as metadata gives it."""
+    """A duration as it is written in metadata."""
     return f"{seconds * 1e3:.1f}"
 
 
-class Answers:
-    """Asks the engine on behalf of the built-in services."""
+class OperationRunner:
+    """Runs operations on the engine for the built-in services."""
 
     def __init__(self, engine: Engine, metrics: Metrics) -> None:
         self._engine = engine
         self._metrics = metrics
 
-    async def messages(
+    async def results(
         self,
         schema: str,
         request: InferRequest,
         scope: CancelScope,
         operation: Operation[V],
-        answer: Callable[[Early[V] | Done[V]], Answer],
+        to_result: Callable[[Partial[V] | Done[V]], ItemResult],
         *,
         stream: bool,
     ) -> AsyncGenerator[InferResult, None]:
-        """With `stream` the parts as they come, then the whole. `answer` puts a value into the service's schema.
+        """The messages of the response: with `stream` partial results first, then the complete one.
 
-        One payload: parts are those of its value, and its error is raised. Several: parts are whole payloads' answers
-        as they are done, and a failed one is an `{"error": {…}}` among its neighbours. Raises InvalidField for a
-        request without payloads, else as Engine.run does.
+        `to_result` converts a value to the service's schema. For a single payload, partial results are parts of its
+        value, and its error is raised. For several, they are the results of whole payloads in order of completion, and
+        a failed one becomes `{"error": {…}}` in their place. Raises InvalidField for a request without payloads, else
+        what Engine.run raises.
         """
         count = len(request.items)
         if not count:
-            raise payload_refused("the request has none")
-        numbered = _Numbered(schema, count)
-        outcomes: list[Answer | MienError] = [_PENDING] * count
-        events = self._engine.run(operation, request.items, scope, early=stream and count == 1, noun="payload")
+            raise payload_refused("the request contains none")
+        messages = _Messages(schema, count)
+        outcomes: list[ItemResult | MienError] = [_PENDING] * count
+        events = self._engine.run(operation, request.items, scope, partials=stream and count == 1, noun="payload")
         try:
             async for event in events:
                 match event:
-                    case Early():
-                        yield numbered.part(answer(event))
+                    case Partial():
+                        yield messages.part(to_result(event))
                     case Failed(_, error) if count == 1:
                         raise error
                     case Failed(index, error):
                         self._metrics.errors.labels(error.code).inc()
                         outcomes[index] = error
                     case Done(index):
-                        outcomes[index] = answer(event)
-                if stream and count > 1 and not isinstance(event, Early):
-                    yield numbered.item(event.index, outcomes[event.index])
+                        outcomes[index] = to_result(event)
+                if stream and count > 1 and not isinstance(event, Partial):
+                    yield messages.item(event.index, outcomes[event.index])
         finally:
-            await events.aclose()  # not later, by the garbage collector: it cancels the work of those who stop asking
-        yield numbered.whole(outcomes)
+            # Explicitly, not whenever the garbage collector gets to it: closing cancels the work of a request whose
+            # client has disconnected.
+            await events.aclose()
+        yield messages.whole(outcomes)
 
 
-_PENDING = Answer(None)
+_PENDING = ItemResult(None)
 
 
-class _Numbered:
-    """Numbers the messages of one answer and puts the pieces together."""
+class _Messages:
+    """Builds the messages of one response and numbers them."""
 
     def __init__(self, schema: str, count: int) -> None:
         self._schema = schema
         self._count = count
         self._seq = 0
 
-    def part(self, answer: Answer) -> InferResult:
-        return self._message(answer.value, answer.meta, self._schema)
+    def part(self, result: ItemResult) -> InferResult:
+        return self._message(result.value, result.meta, self._schema)
 
-    def item(self, index: int, outcome: Answer | MienError) -> InferResult:
+    def item(self, index: int, outcome: ItemResult | MienError) -> InferResult:
         meta = {"item": str(index), "items": str(self._count)}
         if isinstance(outcome, MienError):
             return self._message(_error(outcome), meta, "")
         return self._message(outcome.value, {**outcome.meta, **meta}, self._schema)
 
-    def whole(self, outcomes: list[Answer | MienError]) -> InferResult:
-        if self._count == 1 and isinstance(outcomes[0], Answer):
+    def whole(self, outcomes: list[ItemResult | MienError]) -> InferResult:
+        if self._count == 1 and isinstance(outcomes[0], ItemResult):
             final = self._message(outcomes[0].value, outcomes[0].meta, self._schema)
         else:
             values = [_error(outcome) if isinstance(outcome, MienError) else outcome.value for outcome in outcomes]
@@ -116,5 +119,5 @@ class _Numbered:
 
 
 def _error(error: MienError) -> dict[str, Any]:
-    """A failed payload among its neighbours."""
+    """A failed payload, in place of its result."""
     return {"error": {"code": error.code, "message": error.message}}

@@ -10,13 +10,13 @@ import pytest
 
 from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
-from mien.engine.engine import Done, Early, Handler, Operation, Tell
+from mien.engine.engine import Done, Handler, Operation, Partial, Report
 from mien.engine.sources import Item, SourceReader
 from mien.engine.thread_engine import ThreadEngine
 from mien.engine.threads import ThreadPool
 from mien.errors import BodyTooLarge, ImageTruncated, InternalError, InvalidField, MienError
-from mien.inference.answers import Answer, Answers
 from mien.inference.contract import InferRequest, InferResult, Json
+from mien.inference.operation_runner import ItemResult, OperationRunner
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
 
@@ -37,7 +37,7 @@ class Bench(Handler):
     seen: list[bytes] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
 
-    def work(self, item: Item, operation: Say, scope: CancelScope, tell: Tell | None) -> str:
+    def work(self, item: Item, operation: Say, scope: CancelScope, report: Report | None) -> str:
         """`wait` waits for the gate, `bad` is a bad image, `bug` a bug, `parts` tells of two parts."""
         self.seen.append(item.data)
         if item.data == b"wait":
@@ -46,9 +46,9 @@ class Bench(Handler):
             raise ImageTruncated("cut off")
         if item.data == b"bug":
             raise KeyError("/etc/secret")
-        if item.data == b"parts" and tell is not None:
-            tell("pa", 0, 2)
-            tell("rts", 1, 2)
+        if item.data == b"parts" and report is not None:
+            report("pa", 0, 2)
+            report("rts", 1, 2)
         return item.data.decode()
 
     def answers(
@@ -65,7 +65,7 @@ class Bench(Handler):
         )
         request = InferRequest(tuple(Item(data, "text/plain") for data in payloads))
         scope = scope or CancelScope(SOON)
-        return Answers(engine, self.metrics).messages("test_v1", request, scope, Say(), said, stream=stream)
+        return OperationRunner(engine, self.metrics).results("test_v1", request, scope, Say(), said, stream=stream)
 
     async def all(self, *payloads: bytes, stream: bool = False) -> list[InferResult]:
         return [message.encoded() async for message in self.answers(*payloads, stream=stream)]
@@ -74,8 +74,8 @@ class Bench(Handler):
         return self.metrics.registry.get_sample_value("mien_errors_total", {"code": code}) or 0.0
 
 
-def said(event: Early[str] | Done[str]) -> Answer:
-    return Answer({"said": event.value}, {"part": str(event.part)} if isinstance(event, Early) else {"k": "v"})
+def said(event: Partial[str] | Done[str]) -> ItemResult:
+    return ItemResult({"said": event.value}, {"part": str(event.part)} if isinstance(event, Partial) else {"k": "v"})
 
 
 @pytest.fixture
@@ -151,9 +151,9 @@ async def test_none_and_too_many_are_refused(bench: Bench) -> None:
 
 async def test_whoever_stops_asking_stops_the_work(bench: Bench) -> None:
     scope = CancelScope(SOON)
-    answers = bench.answers(b"x", b"wait", b"wait", stream=True, scope=scope)
-    assert (await anext(answers)).meta["item"] == "0"
-    await answers.aclose()  # type: ignore[attr-defined]
+    runner = bench.answers(b"x", b"wait", b"wait", stream=True, scope=scope)
+    assert (await anext(runner)).meta["item"] == "0"
+    await runner.aclose()  # type: ignore[attr-defined]
     assert scope.cancelled
 
 
