@@ -1,1 +1,1 @@
-"""Wire adapters, one package per door: parse, call, serialise. No inference, no SQL."""
+"""HTTP: what every API shares, and one package per API, which parses, calls and serialises. No inference, no SQL."""

@@ -1,4 +1,4 @@
-"""Who may call what: API keys and their scopes, and the loopback rule while there are none."""
+"""Access control: API keys and their scopes, and the loopback rule while there are none."""
 
 import ipaddress
 from functools import lru_cache
@@ -11,7 +11,7 @@ from mien.settings import Listening
 
 
 class Auth:
-    """Checks the API key of a request. While no key exists, any caller is let in, with or without one."""
+    """Checks the API key of a request. While there are no keys, every client is let in, with or without one."""
 
     def __init__(self, listening: Listening, keys: KeyStore) -> None:
         self._listening = listening
@@ -23,7 +23,7 @@ class Auth:
         )
 
     def require(self, request: HTTPConnection, scope: Scope) -> Key | None:
-        """The caller's key, None while there are none. Raises Unauthorized without a known key, Forbidden if the key
+        """The client's key, None while there are none. Raises Unauthorized without a known key, Forbidden if the key
         lacks `scope`.
 
         The key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
@@ -34,7 +34,7 @@ class Auth:
         return key
 
     def _require_local_host(self, request: HTTPConnection) -> None:
-        """Without keys, a web page that re-points its own name to this machine (DNS rebinding) must not get in."""
+        """Without keys, a web page whose host name resolves to this machine (DNS rebinding) must not get in."""
         host = _host(request)
         if not host or host == self._listening.host or is_loopback(host):  # browsers always name one
             return

@@ -10,11 +10,11 @@ from starlette.responses import Response
 from mien.errors import RequestError
 from mien.http.media import JSON
 
-MOST_NESTED = 64
+MAX_DEPTH = 64
 
 
 def json_value(body: bytes | bytearray) -> Any:
-    """What a JSON body says. Raises RequestError."""
+    """The value of a JSON body. Raises RequestError."""
     try:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
@@ -22,7 +22,7 @@ def json_value(body: bytes | bytearray) -> Any:
 
 
 def msgpack_value(body: bytes | bytearray) -> Any:
-    """What a MessagePack body says. Raises RequestError."""
+    """The value of a MessagePack body. Raises RequestError."""
     try:
         return msgspec.msgpack.decode(body)
     except (msgspec.DecodeError, RecursionError, ValueError, TypeError) as error:
@@ -30,7 +30,7 @@ def msgpack_value(body: bytes | bytearray) -> Any:
 
 
 def json_object(body: bytes | bytearray) -> dict[str, Any]:
-    """A JSON object that is not nested too deeply. An empty body is an empty one. Raises RequestError."""
+    """A JSON object of limited depth. An empty body is an empty object. Raises RequestError."""
     if not body.strip():
         return {}
     value = json_value(body)
@@ -41,9 +41,9 @@ def json_object(body: bytes | bytearray) -> dict[str, Any]:
 
 
 def check_depth(value: Any) -> None:
-    """Raise RequestError for JSON that is nested too deeply to be handled."""
+    """Raise RequestError for JSON that is nested too deeply."""
     level = [value]
-    for _ in range(MOST_NESTED):
+    for _ in range(MAX_DEPTH):
         level = [
             inner
             for item in level
@@ -52,11 +52,11 @@ def check_depth(value: Any) -> None:
         ]
         if not level:
             return
-    raise RequestError(f"the body is nested more than {MOST_NESTED} levels deep")
+    raise RequestError(f"the body is nested more than {MAX_DEPTH} levels deep")
 
 
 def kind_of(value: Any) -> str:
-    """What a decoded value is, in the words of JSON."""
+    """The kind of a decoded value, in the terms of JSON."""
     if value is None:
         return "null"
     names = {bool: "a boolean", int: "a number", float: "a number", str: "a string", list: "a list", dict: "a map"}

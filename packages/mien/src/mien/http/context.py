@@ -106,7 +106,7 @@ def context_of(request: HTTPConnection) -> Context:
 
 
 def authorised(request: HTTPConnection, scope: Scope = "infer") -> Runtime:
-    """The runtime, for a caller with `scope`. Raises Unauthorized, Forbidden, Unavailable while models load."""
+    """The runtime, if the key has `scope`. Raises Unauthorized, Forbidden, Unavailable while the models load."""
     context = context_of(request)
     context.auth.require(request, scope)
     if context.readiness.runtime is None:

@@ -9,7 +9,7 @@ from starlette.types import Receive
 from mien.engine.cancellation import CancelScope
 
 DELAY_SECONDS = 0.05
-"""Until the connection is watched. Most responses are out by then, and need no asyncio task for it."""
+"""Until the connection is watched. Most responses have been sent by then, and never need an asyncio task for it."""
 
 
 async def disconnected(receive: Receive) -> None:
@@ -19,9 +19,9 @@ async def disconnected(receive: Receive) -> None:
 
 
 class cancel_on_disconnect:  # noqa: N801 - used like a function
-    """Context manager: while the block runs, `call` is cancelled when the client disconnects.
+    """Context manager: while the block runs, `scope` is cancelled when the client disconnects.
 
-    The body must have been read: two readers of one connection would take each other's messages.
+    The body must have been read: two readers of one connection would steal each other's messages.
     """
 
     def __init__(self, request: Request, scope: CancelScope) -> None:

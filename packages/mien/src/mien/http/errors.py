@@ -18,13 +18,13 @@ from mien.metrics import Metrics
 
 log = structlog.get_logger()
 
-AnswerBug: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
+RespondToBug: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 RenderError: TypeAlias = Callable[[Request, MienError], Response]
 _BY_STATUS: dict[int, type[MienError]] = {404: NotFound, 405: MethodNotAllowed}
 
 
 def error_body(error: MienError, request_id: str) -> dict[str, Any]:
-    """`detail` is what FastAPI's users look at, `success`/`error` what the unified endpoint's users look at."""
+    """Clients of FastAPI read `detail`, those of `/v1/infer` read `success` and `error`."""
     detail: Any = list(error.fields) if isinstance(error, InvalidField) and error.fields else error.message
     return {
         "success": False,
@@ -47,7 +47,7 @@ def render_error(request: Request, error: MienError) -> Response:
 
 
 def error_response(error: MienError, request_id: str) -> Response:
-    """The response for `error`, with Retry-After where a new try makes sense."""
+    """The response for `error`, with Retry-After if a retry makes sense."""
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
@@ -68,11 +68,11 @@ def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidFi
     return InvalidField("; ".join(sentences), details)
 
 
-def install_error_handlers(app: FastAPI, metrics: Metrics) -> AnswerBug:
-    """Answer every error of every route: counted, logged if it is a fault, in the form of the route's API.
+def install_error_handlers(app: FastAPI, metrics: Metrics) -> RespondToBug:
+    """Count every error of every route, log it if it is a fault, and render it in the form of the route's API.
 
-    Returns what answers exceptions that nobody expected: the outermost middleware's, since Starlette would raise them
-    again after its own answer.
+    Returns the handler of unexpected exceptions, for the outermost middleware: Starlette would raise them again after
+    it had responded itself.
     """
 
     async def mien_error(request: Request, error: Exception) -> Response:

@@ -18,23 +18,23 @@ MAX_FIELDS = 64
 
 @dataclass(frozen=True, slots=True)
 class FormLimits:
-    """What a form may hold."""
+    """What a form may contain."""
 
     files: int
-    """Most file parts."""
+    """Maximum number of file parts."""
     field_bytes: int
-    """Largest part that is not a file."""
+    """Maximum size of a part that is not a file."""
     memory_bytes: int
     """A file part above this size goes through a temporary file."""
     seconds: float | None = None
-    """Time for the whole form; None: as its chunks say."""
+    """Deadline for the whole form; None: as `chunks` has it."""
 
 
 @asynccontextmanager
 async def read_form(
     request: Request, chunks: AsyncGenerator[bytes, None], limits: FormLimits
 ) -> AsyncIterator[FormData]:
-    """The form, whose temporary files go when the block ends.
+    """The form, whose temporary files are deleted at the end of the block.
 
     Raises BodyTooLarge for too many files, BodyTooSlow, RequestError, StorageFull, and what `chunks` raises.
     """

@@ -1,4 +1,4 @@
-"""Media types: what a body is said to be, and what the client accepts."""
+"""Media types: what a body is declared as, and what the client accepts."""
 
 from collections.abc import Mapping
 
@@ -29,9 +29,9 @@ def accepted(request: HTTPConnection) -> list[str]:
 
 
 def parse_accept(header: str) -> list[str]:
-    """Media types of an Accept header, most wanted first, in lower case and without spaces; refused ones left out.
+    """Media types of an Accept header in order of preference, in lower case and without spaces; without refused ones.
 
-    Parameters other than the quality stay: `application/json;schema=face_v1` is a type of its own here.
+    Parameters other than the quality are kept: `application/json;schema=face_v1` is a type of its own here.
     """
     ranked: list[tuple[float, str]] = []
     for part in header.split(","):

@@ -1,4 +1,4 @@
-"""The outermost layer of every request: its id, its log line, its metrics, and the answer to what nobody expected."""
+"""The outermost layer of every request: id, log line, metrics, and the response to an unexpected exception."""
 
 import re
 import secrets
@@ -8,17 +8,17 @@ import structlog
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mien.http.errors import AnswerBug
+from mien.http.errors import RespondToBug
 from mien.metrics import Metrics
 
 log = structlog.get_logger()
-_SANE_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
+_VALID_ID = re.compile(r"[A-Za-z0-9._:/-]{1,128}")
 
 
 class Observe:
-    """ASGI middleware. Takes the request id from `X-Request-Id` if it is a sane one, else makes one."""
+    """ASGI middleware. Takes the request id from `X-Request-Id` if it is valid, otherwise generates one."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, on_bug: AnswerBug) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, on_bug: RespondToBug) -> None:
         self._app = app
         self._on_bug = on_bug
         self._metrics = metrics
@@ -43,8 +43,8 @@ class Observe:
         try:
             await self._app(scope, receive, observed_send)
         except Exception as error:
-            if status:  # half an answer is out: only closing the connection tells the client
-                log.error("answer broke off", exc_info=error)
+            if status:  # part of the response is sent: only closing the connection tells the client
+                log.error("response broke off", exc_info=error)
                 raise
             response = await self._on_bug(Request(scope), error)
             await response(scope, receive, observed_send)
@@ -62,11 +62,11 @@ class Observe:
 
 
 def _method(scope: Scope) -> str:
-    """Standard methods only: anything else would let a client invent metric labels."""
+    """Only standard methods: clients must not be able to create metric labels."""
     method: str = scope["method"]
     return method if method in {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"} else "OTHER"
 
 
 def _request_id(scope: Scope) -> str:
     given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"").decode("latin-1")
-    return given if _SANE_ID.fullmatch(given) else secrets.token_hex(8)
+    return given if _VALID_ID.fullmatch(given) else secrets.token_hex(8)

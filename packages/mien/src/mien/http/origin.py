@@ -1,9 +1,9 @@
-"""Web pages of other origins: what a browser sends for them is refused while there are no API keys.
+"""Web pages of other origins: requests that a browser sends for them are rejected while there are no API keys.
 
-A browser lets any page send requests to any server, this machine's included, and adds whatever the server would take as
-proof that the user is meant; without keys that is nothing at all. It also says, in headers that no page can set, which
-page it was. With keys a page would have to know one, so nothing is refused then, except WebSockets: pages may open
-those anywhere and read them without CORS having a say.
+A browser lets any page send requests to any server, including one on this machine, and without keys nothing else tells
+a page's requests from the user's. But the browser says, in headers that no page can set, which page a request comes
+from. With keys a page would have to know one, so nothing is rejected then, except WebSockets: pages may open them to
+any server and read them, since CORS does not apply to them.
 """
 
 import re
@@ -26,7 +26,7 @@ _READS = frozenset({"GET", "HEAD"})
 
 
 class OriginGuard:
-    """ASGI middleware: answers 403 to requests of foreign pages, before anything else looks at them."""
+    """ASGI middleware: rejects requests of foreign pages with 403, before anything else handles them."""
 
     def __init__(self, app: ASGIApp, listening: Listening, has_keys: Callable[[], bool]) -> None:
         self._app = app
@@ -57,25 +57,25 @@ class OriginGuard:
         raise Forbidden(f"{page} may not use this server; see MIEN_CORS_ORIGINS")
 
     def _is_foreign(self, headers: Mapping[str, str]) -> bool:
-        """Whether a page sent the request that is neither this server's own nor one that the operator lists."""
+        """Whether the request comes from a page that is neither this server's own nor in MIEN_CORS_ORIGINS."""
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if "*" in self._listed or site in ("same-origin", "none"):
             return False
-        if origin is None:  # an image tag, a script, a link; or, without either header, no browser
+        if origin is None:  # an image, a script, a link; or, without both headers, not a browser
             return site is not None
         origin = origin.lower()
         if origin in self._listed or origin == self._public:
             return False
-        # Where the browser does not judge, the page may still be ours, behind a proxy that speaks TLS for us.
+        # If the browser does not say, the page may still be ours, behind a proxy that terminates TLS.
         return site is not None or urlsplit(origin).netloc != headers.get("host", "").lower()
 
 
 def _is_open(connection: HTTPConnection) -> bool:
-    """Whether the request has no effect and tells nothing private, or brings its right in its URL."""
+    """Whether the request has no effect and reveals nothing private, or carries its authorisation in its URL."""
     method, path, headers = connection.scope["method"], connection.scope["path"], connection.headers
-    if method == "OPTIONS":  # CORS preflights are answered elsewhere
+    if method == "OPTIONS":  # CORS preflights are handled elsewhere
         return True
-    if _CONTENT.fullmatch(path):  # signed, or public: the route looks
+    if _CONTENT.fullmatch(path):  # signed, or public: the route checks
         return method in {*_READS, "PUT"} and not {"authorization", "x-api-key"} & set(headers)
     if method not in _READS:
         return False

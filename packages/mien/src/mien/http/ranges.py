@@ -8,9 +8,9 @@ _ONE_RANGE = re.compile(r"bytes=\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.IGNORECAS
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Start and stop (exclusive) of the asked-for bytes; None: send everything, as for what is no single byte range.
+    """Start and stop (exclusive) of the requested bytes; None: send everything, as for anything but one byte range.
 
-    Raises RangeNotSatisfiable for one that begins behind the end.
+    Raises RangeNotSatisfiable for a range that starts after the end.
     """
     match = _ONE_RANGE.fullmatch((header or "").strip())
     if match is None or not (match[1] or match[2]):
@@ -22,5 +22,5 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
         if match[2] and int(match[2]) < start:
             return None
     if start >= size:
-        raise RangeNotSatisfiable(f"the file has {size} bytes; the range begins behind them")
+        raise RangeNotSatisfiable(f"the file has {size} bytes; the range starts after its end")
     return start, stop

@@ -1,4 +1,4 @@
-"""Responses that are sent piece by piece, to clients that may stall or disconnect."""
+"""Responses that are sent in pieces, to clients that may stall or disconnect."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -12,14 +12,14 @@ from mien.http.disconnect import disconnected
 
 log = structlog.get_logger()
 STALLED_SECONDS = 30.0
-"""A client that takes no bytes for so long is given up."""
+"""A stream is given up when its client has read nothing for this long."""
 
 
 class StreamedResponse(Response, ABC):
-    """A response whose length nobody knows when it begins. Subclasses write it."""
+    """A response whose length is not known when it starts. Subclasses write it."""
 
     def __init__(self, media_type: str, headers: Mapping[str, str]) -> None:
-        # Proxies would otherwise collect a stream before they pass it on.
+        # Proxies would otherwise buffer the stream.
         super().__init__(headers={**headers, "Content-Type": media_type, "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
 
@@ -31,8 +31,8 @@ class StreamedResponse(Response, ABC):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await self.send_body()
         except TimeoutError:
-            # Raised on, so that the server closes the connection: the last bytes would be waited for as long again.
-            log.warning("the client takes no bytes: stream given up", seconds=STALLED_SECONDS)
+            # Re-raised, so that the server closes the connection: sending the last bytes would wait as long again.
+            log.warning("client stalled: stream given up", seconds=STALLED_SECONDS)
             raise
         finally:
             self.disconnected.cancel()
@@ -40,16 +40,16 @@ class StreamedResponse(Response, ABC):
 
     @abstractmethod
     async def send_body(self) -> None:
-        """Write everything, the end included."""
+        """Write everything, including the end."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Release what the stream holds, however it ended."""
+        """Release what the stream holds, however it ends."""
 
     def on_disconnect(self) -> None:
-        """The client is gone: what still works for it should end."""
+        """Called when the client has disconnected: work for it should end."""
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
-        """Send a piece. Raises TimeoutError when the client takes none for half a minute."""
+        """Send a piece. Raises TimeoutError if the client reads nothing for STALLED_SECONDS."""
         async with asyncio.timeout(STALLED_SECONDS):
             await self._send({"type": "http.response.body", "body": data, "more_body": more})

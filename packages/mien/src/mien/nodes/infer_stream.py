@@ -179,7 +179,7 @@ class InferStream:
                 if final:
                     break
         if not final:
-            raise InternalError(f"{choice.service.name} ended its answer without a final message")
+            raise InternalError(f"{choice.service.name} ended its response without a final message")
 
     async def _send(self, message: pb.InferResponse) -> None:
         async with self._writing:

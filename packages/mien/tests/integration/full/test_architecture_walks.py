@@ -119,7 +119,7 @@ async def test_the_way_of_an_image(tmp_path: Path) -> None:
     assert walk.missed(loop, "MainThread") == []
     thread = hops(page, "In one thread, from bytes to vectors", "Back on the event loop")
     assert walk.missed(thread, "mien-work") == []
-    assert walk.missed({"http/insightface/response.py:extract_answer", "http/insightface/response.py:render"}) == []
+    assert walk.missed({"http/insightface/response.py:extract_json", "http/insightface/response.py:render"}) == []
 
 
 async def test_the_way_of_a_task(tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ async def _deploy(ctx: RequestContext, folder: Path, name: str | None, tell: Any
 
 
 async def _deploy_log(ctx: RequestContext, folder: Path, name: str | None) -> AsyncIterator[bytes]:
-    """The log of a deployment, line by line, and its end."""
+    """The log of a deployment, line by line, then its result or error."""
     lines: asyncio.Queue[str | None] = asyncio.Queue()
 
     async def work() -> dict[str, Any]:
@@ -107,7 +107,7 @@ async def _deploy_log(ctx: RequestContext, folder: Path, name: str | None) -> As
         except MienError as error:
             return error_body(error, ctx.request.state.request_id)
         except Exception as error:
-            log.error("a deployment failed", exc_info=error)
+            log.error("deployment failed", exc_info=error)
             return error_body(InternalError("the server failed; its log has the details"), ctx.request.state.request_id)
         finally:
             lines.put_nowait(None)
@@ -125,7 +125,7 @@ async def _deploy_log(ctx: RequestContext, folder: Path, name: str | None) -> As
 
 @asynccontextmanager
 async def _uploaded(ctx: RequestContext) -> AsyncIterator[tuple[Path, Any]]:
-    """The app's folder, unpacked; removed afterwards unless `keep` was called."""
+    """The uploaded folder, unpacked, and `keep`: unless that is called, the block removes the folder at its end."""
     settings = ctx.parts.settings
     place = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="mien-deploy-"))
     kept = False

@@ -1,5 +1,5 @@
-"""Which of the wire's dialects a caller speaks. Over time, clients of this door changed the meaning of status numbers,
-the shape of answers and the paths; what a request shows of its age decides.
+"""The wire dialect of a client. Over time, clients of this API changed status numbers, envelopes and paths; the dialect
+follows from what a request says about its client's version.
 
 Table A counts 1–11 as the first clients do. Table B has CANCELLING at 8, so UPLOADING … CANCELLED are 9–12.
 """
@@ -18,7 +18,7 @@ from mien.tasks.status import Status
 
 Table = Literal["A", "B"]
 PREFIXES: Mapping[str, Table] = MappingProxyType({"/compat/0.5": "A", "/compat/latest": "B"})
-"""Base URLs that settle the table, for clients that cannot be told apart otherwise."""
+"""Path prefixes that determine the table, for clients that cannot be told apart otherwise."""
 
 OUR_CLIENT = "mien-inferencesh/"
 CANCELLING = 8
@@ -31,25 +31,25 @@ Version = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How to answer one request."""
+    """How to respond to one request."""
 
     table: Table
     settled: bool
-    """Whether the request itself says which table; otherwise what a task remembers goes first."""
+    """Whether the request itself determines the table; otherwise the one stored with a task takes precedence."""
     bare: bool = False
     """The payload alone, without the envelope."""
     problems: bool = False
     """Errors as `application/problem+json`."""
     known: bool = False
-    """Whether the table is more than a guess, so that a task made by the request may remember it."""
+    """Whether the table is more than a default, so that a task created by the request stores it."""
 
     @property
     def remembered(self) -> str:
-        """What a task made by the request keeps."""
+        """The table that a task created by the request stores; "" if it is not known."""
         return self.table if self.known else ""
 
     def of(self, task: Task) -> Table:
-        """The table to show this task in."""
+        """The table in which this task's statuses are sent."""
         return task.dialect if not self.settled and task.dialect in ("A", "B") else self.table  # type: ignore[return-value]
 
 
@@ -75,7 +75,7 @@ def read_dialect(headers: Mapping[str, str], path: str, forced: Table | None, de
 
 
 def client_version(agent: str) -> Version | None:
-    """The version that newer clients put in their User-Agent."""
+    """The version in the User-Agent of newer clients."""
     match = _AGENT.search(agent)
     return None if match is None else (int(match[1]), int(match[2]), int(match[3] or 0))
 
@@ -101,14 +101,14 @@ def statuses_of(texts: Iterable[str], table: Table) -> tuple[Status, ...]:
         status = by_number.get(text.strip()) or by_name.get(text.strip().upper())
         if status is None:
             known = ", ".join(f"{wire_number(status, table)} {status.name.lower()}" for status in Status)
-            raise InvalidField(f"status: {text[:40]!r} is none; there are: {known}")
+            raise InvalidField(f"status: {text[:40]!r} is unknown; expected one of: {known}")
         found.append(status)
     return tuple(found)
 
 
 class CompatPaths:
-    """ASGI middleware: takes the compatibility prefix off the path and joins doubled slashes, which clients make of a
-    base URL that ends in one."""
+    """ASGI middleware: strips the compatibility prefix from the path and collapses repeated slashes, which clients
+    produce from a base URL that ends in one."""
 
     def __init__(self, app: object) -> None:
         self._app = app

@@ -25,9 +25,9 @@ from mien.storage.file_records import FileRecord, NewFile
 from mien.storage.media_types import inline
 
 router = APIRouter(route_class=TaskRoute, tags=["Files"])
-MOST_FILES = 100
+MAX_FILES = 100
 BODY_BYTES = 1024 * 1024
-FORM_ROOM = 64 * 1024
+FORM_BYTES = 64 * 1024  # the parts of a form beside its file
 FORM_LIMITS = FormLimits(files=1, field_bytes=BODY_BYTES, memory_bytes=1024 * 1024)
 READ_BLOCK = 1024 * 1024
 
@@ -77,8 +77,8 @@ async def create_files(request: Request) -> Response:
     given = body.get("files", [body] if body else [])
     if not isinstance(given, list) or not given:
         raise InvalidField("files: expected a list of at least one file")
-    if len(given) > MOST_FILES:
-        raise InvalidField(f"files: at most {MOST_FILES} in one request; got {len(given)}")
+    if len(given) > MAX_FILES:
+        raise InvalidField(f"files: at most {MAX_FILES} in one request; got {len(given)}")
     wanted = [_wanted(item, number) for number, item in enumerate(given)]
     links = ctx.parts.links
     records = [await ctx.parts.files.create(_new(item, ctx)) for item in wanted]
@@ -128,7 +128,7 @@ async def get_content(request: Request, file_id: str, name: str) -> Response:
     ctx = request_context(request, None)
     record = await _readable(ctx, file_id)
     if not record.ready:
-        raise NotFound(f"the file {file_id[:40]!r} was not uploaded yet")
+        raise NotFound(f"the file {file_id[:40]!r} has not been uploaded yet")
     headers = content_headers(record)
     if _matches(request.headers.get("if-none-match"), headers["ETag"]):
         return Response(None, 304, headers)
@@ -146,7 +146,7 @@ async def get_content(request: Request, file_id: str, name: str) -> Response:
 
 
 async def _readable(ctx: RequestContext, file_id: str) -> FileRecord:
-    """The record, for who may read its content. Who may not does not learn whether there is one."""
+    """The record, if the client may read its content. A client that may not does not learn whether there is one."""
     request = ctx.request
     if "signature" in request.query_params or "expires" in request.query_params:
         ctx.parts.links.signer.check(request.method, file_id, request.query_params)
@@ -159,12 +159,12 @@ async def _readable(ctx: RequestContext, file_id: str) -> FileRecord:
     except NotFound:
         record = None
     if record is None or not record.public:
-        raise Forbidden("this file is read by its signed URL, or with an API key")
+        raise Forbidden("reading this file requires its signed URL or an API key")
     return record
 
 
 def content_headers(record: FileRecord) -> dict[str, str]:
-    """Headers that keep a browser from taking the content for more than it is."""
+    """Headers that keep a browser from running uploaded content as part of this origin."""
     shown = "inline" if inline(record.content_type) else "attachment"
     ascii_name = record.filename.encode("ascii", "replace").decode().replace("\\", "_").replace('"', "_")
     quoted = quote(record.filename, safe="")
@@ -183,7 +183,7 @@ def content_headers(record: FileRecord) -> dict[str, str]:
 
 async def _uploaded_form(ctx: RequestContext) -> Response:
     request, limit = ctx.request, ctx.parts.settings.files.file_max_bytes
-    async with read_form(request, chunks_to_disk(request, limit + FORM_ROOM), FORM_LIMITS) as form:
+    async with read_form(request, chunks_to_disk(request, limit + FORM_BYTES), FORM_LIMITS) as form:
         upload = form.get("file")
         if not isinstance(upload, UploadFile):
             raise InvalidField("file: expected an uploaded file")

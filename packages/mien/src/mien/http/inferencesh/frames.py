@@ -1,7 +1,7 @@
-"""The frames of a task's stream, without any I/O: which there are for an update, and what is in them.
+"""The frames of a task's stream, without any I/O: which frames an update produces, and what they contain.
 
-Every frame is a snapshot of the task. `new_events` and `new_logs` hold what was in no frame before it, so that whoever
-joins them, over any number of resumed connections, has every status and every log line once.
+Every frame is a snapshot of the task. `new_events` and `new_logs` contain what no earlier frame did, so that a client
+that concatenates them, over any number of resumed connections, has every status and every log line exactly once.
 """
 
 from collections import OrderedDict, deque
@@ -20,30 +20,30 @@ from mien.tasks.records import Event, LogLine, Task
 TAIL_LINES = 100
 FULL_LINES = 1000
 FULL_CHARS = 192 * 1024
-"""Clients read a line of at most half a MiB."""
+"""Clients read lines of at most 512 KiB."""
 CHUNK_CHARS = 96 * 1024
 SMALL_INPUT = 16 * 1024
 """Bytes of JSON up to which every frame repeats the input."""
-MOST_CACHED = 256
-MOST_CACHED_BYTES = 32 * 1024 * 1024
+MAX_CACHED = 256
+MAX_CACHED_BYTES = 32 * 1024 * 1024
 
 
 class Frame(msgspec.Struct, frozen=True):
-    """One frame, before it is shown in a dialect."""
+    """One frame, before it is rendered in a dialect."""
 
     task: Task
     cursor: Cursor
-    """Resuming after it continues exactly behind this frame."""
+    """Resuming from it continues directly after this frame."""
     events: tuple[Event, ...] = ()
     logs: tuple[LogLine, ...] = ()
     whole: bool = False
-    """The first and the last of a stream have everything; those between leave a large input out."""
+    """The first and the last frame of a stream are complete; those in between omit a large input."""
 
 
 def frames_of(update: Update, before: Cursor, *, first: bool) -> Iterator[Frame]:
-    """The frames that bring a watcher from `before` to the update: one per status, more where there are many logs.
+    """The frames that take a watcher from `before` to the update: one per status, more if there are many logs.
 
-    The first frame of a stream sums up what was before; the terminal status only ever comes in the last.
+    The first frame of a stream summarises what happened before it; the terminal status only comes with the last.
     """
     task, events = update.task, update.events
     passed = before.events
@@ -62,7 +62,7 @@ def frames_of(update: Update, before: Cursor, *, first: bool) -> Iterator[Frame]
 
 
 def _as_of(task: Task, passed: int) -> Task:
-    """The task when it had had so many events."""
+    """The task as it was after its first `passed` events."""
     event = task.events[max(0, passed - 1)]
     return msgspec.structs.replace(task, status=event.status, updated_at=event.at, events=task.events[:passed])
 
@@ -81,7 +81,7 @@ def _chunks(lines: Iterable[LogLine]) -> Iterator[tuple[LogLine, ...]]:
 
 
 def newest(lines: Iterable[LogLine], count: int, chars: int = FULL_CHARS) -> tuple[LogLine, ...]:
-    """The last lines, at most so many."""
+    """The last lines, at most `count` of them and about `chars` characters."""
     kept: deque[LogLine] = deque()
     for line in reversed(list(lines)):
         chars -= len(line.text) + 100
@@ -110,19 +110,19 @@ def frame_json(frame: Frame, tail: Iterable[LogLine], table: Table, links: Links
 
 
 class FrameCache:
-    """Frames as bytes, made once for all who watch a task from the same place."""
+    """Encoded frames, made once for all clients that follow a task from the same position."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[Hashable, bytes] = OrderedDict()
         self._size = 0
 
     def get(self, key: Hashable, make: Callable[[], bytes]) -> bytes:
-        """What `make` made for that key."""
+        """The bytes for that key, made by `make` unless they are cached."""
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = make()
             self._size += len(known)
-            while len(self._known) > MOST_CACHED or self._size > MOST_CACHED_BYTES:
+            while len(self._known) > MAX_CACHED or self._size > MAX_CACHED_BYTES:
                 self._size -= len(self._known.popitem(last=False)[1])
         return known
 

@@ -40,7 +40,7 @@ _NULLS = (
     "egress",
     "socket",
 )
-"""Fields that clients' types have and that mean nothing here."""
+"""Fields of the clients' types that have no meaning here."""
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
@@ -77,7 +77,7 @@ def log_json(line: LogLine, task_id: str) -> dict[str, Any]:
 
 
 def external_json(given: Encoded, links: Links, base: str) -> Any:
-    """The value as orjson writes it, with every file as a URL. Without files its text goes out as it came in."""
+    """The value for orjson, with every file as a URL. Without files its stored text is sent unchanged."""
     return links.externalize(given.value, base) if SCHEME in given.text else orjson.Fragment(given.text)
 
 
@@ -132,7 +132,7 @@ def task_json(task: Task, table: Table, links: Links, base: str, logs: Iterable[
 
 
 def status_json(task: Task, table: Table) -> dict[str, Any]:
-    """What is ctx for often."""
+    """What clients poll."""
     return {
         "id": task.id,
         "status": wire_status(task, table),
@@ -195,7 +195,7 @@ def app_json(version: AppVersion, *, latest: bool) -> dict[str, Any]:
 
 
 def app_detail_json(version: AppVersion, versions: list[Deployed], latest: str) -> dict[str, Any]:
-    """A version with its schemas, and the others of its app."""
+    """A version with its schemas, and the other versions of its app."""
     default = version.functions.get(version.default_function)
     return app_json(version, latest=version.version == latest) | {
         "input_schema": default.input_schema if default else None,

@@ -1,4 +1,4 @@
-"""Routes of sessions: state that an app keeps in one worker between tasks."""
+"""Routes of sessions: an app's state, kept in one worker between tasks."""
 
 from fastapi import APIRouter
 from starlette.requests import Request

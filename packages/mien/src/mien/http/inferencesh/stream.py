@@ -1,4 +1,4 @@
-"""`GET /tasks/{id}/stream`: snapshots of a task as it changes, to its end."""
+"""`GET /tasks/{id}/stream`: snapshots of a task as it changes, until it ends."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from mien.tasks.records import LogLine
 
 log = structlog.get_logger()
 REPEAT_SECONDS = 15.0
-URLS_AS_OLD_AS = 600.0  # seconds: frames are kept with their signed URLs
+MAX_URL_AGE = 600.0  # seconds: cached frames contain signed URLs, which expire
 
 
 class TaskStream(StreamedResponse):
@@ -40,7 +40,7 @@ class TaskStream(StreamedResponse):
         try:
             await self._send_frames(stopping)
         except MienError as error:
-            log.warning("a stream broke off", task=self._watch.task.id, code=error.code, error=error.message)
+            log.warning("task stream failed", task=self._watch.task.id, code=error.code, error=error.message)
         finally:
             stopping.cancel()
         if not self.disconnected.done():
@@ -55,7 +55,7 @@ class TaskStream(StreamedResponse):
         if self._resumed:
             await self._load_tail()
             if watch.task.revision <= watch.cursor.revision:
-                await self._repeat()  # nothing is new, but a connection begins with a snapshot
+                await self._repeat()  # nothing is new, but every connection starts with a snapshot
         while not watch.over:
             before = watch.cursor
             waiting = asyncio.create_task(watch.next(None))
@@ -84,7 +84,7 @@ class TaskStream(StreamedResponse):
         await self.write(body)
 
     async def _repeat(self) -> None:
-        """The task as it is, with nothing new."""
+        """Send the task as it is, with nothing new: clients and proxies close silent connections."""
         await self.write(self._encoded(Frame(self._watch.task, self._watch.cursor, whole=True)))
 
     async def _load_tail(self) -> None:
@@ -107,7 +107,7 @@ class TaskStream(StreamedResponse):
             self._table,
             base,
             oldest,
-            int(time.time() / URLS_AS_OLD_AS),
+            int(time.time() / MAX_URL_AGE),
         )
         data = cache.get(key, lambda: ascii_json(frame_json(frame, self._tail, self._table, links, base)))
         return self._encode(data, cursor)

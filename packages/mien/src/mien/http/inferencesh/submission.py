@@ -1,4 +1,4 @@
-"""What `POST /run` asks for, checked before a task exists."""
+"""`POST /run`: its body becomes a submission, which is checked before a task exists."""
 
 import math
 import re
@@ -20,7 +20,7 @@ from mien.tasks.builtin import BUILTIN
 from mien.tasks.records import Submission, setup_key
 
 INFRA = ("cloud", "private", "private_first")
-LONGEST_KEY = 200
+MAX_KEY_LENGTH = 200
 NEW_SESSION = "new"
 _VERSION = re.compile(r"[0-9a-f]{4,64}")
 
@@ -90,7 +90,7 @@ def read_params(body: dict[str, Any]) -> RunParams:
 
 
 class _App:
-    """What a submission has to know of its app, deployed or built in."""
+    """The app of a submission, deployed or built in."""
 
     def __init__(self, name: str, version: AppVersion | None) -> None:
         self.name = name
@@ -185,7 +185,7 @@ def _app(params: RunParams, ctx: RequestContext) -> tuple[_App, str | None]:
     ref = parse_ref(params.app.strip(), ctx.parts.settings.apps.app_namespace)
     if ref.version is None and params.version and params.version != "latest":
         if not _VERSION.fullmatch(params.version):
-            raise AppUnknown(f"version: {params.version[:80]!r} is no id of a version of {ref.app}")
+            raise AppUnknown(f"version: {params.version[:80]!r} is not a version id of {ref.app}")
         ref = AppRef(ref.namespace, ref.name, params.version, ref.function)
     if ref.app in BUILTIN and ref.version is None:
         return _App(ref.app, None), ref.function
@@ -203,9 +203,9 @@ def _function(params: RunParams, named: str | None, app: _App) -> str:
 
 
 async def _value(value: Any, name: str, ctx: RequestContext) -> tuple[Any, Encoded]:
-    """The value and its text, with files of this server by their inner names; each must be there.
+    """The value and its JSON text, with files of this server by their internal names. Raises InvalidField without one.
 
-    It is encoded first: the text tells at once that there are no files, which spares most inputs a walk and a copy.
+    It is encoded first: most texts contain no file, so that most values need not be walked and copied.
     """
     links, encoded = ctx.parts.links, Encoded.of(value)
     if "/files/" in encoded.text:
@@ -218,7 +218,7 @@ async def _value(value: Any, name: str, ctx: RequestContext) -> tuple[Any, Encod
         except NotFound:
             raise InvalidField(f"{field}: this server has no file {file_id}") from None
         if not record.ready:
-            raise InvalidField(f"{field}: the file {file_id} was not uploaded yet")
+            raise InvalidField(f"{field}: the file {file_id} has not been uploaded yet")
     return value, encoded
 
 
@@ -241,10 +241,10 @@ def _webhook(url: str | None) -> str | None:
 def _key(params: RunParams, ctx: RequestContext) -> str | None:
     header = ctx.request.headers.get("idempotency-key")
     if header and params.idempotency_key and header != params.idempotency_key:
-        raise RequestError("idempotency_key: the body and the Idempotency-Key header have different ones")
+        raise RequestError("idempotency_key: the body and the Idempotency-Key header differ")
     key = params.idempotency_key or header
-    if key and len(key) > LONGEST_KEY:
-        raise InvalidField(f"idempotency_key: at most {LONGEST_KEY} characters; got {len(key)}")
+    if key and len(key) > MAX_KEY_LENGTH:
+        raise InvalidField(f"idempotency_key: at most {MAX_KEY_LENGTH} characters; got {len(key)}")
     return key or None
 
 
@@ -256,7 +256,7 @@ def _range(name: str, value: int, low: int, high: int) -> int:
 
 def _seconds(name: str, value: float | None) -> float | None:
     if value is not None and not (math.isfinite(value) and 0 < value <= 1e9):
-        raise InvalidField(f"{name}: expected seconds, more than 0; got {value:g}")
+        raise InvalidField(f"{name}: expected more than 0 seconds; got {value:g}")
     return value
 
 

@@ -26,9 +26,9 @@ from mien.tasks.store import Filter
 router = APIRouter(route_class=TaskRoute, tags=["Tasks"])
 ENVELOPE_BYTES = 1024 * 1024
 """What the body of a task may hold beside its input, and a list of filters at all."""
-MOST_LISTED = 200
+MAX_LISTED = 200
 PAGE_CHARS = 4 * 1024 * 1024
-"""Where a page of tasks ends early: 200 tasks of 20 MiB each would be 4 GiB, several times over."""
+"""A page of tasks ends early beyond this: 200 tasks of 20 MiB each would be 4 GiB, several times over."""
 WAIT_SECONDS = 25.0
 
 
@@ -99,7 +99,7 @@ async def delete_task(request: Request, task_id: str) -> Response:
     """Remove an ended task with its logs and the files that it made, except those that other tasks were given."""
     ctx = request_context(request)
     await ctx.parts.store.delete(task_id)
-    with suppress(MienError):  # the housekeeping tries again, and takes what is too much for one request
+    with suppress(MienError):  # housekeeping retries, and removes what would take too long within a request
         await ctx.parts.files.expire(wall_clock())
     return ctx.respond({"id": task_id, "deleted": True})
 
@@ -151,7 +151,7 @@ async def stream_task(request: Request, task_id: str) -> Response:
     return TaskStream(ctx, await ctx.parts.feed.watch(task_id, after), resumed=after is not None)
 
 
-# --- parts
+# --- helpers
 
 
 def _task_json(ctx: RequestContext, task: Task, logs: Any = ()) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def _task_json(ctx: RequestContext, task: Task, logs: Any = ()) -> dict[str, Any
 
 
 async def _ended(ctx: RequestContext, task: Task) -> Task:
-    """The task once it has ended, or as it is when the patience for that is over."""
+    """The task once it has ended, or as it is after WAIT_SECONDS."""
     with await ctx.parts.feed.watch(task.id) as watch:
         try:
             async with asyncio.timeout(WAIT_SECONDS):
@@ -182,7 +182,7 @@ async def _listed(ctx: RequestContext, given: dict[str, Any]) -> Response:
         created_after=_moment("created_after", given),
         created_before=_moment("created_before", given),
     )
-    limit = _number("limit", given.get("limit"), 1, MOST_LISTED, 50)
+    limit = _number("limit", given.get("limit"), 1, MAX_LISTED, 50)
     page = await ctx.parts.store.find(which, cursor=_text(given.get("cursor")), limit=limit, max_chars=PAGE_CHARS)
     items = [_task_json(ctx, task) for task in page.tasks]
     return ctx.respond({"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None})

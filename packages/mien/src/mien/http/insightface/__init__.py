@@ -1,1 +1,1 @@
-"""The InsightFace-REST door: `POST /extract` and what belongs to it."""
+"""The InsightFace-REST API: `POST /extract` and the routes around it."""

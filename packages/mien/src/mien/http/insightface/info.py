@@ -1,4 +1,4 @@
-"""`GET /info`: models and defaults, under the keys that clients of the original server print."""
+"""`GET /info`: models and defaults, under the keys that clients of the original server read."""
 
 from typing import Any
 

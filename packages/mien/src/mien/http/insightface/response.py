@@ -1,4 +1,4 @@
-"""Responses of the InsightFace-REST API: the documented keys, always all of them, null where not asked for."""
+"""Responses of the InsightFace-REST API: always all documented keys, null where they were not requested."""
 
 from typing import Any
 
@@ -16,41 +16,41 @@ from mien.http.media import JSON, MSGPACK, MSGPACK_TYPES, accepted, bare
 STATUS_WORDS = {"success": ("success", "error"), "ok": ("ok", "failed")}
 
 
-def extract_answer(
+def extract_json(
     results: list[ImageResult], parameters: ExtractParameters, total_ms: float, status_words: str
 ) -> dict[str, Any]:
-    """The body of an `/extract` answer. Vectors stay numpy arrays: the encoders write them natively."""
+    """The body of an `/extract` response. Vectors stay numpy arrays: the encoders write them natively."""
     words = STATUS_WORDS[status_words]
     took: dict[str, Any] = {"total_ms": total_ms}
     if parameters.verbose_timings:
         done = [result for result in results if isinstance(result, ImageDone)]
         took["read_imgs_ms"] = sum(result.read_ms for result in done)
         took["embed_all_ms"] = sum(result.analysis.embed_ms for result in done)
-    data = [image_answer(result, parameters, words) for result in results]
-    answer: dict[str, Any] = {"took": took, "data": data}
+    data = [image_json(result, parameters, words) for result in results]
+    body: dict[str, Any] = {"took": took, "data": data}
     if parameters.embed_only and status_words == "ok":
-        # the original's envelope for crops, beside the one that everything else has
-        answer |= {"took_ms": total_ms, "status": words[0]}
-    return answer
+        # the original's envelope for crops, in addition to the one of every other response
+        body |= {"took_ms": total_ms, "status": words[0]}
+    return body
 
 
-def image_answer(result: ImageResult, parameters: ExtractParameters, words: tuple[str, str]) -> dict[str, Any]:
-    """One image: its faces, or a clear sentence."""
+def image_json(result: ImageResult, parameters: ExtractParameters, words: tuple[str, str]) -> dict[str, Any]:
+    """One image: its faces, or its error."""
     good, bad = words
     if isinstance(result, ImageDone):
-        return {"status": good, "took_ms": result.took_ms, "faces": face_answers(result.analysis, parameters)}
+        return {"status": good, "took_ms": result.took_ms, "faces": faces_json(result.analysis, parameters)}
     failed: dict[str, Any] = {"status": bad, "took_ms": 0.0, "faces": [], "error": result.error.message}
-    if bad == "failed":  # where clients of the original server look; never a traceback here
+    if bad == "failed":  # where clients of the original server look for the error; never an actual traceback
         failed["traceback"] = result.error.message
     return failed
 
 
-def face_answers(analysis: FaceAnalysis, parameters: ExtractParameters) -> list[dict[str, Any]]:
+def faces_json(analysis: FaceAnalysis, parameters: ExtractParameters) -> list[dict[str, Any]]:
     """The faces of one image."""
-    return [_face_answer(face, analysis.scale, parameters.return_landmarks) for face in analysis.faces]
+    return [_face_json(face, analysis.scale, parameters.return_landmarks) for face in analysis.faces]
 
 
-def _face_answer(face: Face, scale: float, landmarks: bool) -> dict[str, Any]:
+def _face_json(face: Face, scale: float, landmarks: bool) -> dict[str, Any]:
     traits = face.attributes
     box = np.trunc(face.box).astype(int).tolist()
     return {
@@ -81,6 +81,6 @@ def response_type(request: Request, *, msgpack: bool) -> str:
     return JSON if not msgpack and JSON in wanted[: wanted.index(best)] else best
 
 
-def render(answer: dict[str, Any], kind: str) -> Response:
+def render(body: dict[str, Any], kind: str) -> Response:
     """The body in the media type `kind`. numpy arrays are written natively, float32 as float32."""
-    return json_response(answer) if kind == JSON else msgpack_response(answer, kind)
+    return json_response(body) if kind == JSON else msgpack_response(body, kind)

@@ -16,7 +16,7 @@ from mien.faces.service import DrawFaces, ImageDone, ImageResult
 from mien.http.context import Runtime, authorised, context_of
 from mien.http.insightface.info import info as info_of
 from mien.http.insightface.request import options_of, parsed_form, parsed_request, sources_of
-from mien.http.insightface.response import extract_answer, face_answers, render, response_type
+from mien.http.insightface.response import extract_json, faces_json, render, response_type
 from mien.http.insightface.schema import (
     CompareAnswer,
     CompareRequest,
@@ -61,7 +61,7 @@ async def _extracted(
         sources, options_of(parameters, api.default_threshold), scope, aligned=parameters.embed_only
     )
     total_ms = (time.perf_counter() - started) * 1e3
-    return extract_answer(results, parameters, total_ms, api.status_words)
+    return extract_json(results, parameters, total_ms, api.status_words)
 
 
 @router.post("/multipart/extract", tags=[recognition], responses={200: {"model": ExtractAnswer}})
@@ -93,7 +93,7 @@ async def compare(request: Request) -> Response:
             "took": {"total_ms": (time.perf_counter() - started) * 1e3},
             "model": runtime.settings.models.recogniser,
             "threshold": threshold,
-            "faces": [face_answers(side.analysis, parameters) for side in (first, second)],
+            "faces": [faces_json(side.analysis, parameters) for side in (first, second)],
             "similarity": similarity,
             "same": similarity >= threshold,
         }

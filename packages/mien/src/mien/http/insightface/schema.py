@@ -1,4 +1,4 @@
-"""Requests and answers of this door, as pydantic models: validation on the way in, documentation for both."""
+"""Requests and responses of this API as pydantic models: requests are validated by them, both are documented."""
 
 from typing import Annotated, Any, TypeVar
 

@@ -1,1 +1,1 @@
-"""The Lumen door: `POST /v1/infer`, one endpoint for every service, and the nodes behind it."""
+"""The Lumen API: `POST /v1/infer`, one endpoint for every service, and the nodes behind it."""

@@ -26,7 +26,7 @@ router = APIRouter(tags=["Nodes"])
 
 
 def get(path: str) -> Callable[[Handler], Handler]:
-    """A GET route that answers HEAD too, with or without a slash at its end."""
+    """Register a GET route that also handles HEAD, and a trailing slash."""
 
     def add(handler: Handler) -> Handler:
         router.add_api_route(path, handler, methods=["GET"], response_model=None)
@@ -96,7 +96,7 @@ def all_nodes(runtime: Runtime) -> list[dict[str, Any]]:
 @router.get(WATCH_PATH, response_model=None, responses={426: {"description": "Connect to it as a WebSocket."}})
 async def watch_without_upgrade(request: Request) -> Response:
     """A WebSocket: sends `{"type": "snapshot", "nodes": [...]}` at once and at each change."""
-    error = UpgradeRequired("this route speaks WebSocket: connect to it as one")
+    error = UpgradeRequired("this route requires a WebSocket connection")
     response = error_response(error, request.state.request_id)
     response.headers.update({"Upgrade": "websocket", "Connection": "Upgrade"})
     return response
@@ -137,7 +137,7 @@ async def snapshots(runtime: Runtime) -> AsyncIterator[list[dict[str, Any]]]:
         last = seen
 
 
-# --- what they answer
+# --- the data of the responses
 
 
 def envelope(data: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The messages of a service's result: read within the request's deadline, ahead of a slow client, or to the end."""
+"""Reading the messages of a service's result: within the deadline, ahead of a slow client, or all of them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,11 +12,11 @@ from mien.nodes.chunks import InvalidResponse, assemble
 
 log = structlog.get_logger()
 AHEAD = 4
-"""Messages that a service may be ahead of its client."""
+"""How many messages a service may be ahead of its client."""
 
 
 class Messages:
-    """Reads a service's result. Deadline and cancel of the call end the wait even where the service ignores them."""
+    """Reads a service's result. Deadline and cancellation end the wait even if the service ignores them."""
 
     def __init__(self, source: AsyncIterator[InferResult], scope: CancelScope) -> None:
         self._source = source
@@ -31,19 +31,19 @@ class Messages:
         async with self._scope.bounding():
             message = await anext(self._source, None)
         if message is None:
-            self._scope.check()  # a service may take the end of its call for the end of its work
-            raise InternalError("the service ended its answer without a final message")
+            self._scope.check()  # a service may simply return when its scope is over
+            raise InternalError("the service ended its response without a final message")
         return message.encoded()
 
     async def close(self) -> None:
-        """Tell the service that nobody listens any more."""
+        """Close the service's generator: nobody reads it any more."""
         close = getattr(self._source, "aclose", None)
         if close is not None:
             await close()
 
 
 class PrefetchingReader:
-    """Reads messages in an asyncio task of its own, so that whoever waits for them can do other things too."""
+    """Reads messages ahead in an asyncio task of its own, so that a wait for one can be combined with other waits."""
 
     def __init__(self, messages: Messages) -> None:
         self._messages = messages

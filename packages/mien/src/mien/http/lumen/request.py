@@ -1,4 +1,4 @@
-"""Requests of `POST /v1/infer`: every encoding becomes one envelope, and the envelope a question to one service."""
+"""Requests of `POST /v1/infer`: every encoding becomes one envelope, and the envelope a request to one service."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -53,13 +53,13 @@ class Envelope:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A service and the question to it."""
+    """A service and the request to it."""
 
     service: Service
     request: InferRequest
     stream: bool
     timeout_ms: str
-    """As the metadata says it; empty where it does not."""
+    """As given in the metadata; empty if it is not."""
 
 
 # --- the body, whatever its encoding
@@ -114,7 +114,7 @@ async def _from_body(request: Request, kind: str, admitted: ExitStack) -> Envelo
 def parse(body: bytes | bytearray, kind: str, query: dict[str, str], max_bytes: int) -> Envelope:
     """The envelope of a JSON or MessagePack body: a map, or a list of payloads with the fields in the query.
 
-    What the query says counts where the body says nothing. Raises RequestError, InvalidField, BodyTooLarge.
+    Fields of the query apply where the body has none. Raises RequestError, InvalidField, BodyTooLarge.
     """
     data = msgpack_value(body) if kind in MSGPACK_TYPES else json_value(body)
     if isinstance(data, list):
@@ -125,14 +125,14 @@ def parse(body: bytes | bytearray, kind: str, query: dict[str, str], max_bytes: 
         raise RequestError("the body must be an object (a map) with `service` and `payload`, or a list of payloads")
     if not query:
         return envelope
-    asked = from_strings(query, envelope.payloads)
+    in_query = from_strings(query, envelope.payloads)
     return replace(
         envelope,
-        service=envelope.service or asked.service,
-        task=envelope.task or asked.task,
-        payload_mime=envelope.payload_mime or asked.payload_mime,
-        correlation_id=envelope.correlation_id or asked.correlation_id,
-        metadata=asked.metadata if envelope.metadata is None else envelope.metadata,
+        service=envelope.service or in_query.service,
+        task=envelope.task or in_query.task,
+        payload_mime=envelope.payload_mime or in_query.payload_mime,
+        correlation_id=envelope.correlation_id or in_query.correlation_id,
+        metadata=in_query.metadata if envelope.metadata is None else envelope.metadata,
     )
 
 
@@ -265,10 +265,10 @@ def _utf8(text: str, where: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise InvalidField(f"{where}: the text holds half of a surrogate pair") from None
+        raise InvalidField(f"{where}: the text contains an unpaired surrogate") from None
 
 
-# --- which service is meant
+# --- routing
 
 
 def route(envelope: Envelope, registry: ServiceRegistry) -> Route:
@@ -313,6 +313,6 @@ def deadline_seconds(in_metadata: str, in_header: str, most: float) -> float:
         if not text:
             continue
         if not (text.isascii() and text.isdecimal() and len(text) <= MS_DIGITS and int(text) > 0):
-            raise InvalidField(f"{where}: expected a whole number of milliseconds over 0, got {text[:40]!r}")
+            raise InvalidField(f"{where}: expected a positive whole number of milliseconds, got {text[:40]!r}")
         wishes.append(int(text) / 1e3)
     return min(wishes)

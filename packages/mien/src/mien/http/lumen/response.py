@@ -31,7 +31,7 @@ _VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 def whole_response(result: InferResult, correlation_id: str, *, wanted: Sequence[str], decode: bool) -> Response:
     """The result in the form that the client wants most: base64 in JSON, or the bare bytes.
 
-    `wanted`: as `media.parse_accept` ranks it. `decode`: add what a JSON result says.
+    `wanted`: as `media.parse_accept` ranks it. `decode`: add the decoded value of a JSON result.
     """
     if _wants_bytes(result, wanted):
         return _bytes_response(result, correlation_id)
@@ -57,7 +57,7 @@ def correlation(correlation_id: str) -> dict[str, str]:
 
 
 def _decoded(result: InferResult) -> Any:
-    """What a JSON result says; None for results of other types."""
+    """The value of a JSON result; None for results of other types."""
     if bare(result.mime) != JSON:
         return None
     try:
@@ -109,21 +109,21 @@ def result_event(result: InferResult, *, number: int, correlation_id: str, decod
 
 
 def error_event(error: MienError, *, number: int, correlation_id: str) -> dict[str, Any]:
-    """The final event of a stream that failed under way."""
+    """The final event of a stream that failed midway."""
     event = result_event(InferResult(is_final=True), number=number, correlation_id=correlation_id, decode=False)
     return {**event, "error": {"code": error.code, "message": error.message}}
 
 
 class Framing(ABC):
-    """One way of writing events."""
+    """One way to write events to a stream."""
 
     media_type: str
     heartbeat: bytes = b""
-    """What keeps a silent connection alive; empty where the framing has no room for it."""
+    """Keeps a silent connection alive; empty if the framing has no way to say nothing."""
 
     @abstractmethod
     def encode(self, event: dict[str, Any], number: int) -> bytes:
-        """The event's bytes, its end included."""
+        """The event's bytes, its terminator included."""
 
 
 class BareJson(Framing):
@@ -136,7 +136,7 @@ class BareJson(Framing):
 
 
 class ServerSentEvents(Framing):
-    """As the WHATWG's specification has them, for EventSource-like readers."""
+    """As specified by the WHATWG, for readers like EventSource."""
 
     media_type = f"{EVENT_STREAM}; charset=utf-8"
     heartbeat = b": waiting\n\n"
@@ -147,7 +147,7 @@ class ServerSentEvents(Framing):
 
 
 class JsonLines(Framing):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     media_type = NDJSON
 
@@ -173,7 +173,7 @@ def framing_for(wanted: Sequence[str]) -> Framing:
 
 
 class EventStream(StreamedResponse):
-    """The response to a `_stream` request whose first message is there already."""
+    """The response to a `_stream` request whose first message has already arrived."""
 
     def __init__(
         self,

@@ -40,14 +40,14 @@ async def infer(request: Request) -> Response:
     with ExitStack() as admitted, context_of(request).infer_traffic.measured() as outcome:
         envelope = await read_envelope(request, admitted)
         request.state.correlation_id = envelope.correlation_id  # for the response, should this fail
-        asked = route(envelope, runtime.registry)
+        routed = route(envelope, runtime.registry)
         in_header = request.headers.get(TIMEOUT_HEADER, "")
-        scope = CancelScope(deadline_seconds(asked.timeout_ms, in_header, runtime.settings.limits.request_timeout))
-        if asked.stream:
-            response = await _streamed(request, runtime, asked.service, asked.request, scope)
+        scope = CancelScope(deadline_seconds(routed.timeout_ms, in_header, runtime.settings.limits.request_timeout))
+        if routed.stream:
+            response = await _streamed(request, runtime, routed.service, routed.request, scope)
             response.hold(admitted.pop_all(), outcome.hand_over())
             return response
-        return await _whole(request, asked.service, asked.request, scope)
+        return await _whole(request, routed.service, routed.request, scope)
 
 
 router.add_api_route(
@@ -76,7 +76,7 @@ async def _whole(request: Request, service: Service, asked: InferRequest, scope:
 async def _streamed(
     request: Request, runtime: Runtime, service: Service, asked: InferRequest, scope: CancelScope
 ) -> EventStream:
-    """The stream, once its first message is there: errors before it are ordinary responses."""
+    """The stream, once its first message has arrived: errors before it become ordinary responses."""
     reader = PrefetchingReader(Messages(service.infer(asked, scope, stream=True), scope))
     try:
         with cancel_on_disconnect(request, scope):
@@ -112,15 +112,15 @@ def _render_error(request: Request, error: MienError) -> Response:
     return response
 
 
-# What metrics and error handling look at, for a request that the router never sees.
+# What metrics and error handling read of a route, for a request that never reaches the router.
 ROUTE = SimpleNamespace(path=PATH, render_error=_render_error)
 
 
 class InferFirst:
-    """ASGI middleware that answers `POST /v1/infer` in front of the router; everything else passes.
+    """ASGI middleware that handles `POST /v1/infer` before the router; everything else passes through.
 
-    Matching routes and FastAPI's own steps take several times as long as a small request's work. The same function
-    stays in the router, which documents it and answers other methods.
+    Route matching and FastAPI's own steps take several times as long as the work of a small request. The same function
+    is registered in the router, too, which documents it and handles other methods.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -1,4 +1,4 @@
-"""The door's requests and answers as documentation; `envelope` and `results` do the work without it."""
+"""`POST /v1/infer` for OpenAPI only: requests are parsed in `request` and responses made in `response`."""
 
 from typing import Any
 

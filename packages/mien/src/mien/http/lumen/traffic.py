@@ -1,4 +1,4 @@
-"""What `/v1/metrics` tells about `/v1/infer`: answers counted, streams included."""
+"""The counts of `/v1/infer` that `/v1/metrics` reports: responses, streams included."""
 
 import time
 from collections import deque
@@ -10,26 +10,26 @@ from typing import Any
 
 SMOOTHING = 0.1  # weight of the newest latency in the moving average
 WINDOW_SECONDS = 60.0
-WINDOW_ANSWERS = 100_000
+WINDOW_RESPONSES = 100_000
 
 
 @dataclass
 class Outcome:
-    """How one answer went."""
+    """The outcome of one response."""
 
     traffic: "Traffic"
     started: float
     over: bool = False
-    """Whether it is counted already, or another will count it."""
+    """Whether it has been counted, or is counted elsewhere."""
 
     def finish(self, *, good: bool) -> None:
-        """Count the answer, once."""
+        """Count the response, once."""
         if not self.over:
             self.over = True
             self.traffic.record(good, time.monotonic() - self.started)
 
     def hand_over(self) -> "Outcome":
-        """The same answer for whoever will finish it; this one's block leaves it alone."""
+        """The same response, to be finished by a stream; the block of `measured` then does not count it."""
         self.over = True
         return Outcome(self.traffic, self.started)
 
@@ -41,12 +41,12 @@ class Traffic:
         self.total = 0
         self.good = 0
         self._latency = 0.0
-        self._recent: deque[float] = deque(maxlen=WINDOW_ANSWERS)
+        self._recent: deque[float] = deque(maxlen=WINDOW_RESPONSES)
         self._last = time.time()
 
     @contextmanager
     def measured(self) -> Iterator[Outcome]:
-        """Counts the block as one answer, a bad one if an exception passes."""
+        """Count the block as one response, a failed one if it raises."""
         outcome = Outcome(self, time.monotonic())
         try:
             yield outcome

@@ -1,1 +1,1 @@
-"""Routes for those who run the server."""
+"""Routes for operators of the server."""

@@ -13,7 +13,7 @@ from mien.storage.schema import files, task_inputs, tasks
 def record_inputs(connection: sa.Connection, seq: int, row: Mapping[str, Any], now: float) -> None:
     """Remember the files that the new task's row names: from now on they stay for it.
 
-    Raises InvalidField for one that expired since the door looked, as its last task was deleted in between.
+    Raises InvalidField for one that expired after the API had checked it, its last task having been deleted.
     """
     named = files_named(row["input"]) | files_named(row["setup"])
     if not named:
