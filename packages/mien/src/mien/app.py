@@ -245,7 +245,12 @@ async def start_tasks(
     # The queue and its executors.
     sessions = Sessions(pool)
     builtin = BuiltinExecutor(
-        files, registry, fetcher, loaded, places=2 * (os.cpu_count() or 1), max_bytes=settings.limits.max_image_bytes
+        files,
+        registry,
+        fetcher,
+        loaded,
+        concurrency=2 * (os.cpu_count() or 1),
+        max_bytes=settings.limits.max_image_bytes,
     )
     workers = PoolExecutor(
         pool, apps, settings.workers, settings.locations, check_session=sessions.check, files=StoreGate(files)

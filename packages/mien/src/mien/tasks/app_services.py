@@ -1,4 +1,4 @@
-"""Apps with a `service` name in their inf.yml as services: a payload in, outputs as they come, a durable task."""
+"""Apps with a `service` name in their inf.yml as services: each request is a durable task."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -25,11 +25,11 @@ from mien.tasks.status import Status
 ANYTHING = ("image/*", "audio/*", "video/*", "text/plain", JSON, "application/octet-stream")
 _NO_TASK = ""
 PAYLOAD_SECONDS = 86400.0
-"""How long a payload is kept that nobody came to remove: its server was killed, and another one runs its task."""
+"""How long a payload is kept if its server crashed before removing it; the next one may run its task."""
 
 
 class AppServices:
-    """Keeps the registry of services in step with the deployed apps."""
+    """Keeps the registry of services in sync with the deployed apps."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class AppServices:
         files: FileStore,
         links: Links,
     ) -> None:
-        """`loaded`: the registry has the built-in services, which no app replaces."""
+        """`loaded`: the built-in services are registered, which no app replaces."""
         self.scheduler = scheduler
         self.feed = feed
         self.files = files
@@ -52,7 +52,7 @@ class AppServices:
         self._known: dict[str, str] = {}
 
     async def refresh(self) -> None:
-        """Look at the deployed apps again. Does nothing before the built-in services are known."""
+        """Look at the deployed apps again. Does nothing before the built-in services are registered."""
         if not self._loaded.is_set():
             return
         wanted: dict[str, Deployed] = {}
@@ -72,7 +72,7 @@ class AppServices:
 
 
 class AppService:
-    """One version of an app, asked for by its service name. Its functions are the service's tasks."""
+    """One version of an app under its service name. Its functions are the service's tasks."""
 
     def __init__(self, name: str, version: AppVersion, parts: AppServices) -> None:
         self.name = name
@@ -88,7 +88,7 @@ class AppService:
     async def infer(
         self, request: InferRequest, scope: CancelScope, *, stream: bool
     ) -> AsyncGenerator[InferResult, None]:
-        """Messages: partial outputs while the task runs, then its output."""
+        """Partial outputs while the task runs, with `stream`, then its output."""
         function = task_of(self, request.task).name
         if len(request.items) != 1:
             raise InvalidField(f"payload: {self.name} takes one payload; the request has {len(request.items)}")
@@ -139,7 +139,7 @@ class AppService:
         raise AppRunFailed(task.error or "the task failed")
 
     async def _clean(self, task_id: str, stored: list[str]) -> None:
-        """Cancel what nobody waits for any more, and drop the payload's file."""
+        """Cancel the task if its client is gone, and delete the payload's file."""
         try:
             if task_id:
                 await self._parts.scheduler.cancel(task_id)

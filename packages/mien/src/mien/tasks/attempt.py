@@ -25,29 +25,29 @@ from mien.tasks.store import TaskStore
 log = structlog.get_logger()
 
 AFTER_GRACE = 0.5
-"""Seconds after a task's grace in which its executor must have released it; then its coroutine is cancelled."""
-CLAIM_AGAIN = 1.0
-WRITE_AGAIN = Backoff(first=0.1, most=5.0)
-WRITES_IN_DRAIN = 7
-"""Tries to write an ending while the server shuts down: about 6 seconds, then the next start takes over."""
+"""Seconds that the executor has after the task's grace to release it; then its coroutine is cancelled."""
+CLAIM_RETRY_SECONDS = 1.0
+WRITE_BACKOFF = Backoff(first=0.1, most=5.0)
+DRAIN_WRITE_TRIES = 7
+"""Tries to write an ending during shutdown: about 6 seconds; then the next start recovers the task."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptContext:
-    """What all attempts of one server share."""
+    """What the attempts of one server share."""
 
     store: TaskStore
     policy: Policy
     holder: str
-    """This server, as claims and leases name it."""
+    """This server's id in claims and leases."""
     clock: Callable[[], float]
     draining: asyncio.Event
-    """Set once the server shuts down: what cannot be written then is left to the next start."""
+    """Set during shutdown: what cannot be written then is left to the next start."""
     metrics: Metrics | None = None
 
 
 class RunningAttempt:
-    """One attempt. Its place with the executor is reserved when it is made; `run` gives it back, whatever happens."""
+    """One attempt. The executor has reserved room for it; `run` releases that in every case."""
 
     def __init__(self, candidate: Candidate, executor: Executor, context: AttemptContext) -> None:
         self.candidate = candidate
@@ -73,7 +73,7 @@ class RunningAttempt:
         return self._execution is not None
 
     def observe(self, task: Task, waiting: Candidate | None) -> None:
-        """Take note of a committed change of the task. `waiting`: the task as it is queued, None: it is not."""
+        """Note a committed change of the task. `waiting`: the task as it is queued, None: it is not."""
         self.next = waiting
         if task.cancel_requested_at is not None and not task.terminal:
             self.stop("cancelled")
@@ -97,7 +97,7 @@ class RunningAttempt:
         self._timers.append(loop.call_later(grace + AFTER_GRACE, self._execution.cancel))
 
     async def run(self) -> None:
-        """Claim the task, execute it and write how it ended. Look at `next` when this has returned."""
+        """Claim the task, execute it and write how it ended. Read `next` once this has returned."""
         attempt = await self._claim()
         if attempt is not None:
             await self._run(attempt)
@@ -105,7 +105,7 @@ class RunningAttempt:
     # --- the claim
 
     async def _claim(self) -> Attempt | None:
-        """The claim, on disk before anything runs: a server that is killed now finds the task SCHEDULED by a holder
+        """The claim, on disk before anything runs: after a crash the next start finds the task SCHEDULED by a holder
         that is gone, and gives it back."""
         context, candidate = self._context, self.candidate
         try:
@@ -119,7 +119,7 @@ class RunningAttempt:
             log.warning("a task could not be claimed; it stays queued", task=candidate.id, error=error.message)
             self.next = candidate  # changes that come in the pause replace it
             with suppress(TimeoutError):
-                await asyncio.wait_for(context.draining.wait(), CLAIM_AGAIN)
+                await asyncio.wait_for(context.draining.wait(), CLAIM_RETRY_SECONDS)
             return None
         if attempt is None:
             self._executor.release(candidate.id)
@@ -127,8 +127,8 @@ class RunningAttempt:
         return attempt
 
     async def _look_again(self) -> None:
-        """At a task that could not be claimed: it ended meanwhile, or is too late, or too early by the store's
-        clock."""
+        """Re-read a task that could not be claimed: it has ended meanwhile, has missed its deadline, or is early by
+        the store's clock."""
         self.next = self.candidate  # if the store fails now, it is tried again
         await self._context.store.expire(self._context.clock())
         try:
@@ -182,7 +182,7 @@ class RunningAttempt:
     # --- the end
 
     async def _write(self, attempt: Attempt, ending: Ending, changes: Changes | None) -> None:
-        """Until it is written: a task must not stay RUNNING because the disk was full for a while."""
+        """Retry until it is written: a task must not stay RUNNING because the disk was full for a while."""
         store = self._context.store
         for number in count():
             try:
@@ -193,19 +193,19 @@ class RunningAttempt:
             except StaleAttempt as error:
                 log.warning("an attempt ended that did not hold its task any more", task=attempt.id, error=str(error))
                 return
-            except RequestError as error:  # what it reported cannot be stored, and never will be
+            except RequestError as error:  # what it reported can never be stored
                 log.error("the end of a task was replaced", task=attempt.id, error=error.message)
                 ending = Outcome(status=Status.FAILED, error=error.message, error_code="app_failed")
                 changes = None
             except MienError as error:
                 log.error("the end of a task is not written yet", task=attempt.id, error=error.message)
-                if self._context.draining.is_set() and number + 1 >= WRITES_IN_DRAIN:
+                if self._context.draining.is_set() and number + 1 >= DRAIN_WRITE_TRIES:
                     return  # the next start finds the task as it is on disk
-                await asyncio.sleep(WRITE_AGAIN.pause(number))
+                await asyncio.sleep(WRITE_BACKOFF.pause(number))
             else:
                 return
 
 
 def _queued_at(task: Task) -> float:
-    """From when on it waited for this attempt."""
+    """Since when it has waited for this attempt."""
     return max([task.run_at or 0.0, *(event.at for event in task.events if event.status is Status.QUEUED)])

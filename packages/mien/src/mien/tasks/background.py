@@ -1,4 +1,4 @@
-"""Loops that have to go on whatever happens: all tasks depend on them."""
+"""Background loops that must survive any error: all tasks depend on them."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -12,12 +12,12 @@ log = structlog.get_logger()
 
 PAUSE_AFTER_FAILURE = 0.2
 PAUSE_AFTER_BUG = 1.0
-"""Long enough that a bug which comes back at once neither fills the log nor takes the CPU."""
+"""Long enough that a bug which recurs at once neither floods the log nor uses up the CPU."""
 
 
 async def guarded(what: str, work: Awaitable[object]) -> None:
-    """Await `work`; log what it raises instead of raising it. Neither a disk that is full for a while nor a bug in one
-    task's placement may end the loop that runs all the others."""
+    """Await `work`; log its exception instead of raising it. Neither a disk that is full for a while nor a bug in the
+    placement of one task may end the loop that runs all others."""
     try:
         await work
     except MienError as error:
@@ -29,7 +29,7 @@ async def guarded(what: str, work: Awaitable[object]) -> None:
 
 
 async def stopped(loop: "asyncio.Task[None]") -> None:
-    """Cancel the loop and return when it has ended."""
+    """Cancel the loop and wait for its end."""
     loop.cancel()
     with suppress(asyncio.CancelledError):
         await loop

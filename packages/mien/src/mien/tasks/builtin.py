@@ -1,4 +1,4 @@
-"""Built-in apps: the services of this server as apps, on its own models and without a process of their own."""
+"""Built-in apps: this server's services as apps, on its own models, without worker processes."""
 
 import asyncio
 from collections.abc import Mapping
@@ -94,14 +94,14 @@ class BuiltinExecutor:
         fetcher: Fetcher,
         loaded: asyncio.Event,
         *,
-        places: int,
+        concurrency: int,
         max_bytes: int,
     ) -> None:
-        """`loaded`: the registry has the built-in services. `places`: tasks at once. `max_bytes`: of one image."""
+        """`loaded`: the registry has the built-in services. `concurrency`: tasks at once. `max_bytes`: of one image."""
         self._files = files
-        self._places = places
+        self._concurrency = concurrency
         self._max_bytes = max_bytes
-        self._taken: set[str] = set()
+        self._occupied: set[str] = set()
         self._scopes: dict[str, CancelScope] = {}
         self._services = services
         self._fetcher = fetcher
@@ -112,14 +112,14 @@ class BuiltinExecutor:
 
     def fit(self, candidate: Candidate) -> Fit:
         if not self._loaded.is_set():
-            return Fit.BLOCKED  # by the models, which still load: other tasks need not wait for them
-        return Fit.WARM if len(self._taken) < self._places else Fit.NO_ROOM
+            return Fit.BLOCKED  # by the models, which are still loading: other tasks need not wait behind it
+        return Fit.WARM if len(self._occupied) < self._concurrency else Fit.NO_ROOM
 
     def reserve(self, candidate: Candidate) -> None:
-        self._taken.add(candidate.id)
+        self._occupied.add(candidate.id)
 
     def release(self, task_id: str) -> None:
-        self._taken.discard(task_id)
+        self._occupied.discard(task_id)
 
     def grace(self, candidate: Candidate) -> float | None:
         return None
@@ -129,14 +129,14 @@ class BuiltinExecutor:
         report.worker("engine")
         try:
             report.stage(Stage.PREPARING)
-            item, metadata = await self._asked(attempt.task.input.value or {}, scope)
+            item, metadata = await self._payload(attempt.task.input.value or {}, scope)
             report.stage(Stage.RUNNING)
-            return await self._answer(BUILTIN[attempt.task.app], item, metadata, scope)
+            return await self._infer(BUILTIN[attempt.task.app], item, metadata, scope)
         except MienError as error:
             raise AppFailed(error.message, error.code) from error
         finally:
             del self._scopes[attempt.id]
-            self._taken.discard(attempt.id)
+            self._occupied.discard(attempt.id)
 
     def stop(self, task_id: str, reason: StopReason, grace: float) -> None:
         if (scope := self._scopes.get(task_id)) is not None:
@@ -145,7 +145,7 @@ class BuiltinExecutor:
     async def reap(self) -> None:
         """There are no processes."""
 
-    async def _answer(self, app: BuiltinApp, item: Item, metadata: Mapping[str, str], scope: CancelScope) -> Any:
+    async def _infer(self, app: BuiltinApp, item: Item, metadata: Mapping[str, str], scope: CancelScope) -> Any:
         try:
             service = self._services.resolve(app.service)
         except NotFound:
@@ -158,8 +158,8 @@ class BuiltinExecutor:
                 return msgspec.json.decode(result.data) if result.value is None else result.value.plain()
         raise AppFailed(f"{app.name} gave no answer")
 
-    async def _asked(self, given: Mapping[str, Any], scope: CancelScope) -> tuple[Item, dict[str, str]]:
-        """The payload and, as metadata, the fields that are left."""
+    async def _payload(self, given: Mapping[str, Any], scope: CancelScope) -> tuple[Item, dict[str, str]]:
+        """The payload and, as metadata, the remaining fields."""
         fields = {
             key: _text(value) for key, value in given.items() if key not in ("image", "text") and value is not None
         }

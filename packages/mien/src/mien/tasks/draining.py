@@ -1,4 +1,4 @@
-"""The end of a server's tasks, in two steps: first they get their time, then everything behind them may close."""
+"""Draining in two steps: running tasks are given time to end, then the components that they use may close."""
 
 import asyncio
 from types import TracebackType
@@ -10,19 +10,19 @@ from mien.tasks.scheduler import Scheduler
 class Drain:
     """Gives running tasks `seconds` to end, from `begin` on or, at the latest, from the exit of this context.
 
-    The two are apart because streams of tasks are connections, for which the server waits before it ends anything
-    else: their tasks must be able to end meanwhile.
+    `begin` comes first because the server waits for open connections, task streams among them, before it exits its
+    lifespan: their tasks must be able to end meanwhile.
     """
 
     def __init__(self, scheduler: Scheduler, seconds: float) -> None:
         self.stopping = asyncio.Event()
-        """Set once nothing will happen to tasks any more: streams end."""
+        """Set once no task changes any more: streams end."""
         self._scheduler = scheduler
         self._seconds = seconds
         self._draining: asyncio.Task[None] | None = None
 
     def begin(self) -> "asyncio.Task[None]":
-        """Take no more tasks. Repeated calls change nothing."""
+        """Accept no more tasks. Idempotent."""
         if self._draining is None:
             self._draining = asyncio.create_task(self._drain())
         return self._draining

@@ -1,4 +1,4 @@
-"""How an attempt ended: pure functions from what the executor did, and why it was stopped, to what is written."""
+"""How an attempt ended: pure functions from the executor's result and the stop reason to the outcome to be written."""
 
 import asyncio
 from dataclasses import dataclass
@@ -18,7 +18,8 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class GiveBack:
-    """The attempt ended without a result: the task is queued again while something speaks for a new attempt."""
+    """The attempt ended without a result: the task is queued again unless it was cancelled, is too late or has no
+    retries left."""
 
     reason: str
     lost: bool
@@ -29,7 +30,7 @@ Ending = Outcome | GiveBack
 
 
 def ending_of(execution: "asyncio.Task[Any]", task_id: str, output_bytes: int) -> Ending:
-    """What follows from an execution that is done. `output_bytes`: the most that an output may have."""
+    """The ending that a finished execution leads to. `output_bytes`: the limit for the output."""
     try:
         return _completed(execution.result(), output_bytes)
     except asyncio.CancelledError:
@@ -45,20 +46,20 @@ def ending_of(execution: "asyncio.Task[Any]", task_id: str, output_bytes: int) -
         return Outcome(
             status=Status.FAILED,
             error_code="internal",
-            error="a bug or a broken machine; the server's log has the details under the task's id",
+            error="internal error; the server's log has the details under the task's id",
         )
 
 
 def stopped_ending(ending: Ending, reason: StopReason | None) -> Ending:
     """The ending of an attempt that was asked to stop.
 
-    A stop that somebody was promised wins over whatever the app still returned: a cancelled task is CANCELLED even if
-    it completed in its grace period. A shutdown promises nothing, so there a result that came in time is kept.
+    An acknowledged cancel or deadline takes precedence over the app's result: a cancelled task is CANCELLED even if
+    it completed within its grace period. A shutdown was promised to no client, so a result that came in time is kept.
     """
     if reason == "cancelled":
         return machine.CANCELLED
     if reason == "deadline":
-        return machine.deadline_outcome("the task's time was up while it ran")
+        return machine.deadline_outcome("the task exceeded its deadline while it ran")
     if reason == "shutdown" and not (isinstance(ending, Outcome) and ending.status is Status.COMPLETED):
         return GiveBack("the server was stopped", lost=False)
     return ending

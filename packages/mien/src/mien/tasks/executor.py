@@ -1,4 +1,4 @@
-"""The seam between the scheduler and whatever runs tasks: what an executor is told, and what it may answer.
+"""The interface between the scheduler and what runs tasks.
 
 Implementations pass tests/integration/workers/test_executor_contract.py; today's are `mien.tasks.pool_executor` and
 `mien.tasks.builtin`.
@@ -11,7 +11,7 @@ from mien.workers.fit import Fit
 from mien.workers.listener import PoolListener
 
 StopReason = Literal["cancelled", "deadline", "superseded", "shutdown"]
-"""Why a running attempt shall end: somebody asked, its time is up, the claim was lost, the server stops."""
+"""Why a running attempt is to end: a cancel, its deadline, a lost claim, the server's shutdown."""
 
 
 class AppFailed(Exception):
@@ -27,9 +27,9 @@ class AppFailed(Exception):
 
 
 class WorkerLost(Exception):
-    """The worker is gone through no fault that the app reported (signal, out of memory, connection): the task is
-    tried again while it has retries left, else it ends FAILED with this reason. Only raise it once the worker's
-    process is known to be dead."""
+    """The worker was lost without an error reported by the app (signal, out of memory, connection): the task is retried
+    while it has retries left, else it ends FAILED with this reason. Only raise it once the worker's process is known
+    to be dead."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -53,34 +53,34 @@ class Reporter(PoolListener, Protocol):
 class Executor(Protocol):
     """Runs attempts. All methods are called from the scheduler's event loop.
 
-    The order of calls for one attempt: `fit` says yes → `reserve` (in the same turn of the event loop) → `execute`, or
-    `release` when the claim failed. During `execute`, `stop` may come, more than once.
+    The order of calls for one attempt: `fit` is startable → `reserve` (in the same turn of the event loop) → `execute`,
+    or `release` if the claim failed. During `execute`, `stop` may be called, more than once.
 
     Set the scheduler's `awake` event whenever there may be more room than before: a worker became idle or was evicted.
-    After an `execute` has ended the scheduler looks by itself.
+    After an `execute` has ended the scheduler looks at the queue by itself.
     """
 
     def takes(self, candidate: Candidate) -> bool:
-        """Whether tasks of this app are this executor's. The first that takes a task has it; always the same answer
-        for the same app and version."""
+        """Whether this executor runs tasks of this app. The first executor that takes a task runs it; the result is
+        always the same for the same app and version."""
 
     def fit(self, candidate: Candidate) -> Fit:
         """How well the task would be placed now. Counts what is reserved. Called for every group of queued tasks at
         each look at the queue: it must not wait, and reads a version's manifest from disk at most once."""
 
     def reserve(self, candidate: Candidate) -> None:
-        """Take the place that `fit` just spoke of, under `candidate.id`."""
+        """Reserve the room that `fit` has just reported, under `candidate.id`."""
 
     def release(self, task_id: str) -> None:
-        """Give the reserved place back: there will be no `execute`."""
+        """Release the reservation: there will be no `execute`."""
 
     def grace(self, candidate: Candidate) -> float | None:
-        """Seconds that the task's app asks for to end by itself when it is stopped; None: it does not say."""
+        """Seconds that the task's app wants for ending by itself when it is stopped; None: it does not say."""
 
     async def execute(self, attempt: Attempt, report: Reporter) -> Any:
         """Run the attempt to its end and return its output, a JSON value.
 
-        Start with the place that was reserved under `attempt.id`, and free it before ending. Raises AppFailed,
+        Uses the reservation under `attempt.id`, and releases it before returning. Raises AppFailed,
         WorkerLost, or any MienError (its code and message become the task's); anything else is a bug and fails
         the task as `internal`. A setup that fails is AppFailed, too.
 
@@ -88,15 +88,15 @@ class Executor(Protocol):
         reaped. The terminal status is written by the scheduler after this returned, never by the executor.
 
         Asyncio cancellation of this coroutine is the last resort (a `stop` that was not obeyed in time, shutdown):
-        SIGKILL the worker's process group, wait for it, then let CancelledError through.
+        SIGKILL the worker's process group, wait for its end, then let CancelledError propagate.
         """
 
     def stop(self, task_id: str, reason: StopReason, grace: float) -> None:
         """End the attempt: flag and `on_cancel` at once, SIGTERM and SIGKILL when `grace` seconds are over (0: kill
-        now). `execute` then ends in any way; what it returns or raises no longer matters. Half a second after the
+        now). `execute` then ends in any way; its result no longer matters. Half a second after the
         grace it is cancelled.
         Repeated calls may shorten the grace. Unknown ids are ignored."""
 
     async def reap(self) -> None:
-        """Called once, before anything is dispatched: end whatever workers a server that was killed has left behind
-        on this machine, and return when they are dead. Without this a task could run twice at once."""
+        """Called once, before anything is dispatched: kill the workers that a crashed server has left on this machine,
+        and return once they are dead. Otherwise a task could run twice at once."""

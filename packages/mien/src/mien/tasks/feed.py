@@ -1,4 +1,4 @@
-"""Who watches a task hears of its changes: every event and log line once, of snapshots the newest."""
+"""The changes of a task for its watchers: every event and log line once, and the newest snapshot."""
 
 import asyncio
 from collections import deque
@@ -11,12 +11,12 @@ from mien.errors import RequestError
 from mien.tasks.records import Event, LogLine, Task
 from mien.tasks.store import Change, TaskStore
 
-_TAIL = 200
-"""Log lines per watched task that are kept in memory; who is further behind reads from the store."""
+_TAIL_LINES = 200
+"""Log lines kept in memory per watched task; a watcher that is further behind reads from the store."""
 
 
 class Cursor(msgspec.Struct, frozen=True):
-    """What a watcher has had. Its text is the `id` of an event stream, for `Last-Event-ID`."""
+    """How far a watcher has come. Its text is the `id` of an event stream, for `Last-Event-ID`."""
 
     revision: int = 0
     events: int = 0
@@ -27,34 +27,34 @@ class Cursor(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
-        """Raises RequestError for what `str(cursor)` cannot have written."""
+        """The cursor whose `str` this is. Raises RequestError for any other text."""
         parts = text.split(".")
         if len(parts) != 3 or not all(part.isdecimal() and part.isascii() and len(part) < 16 for part in parts):
-            raise RequestError("this is no cursor of a task's stream")
+            raise RequestError("invalid stream cursor")
         return cls(*map(int, parts))
 
 
 class Update(msgspec.Struct, frozen=True):
-    """The task as it is now, and what is new since the update before."""
+    """The task as it is now, and what is new since the previous update."""
 
     task: Task
     events: tuple[Event, ...]
     logs: tuple[LogLine, ...]
     cursor: Cursor
-    """Resuming after it continues exactly here."""
+    """Resuming after it continues exactly after this update."""
 
 
 class _Topic:
-    """One watched task: its newest snapshot and last log lines, shared by all who watch it."""
+    """One watched task: its newest snapshot and last log lines, shared by all its watchers."""
 
     def __init__(self) -> None:
         self.task: Task | None = None
-        self.tail: deque[LogLine] = deque(maxlen=_TAIL)
+        self.tail: deque[LogLine] = deque(maxlen=_TAIL_LINES)
         self.deleted = False
         self.watches: set[Watch] = set()
         self.loading = asyncio.Lock()
 
-    def take(self, change: Change) -> None:
+    def apply(self, change: Change) -> None:
         self.deleted = self.deleted or change.deleted
         self.tail.extend(change.logs)
         if self.task is None or change.task.revision > self.task.revision:
@@ -64,8 +64,8 @@ class _Topic:
 
 
 class Feed:
-    """Changes of tasks to their watchers. Memory is bounded by the watched tasks: a watcher that is slow has only its
-    cursor, and gets the newest snapshot when it asks again."""
+    """Passes changes of tasks on to their watchers. Memory is bounded by the number of watched tasks: a slow watcher
+    has only its cursor, and gets the newest snapshot when it asks again."""
 
     def __init__(self, store: TaskStore) -> None:
         self._store = store
@@ -77,9 +77,9 @@ class Feed:
         return sum(len(topic.watches) for topic in self._topics.values())
 
     async def watch(self, task_id: str, after: Cursor | str | None = None) -> "Watch":
-        """A watch of the task from `after` on, None: from its beginning. Close it, or use it in `with`.
+        """A watch of the task from `after` on; None: from its beginning. Close it, or use it as a context manager.
 
-        Raises NotFound, and RequestError for a cursor that is none of this task's.
+        Raises NotFound, and RequestError for a cursor that is not one of this task's.
         """
         cursor = Cursor.parse(after) if isinstance(after, str) else after or Cursor()
         topic = self._topics.setdefault(task_id, _Topic())
@@ -90,7 +90,7 @@ class Feed:
             if (cursor.revision, cursor.events, cursor.logs) != (0, 0, 0) and (
                 cursor.revision > task.revision or cursor.events > len(task.events) or cursor.logs > task.log_count
             ):
-                raise RequestError("the cursor is ahead of the task: it belongs to another one")
+                raise RequestError("the cursor is ahead of the task; it belongs to another task")
         except BaseException:
             watch.close()
             raise
@@ -99,13 +99,13 @@ class Feed:
     async def _load(self, task_id: str, topic: _Topic) -> Task:
         async with topic.loading:
             if topic.task is None:
-                topic.take(Change(await self._store.get(task_id)))
+                topic.apply(Change(await self._store.get(task_id)))
         assert topic.task is not None  # noqa: S101 - just taken
         return topic.task
 
     def _publish(self, change: Change) -> None:
         if (topic := self._topics.get(change.task.id)) is not None:
-            topic.take(change)
+            topic.apply(change)
 
     def _leave(self, task_id: str, watch: "Watch") -> None:
         topic = self._topics.get(task_id)
@@ -116,8 +116,8 @@ class Feed:
 
 
 class Watch:
-    """One watcher's place in one task's life. Ends after the update with the terminal status, or when the task was
-    deleted."""
+    """One watcher's position in the stream of one task. Ends after the update with the terminal status, or when the
+    task is deleted."""
 
     def __init__(self, feed: Feed, store: TaskStore, task_id: str, topic: _Topic, cursor: Cursor) -> None:
         self._feed = feed
@@ -148,16 +148,16 @@ class Watch:
 
     @property
     def task(self) -> Task:
-        """The newest snapshot, for repeating it to a connection that must not fall silent."""
+        """The newest snapshot, to be repeated as a keep-alive on an idle connection."""
         assert self._topic.task is not None  # noqa: S101 - loaded before the watch was handed out
         return self._topic.task
 
     @property
     def over(self) -> bool:
-        """Nothing will come any more."""
+        """Whether there will be no further update."""
         return self._topic.deleted or (self.task.terminal and not self._behind(self.task))
 
-    async def next(self, timeout: float | None) -> Update | None:  # noqa: ASYNC109  None must not lose an update
+    async def next(self, timeout: float | None) -> Update | None:  # noqa: ASYNC109  a timeout must not lose an update
         """The next update; None when the watch is over or nothing changed for `timeout` seconds."""
         while not self.over:
             self._changed.clear()

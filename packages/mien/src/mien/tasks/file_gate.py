@@ -1,4 +1,4 @@
-"""Files of the store on their way into workers, and from there into the store."""
+"""Files between the file store and workers, in both directions."""
 
 import asyncio
 import shutil
@@ -25,9 +25,9 @@ class StoreGate:
         self._stored: OrderedDict[tuple[str, str, int, int, int], str] = OrderedDict()
 
     async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
-        """Files of this server become paths in `folder`. URLs of other places stay: the app fetches them itself."""
+        """Files of this server become paths in `folder`. Other URLs stay: the app fetches them itself."""
         if SCHEME not in given.text:
-            return given  # most inputs name no file, and need not be decoded for that to be known
+            return given  # most inputs name no file: this saves decoding them
 
         async def copied(file_id: str) -> str:
             record = await self._files.get(file_id)
@@ -44,24 +44,24 @@ class StoreGate:
         return Encoded.of(await replace_file_uris(given.value, copied))
 
     async def store(self, task_id: str, file: OutputFile) -> Any:
-        """The file's name inside tasks, once it is stored. An unchanged file of several outputs is stored once."""
-        mark = await asyncio.to_thread(_mark, task_id, file.path)
-        if mark is not None and mark in self._stored:
-            return self._stored[mark]
+        """Store the file and return its name inside tasks. An unchanged file of several outputs is stored once."""
+        identity = await asyncio.to_thread(_identity, task_id, file.path)
+        if identity is not None and identity in self._stored:
+            return self._stored[identity]
         new = NewFile(filename=file.filename or file.path.name, content_type=file.content_type, task_id=task_id)
         try:
             name = file_uri(await self._files.add_path(new, file.path))
         except (BodyTooLarge, StorageFull) as error:
             raise type(error)(f"{file.path.name}: {error.message}") from error
-        if mark is not None:
-            self._stored[mark] = name
+        if identity is not None:
+            self._stored[identity] = name
             while len(self._stored) > _REMEMBERED:
                 self._stored.popitem(last=False)
         return name
 
 
-def _mark(task_id: str, path: Path) -> tuple[str, str, int, int, int] | None:
-    """What tells whether a file is still the same."""
+def _identity(task_id: str, path: Path) -> tuple[str, str, int, int, int] | None:
+    """What tells whether a file is unchanged; None if there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -1,4 +1,4 @@
-"""The state machine of tasks: pure functions from a task and what happened to the task afterwards."""
+"""The state machine of tasks: pure functions from a task and an event to the task after it."""
 
 import time
 from typing import Any
@@ -14,7 +14,7 @@ from mien.tasks.status import HELD, WAITING, Status, check_transition, may_follo
 
 
 class LogText(msgspec.Struct, frozen=True):
-    """A log line before it has a number."""
+    """A log line that the store has not numbered yet."""
 
     at: float
     kind: LogKind
@@ -22,10 +22,10 @@ class LogText(msgspec.Struct, frozen=True):
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """What an attempt reports while it goes on. What is left out stays as it is."""
+    """What an attempt reports while it runs. Fields that are left out stay as they are."""
 
     statuses: tuple[tuple[Status, float, str | None], ...] = ()
-    """Status, when, and a reason; those that are not ahead of the task's are ignored."""
+    """Status, time and reason; a status that would not move the task forward is ignored."""
     worker: str | UnsetType = UNSET
     progress: float | UnsetType | None = UNSET
     progress_message: str | UnsetType | None = UNSET
@@ -43,7 +43,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def accept(submission: Submission, *, seq: int, retries: int, now: float) -> Task:
-    """The task as it is stored first: received and queued at once."""
+    """The task as it is first stored: received and queued at once."""
     task_id = ulid(now)
     events = (Event(Status.RECEIVED, now, 1), Event(Status.QUEUED, now, 1))
     return Task(
@@ -100,7 +100,7 @@ def claim(task: Task, now: float) -> Task | None:
 
 
 def check_held(attempt: Attempt, status: Status, number: int) -> None:
-    """The fence. Raises StaleAttempt unless `attempt` holds a task with that status and attempt number."""
+    """Fencing: raises StaleAttempt unless `attempt` holds the task that has this status and attempt number."""
     if number != attempt.number or status not in HELD:
         raise stale(attempt)
 
@@ -127,7 +127,7 @@ def advance(task: Task, changes: Changes, now: float) -> Task:
 
 
 def finish(task: Task, outcome: Outcome, now: float) -> Task:
-    """The task at its end. A cancel that was accepted before wins over whatever the attempt says."""
+    """The ended task. A cancel that was accepted before takes precedence over the attempt's outcome."""
     if task.cancel_requested_at is not None and outcome.status is not Status.CANCELLED:
         outcome = CANCELLED
     ended = _moved(task, outcome.status, now, outcome.error if outcome.status is not Status.COMPLETED else None)
@@ -142,7 +142,7 @@ def finish(task: Task, outcome: Outcome, now: float) -> Task:
 
 
 def request_cancel(task: Task, now: float) -> Task:
-    """Cancelled if nobody runs it, else flagged. Unchanged when it has ended or is flagged already."""
+    """Cancelled if it is not running, else flagged. Unchanged if it has ended or is flagged already."""
     if task.terminal or task.cancel_requested_at is not None:
         return task
     flagged = replace(task, cancel_requested_at=now)
@@ -152,7 +152,8 @@ def request_cancel(task: Task, now: float) -> Task:
 
 
 def give_back(task: Task, reason: str, *, lost: bool, now: float) -> Task:
-    """The task after its attempt ended without a result: queued again, or ended when nothing speaks for a new try.
+    """The task after an attempt without a result: queued again, or ended if it was cancelled, is past its deadline or
+    has no retries left.
 
     `lost`: a worker or server was lost, which uses up one of the retries.
     """

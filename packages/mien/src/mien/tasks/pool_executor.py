@@ -1,4 +1,4 @@
-"""Runs the attempts of the scheduler in the workers of the pool."""
+"""Runs attempts in the workers of the pool."""
 
 import asyncio
 import contextlib
@@ -62,7 +62,7 @@ class PoolExecutor:
         try:
             return self._pool.fit(_key(candidate), self._profile(candidate).need)
         except MienError:
-            return Fit.NEVER  # its app is gone or unreadable: `execute` fails with the reason
+            return Fit.NEVER  # its app was removed or cannot be read: `execute` raises the reason
 
     def reserve(self, candidate: Candidate) -> None:
         try:
@@ -82,7 +82,7 @@ class PoolExecutor:
         try:
             return self._profile(candidate).grace
         except MienError:
-            return None  # `execute` fails with words
+            return None  # `execute` raises the reason
 
     async def execute(self, attempt: Attempt, report: Reporter) -> Any:
         slot = self._reserved.pop(attempt.id)
@@ -96,7 +96,7 @@ class PoolExecutor:
             await asyncio.wait({work})
         except asyncio.CancelledError:
             work.cancel()
-            while not work.done():  # also when it is cancelled again: until then the worker lives
+            while not work.done():  # also if it is cancelled again: until then the worker is alive
                 with contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait({work})
             raise
@@ -173,7 +173,7 @@ class PoolExecutor:
         return store
 
     def _profile(self, candidate: Candidate) -> "_Profile":
-        """What the version asks for; read once, as versions do not change."""
+        """What the version needs; read once, as versions are immutable."""
         key = (candidate.app, candidate.app_version, candidate.variant)
         profile = self._profiles.get(key)
         if profile is None:
@@ -186,22 +186,22 @@ class PoolExecutor:
 
 
 def output_files(worker: Worker, data: Path) -> OutputFiles:
-    """Finds the files that the worker's outputs name: its own and its packages', none else of the data folder."""
+    """Finds files in the worker's outputs; of the data folder, only the worker's own and its environment's count."""
     return OutputFiles(worker.spec.marker, data, (worker.spec.folder, worker.spec.environment.folder))
 
 
 async def _remove(folder: Path) -> None:
     try:
-        folder.rmdir()  # most runs are given no files: a thread for an empty folder would cost more than its removal
+        folder.rmdir()  # most runs get no files; a thread costs more than removing an empty folder
     except FileNotFoundError:
-        return  # it went with its worker
+        return  # removed with its worker
     except OSError:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 @dataclass(frozen=True, slots=True)
 class _Profile:
-    """What scheduling has to know about a version's variant."""
+    """What scheduling needs to know about a variant of a version."""
 
     need: Need
     grace: float | None
@@ -214,12 +214,12 @@ class _Running:
     stage: Stage = Stage.PREPARING
     work: "asyncio.Future[Any] | None" = None
     ran: bool = False
-    """The app is done; what remains is taking its files."""
+    """The app has returned; its output's files are being stored."""
 
 
 @dataclass(slots=True)
 class _TaskListener:
-    """Tells the scheduler what the pool tells; partial outputs with files are stored one after the other."""
+    """Passes the pool's reports on; files of partial outputs are stored first, one output after the other."""
 
     report: Reporter
     running: _Running

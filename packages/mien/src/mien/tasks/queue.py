@@ -1,4 +1,4 @@
-"""The queued tasks in memory, in the order in which they shall run."""
+"""The queued tasks, in memory, in the order in which they will be started."""
 
 import heapq
 from collections.abc import Callable, Collection
@@ -11,7 +11,7 @@ FitOf = Callable[[Candidate], Fit]
 
 
 class Queue:
-    """Queued tasks, grouped by what is the same to a worker; so choosing looks at groups, not at tasks.
+    """Queued tasks, grouped by affinity: choosing looks at one task per group.
 
     Order: priority; then those that have waited longer than `aging_seconds`, by age; then the best fit; then age.
     After 2 × `aging_seconds` an unplaceable task becomes a barrier: what came after it is not started before it.
@@ -32,7 +32,7 @@ class Queue:
         return task_id in self._known
 
     def add(self, candidate: Candidate, now: float) -> None:
-        """Queue it; again is fine."""
+        """Queue it. Idempotent."""
         if self._known.get(candidate.id) == candidate:
             return
         self._known[candidate.id] = candidate
@@ -44,24 +44,24 @@ class Queue:
             self._enter(candidate)
 
     def discard(self, task_id: str) -> None:
-        """Forget the task, if it is here. Its entries are skipped when they come up."""
+        """Remove the task, if present. Its heap entries are skipped when they come up."""
         if self._known.pop(task_id, None) is not None:
             self._stale += 1
             if self._stale > max(1000, 2 * len(self._known)):
                 self._rebuild()
 
     def next_time(self) -> float | None:
-        """When a task comes due or its deadline passes."""
+        """The earliest time at which a task becomes due or misses its deadline."""
         times = [heap[0][0] for heap in (self._later, self._deadlines) if self._trimmed(heap)]
         return min(times, default=None)
 
     def deadline_passed(self, now: float) -> bool:
-        """Whether a queued task is too late."""
+        """Whether a queued task has missed its deadline."""
         return bool(self._trimmed(self._deadlines)) and self._deadlines[0][0] <= now
 
     def choose(self, now: float, fit_of: FitOf, full: Collection[str]) -> Candidate | None:
-        """Take the task out that shall run next; None when none of them can be placed now. `full`: apps that are at
-        their limit."""
+        """Remove and return the task to start next; None if none can be placed now. `full`: apps that are at their
+        limit."""
         while self._trimmed(self._later) and self._later[0][0] <= now:
             self._enter(self._known[heapq.heappop(self._later)[1]])
         ranked: list[tuple[tuple[int, bool, int, int], Candidate]] = []
@@ -75,8 +75,8 @@ class Queue:
                 aged = waited > self._aging_seconds
                 ranked.append(((-head.priority, not aged, 0 if aged else -fit, head.seq), head))
             elif fit is Fit.NO_ROOM and waited > 2 * self._aging_seconds:
-                # Small tasks could fill every gap for ever; behind the barrier the machine empties until it fits.
-                # A BLOCKED task is none: it waits for one worker, and no other task's end is of use to it.
+                # Without it, small tasks could fill every gap and starve a large one; behind the barrier the machine
+                # drains until it fits. A BLOCKED task is no barrier: no other task's end would help it.
                 barrier = min(barrier or (-head.priority, head.seq), (-head.priority, head.seq))
         if barrier is not None:
             ranked = [(rank, head) for rank, head in ranked if (-head.priority, head.seq) < barrier]
@@ -91,7 +91,7 @@ class Queue:
         heapq.heappush(self._groups.setdefault(candidate.affinity, []), entry)
 
     def _rebuild(self) -> None:
-        """Drop entries of tasks that are gone, so that memory is bounded by the queue."""
+        """Drop the entries of removed tasks, so that memory is bounded by the queue's length."""
         known, later = self._known, {task_id for _, task_id in self._later}
         self._stale = 0
         self._known, self._groups, self._later, self._deadlines = {}, {}, [], []

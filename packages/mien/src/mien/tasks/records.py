@@ -1,4 +1,4 @@
-"""What is known about a task: frozen records, times in seconds since 1970 (UTC)."""
+"""The records of a task: frozen values; times are in seconds since 1970 (UTC)."""
 
 import hashlib
 from enum import IntEnum
@@ -13,7 +13,7 @@ from mien.tasks.status import TERMINAL, Status
 
 
 class LogKind(IntEnum):
-    """Which stage wrote a line; the numbers are those of the wire."""
+    """Which stage a log line is from; the numbers are those of the wire."""
 
     BUILD = 0
     RUN = 1
@@ -23,17 +23,17 @@ class LogKind(IntEnum):
 
 
 class Event(msgspec.Struct, frozen=True):
-    """The task took a status."""
+    """The task reached a status."""
 
     status: Status
     at: float
     attempt: int
     reason: str | None = None
-    """Why, where it is not the ordinary course: a retry, a failure, a cancel."""
+    """Set where it is not the normal course: a retry, a failure, a cancel."""
 
 
 class LogLine(msgspec.Struct, frozen=True):
-    """One piece of log text. `number` counts from 1 within the task, over all attempts."""
+    """One line of a task's log. `number` counts from 1 within the task, over all attempts."""
 
     number: int
     attempt: int
@@ -43,45 +43,46 @@ class LogLine(msgspec.Struct, frozen=True):
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
-    """What a caller asks for."""
+    """A request to run a task."""
 
     app: str
     """Full name, `namespace/name`."""
     app_version: str = ""
-    """The immutable version that the reference was resolved to, "" for built-in apps."""
+    """The immutable version that the app reference was resolved to; "" for built-in apps."""
     variant: str = "default"
     function: str = "run"
     infra: str = "cloud"
     workers: tuple[str, ...] = ()
-    """Restricts the task to these workers; empty: any."""
+    """Restricts the task to these workers; empty: any worker."""
     input: Encoded = NULL
     setup: Any = None
     webhook: str | None = None
-    """http(s) URL that gets the task when it has ended."""
+    """http(s) URL to which the ended task is posted."""
     session_id: str | None = None
     session_timeout: float | None = None
-    """Seconds of idleness after which the session ends."""
+    """Idle seconds after which the session ends."""
     priority: int = 0
     """Higher runs first."""
     idempotency_key: str | None = None
     """The same key and body by the same owner is the same task."""
     owner: str = ""
-    """Id of the API key that submits; "" while none are configured."""
+    """Id of the submitting API key; "" if no keys are configured."""
     deadline: float | None = None
     """The task must have ended by then, queued or running; else FAILED with `deadline_exceeded`."""
     timeout: float | None = None
-    """Seconds that one attempt may take from its claim on; else FAILED with `deadline_exceeded`."""
+    """Seconds that one attempt may take from its claim; else FAILED with `deadline_exceeded`."""
     run_at: float | None = None
     """Not dispatched before."""
     retries: int | None = None
     """New attempts after lost workers; None: the server's setting."""
     metadata: dict[str, Any] = {}
     dialect: str = ""
-    """Which of the wire's dialects the caller spoke; the API's business, kept for it."""
+    """The dialect of the API that the caller used; opaque here, stored for the API."""
 
     def fingerprint(self) -> str:
-        """Digest of everything that makes it this work and no other, whatever the order of fields in its JSON; for
-        idempotency. Raises RequestError for what JSON cannot hold."""
+        """Digest of everything that defines the work, independent of the order of JSON fields; for idempotency.
+
+        Raises RequestError for values that JSON cannot represent."""
         fields = msgspec.structs.asdict(self) | {"input": self.input.value}
         for name in ("idempotency_key", "owner", "dialect"):
             del fields[name]
@@ -92,9 +93,9 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     """A task as it was at `revision`. Any two reads with the same revision are equal."""
 
     id: str
-    """`created_at` in milliseconds and 80 random bits, 26 characters (ULID): sorts by age, cannot be guessed."""
+    """ULID of 26 characters, `created_at` in milliseconds and 80 random bits: sorts by age, cannot be guessed."""
     short_id: str
-    """The last eight characters of `id`, for people."""
+    """The last eight characters of `id`, for display."""
     seq: int
     """Position in the order of acceptance."""
     revision: int
@@ -110,19 +111,18 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     workers: tuple[str, ...]
     setup: Any
     setup_key: str
-    """Digest of the canonical `setup`: equal setups have equal keys whatever the order of their fields."""
+    """Digest of the canonical `setup`: equal setups have equal keys, independent of the order of their fields."""
     input: Encoded
     output: Any
-    """While RUNNING the newest partial output, once COMPLETED the result; None on FAILED and CANCELLED unless a
-    partial output was there."""
+    """The newest partial output while RUNNING and afterwards, unless COMPLETED: then the result."""
     error: str | None
     error_code: str | None
     """`app_failed`, `worker_lost`, `deadline_exceeded`, `cancelled`, `output_too_large`, or a code of the server."""
     progress: float | None
-    """0..1 as the app reports it."""
+    """0..1, as reported by the app."""
     progress_message: str | None
     worker: str | None
-    """Which worker has, or had, the task: as the executor names it."""
+    """The executor's name for the worker that runs, or ran, the task."""
     webhook: str | None
     session_id: str | None
     session_timeout: float | None
@@ -130,11 +130,11 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None
     owner: str
     attempt: int
-    """1 at first; each time the task goes back to the queue it is one more. Fences writes."""
+    """From 1, incremented each time the task is queued again. Fences writes."""
     losses: int
     """Attempts whose worker or server was lost."""
     retries: int
-    """Losses that lead to a new attempt; one more fails the task."""
+    """Losses that are retried; one more fails the task."""
     deadline: float | None
     timeout: float | None
     run_at: float | None
@@ -152,7 +152,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Candidate(msgspec.Struct, frozen=True):
-    """What choosing a worker needs to know about a queued task; small, as many are kept in memory."""
+    """What choosing a worker needs to know about a queued task. Small, as the whole queue is kept in memory."""
 
     id: str
     seq: int
@@ -197,7 +197,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 def canonical(value: Any) -> bytes:
-    """JSON with sorted keys. Raises RequestError for what JSON cannot hold."""
+    """JSON with sorted keys. Raises RequestError for values that JSON cannot represent."""
     try:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except TypeError as error:
@@ -205,10 +205,10 @@ def canonical(value: Any) -> bytes:
 
 
 def clean(text: str) -> str:
-    """Without what databases do not store: lone surrogates and NUL."""
+    """The text with lone surrogates and NUL, which databases do not store, replaced."""
     return text.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def setup_key(setup: Any) -> str:
-    """The key of a setup in `Task.setup_key`; "" when there is none."""
+    """The value of `Task.setup_key` for a setup; "" for none."""
     return "" if setup is None else hashlib.sha256(canonical(setup)).hexdigest()[:32]

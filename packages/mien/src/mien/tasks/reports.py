@@ -1,4 +1,4 @@
-"""What attempts report, collected and written a few times a second in one statement each."""
+"""What attempts report, coalesced and written a few times a second in one transaction each."""
 
 import asyncio
 from collections.abc import Callable
@@ -20,7 +20,7 @@ log = structlog.get_logger()
 FIRST_FLUSH = 0.005
 """Seconds: the coalescing window of the first report. A task that ends within it is written once."""
 NEXT_FLUSH = 0.05
-_AGAIN = 1.0
+_RETRY_SECONDS = 1.0
 _LONGEST_LINE = 16 * 1024
 _KINDS: dict[Stage | None, LogKind] = {
     Stage.PREPARING: LogKind.BUILD,
@@ -44,10 +44,10 @@ class AttemptReporter:
         clock: Callable[[], float],
         lost: Callable[[], None],
     ) -> None:
-        """`lost` is called when the attempt turns out not to hold the task any more."""
+        """`lost` is called when the attempt turns out to have lost its claim."""
         self.attempt = attempt
         self._store = store
-        self._room = log_bytes
+        self._log_bytes_left = log_bytes
         self._output_bytes = output_bytes
         self._clock = clock
         self._lost = lost
@@ -96,13 +96,13 @@ class AttemptReporter:
     def _append(self, kind: LogKind, text: str) -> None:
         now = self._clock()
         for line in text.splitlines():
-            if self._room <= 0:
+            if self._log_bytes_left <= 0:
                 return
-            shown = line[:_LONGEST_LINE]
-            self._room -= len(shown.encode("utf-8", "replace")) + 1
-            if self._room <= 0:
-                shown = "[the log is full: the lines after this one were not kept]"
-            self._logs.append(LogText(now, kind, shown))
+            kept = line[:_LONGEST_LINE]
+            self._log_bytes_left -= len(kept.encode("utf-8", "replace")) + 1
+            if self._log_bytes_left <= 0:
+                kept = "[the log is full: the lines after this one were not kept]"
+            self._logs.append(LogText(now, kind, kept))
 
     def _note(self, note: Callable[[], None]) -> None:
         if self._closed:
@@ -114,16 +114,16 @@ class AttemptReporter:
     # --- writing
 
     async def close(self) -> Changes | None:
-        """Take no more reports; what is not written yet, for the terminal write."""
+        """Accept no more reports. Returns what is not written yet, for the terminal write."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._flushing is not None:
             await self._flushing
-        return self._taken()
+        return self._collect()
 
-    def _taken(self) -> Changes | None:
+    def _collect(self) -> Changes | None:
         if not (self._statuses or self._logs or self._newest):
             return None
         changes = Changes(statuses=tuple(self._statuses), logs=tuple(self._logs), **self._newest)
@@ -135,7 +135,7 @@ class AttemptReporter:
         self._flushing = asyncio.create_task(self._write())
 
     async def _write(self) -> None:
-        changes = self._taken()
+        changes = self._collect()
         self._pause = NEXT_FLUSH
         try:
             if changes is not None:
@@ -146,14 +146,14 @@ class AttemptReporter:
         except MienError as error:
             log.warning("reports of a task are not written yet", task=self.attempt.id, error=error.message)
             self._restore(changes)
-            self._pause = _AGAIN
+            self._pause = _RETRY_SECONDS
         finally:
             self._flushing = None
             if not self._closed and (self._statuses or self._logs or self._newest):
                 self._timer = asyncio.get_running_loop().call_later(self._pause, self._flush)
 
     def _restore(self, changes: Changes | None) -> None:
-        """Put changes that could not be written before those that came since."""
+        """Put changes that could not be written back in front of those that came since."""
         if changes is not None:
             self._statuses[:0] = changes.statuses
             self._logs[:0] = changes.logs

@@ -1,4 +1,4 @@
-"""Ended tasks are removed when they have been kept for long enough."""
+"""Retention: ended tasks are removed after their keep time."""
 
 import asyncio
 
@@ -8,11 +8,11 @@ from mien.tasks.store import TaskStore
 
 PURGE_SECONDS = 60.0
 FIRST_PURGE = 10.0
-"""Seconds after the start: what is queued goes first."""
+"""Seconds after the start; queued tasks are started first."""
 
 
 async def remove_old_tasks(context: AttemptContext, keep: float) -> None:
-    """Remove tasks that ended more than `keep` seconds ago, for ever."""
+    """Remove tasks that ended more than `keep` seconds ago, until cancelled."""
     await asyncio.sleep(FIRST_PURGE)
     while True:
         await guarded("removing old tasks", purge(context.store, context.clock() - keep))
@@ -20,6 +20,6 @@ async def remove_old_tasks(context: AttemptContext, keep: float) -> None:
 
 
 async def purge(store: TaskStore, before: float) -> None:
-    """Remove all of them, in transactions of some hundred each, so that other writes get in between."""
+    """Remove all of them, some hundred per transaction, so that other writes get their turn in between."""
     while await store.purge(before):
         pass

@@ -1,4 +1,4 @@
-"""Accepts tasks, decides which one runs next, and starts its attempt."""
+"""Accepts tasks, chooses the next one to run, and starts its attempt."""
 
 import asyncio
 import secrets
@@ -29,14 +29,14 @@ log = structlog.get_logger()
 
 SERVER_LOST = "the server stopped while the task ran"
 LONGEST_SLEEP = 5.0
-"""Seconds between two looks at the queue when nothing wakes the dispatcher: what a missed wake-up can cost at most."""
+"""Seconds between two looks at the queue when nothing wakes the dispatcher: the most that a missed wake-up can cost."""
 
 
 class Scheduler:
-    """One per server. Start it, and everything that was accepted before a crash is found again.
+    """One per server. On start, everything that was accepted before a crash is found again.
 
-    `executors`: the first that takes a task has it. `awake` is to be set whenever there may be more room than before;
-    whoever frees room (the worker pool) is given the same event.
+    `executors`: the first that takes a task runs it. `awake` is to be set whenever there may be more room than before;
+    the worker pool, which frees room, is given the same event.
     """
 
     def __init__(
@@ -76,16 +76,16 @@ class Scheduler:
     ) -> None:
         await self.drain(0)
 
-    # --- what callers use
+    # --- callers
 
     @property
     def queued(self) -> int:
-        """Tasks that wait, here and now."""
+        """Number of queued tasks."""
         return len(self._queue)
 
     @property
     def running(self) -> int:
-        """Tasks whose attempt has begun and not ended."""
+        """Number of tasks with an attempt under way."""
         return len(self._running)
 
     async def submit(self, submission: Submission) -> tuple[Task, bool]:
@@ -97,7 +97,7 @@ class Scheduler:
         self._check_size(submission)
         if self._draining.is_set():
             raise Unavailable("the server is shutting down", retry_after=5)
-        # Those that are being written count, too: a burst of callers would all see the same short queue otherwise.
+        # Submissions that are still being written count, too: otherwise a burst would see the same short queue.
         if len(self._queue) + self._submitting >= self._policy.queue:
             if (known := await self._store.replayed(submission)) is not None:
                 return known, False
@@ -120,24 +120,24 @@ class Scheduler:
             )
 
     def _retry_after(self) -> float:
-        """Seconds until about a tenth of the queue is worked off."""
+        """Seconds until about a tenth of the queue will have been processed."""
         return min(300.0, max(1.0, 0.1 * len(self._queue) * self._mean_seconds / max(1, len(self._running))))
 
     async def cancel(self, task_id: str) -> Task:
-        """CANCELLED at once if it was queued; if it runs it will be within the grace period + 1 s; otherwise the task
-        as it ended. Raises NotFound."""
+        """Cancel the task: at once if it is queued, within its grace period + 1 s if it runs. Returns it as it is now;
+        one that has ended is unchanged. Raises NotFound."""
         return await self._store.cancel(task_id)
 
     def wake(self) -> None:
-        """Look again for tasks that can be placed."""
+        """Look at the queue again."""
         self._awake.set()
 
     # --- life
 
     async def start(self) -> None:
-        """Find what an earlier server left, then dispatch.
+        """Recover the tasks of an earlier server, then begin to dispatch.
 
-        The order matters: first its workers are dead, then its running tasks are given back, then the queue is loaded.
+        The order matters: its workers are killed, then its running tasks are given back, then the queue is loaded.
         Given back while its worker still lived, a task could run twice at once.
         """
         for executor in self._executors:
@@ -157,8 +157,8 @@ class Scheduler:
         self.wake()
 
     async def drain(self, seconds: float) -> None:
-        """Start nothing more; running tasks get `seconds` to end, what is left is handed back to the queue, on disk,
-        for the next start. Leases are renewed to the last, as attempts run to the last."""
+        """Start nothing more and give running tasks `seconds` to end; those that are left are given back to the queue,
+        on disk, for the next start. Leases are renewed until then, as attempts run until then."""
         self._draining.set()
         if self._dispatcher is not None:
             await stopped(self._dispatcher)
@@ -202,7 +202,7 @@ class Scheduler:
 
     async def _dispatch(self) -> None:
         while True:
-            self._awake.clear()  # before the look, not after it: what becomes free meanwhile must wake the next one
+            self._awake.clear()  # before the look, not after it: room that is freed meanwhile must wake the next one
             await guarded("choosing tasks", self._place(self._clock()))
             next_time = self._queue.next_time()
             sleep = LONGEST_SLEEP if next_time is None else min(LONGEST_SLEEP, max(0.01, next_time - self._clock()))
@@ -211,7 +211,7 @@ class Scheduler:
                     await self._awake.wait()
 
     async def _place(self, now: float) -> None:
-        """Begin every task that has a place now."""
+        """Start every task that can be placed now."""
         if self._queue.deadline_passed(now):
             await self._store.expire(now)
         while (candidate := self._queue.choose(now, self._fit, self._full_apps())) is not None:
@@ -231,7 +231,7 @@ class Scheduler:
         return frozenset(app for app, running in counts.items() if running >= limit)
 
     def _begin(self, candidate: Candidate) -> None:
-        """Reserve and register in one turn of the event loop, so that the next `fit` counts the place as taken."""
+        """Reserve and register in one turn of the event loop, so that the next `fit` counts the reservation."""
         executor = self._executor_of(candidate)
         executor.reserve(candidate)
         attempt = self._running[candidate.id] = RunningAttempt(candidate, executor, self._context)

@@ -1,4 +1,4 @@
-"""Sessions: state that an app keeps in one worker, from task to task. They live as long as that worker."""
+"""Sessions: state that an app keeps in one worker between tasks. A session lives as long as its worker."""
 
 import hashlib
 import time
@@ -14,11 +14,11 @@ from mien.tasks.store import Change
 
 State = Literal["pending", "active", "expired", "ended"]
 KEPT_SECONDS = 3600.0
-"""How long a session that is over is remembered, so that callers hear what became of it."""
+"""How long a session is remembered after its end, so that callers are told how it ended."""
 
 
 class SessionWorkers(Protocol):
-    """What a pool knows of sessions."""
+    """The session operations of a worker pool."""
 
     def has_session(self, session_id: str) -> bool: ...
 
@@ -43,15 +43,15 @@ class Session(msgspec.Struct, kw_only=True):
     setup: Any = None
     calls: int = 0
     started: bool = False
-    """Whether one of its tasks has begun to run."""
+    """Whether one of its tasks has started."""
     has_state: bool = False
-    """Whether one has run to its end, so that something would be lost with the worker."""
+    """Whether one has run to its end, so that state would be lost with the worker."""
     over: State | None = None
     over_at: float = 0.0
 
 
 class Sessions:
-    """The sessions of one server, in memory as their state is."""
+    """The sessions of one server; in memory, like their workers' state."""
 
     def __init__(self, workers: SessionWorkers, *, clock: Callable[[], float] = time.time) -> None:
         self._workers = workers
@@ -59,7 +59,7 @@ class Sessions:
         self._known: dict[str, Session] = {}
 
     def changed(self, change: Change) -> None:
-        """Listens to the task store."""
+        """Listener of the task store."""
         session = self._known.get(change.task.session_id or "")
         if session is None:
             return
@@ -73,7 +73,7 @@ class Sessions:
     ) -> Session:
         """A new session; with an idempotency key, the one that was opened with it before."""
         now = self._clock()
-        self._forget(now)
+        self._prune(now)
         name = ulid(now) if key is None else hashlib.sha256(f"{owner}\n{key}".encode()).hexdigest()[:26]
         if (known := self._known.get(f"sess_{name}")) is not None:
             return known
@@ -92,7 +92,10 @@ class Sessions:
         return session
 
     def join(self, session_id: str, *, app: str, variant: str | None, setup_key: str | None) -> Session:
-        """The session, for one more task. Raises SessionNotFound, SessionEnded, SessionExpired, SessionMismatch."""
+        """The session, for one more task to join.
+
+        Raises SessionNotFound, SessionEnded, SessionExpired, SessionMismatch.
+        """
         session = self.check(session_id)
         for name, given, has in (
             ("app", app, session.app),
@@ -122,15 +125,15 @@ class Sessions:
         return session
 
     def all(self) -> list[Session]:
-        """Every session that is remembered, the newest first."""
-        self._forget(self._clock())
+        """All sessions that are remembered, newest first."""
+        self._prune(self._clock())
         return sorted(self._known.values(), key=lambda session: -session.created_at)
 
     def state(self, session: Session) -> State:
-        """Where the session is in its life.
+        """The session's state.
 
-        One whose first run took the worker down has lost nothing yet: it is pending again, and the run's next attempt
-        begins it anew.
+        A session whose first run crashed its worker has lost nothing yet: it is pending again, and the next attempt of
+        that run starts it anew.
         """
         alive = self._workers.has_session(session.id)
         if session.over is None and session.has_state and not alive:
@@ -140,14 +143,14 @@ class Sessions:
         return "active" if session.started and alive else "pending"
 
     def keep_alive(self, session_id: str) -> Session:
-        """Begin the idle time anew."""
+        """Restart the idle timeout."""
         session = self.check(session_id)
         session.used_at = self._clock()
         self._workers.keep_session(session_id)
         return session
 
     def end(self, session_id: str) -> Session:
-        """End the session and its worker; a task that runs there ends first. Again is fine."""
+        """End the session and its worker, after the task that runs there, if any. Idempotent."""
         session = self.get(session_id)
         if self.state(session) not in ("ended", "expired"):
             self._end(session, "ended")
@@ -157,7 +160,7 @@ class Sessions:
     def _end(self, session: Session, state: State) -> None:
         session.over, session.over_at = state, self._clock()
 
-    def _forget(self, now: float) -> None:
+    def _prune(self, now: float) -> None:
         for session in list(self._known.values()):
             self.state(session)
             never = session.over is None and not session.has_state and now - session.used_at > KEPT_SECONDS

@@ -1,4 +1,4 @@
-"""The eleven statuses of a task and the order in which it may take them."""
+"""The eleven statuses of a task and the transitions between them."""
 
 from enum import IntEnum
 
@@ -7,12 +7,12 @@ from mien.workers.listener import Stage
 
 
 class Status(IntEnum):
-    """Where a task is in its life. The numbers are those of the wire. What an attempt reports is a `Stage`."""
+    """A task's status. The numbers are those of the wire. Those that an attempt reports are its `Stage`s."""
 
     RECEIVED = 1
     """Accepted and on disk."""
     QUEUED = 2
-    """Waiting for a place on a worker."""
+    """Waiting for a worker."""
     SCHEDULED = 3
     """Claimed: a worker was chosen."""
     PREPARING = Stage.PREPARING
@@ -28,12 +28,12 @@ class Status(IntEnum):
 TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
 WAITING = frozenset({Status.RECEIVED, Status.QUEUED})
 HELD = frozenset(set(Status) - TERMINAL - WAITING)
-"""An attempt holds the task: only that attempt may report on it."""
+"""An attempt holds the task: only that attempt may change it."""
 
 
 def may_follow(before: Status, after: Status) -> bool:
-    """Whether one attempt may go from `before` to `after`: forward only, skipping is fine, and out of no terminal
-    status. A new attempt starts at QUEUED again; (attempt, status) only ever grows."""
+    """Whether one attempt may go from `before` to `after`: forward only, with or without the statuses in between, and
+    never out of a terminal one. A new attempt starts at QUEUED again, so (attempt, status) only ever grows."""
     if before in TERMINAL:
         return False
     if after in (Status.FAILED, Status.CANCELLED):
@@ -44,6 +44,6 @@ def may_follow(before: Status, after: Status) -> bool:
 
 
 def check_transition(before: Status, after: Status) -> None:
-    """Raises InternalError for a transition that the state machine does not have: a bug of the caller."""
+    """Raises InternalError for a transition that the state machine does not have: a bug in the caller."""
     if not may_follow(before, after):
         raise InternalError(f"a task cannot go from {before.name} to {after.name}")

@@ -1,4 +1,6 @@
-"""Where tasks are kept: the interface and what it promises. One conformance suite runs on every implementation."""
+"""Where tasks are kept: the interface and its promises.
+
+Implementations pass tests/unit/tasks/test_task_store.py; today's is `mien.tasks.sql.store`."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
@@ -23,7 +25,7 @@ Listener = Callable[[Change], None]
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which tasks to list; what is None does not matter."""
+    """Which tasks to list; None matches all."""
 
     statuses: tuple[Status, ...] | None = None
     app: str | None = None
@@ -36,7 +38,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Tasks, newest first; `cursor` gets the next page, None: this was the last."""
+    """Tasks, newest first. `cursor` gets the next page; None: this is the last."""
 
     tasks: tuple[Task, ...]
     cursor: str | None
@@ -51,10 +53,10 @@ class Delivery(msgspec.Struct, frozen=True):
 
 
 class TaskStore(Protocol):
-    """What was returned from a method that changes something is on disk.
+    """Once a method that changes something has returned, the change is on disk.
 
-    Every change goes to the listeners once, after its commit, in the order of the commits, on the event loop; also
-    when whoever asked for it has gone away meanwhile. Unknown ids raise NotFound.
+    Listeners are called for every change once, after its commit, in commit order, on the event loop; also if the caller
+    was cancelled meanwhile. Unknown ids raise NotFound.
     """
 
     def listen(self, listener: Listener) -> None:
@@ -63,11 +65,11 @@ class TaskStore(Protocol):
     # --- callers
 
     async def submit(self, submission: Submission) -> tuple[Task, bool]:
-        """The queued task and True; or, with an idempotency key that this owner has used for the same body, the task
-        of then and False. Raises IdempotencyConflict for another body, InvalidField for a file that is gone."""
+        """The queued task and True; or, with an idempotency key that this owner has used before for the same body, the
+        earlier task and False. Raises IdempotencyConflict for another body, InvalidField for a file that is gone."""
 
     async def replayed(self, submission: Submission) -> Task | None:
-        """The task that `submit` would return without making one. Raises IdempotencyConflict as `submit` does."""
+        """The existing task that `submit` would return, or None. Raises IdempotencyConflict as `submit` does."""
 
     async def get(self, task_id: str) -> Task:
         """The newest committed state."""
@@ -78,16 +80,16 @@ class TaskStore(Protocol):
     async def find(
         self, which: Filter, *, cursor: str | None = None, limit: int = 50, max_chars: int | None = None
     ) -> Page:
-        """Tasks newest first. Paging by cursor skips and repeats nothing while tasks come and go.
+        """Tasks, newest first. Paging by cursor skips and repeats nothing while tasks are added and removed.
 
-        A page ends before the task with which its JSON would pass `max_chars`, but has at least one.
+        A page ends before the task with which its JSON would exceed `max_chars`, but has at least one.
         """
 
     async def cancel(self, task_id: str) -> Task:
         """CANCELLED at once if queued, flagged if running, unchanged if it has ended."""
 
     async def delete(self, task_id: str) -> None:
-        """Remove an ended task with its logs, and let the files that only it has expire. Raises Conflict for one that
+        """Remove an ended task with its logs, and let the files that only it uses expire. Raises Conflict for one that
         has not ended."""
 
     # --- the scheduler
@@ -96,10 +98,10 @@ class TaskStore(Protocol):
         """Queued tasks with a `seq` greater than `after`, by `seq`."""
 
     async def claim(self, task_id: str, holder: str, lease_until: float) -> Attempt | None:
-        """The task, SCHEDULED, for `holder` alone; None when it is not queued any more, early or past its deadline."""
+        """The task, SCHEDULED, for `holder` alone; None if it is no longer queued, not due yet or past its deadline."""
 
     async def update(self, attempt: Attempt, changes: Changes) -> Attempt:
-        """Write an attempt's reports. Raises StaleAttempt, changing nothing, when it does not hold the task."""
+        """Write an attempt's reports. Raises StaleAttempt, changing nothing, if it does not hold the task."""
 
     async def finish(self, attempt: Attempt, outcome: Outcome, changes: Changes | None = None) -> Task:
         """Write the last reports and the terminal status. CANCELLED if a cancel was accepted before. Raises
@@ -125,10 +127,10 @@ class TaskStore(Protocol):
     # --- webhooks: queued in the transaction that ended the task
 
     async def due_webhooks(self, now: float, limit: int = 100) -> tuple[Delivery, ...]:
-        """Deliveries whose time has come, the longest due first."""
+        """Deliveries that are due, the longest due first."""
 
     async def next_webhook(self) -> float | None:
-        """When the next delivery is due; None: there is none."""
+        """When the next delivery is due; None: no delivery is pending."""
 
     async def webhook_tried(self, task_id: str, *, at: float, error: str | None, next_at: float | None) -> None:
         """Record a try. `error` None: delivered. `next_at` None with an error: given up."""

@@ -1,4 +1,4 @@
-"""Tells the URL of a task's `webhook` that it has ended: signed, tried again with growing pauses, across restarts.
+"""Posts ended tasks to their `webhook` URL: signed, retried with exponential backoff, across restarts.
 
 Signatures are those of Standard Webhooks (standardwebhooks.com): HMAC-SHA256 over `id.timestamp.body`.
 """
@@ -23,7 +23,7 @@ from mien.tasks.store import Change, Delivery, TaskStore
 
 log = structlog.get_logger()
 
-SECRET_PREFIX = "whsec_"  # noqa: S105 - the standard's mark, no secret
+SECRET_PREFIX = "whsec_"  # noqa: S105 - the standard's prefix, not a secret
 _BACKOFF = Backoff(first=5.0, most=3600.0, factor=3.0, jitter=(0.8, 1.2))
 _CONCURRENCY = 16
 _LONGEST_SLEEP = 60.0
@@ -36,7 +36,7 @@ class Post(Protocol):
 
 
 class WebhookSender:
-    """Delivers at least once: receivers know repeats by `webhook-id`, which is the same for every try."""
+    """Delivers at least once: receivers recognise repeats by `webhook-id`, which is the same for every try."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class WebhookSender:
         metrics: Metrics | None = None,
         clock: Callable[[], float] = wall_clock,
     ) -> None:
-        """`render` makes the body for a task."""
+        """`render` makes the request body for a task."""
         self._store = store
         self._post = post
         self._key = key
@@ -57,18 +57,18 @@ class WebhookSender:
         self._render = render
         self._metrics = metrics
         self._clock = clock
-        self._kick = asyncio.Event()
-        self._under_way: dict[str, asyncio.Task[None]] = {}
+        self._wake = asyncio.Event()
+        self._in_flight: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.Task[None] | None = None
         store.listen(self._changed)
 
     async def start(self) -> None:
-        """Deliver what is due, also what an earlier server left."""
+        """Deliver what is due, deliveries that an earlier server left included."""
         self._loop = asyncio.create_task(self._deliver())
 
     async def close(self) -> None:
-        """Stop; what is under way is tried again after the next start."""
-        running = [*self._under_way.values(), *([self._loop] if self._loop else [])]
+        """Stop; deliveries in flight are tried again after the next start."""
+        running = [*self._in_flight.values(), *([self._loop] if self._loop else [])]
         for task in running:
             task.cancel()
         for task in running:
@@ -78,11 +78,11 @@ class WebhookSender:
 
     def _changed(self, change: Change) -> None:
         if change.task.terminal and change.task.webhook is not None:
-            self._kick.set()
+            self._wake.set()
 
     async def _deliver(self) -> None:
         while True:
-            self._kick.clear()
+            self._wake.clear()
             try:
                 sleep = await self._begin_due()
             except MienError as error:
@@ -90,31 +90,31 @@ class WebhookSender:
                 sleep = 5.0
             with suppress(TimeoutError):
                 async with asyncio.timeout(sleep):
-                    await self._kick.wait()
+                    await self._wake.wait()
 
     async def _begin_due(self) -> float:
-        """Start deliveries that are due; seconds until there may be more."""
+        """Start the deliveries that are due. Returns the seconds until there may be more."""
         for delivery in await self._store.due_webhooks(self._clock(), 2 * _CONCURRENCY):
-            if len(self._under_way) >= _CONCURRENCY:
-                return _LONGEST_SLEEP  # whoever ends first wakes us
-            if delivery.task_id not in self._under_way:
+            if len(self._in_flight) >= _CONCURRENCY:
+                return _LONGEST_SLEEP  # the first delivery to end wakes the loop
+            if delivery.task_id not in self._in_flight:
                 task = asyncio.create_task(self._try(delivery))
-                self._under_way[delivery.task_id] = task
+                self._in_flight[delivery.task_id] = task
                 task.add_done_callback(partial(self._ended, delivery.task_id))
-        if self._under_way:
+        if self._in_flight:
             return 1.0
         next_at = await self._store.next_webhook()
         return _LONGEST_SLEEP if next_at is None else min(_LONGEST_SLEEP, max(0.0, next_at - self._clock()))
 
     def _ended(self, task_id: str, _task: asyncio.Task[None]) -> None:
-        del self._under_way[task_id]
-        self._kick.set()
+        del self._in_flight[task_id]
+        self._wake.set()
 
     async def _try(self, delivery: Delivery) -> None:
         try:
             task = await self._store.get(delivery.task_id)
-            failure, hopeless = await self._send(delivery, task)
-            await self._record(delivery, failure, hopeless)
+            failure, permanent = await self._send(delivery, task)
+            await self._record(delivery, failure, permanent)
         except NotFound:
             return  # deleted meanwhile, and the delivery with it
         except MienError as error:
@@ -122,7 +122,7 @@ class WebhookSender:
             await asyncio.sleep(5.0)
 
     async def _send(self, delivery: Delivery, task: Task) -> tuple[str | None, bool]:
-        """Why it failed (None: it did not), and whether another try is pointless."""
+        """The failure, None for success, and whether it is permanent."""
         body = self._render(task)
         headers = signed_headers(self._key, f"{task.id}.{int(task.status)}", body, self._clock())
         try:
@@ -133,9 +133,9 @@ class WebhookSender:
             return error.message, False
         return (None, False) if 200 <= status < 300 else (f"answered HTTP {status}", status == 410)
 
-    async def _record(self, delivery: Delivery, failure: str | None, hopeless: bool) -> None:
+    async def _record(self, delivery: Delivery, failure: str | None, permanent: bool) -> None:
         now = self._clock()
-        last = hopeless or delivery.tries + 1 >= self._tries
+        last = permanent or delivery.tries + 1 >= self._tries
         pause = _BACKOFF.pause(delivery.tries)
         await self._store.webhook_tried(
             delivery.task_id, at=now, error=failure, next_at=None if failure is None or last else now + pause
@@ -148,7 +148,7 @@ class WebhookSender:
 
 
 def signed_headers(key: bytes, message_id: str, body: bytes, now: float) -> dict[str, str]:
-    """The headers of one try."""
+    """The signed headers of one try."""
     timestamp = str(int(now))
     digest = hmac.new(key, f"{message_id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
     return {
@@ -160,5 +160,5 @@ def signed_headers(key: bytes, message_id: str, body: bytes, now: float) -> dict
 
 
 def secret_of(key: bytes) -> str:
-    """The key as receivers' libraries want it."""
+    """The key in the text form of Standard Webhooks, as receivers' libraries take it."""
     return SECRET_PREFIX + base64.b64encode(key).decode()

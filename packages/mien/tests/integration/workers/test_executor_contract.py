@@ -110,7 +110,7 @@ async def builtin_tasks(stack: AsyncExitStack, folder: Path, probe: Any) -> Subj
     services, loaded = ServiceRegistry(), asyncio.Event()
     services.add(Service())
     loaded.set()
-    return BuiltinTasks(BuiltinExecutor(files, services, fetcher, loaded, places=PLACES, max_bytes=1000))
+    return BuiltinTasks(BuiltinExecutor(files, services, fetcher, loaded, concurrency=PLACES, max_bytes=1000))
 
 
 SUBJECTS = [app_tasks, builtin_tasks]

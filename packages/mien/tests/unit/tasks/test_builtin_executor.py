@@ -54,7 +54,9 @@ class Server:
         self.store = SqlTaskStore(database)
         self.files = FileStore(FileTable(database, wall_clock), LocalBlobs(folder / "files"), clock=wall_clock)
         self.registry, self.fetcher, self.loaded = ServiceRegistry(), Fetcher(), asyncio.Event()
-        self.executor = BuiltinExecutor(self.files, self.registry, self.fetcher, self.loaded, places=2, max_bytes=1000)
+        self.executor = BuiltinExecutor(
+            self.files, self.registry, self.fetcher, self.loaded, concurrency=2, max_bytes=1000
+        )
         self.awake = asyncio.Event()
         self.scheduler = Scheduler(self.store, [self.executor], Policy(grace=0.2), awake=self.awake)
 

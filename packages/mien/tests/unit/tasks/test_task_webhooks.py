@@ -99,7 +99,7 @@ async def test_it_is_given_up_after_the_last_try_and_on_410(store: Any, clock: A
         for _ in answers:
             await asyncio.sleep(0.1)
             clock.now += 4000
-            sender._kick.set()
+            sender._wake.set()
 
         async def given_up() -> bool:
             return await store.next_webhook() is None

@@ -1,4 +1,4 @@
-"""The files of tasks: which a task was given, and which of them end with it."""
+"""The files of tasks: those in a task's input, and those that expire with it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,9 +11,13 @@ from mien.storage.schema import files, task_inputs, tasks
 
 
 def record_inputs(connection: sa.Connection, seq: int, row: Mapping[str, Any], now: float) -> None:
-    """Remember the files that the new task's row names: from now on they stay for it.
+    """Reference the files that the new task's row names, so that none of them expires before the task is deleted.
 
+<<<<<<< HEAD
     Raises InvalidField for one that expired after the API had checked it, its last task having been deleted.
+=======
+    Raises InvalidField for one that expired after the API had checked it: its last task was deleted in between.
+>>>>>>> ef9fba0 (Tasks: docstrings, comments, messages and names in the field's words)
     """
     named = files_named(row["input"]) | files_named(row["setup"])
     if not named:
@@ -26,10 +30,10 @@ def record_inputs(connection: sa.Connection, seq: int, row: Mapping[str, Any], n
 
 
 def release_files(connection: sa.Connection, seqs: Sequence[int], now: float) -> None:
-    """Those tasks are about to be deleted: what a task made and no other task needs expires with them.
+    """Let the files expire that only these tasks, which are about to be deleted, made or reference.
 
-    In the same transaction, so that there is never a file without its task; the file store removes what has expired.
-    Uploads are their owner's: no task takes them along.
+    Runs in the transaction that deletes the tasks, so that no file outlives them; the file store removes expired files.
+    Uploads belong to their owner and are not affected.
     """
     theirs = sa.or_(
         files.c.task_id.in_(sa.select(tasks.c.id).where(tasks.c.seq.in_(seqs))),

@@ -1,4 +1,4 @@
-"""Tasks to rows and back."""
+"""Conversion between tasks and rows."""
 
 from typing import Any
 
@@ -18,22 +18,22 @@ _events = msgspec.json.Decoder(tuple[Event, ...])
 
 
 def encode(name: str, value: Any) -> Any:
-    """A field as its column holds it."""
+    """A field's value as stored in its column."""
     if name == "events":
         return msgspec.json.encode(value).decode()
     if name == "input":
         return None if value == NULL else value.text
     if name in _JSON:
-        return None if value is None else canonical_order(value)
+        return None if value is None else json_text(value)
     return clean(value) if isinstance(value, str) else value
 
 
-def canonical_order(value: Any) -> str:
-    """JSON text that keeps the order of fields. Raises RequestError for what is not JSON."""
+def json_text(value: Any) -> str:
+    """JSON text with the fields in their given order. Raises RequestError for values that JSON cannot represent."""
     try:
         return orjson.dumps(value).decode()
     except TypeError:
-        canonical(value)  # raises with a sentence
+        canonical(value)  # raises RequestError with a message
         raise
 
 
@@ -65,7 +65,7 @@ def task_of(row: Any) -> Task:
 
 
 def chars_of(row: Any) -> int:
-    """How long the texts of a task's row are together, JSON included."""
+    """Total length of the text columns of a task's row, JSON included."""
     return sum(len(value) for value in row if isinstance(value, str))
 
 

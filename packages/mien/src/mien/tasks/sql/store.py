@@ -35,16 +35,16 @@ _by_key = sa.select(*TASK_COLUMNS, tasks.c.fingerprint).where(
     tasks.c.owner == sa.bindparam("by_owner"), tasks.c.idempotency_key == sa.bindparam("by_key")
 )
 _at_a_time = 200
-"""Tasks that one transaction of a sweep changes."""
+"""Tasks changed per transaction of a sweep: other writes get their turn in between."""
 
 
 class SqlTaskStore:
-    """Statements and transactions only; what follows from what is in `mien.tasks.machine`."""
+    """Statements and transactions only; the state transitions are in `mien.tasks.machine`."""
 
     def __init__(
         self, database: Database, *, retries: int = 2, clock: Callable[[], float] = machine.wall_clock
     ) -> None:
-        """`retries`: for submissions that name none."""
+        """`retries`: the default for submissions that do not set it."""
         self._database = database
         self._retries = retries
         self._clock = clock
@@ -53,20 +53,20 @@ class SqlTaskStore:
     def listen(self, listener: Listener) -> None:
         self._listeners.append(listener)
 
-    def _tell(self, change: Change | None) -> None:
+    def _notify(self, change: Change | None) -> None:
         if change is not None:
             for listener in self._listeners:
                 listener(change)
 
-    def _tell_all(self, changed: Sequence[Change]) -> None:
+    def _notify_all(self, changed: Sequence[Change]) -> None:
         for change in changed:
-            self._tell(change)
+            self._notify(change)
 
     # --- callers
 
     async def submit(self, submission: Submission) -> tuple[Task, bool]:
         draft = machine.accept(submission, seq=0, retries=self._retries, now=self._clock())
-        # compared for idempotency keys only: without one it would be another pass over the whole input for nothing
+        # Only compared for idempotency keys; without one, hashing the whole input would be wasted.
         fingerprint = "" if submission.idempotency_key is None else submission.fingerprint()
         row = full_row(draft, fingerprint)
 
@@ -77,7 +77,7 @@ class SqlTaskStore:
             record_inputs(connection, seq, row, self._clock())
             return Change(replace(draft, seq=seq), created=True)
 
-        change = await self._database.write(insert, lambda change: self._tell(change if change.created else None))
+        change = await self._database.write(insert, lambda change: self._notify(change if change.created else None))
         return change.task, change.created
 
     async def replayed(self, submission: Submission) -> Task | None:
@@ -110,7 +110,7 @@ class SqlTaskStore:
         wanted = _conditions(which)
         if cursor is not None:
             if not cursor.isdecimal() or len(cursor) > 18:
-                raise RequestError("the cursor is none that this server gave out")
+                raise RequestError("invalid cursor: it was not issued by this server")
             wanted.append(tasks.c.seq < int(cursor))
         statement = sa.select(tasks.c.seq).where(*wanted).order_by(tasks.c.seq.desc()).limit(limit + 1)
 
@@ -118,7 +118,7 @@ class SqlTaskStore:
             seqs = connection.execute(statement).scalars().all()
             found: list[Task] = []
             room = max_chars
-            for seq in seqs[:limit]:  # one by one: what does not fit is not even read
+            for seq in seqs[:limit]:  # One by one, so that rows beyond the size limit are never read.
                 row = connection.execute(_by_seq, {"seq": seq}).one()
                 if room is not None:
                     room -= chars_of(row)
@@ -135,7 +135,7 @@ class SqlTaskStore:
             after = machine.request_cancel(before, self._clock())
             return _save(connection, before, after), after is not before
 
-        change, _ = await self._database.write(cancel, lambda result: self._tell(result[0] if result[1] else None))
+        change, _ = await self._database.write(cancel, lambda result: self._notify(result[0] if result[1] else None))
         return change.task
 
     async def delete(self, task_id: str) -> None:
@@ -147,7 +147,7 @@ class SqlTaskStore:
             connection.execute(sa.delete(tasks).where(tasks.c.seq == task.seq))
             return Change(task, deleted=True)
 
-        await self._database.write(delete, self._tell)
+        await self._database.write(delete, self._notify)
 
     # --- the scheduler
 
@@ -160,7 +160,7 @@ class SqlTaskStore:
         )
 
     async def claim(self, task_id: str, holder: str, lease_until: float) -> Attempt | None:
-        # with several servers on one database: skip_locked=True, and the next candidate for whoever lost
+        # `skip_locked`: of several servers on one database, those that lose the race go on to their next candidate.
         statement = _by_id.with_for_update(skip_locked=True)
 
         def claim(connection: sa.Connection) -> Change | None:
@@ -171,7 +171,7 @@ class SqlTaskStore:
                 return None
             return _save(connection, before, after, holder=holder, lease_until=lease_until)
 
-        change = await self._database.write(claim, self._tell)
+        change = await self._database.write(claim, self._notify)
         return None if change is None else Attempt(change.task, holder, lease_until)
 
     async def update(self, attempt: Attempt, changes: Changes) -> Attempt:
@@ -179,7 +179,7 @@ class SqlTaskStore:
             before = _held_by(connection, attempt)
             return _save(connection, before, machine.advance(before, changes, self._clock()), logs=changes.logs)
 
-        return replace(attempt, task=(await self._database.write(update, self._tell)).task)
+        return replace(attempt, task=(await self._database.write(update, self._notify)).task)
 
     async def finish(self, attempt: Attempt, outcome: Outcome, changes: Changes | None = None) -> Task:
         return await self._end(attempt, changes, lambda task: machine.finish(task, outcome, self._clock()))
@@ -196,7 +196,7 @@ class SqlTaskStore:
             logs = () if changes is None else changes.logs
             return _save(connection, before, end(current), logs=logs, holder=None, lease_until=None)
 
-        return (await self._database.write(write, self._tell)).task
+        return (await self._database.write(write, self._notify)).task
 
     async def renew(self, holder: str, task_ids: Collection[str], lease_until: float) -> frozenset[str]:
         wanted = sorted(task_ids)
@@ -225,14 +225,14 @@ class SqlTaskStore:
         return await self._sweep(lost, lambda task: machine.give_back(task, reason, lost=True, now=now), holder=None)
 
     async def _sweep(self, which: sa.Select[Any], change: Callable[[Task], Task], **columns: Any) -> list[Task]:
-        """Change all tasks that are found until none is."""
+        """Change all tasks that match, a transaction per batch, until none is left."""
 
         def sweep(connection: sa.Connection) -> list[Change]:
             found = [task_of(row) for row in connection.execute(which)]
             return [_save(connection, task, change(task), **columns) for task in found]
 
         swept: list[Task] = []
-        while changes := await self._database.write(sweep, self._tell_all):
+        while changes := await self._database.write(sweep, self._notify_all):
             swept += [change.task for change in changes]
         return swept
 
@@ -297,7 +297,7 @@ def _unknown(task_id: str) -> NotFound:
 
 
 def _known(connection: sa.Connection, submission: Submission, fingerprint: str) -> Task | None:
-    """The task of an idempotency key that was used before."""
+    """The task that this idempotency key was used for before, if any."""
     if submission.idempotency_key is None:
         return None
     row = connection.execute(_by_key, {"by_owner": submission.owner, "by_key": submission.idempotency_key}).first()
@@ -325,13 +325,13 @@ def _held_by(connection: sa.Connection, attempt: Attempt) -> Task:
     machine.check_held(attempt, Status(row.status), row.attempt)
     if row.revision == attempt.task.revision:
         return attempt.task
-    return _get(connection, _by_id, attempt.id)  # somebody set the cancel flag
+    return _get(connection, _by_id, attempt.id)  # a cancel was requested meanwhile
 
 
 def _save(
     connection: sa.Connection, before: Task, after: Task, *, logs: tuple[LogText, ...] = (), **columns: Any
 ) -> Change:
-    """Write what differs, the log lines, and at the end of a task its webhook."""
+    """Write the changed columns and the log lines and, if the task has ended, enqueue its webhook."""
     if after is before:
         return Change(after)
     connection.execute(sa.update(tasks).where(tasks.c.seq == before.seq), changed_row(before, after) | columns)
