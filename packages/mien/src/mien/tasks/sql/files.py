@@ -13,11 +13,7 @@ from mien.storage.schema import files, task_inputs, tasks
 def record_inputs(connection: sa.Connection, seq: int, row: Mapping[str, Any], now: float) -> None:
     """Reference the files that the new task's row names, so that none of them expires before the task is deleted.
 
-<<<<<<< HEAD
     Raises InvalidField for one that expired after the API had checked it, its last task having been deleted.
-=======
-    Raises InvalidField for one that expired after the API had checked it: its last task was deleted in between.
->>>>>>> ef9fba0 (Tasks: docstrings, comments, messages and names in the field's words)
     """
     named = files_named(row["input"]) | files_named(row["setup"])
     if not named:
