@@ -14,7 +14,7 @@ LONGEST_TEXT = 200
 
 
 class InputChecks:
-    """Validators by app version and function, each compiled once."""
+    """Validators by app version and function, each compiled once. Thread-safe: large values are checked in threads."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, str], Validator | None] = {}
@@ -26,11 +26,7 @@ class InputChecks:
         """
         if not schema:
             return
-        if key not in self._known:
-            if len(self._known) >= KNOWN:
-                self._known.clear()
-            self._known[key] = _validator(schema)
-        validator = self._known[key]
+        validator = self._validator_of(key, schema)
         if validator is None:
             return
         errors = []
@@ -41,6 +37,15 @@ class InputChecks:
         if errors:
             details = tuple(_detail(error, name) for error in errors)
             raise InvalidField("; ".join(f"{_path(item['loc'])}: {item['msg']}" for item in details), details)
+
+    def _validator_of(self, key: tuple[str, str, str], schema: dict[str, Any]) -> Validator | None:
+        try:
+            return self._known[key]
+        except KeyError:  # or another thread has just cleared it
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            validator = self._known[key] = _validator(schema)
+            return validator
 
 
 def _validator(schema: dict[str, Any]) -> Validator | None:

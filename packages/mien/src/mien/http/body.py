@@ -20,7 +20,7 @@ T = TypeVar("T")
 ONE_MESSAGE = 64 * 1024  # bytes that the server reads from a socket at once
 STEP = 1024 * 1024  # bytes reserved at a time for a body of unknown size
 LARGE_BODY = 256 * 1024
-"""Bytes. Parsing more than this would block the event loop for too long: it is done in a thread."""
+"""Bytes. Parsing or validating more than this would block the event loop for too long: it is done in a thread."""
 SILENCE_SECONDS = 60.0
 DISCONNECTED = "the client disconnected while it sent the body"
 
@@ -77,9 +77,13 @@ class BodyReader:
         **kwargs: P.kwargs,
     ) -> T:
         """`parser(body, ...)`, in a thread if the body is large. Raises what the parser raises, DeadlineExceeded."""
-        if len(body) <= LARGE_BODY:
-            return parser(body, *args, **kwargs)
-        return await self._threads.run(CancelScope(self._limits.request_timeout), parser, body, *args, **kwargs)
+        return await self.work(len(body), parser, body, *args, **kwargs)
+
+    async def work(self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """`work(...)`, in a thread if what it goes through has more than LARGE_BODY bytes. Raises as `parse` does."""
+        if size <= LARGE_BODY:
+            return work(*args, **kwargs)
+        return await self._threads.run(CancelScope(self._limits.request_timeout), work, *args, **kwargs)
 
 
 def announced_size(request: Request, limit: int) -> int | None:

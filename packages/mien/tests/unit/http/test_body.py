@@ -99,3 +99,16 @@ async def test_only_large_bodies_are_parsed_in_a_thread(bodies: BodyReader) -> N
     size, word, thread = await bodies.parse(parser, b"x" * (LARGE_BODY + 1), "b")
     assert (size, word) == (LARGE_BODY + 1, "b")
     assert thread != threading.current_thread().name
+
+
+async def test_the_event_loop_runs_while_a_large_value_is_validated(bodies: BodyReader) -> None:
+    """The value must not be able to stop the server: the loop has to run before the work can end."""
+    reached = threading.Event()
+
+    def validate(value: str) -> bool:
+        return value == "large" and reached.wait(10)
+
+    validating = asyncio.create_task(bodies.work(LARGE_BODY + 1, validate, "large"))
+    await asyncio.sleep(0)
+    reached.set()
+    assert await validating

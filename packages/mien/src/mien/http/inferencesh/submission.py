@@ -11,6 +11,7 @@ from mien.apps.record import AppVersion
 from mien.apps.reference import AppRef, parse_ref
 from mien.encoded import Encoded
 from mien.errors import AppUnknown, InvalidField, MienError, NotFound, RequestError
+from mien.http.context import context_of
 from mien.http.inferencesh.context import RequestContext
 from mien.http.openapi import NUMBER, TEXT, json_body
 from mien.net.urls import parse_url
@@ -124,11 +125,12 @@ async def read_submission(params: RunParams, ctx: RequestContext) -> Submission:
     if not app.has_variant(variant):
         raise RequestError(f"variant: {app.name} has no variant {variant[:60]!r}; it has {', '.join(app.variants)}")
     given, encoded = await _value(params.input, "input", ctx)
-    setup, _ = await _value(params.setup, "setup", ctx)
-    checks = ctx.parts.checks
-    checks.check((app.name, app.id, f"{function}()"), app.functions[function], {} if given is None else given, "input")
+    setup, encoded_setup = await _value(params.setup, "setup", ctx)
+    bodies, check = context_of(ctx.request).bodies, ctx.parts.checks.check
+    key, schema = (app.name, app.id, f"{function}()"), app.functions[function]
+    await bodies.work(encoded.size, check, key, schema, {} if given is None else given, "input")
     if setup is not None:
-        checks.check((app.name, app.id, "setup"), app.setup_schema, setup, "setup")
+        await bodies.work(encoded_setup.size, check, (app.name, app.id, "setup"), app.setup_schema, setup, "setup")
     submission = Submission(
         app=app.name,
         app_version=app.id,
@@ -209,7 +211,7 @@ async def _value(value: Any, name: str, ctx: RequestContext) -> tuple[Any, Encod
     """
     links, encoded = ctx.parts.links, Encoded.of(value)
     if "/files/" in encoded.text:
-        value = links.internalize(value, ctx.base)
+        value = await context_of(ctx.request).bodies.work(encoded.size, links.internalize, value, ctx.base)
         encoded = Encoded.of(value)
     for place, file_id in file_references(value) if SCHEME in encoded.text else ():
         field = f"{name}.{place}" if place else name
