@@ -34,7 +34,7 @@ class InProcessExecutor:
 
     def fit(self, candidate: Candidate) -> Fit:
         if len(self.reserved) + len(self.running) >= self.slots:
-            return Fit.NO_ROOM
+            return Fit.NO_CAPACITY
         return Fit.WARM if candidate.affinity in self.warm else Fit.COLD
 
     def reserve(self, candidate: Candidate) -> None:

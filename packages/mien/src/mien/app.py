@@ -235,7 +235,7 @@ async def start_tasks(
         environments,
         run_dir,
         metrics=metrics,
-        on_room=capacity_freed.set,
+        on_capacity_freed=capacity_freed.set,
         fetch_private=settings.fetching.fetch_private,
     )
     stack.push_async_callback(pool.close)

@@ -1,1 +1,1 @@
-"""Apps as they are deployed: packages, environments, the registry of versions."""
+"""Deploying apps: packages, environments, the registry of versions."""

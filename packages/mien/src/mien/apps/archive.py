@@ -1,4 +1,4 @@
-"""App folders that arrive as archives: unpacked as plain files only, within limits, never outside of the target."""
+"""Unpacks archives of app folders safely: only plain files, within limits, never outside the target."""
 
 import stat
 import tarfile
@@ -12,24 +12,24 @@ from mien.errors import AppInvalid
 
 
 def unpack(archive: Path, target: Path, *, max_files: int, max_bytes: int) -> Path:
-    """Unpack a zip or tar file into the new folder `target`; the app's folder within it. Raises AppInvalid."""
+    """Unpack a zip or tar file to the new directory `target`; returns the app's folder in it. Raises AppInvalid."""
     target.mkdir(mode=0o700)
-    room = max_bytes
+    left = max_bytes
     try:
         for number, (name, executable, file) in enumerate(_entries(archive)):
             if number >= max_files:
                 raise AppInvalid(f"the archive has more than {max_files} files")
             path = target / _safe(name)
             path.parent.mkdir(parents=True, exist_ok=True)
-            room -= _write(file, path, room)
+            left -= _write(file, path, left)
             path.chmod(0o755 if executable else 0o644)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise AppInvalid(f"the archive does not read: {error}") from None
+        raise AppInvalid(f"the archive cannot be read: {error}") from None
     except OSError as error:
         raise AppInvalid(f"the archive cannot be unpacked: {error.strerror or error}") from None
     inner = list(target.iterdir())
     if not (target / "inference.py").exists() and len(inner) == 1 and inner[0].is_dir():
-        return inner[0]  # a folder was packed, not its contents
+        return inner[0]  # the archive contains the folder, not just its contents
     return target
 
 
@@ -41,7 +41,9 @@ def _entries(archive: Path) -> Iterator[tuple[str, bool, IO[bytes]]]:
                 if entry.is_dir():
                     continue
                 if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                    raise AppInvalid(f"{entry.filename[:100]} is a link or special file; apps hold plain files")
+                    raise AppInvalid(
+                        f"{entry.filename[:100]} is a link or special file; apps may hold only plain files"
+                    )
                 with packed.open(entry) as file:
                     yield entry.filename, bool(mode & stat.S_IXUSR), file
     elif tarfile.is_tarfile(archive):
@@ -51,7 +53,7 @@ def _entries(archive: Path) -> Iterator[tuple[str, bool, IO[bytes]]]:
                     continue
                 content = packed_tar.extractfile(member) if member.isreg() else None
                 if content is None:
-                    raise AppInvalid(f"{member.name[:100]} is a link or special file; apps hold plain files")
+                    raise AppInvalid(f"{member.name[:100]} is a link or special file; apps may hold only plain files")
                 with content:
                     yield member.name, bool(member.mode & stat.S_IXUSR), content
     else:
@@ -62,13 +64,13 @@ def _safe(name: str) -> PurePosixPath:
     path = PurePosixPath(name)
     parts = [part for part in path.parts if part != "."]
     if path.is_absolute() or not parts or ".." in parts or "\\" in name or "\0" in name:
-        raise AppInvalid(f"the archive names {name[:100]!r}, which leaves the app's folder")
+        raise AppInvalid(f"the archive contains {name[:100]!r}, a path outside the app's folder")
     return PurePosixPath(*parts)
 
 
-def _write(source: IO[bytes], target: Path, room: int) -> int:
+def _write(source: IO[bytes], target: Path, limit: int) -> int:
     with target.open("xb") as file:
-        size = copy_within(room, source, file.write)
+        size = copy_within(limit, source, file.write)
     if size is None:
         raise AppInvalid("the archive's files are larger than an app may be (MIEN_APP_MAX_BYTES)")
     return size

@@ -1,4 +1,4 @@
-"""Removal of environments that no deployed version needs and that have not been used for a long time."""
+"""Removes environments that no deployed version needs and that have not been used for a long time."""
 
 import contextlib
 import os
@@ -17,28 +17,28 @@ from mien.apps.registry import AppRegistry
 from mien.locks import open_lock, try_lock
 
 YOUNGEST = 3600.0
-"""Seconds for which an environment is spared whatever is asked for: an app may be about to be deployed with it."""
+"""Minimum age, in seconds since the last use, for removal: an app may be about to be deployed with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unused:
-    """An environment that can go."""
+    """An environment that can be removed."""
 
     key: str
     requirements: str
     used: float
-    """When it was last used, seconds since 1970."""
+    """When it was last used, in seconds since 1970."""
     size: int
-    """Bytes of its files."""
+    """Total size of its files in bytes."""
 
 
 def clean(
     environments: Environments, registry: AppRegistry, *, seconds: float, now: float, dry: bool = False
 ) -> list[Unused]:
-    """Remove what was not used for `seconds`, and return it; with `dry`, only return it.
+    """Remove, and return, environments that were not used for `seconds`; with `dry`, only return them.
 
-    What deployed versions ask for counts as used now, so that servers with other apps on the same folder spare it.
-    Raises MienError, having removed nothing, when the deployed versions cannot be read.
+    Environments of deployed versions are marked as used now, so that servers with other apps that share the directory
+    do not remove them. Raises MienError, before removing anything, if the deployed versions cannot be read.
     """
     wanted = _wanted(environments, registry)
     environments.mark_used(wanted)
@@ -49,7 +49,7 @@ def clean(
         if environment.key in wanted or environment.key.startswith(STAGING) or _used(environment) >= before:
             continue
         with _locked_alone(environment) as alone:
-            if alone and _used(environment) < before:  # not used since the first look
+            if alone and _used(environment) < before:  # it may have been used since the first check
                 gone.append(_described(environment))
                 if not dry:
                     _remove(environment)
@@ -59,7 +59,7 @@ def clean(
 
 
 def _wanted(environments: Environments, registry: AppRegistry) -> frozenset[str]:
-    """The environments of all versions of all apps, in all their variants."""
+    """Keys of the environments of all versions of all apps, in all variants."""
     keys = set()
     for deployed in registry.everything():
         manifest = deployed.version.manifest
@@ -70,7 +70,7 @@ def _wanted(environments: Environments, registry: AppRegistry) -> frozenset[str]
 
 @contextlib.contextmanager
 def _locked_alone(environment: Environment) -> Iterator[bool]:
-    """Whether no process builds it and no worker, of any server, runs in it; that stays so inside the block."""
+    """Lock the environment; yields whether it is neither being built nor used by a worker of any server."""
     locks = [_build_lock(environment.folder.parent, environment.key)]
     try:
         with contextlib.suppress(FileNotFoundError):  # another process removed it
@@ -102,14 +102,14 @@ def _described(environment: Environment) -> Unused:
 
 
 def _remove(environment: Environment) -> None:
-    """Renamed atomically, then deleted; what a kill leaves of it is cleaned like the rest of a killed build."""
+    """Rename atomically, then delete. If this process is killed in between, `_remove_leftovers` cleans up."""
     trash = Path(tempfile.mkdtemp(prefix=f"{STAGING}{environment.key}-", dir=environment.folder.parent))
     environment.folder.rename(trash / "gone")
     shutil.rmtree(trash, ignore_errors=True)
 
 
 def _remove_leftovers(root: Path) -> None:
-    """What killed builds, and a killed cleaning, left behind."""
+    """Remove what interrupted builds and removals left behind."""
     for folder in root.glob(f"{STAGING}*"):
         lock = _build_lock(root, folder.name.removeprefix(STAGING).partition("-")[0])
         try:

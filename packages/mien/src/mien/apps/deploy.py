@@ -1,4 +1,4 @@
-"""Deploying: a folder becomes an immutable version, with its environment made and its schemas read."""
+"""Deploying: turns a folder into an immutable version, builds its environment and extracts its schemas."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ ERROR_CHARS = 4000
 
 
 class _Schemas(msgspec.Struct):
-    """What the kernel prints about an app."""
+    """The kernel's description of an app."""
 
     functions: dict[str, FunctionSchema]
     default_function: str = "run"
@@ -31,7 +31,7 @@ class _Schemas(msgspec.Struct):
 
 
 class Deployer:
-    """Deploys apps into one registry. Runs code of the app (its build and its import): an admin's right."""
+    """Deploys apps to a registry. Runs code of the app (when building and importing it), so it is for admins only."""
 
     def __init__(self, apps: Apps, workers: Workers, registry: AppRegistry, environments: Environments) -> None:
         self._apps = apps
@@ -40,15 +40,16 @@ class Deployer:
         self._environments = environments
 
     async def deploy(self, folder: Path, name: str | None = None, log: Log = lambda line: None) -> Deployed:
-        """Deploy the app in `folder`, as `name` (`namespace/name`) or as its inf.yml says.
+        """Deploy the app in `folder` as `name` (`namespace/name`), or under the name in its inf.yml.
 
-        The same files again are the same version, which becomes the latest. Raises AppInvalid, EnvironmentFailed.
+        The same files always make the same version; deploying it again makes it the latest. Raises AppInvalid,
+        EnvironmentFailed.
         """
         limits = PackageLimits(self._apps.app_max_bytes, self._apps.app_max_files)
         package = await asyncio.to_thread(read_package, folder, limits)
         ref = self._name(package, name)
         if package.packages:
-            log(f"packages.txt is not installed; the machine must have: {', '.join(package.packages)}")
+            log(f"packages.txt is not installed; this machine must provide: {', '.join(package.packages)}")
         with self._registry.staging() as staged:
             version = await asyncio.to_thread(copy_package, package, staged / CONTENT)
             spec = EnvironmentSpec(package.requirements, package.manifest.python, staged / CONTENT, version)
@@ -75,14 +76,14 @@ class Deployer:
         namespace = package.manifest.namespace or self._apps.app_namespace
         given = name or package.manifest.name or package.folder.resolve().name.lower()
         if "/" not in given and not is_name(given):
-            raise AppInvalid(f"{given!r} is no name for an app; give one with --name, or as `name` in inf.yml")
+            raise AppInvalid(f"{given!r} is not a valid app name; set one with --name, or as `name` in inf.yml")
         ref = parse_ref(given, namespace)
         if ref.version or ref.function:
-            raise AppInvalid(f"an app is deployed by its name alone, namespace/name; got {given}")
+            raise AppInvalid(f"expected namespace/name, without a version or function; got {given}")
         return ref
 
     async def _schemas(self, environment: Environment, staged: Path) -> _Schemas:
-        """Import the app in its own environment and ask for its schemas."""
+        """Import the app in its own environment and get its schemas."""
         home = staged / "home"
         (home / "tmp").mkdir(parents=True)
         process = await GuardedProcess.start(
@@ -103,5 +104,5 @@ class Deployer:
             await process.wait()
         if not ended.ok:
             words = said.decode(errors="replace").replace(f"{staged / CONTENT}/", "").strip()[-ERROR_CHARS:]
-            raise AppInvalid(words or f"the app's import {ended.words()}")
+            raise AppInvalid(words or f"the app's import {ended.describe()}")
         return msgspec.json.decode(answer, type=_Schemas)

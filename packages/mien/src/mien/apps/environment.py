@@ -1,4 +1,4 @@
-"""One environment: what it is made from, where it is, what is kept about it."""
+"""One environment: its specification, its location, its record."""
 
 import contextlib
 import os
@@ -21,32 +21,32 @@ SERVER_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 @dataclass(frozen=True, slots=True)
 class EnvironmentSpec:
-    """What an environment is made from."""
+    """Everything that determines an environment."""
 
     requirements: str = ""
     """The text of requirements.txt."""
     python: str = ""
     """E.g. `3.12`; empty: the server's."""
     folder: Path | None = None
-    """The app's files, which requirements may name by relative paths."""
+    """The app's files, to which requirements may refer by relative path."""
     content: str = ""
-    """The version of those files."""
+    """The version of the app's files."""
 
     @classmethod
     def of(cls, deployed: Deployed, variant: Variant) -> Self:
-        """What a deployed version runs in."""
+        """The environment of a deployed version."""
         version = deployed.version
         return cls(version.requirements, variant.python, deployed.content, version.version)
 
     @property
     def bare(self) -> bool:
-        """Whether the app asks for nothing but the SDK."""
+        """Whether the app needs nothing but the SDK."""
         return not requirement_lines(self.requirements) and self.python in ("", SERVER_PYTHON)
 
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """An environment by its key, whether it has been built yet or not."""
+    """An environment by key; it may not have been built yet."""
 
     key: str
     folder: Path
@@ -58,23 +58,23 @@ class Environment:
 
     @property
     def packages(self) -> Path:
-        """Where its packages are."""
+        """Its site-packages directory."""
         return next((self.folder / "lib").glob("python3.*")) / "site-packages"
 
     @property
     def path(self) -> str:
-        """The search path for programs in it."""
+        """The value of PATH for processes in it."""
         return f"{self.python.parent}{os.pathsep}{os.defpath}"
 
     @property
     def record(self) -> Path:
-        """The file that says how it was made. Its mtime is the last use; users lock it."""
+        """The file that describes how it was built. Its mtime is the time of the last use; users hold a lock on it."""
         return self.folder / RECORD
 
     def hold(self) -> int | None:
-        """A descriptor that keeps the environment from being removed while any copy of it is open. None: it is gone."""
+        """A descriptor that prevents removal while any copy of it is open. None: it was removed."""
         try:
-            lock = os.open(self.record, os.O_RDONLY | os.O_CLOEXEC)  # the folder may be one that cannot be written
+            lock = os.open(self.record, os.O_RDONLY | os.O_CLOEXEC)  # read-only: the directory may not be writable
         except FileNotFoundError:
             return None
         if try_share_lock(lock):
@@ -84,8 +84,8 @@ class Environment:
         return None
 
     def mark_used(self) -> None:
-        """It is in use as of now, if it is there."""
-        with contextlib.suppress(OSError):  # not there, or not ours to write: then not ours to clean either
+        """Set the time of the last use to now, if it exists."""
+        with contextlib.suppress(OSError):  # missing, or not writable: then we cannot remove it either
             os.utime(self.record)
 
 
@@ -99,13 +99,13 @@ class EnvironmentRecord(msgspec.Struct):
 
 
 def requirement_lines(text: str) -> list[str]:
-    """What a requirements.txt asks for, without comments and empty lines."""
+    """The lines of a requirements.txt without comments and empty lines."""
     lines = (re.sub(r"(^|\s+)#.*$", "", line).strip() for line in text.splitlines())
     return [line for line in lines if line]
 
 
 def is_local(line: str) -> bool:
-    """Whether the line's meaning depends on other files of the app."""
+    """Whether the line refers to other files of the app."""
     return (
         line.startswith(("-r", "-c", "-e", "--req", "--con", "--edit", "--find", ".", "/"))
         or "file:" in line

@@ -1,6 +1,6 @@
-"""All environments of apps: made once, reused by every version that asks for the same.
+"""The environments of apps: each is built once and shared by all versions with the same specification.
 
-`<cache_dir>/environments/<key>/` is complete or not there: it is built beside its place and renamed, under a lock.
+`<cache_dir>/environments/<key>/` is complete or absent: it is built in a staging directory and renamed, under a lock.
 """
 
 import asyncio
@@ -33,14 +33,14 @@ from mien.apps.wheel import kernel_id, kernel_wheel
 from mien.locks import open_lock, try_lock
 
 STAGING = "staging-"
-LAYOUT = 1  # environments of another layout are others
+LAYOUT = 1  # part of the key: increment it when environments are built differently
 LOCK_POLL_SECONDS = 0.05
 
 Log = Callable[[str], None]
 
 
 class Environments:
-    """All environments of this machine. Processes and tasks that need one at the same time share one build."""
+    """All environments of this machine. Concurrent requests for one, also of other processes, share one build."""
 
     def __init__(self, root: Path, *, constraints: Path | None = None, memory: int = 8 * 1024**3) -> None:
         self.root = root
@@ -49,16 +49,16 @@ class Environments:
         self._builds: dict[str, _SharedBuild] = {}
 
     def find(self, spec: EnvironmentSpec) -> Environment | None:
-        """The environment, if it is there already."""
+        """The environment, if it has been built."""
         return self._at(self.key(spec))
 
     async def ensure(self, spec: EnvironmentSpec, log: Log = lambda line: None) -> Environment:
-        """The environment, built if need be; what the build prints goes to `log`. Raises EnvironmentFailed.
+        """The environment, built if necessary; the build's output goes to `log`. Raises EnvironmentFailed.
 
-        A caller that is cancelled leaves the build to the others; without others it ends.
+        If a caller is cancelled, the build goes on for the others; without others it is cancelled.
         """
         key = self.key(spec)
-        self.mark_used([key])  # before looking: what was used just now is not cleaned away
+        self.mark_used([key])  # before looking it up, so that it is not cleaned up in between
         found = self._at(key)
         if found is not None:
             return found
@@ -70,7 +70,7 @@ class Environments:
         return await build.join(log)
 
     def key(self, spec: EnvironmentSpec) -> str:
-        """The key of the environment: specs with equal keys share it."""
+        """The key of the environment; specifications with equal keys share it."""
         lines = requirement_lines(spec.requirements)
         local = spec.content if any(is_local(line) for line in lines) else ""
         constraints = self._constraints.read_text() if self._constraints else ""
@@ -80,7 +80,7 @@ class Environments:
         return hashlib.sha256(msgspec.json.encode(made_from)).hexdigest()[:20]
 
     def mark_used(self, keys: Iterable[str]) -> None:
-        """Set the time of the last use to now, for those that exist."""
+        """Set the time of the last use to now, for environments that exist."""
         for key in keys:
             Environment(key, self.root / key).mark_used()
 
@@ -101,7 +101,7 @@ class Environments:
                 record = EnvironmentRecord(spec.requirements, spec.python or SERVER_PYTHON, datetime.now(UTC), seconds)
                 (staged / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record)))
                 target = self.root / key
-                if target.exists():  # its interpreter is gone
+                if target.exists():  # it lost its interpreter
                     await asyncio.to_thread(shutil.rmtree, target)
                 staged.rename(target)
                 log(f"environment {key} is ready after {seconds:.1f} s")
@@ -116,10 +116,10 @@ class Environments:
         lock = open_lock(self.root / f"{key}.lock")
         logged = False
         try:
-            # Polled, not awaited in a thread: a thread that blocks in flock could not be cancelled.
+            # Polled, instead of waiting in a thread: a thread that blocks in flock cannot be cancelled.
             while not try_lock(lock):
                 if not logged:
-                    log("another process builds this environment; waiting for it")
+                    log("another process is building this environment; waiting for it")
                 logged = True
                 await asyncio.sleep(LOCK_POLL_SECONDS)
             for leftover in self.root.glob(f"{STAGING}{key}-*"):
@@ -139,7 +139,7 @@ class Environments:
 
 
 class _SharedBuild:
-    """One build and all callers that wait for it."""
+    """A build and the callers that wait for it."""
 
     task: "asyncio.Task[Environment]"
 

@@ -1,21 +1,22 @@
-"""The process between the server and one worker, or one build: it starts it, watches it, and kills all of it.
+"""The process between the server and a worker or a build: starts it, enforces its limits, kills all its processes.
 
-Run as a script by `python -I -S guardian.py STATUS`, before anything of Mien or of an app is imported; standard library
-only. It keeps the server's promises whatever the app does:
+Run as a script, `python -I -S guardian.py STATUS`, without importing anything of Mien or of an app; standard library
+only. It works whatever the app does:
 
-- File descriptor 0 is a pipe whose other end only the server holds. A byte on it means: end the worker now. Its
-  end means that the server died. In both cases every process of the worker is killed, also those that moved into
-  sessions of their own: when their parents die they become children of this process (Linux: a child subreaper), which
-  kills until none is left.
-- The descriptor STATUS takes one line of JSON for the start and one for the end: exit status, memory, the reason.
+- File descriptor 0 is a pipe whose other end only the server holds. A byte on it means: kill the worker now. End of
+  file means that the server died. In both cases every process of the worker is killed, including those that moved to
+  sessions of their own: when their parents die, they become children of this process (on Linux, a child subreaper),
+  which keeps killing until none is left.
+- It writes one line of JSON to the descriptor STATUS when the worker has started, and one when it has ended: exit
+  status, peak memory, reason.
 
-It is not one with the kernel's relay, which stands between the same two sides. That one is the app's own interpreter
-before its fork, in the app's environment and under the worker's limits; it carries messages and output, for any
-supervisor of the documented protocol, and dies with the worker. This one must outlive the worker to kill it, must not
-run the app's packages, and guards builds and imports, too, which have no messages.
+Why it is separate from the kernel's relay, which sits between the same two processes: the relay is the app's own
+interpreter before its fork, in the app's environment and under the worker's limits. It forwards messages and output to
+any supervisor that speaks the documented protocol, and dies with the worker. The guardian must outlive the worker to
+kill it, must not run the app's packages, and also guards builds and imports, which have no messages.
 """
 
-# It has to start fast (no pathlib, no contextlib) and to go on whatever happens.
+# It must start fast (hence no pathlib, no contextlib) and keep running whatever happens.
 # ruff: noqa: PTH123, PTH208, SIM105, BLE001, S606, TRY300
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import signal
 import sys
 import time
 
-TYPE_CHECKING = False  # importing typing costs as much as all else here
+TYPE_CHECKING = False  # importing typing takes as long as everything else here
 if TYPE_CHECKING:
     from typing import Any
 
@@ -50,7 +51,7 @@ def report(**fields: object) -> None:
     try:
         os.write(STATUS, json.dumps(fields).encode() + b"\n")
     except OSError:
-        pass  # the server is gone
+        pass  # the server has died
 
 
 def start(config: dict[str, Any]) -> int:
@@ -61,8 +62,8 @@ def start(config: dict[str, Any]) -> int:
         return pid
     try:
         os.setsid()
-        # Should the guardian itself be killed, the worker dies too. If that happened before prctl,
-        # no signal will come: then the parent is another one already.
+        # If the guardian itself is killed, the worker is killed, too. If that happened before prctl, no signal will
+        # come, but then the parent process has already changed.
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(127)
@@ -79,7 +80,7 @@ def start(config: dict[str, Any]) -> int:
         limit_processes(config["processes"])
         if LINUX:
             with open("/proc/self/oom_score_adj", "w") as score:
-                score.write("500")  # when the machine runs out of memory, rather a worker than the server
+                score.write("500")  # the OOM killer should choose a worker, not the server
         os.chdir(config["folder"])
         os.execve(config["command"][0], config["command"], config["environment"])
     except BaseException as error:
@@ -89,7 +90,7 @@ def start(config: dict[str, Any]) -> int:
 
 
 def limit_processes(more: int) -> None:
-    """Hold the user to as many processes and threads as now and `more`: stops fork bombs, except for root's."""
+    """Limit the user's processes and threads to the current number and `more`. Stops fork bombs, unless run by root."""
     if not LINUX:
         return
     now = 0
@@ -101,7 +102,7 @@ def limit_processes(more: int) -> None:
             except OSError:
                 pass
     _, hard = resource.getrlimit(resource.RLIMIT_NPROC)
-    wanted = now + 8 * more  # threads count, too
+    wanted = now + 8 * more  # RLIMIT_NPROC also counts threads
     if hard == resource.RLIM_INFINITY or wanted < hard:
         resource.setrlimit(resource.RLIMIT_NPROC, (wanted, hard))
 
@@ -129,7 +130,7 @@ def descendants() -> list[int]:
 
 
 def memory(members: list[int], worker: int) -> int:
-    """Bytes that they hold: all that is resident of the worker, what is not shared of its children."""
+    """Memory use in bytes: the worker's resident memory, and the unshared resident memory of its descendants."""
     total = 0
     for pid in members:
         try:
@@ -142,7 +143,7 @@ def memory(members: list[int], worker: int) -> int:
 
 
 def reap(worker: int, status: int | None) -> tuple[int | None, bool]:
-    """Reap ended children; return the worker's wait status, once it is known, and whether any child is left."""
+    """Reap ended children; returns the worker's wait status, if known, and whether any child is left."""
     while True:
         try:
             pid, ended = os.waitpid(-1, os.WNOHANG)
@@ -155,8 +156,8 @@ def reap(worker: int, status: int | None) -> tuple[int | None, bool]:
 
 
 def raise_scheduling_priority() -> None:
-    """Run before the processes that are to be killed, where that is allowed: a fork bomb may fork faster than this one
-    kills while it has to share the processor."""
+    """Take precedence over the processes to be killed, where permitted: at equal priority, a fork bomb may fork faster
+    than this process kills."""
     try:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
     except (AttributeError, OSError):
@@ -164,9 +165,9 @@ def raise_scheduling_priority() -> None:
 
 
 def kill_all(worker: int, status: int | None) -> int | None:
-    """Kill every descendant until none is left, faster than they can fork. Returns the worker's wait status.
+    """Kill all descendants until none is left. Returns the worker's wait status.
 
-    Again and again, since between reading the list and killing from it one may have forked.
+    In a loop, since a process may fork between being listed and being killed.
     """
     deadline = time.monotonic() + KILL_SECONDS
     left = True
@@ -176,7 +177,7 @@ def kill_all(worker: int, status: int | None) -> int | None:
             os.killpg(worker, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             pass
-        for pid in descendants():  # those in sessions of their own, which killpg does not reach
+        for pid in descendants():  # also those in sessions of their own, which killpg does not reach
             try:
                 os.kill(pid, signal.SIGKILL)
             except (ProcessLookupError, PermissionError):
@@ -189,12 +190,12 @@ def kill_all(worker: int, status: int | None) -> int | None:
 
 
 def read_config() -> dict[str, Any]:
-    """The first line on the pipe: passed here, and not as an argument, since it may hold an app's secrets."""
+    """The first line on the pipe. Not an argument, since those are visible to others and it may contain secrets."""
     line = b""
     while not line.endswith(b"\n"):
         byte = os.read(0, 1)
         if not byte:
-            sys.exit(0)  # the server died before it asked for anything
+            sys.exit(0)  # the server died before sending it
         line += byte
     config: dict[str, Any] = json.loads(line)
     return config
@@ -203,7 +204,7 @@ def read_config() -> dict[str, Any]:
 def guard(config: dict[str, Any]) -> None:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)  # the pipe alone decides
+        signal.signal(number, signal.SIG_IGN)  # only the pipe ends the worker
     wake, waker = os.pipe()
     os.set_blocking(wake, False)
     os.set_blocking(waker, False)
@@ -214,7 +215,7 @@ def guard(config: dict[str, Any]) -> None:
     worker = start(config)
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 1)
-    os.dup2(null, 2)  # else the server's end of these pipes would stay open until the guardian ends, not the worker
+    os.dup2(null, 2)  # otherwise the server would see the end of the worker's output only when the guardian ends
     report(pid=worker)
 
     status, reason, peak = None, "", 0
@@ -224,7 +225,7 @@ def guard(config: dict[str, Any]) -> None:
             os.read(wake, 4096)
         if ready:
             status, _ = reap(worker, None)
-        if 0 in ready and status is None:  # else it had ended by itself just before, and that is what is reported
+        if 0 in ready and status is None:  # else it ended by itself just before, and that is reported
             reason = "requested" if os.read(0, 1) else "orphaned"
         if LINUX and status is None and not reason:
             members = descendants()

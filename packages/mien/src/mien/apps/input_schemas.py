@@ -14,15 +14,15 @@ LONGEST_TEXT = 200
 
 
 class InputChecks:
-    """Validators by app version and function, each compiled once. Thread-safe: large values are checked in threads."""
+    """Validates values; compiles each validator once. Thread-safe, since large values are validated in threads."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, str, str], Validator | None] = {}
 
     def check(self, key: tuple[str, str, str], schema: dict[str, Any] | None, value: Any, name: str) -> None:
-        """Raise InvalidField that names each field of `value` that is not as `schema` says.
+        """Raise InvalidField naming each field of `value` that violates `schema`.
 
-        `key` names the schema; `name` is what the value is called: `input`, `setup`.
+        `key` identifies the schema; `name` is the name of the value in messages: `input`, `setup`.
         """
         if not schema:
             return
@@ -41,7 +41,7 @@ class InputChecks:
     def _validator_of(self, key: tuple[str, str, str], schema: dict[str, Any]) -> Validator | None:
         try:
             return self._known[key]
-        except KeyError:  # or another thread has just cleared it
+        except KeyError:  # also if another thread has just cleared the cache
             if len(self._known) >= KNOWN:
                 self._known.clear()
             validator = self._known[key] = _validator(schema)
@@ -49,7 +49,7 @@ class InputChecks:
 
 
 def _validator(schema: dict[str, Any]) -> Validator | None:
-    """None for an invalid schema: the app itself validates its input again."""
+    """None for an invalid schema: the app validates its input itself anyway."""
     try:
         jsonschema.Draft202012Validator.check_schema(schema)
     except SchemaError:

@@ -1,4 +1,4 @@
-"""inf.yml: what an app says about itself and what it needs."""
+"""inf.yml: an app's description and requirements."""
 
 import re
 from pathlib import Path
@@ -17,7 +17,7 @@ LEAST_PYTHON = (3, 11)
 
 
 class Resources(msgspec.Struct, frozen=True):
-    """What one worker of the app holds while it is up."""
+    """The resources of one worker of the app."""
 
     gpus: int = 0
     vram: int = 0
@@ -44,7 +44,7 @@ class Secret(msgspec.Struct, frozen=True):
 
 
 class AppManifest(msgspec.Struct, frozen=True):
-    """inf.yml, checked. Unknown keys are ignored."""
+    """A validated inf.yml. Unknown keys are ignored."""
 
     namespace: str = ""
     name: str = ""
@@ -57,12 +57,15 @@ class AppManifest(msgspec.Struct, frozen=True):
     secrets: tuple[Secret, ...] = ()
     variants: dict[str, Variant] = {}
     service: str = ""
-    """The name under which /v1/infer reaches the app; empty: none."""
+    """The name by which /v1/infer reaches the app; empty: it does not."""
     grace: float | None = None
-    """Seconds that a cancelled run has before its worker is killed; None: what the server gives."""
+    """Grace period, in seconds, of a cancelled run before its worker is killed; None: the server's default."""
 
     def variant(self, key: str) -> Variant | None:
-        """The variant of that name; `default` exists in every app. What a variant leaves out is the app's."""
+        """The variant of that name, with the app's values for what it does not set; None if there is none.
+
+        Every app has the variant `default`.
+        """
         base = Variant(resources=self.resources, env=self.env, python=self.python)
         found = self.variants.get(key)
         if found is None:
@@ -72,7 +75,7 @@ class AppManifest(msgspec.Struct, frozen=True):
 
 
 def read_manifest(folder: Path) -> AppManifest:
-    """The folder's inf.yml; an app without one has defaults only. Raises AppInvalid."""
+    """The folder's inf.yml, or the defaults if it has none. Raises AppInvalid."""
     path = folder / _manifest.FILE_NAME
     if not path.exists():
         return AppManifest()
@@ -89,7 +92,7 @@ def _manifest_of(given: _manifest.Manifest) -> AppManifest:
     for text in (namespace, name):
         if text and not is_name(text):
             raise AppInvalid(
-                f"inf.yml: {text!r} is no name; use a-z, 0-9, `.`, `_`, `-`, a letter or digit at both ends"
+                f"inf.yml: {text!r} is not a valid name; use a-z, 0-9, `.`, `_`, `-`, a letter or digit at both ends"
             )
     extra = given.model_extra or {}
     return AppManifest(
@@ -124,7 +127,7 @@ def _resources(given: _manifest.Resources) -> Resources:
 def _secret(given: Any) -> Secret:
     fields = {"key": given} if isinstance(given, str) else given
     if not isinstance(fields, dict) or not isinstance(fields.get("key"), str):
-        raise AppInvalid("inf.yml: each of `secrets` must be a name, or have its name under `key`")
+        raise AppInvalid("inf.yml: each of `secrets` must be a name, or an object with its name as `key`")
     return Secret(fields["key"], str(fields.get("description") or ""), bool(fields.get("optional")))
 
 
@@ -132,7 +135,7 @@ def _python(kernel: str) -> str:
     match = re.fullmatch(r"(?:python-?)?(\d+)\.(\d+)(?:\.\d+)?", kernel.strip())
     if match is None:
         if kernel:
-            raise AppInvalid(f"inf.yml: the kernel {kernel!r} does not run here; write python-3.11 or newer")
+            raise AppInvalid(f"inf.yml: the kernel {kernel!r} is not supported; use python-3.11 or newer")
         return ""
     wanted = (int(match[1]), int(match[2]))
-    return "" if wanted < LEAST_PYTHON else f"{wanted[0]}.{wanted[1]}"  # apps for older ones run on the server's own
+    return "" if wanted < LEAST_PYTHON else f"{wanted[0]}.{wanted[1]}"  # apps for older versions run on the server's

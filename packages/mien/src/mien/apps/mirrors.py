@@ -1,4 +1,4 @@
-"""Where uv gets packages from: as uv is configured or, failing that, as pip is, whose settings uv ignores."""
+"""Package indexes for uv: uv's own configuration or, if there is none, pip's, which uv itself ignores."""
 
 import configparser
 import os
@@ -21,7 +21,7 @@ UV_SAYS = (
 
 
 def uv_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Variables that make uv use pip's indexes, links and certificates; empty where uv is configured itself."""
+    """Environment variables that make uv use pip's indexes, links and certificates; empty if uv is configured."""
     if any(environ.get(name) for name in UV_SAYS) or any(path.is_file() for path in _uv_files(environ)):
         return {}
     pip = _pip_settings(environ)
@@ -33,14 +33,14 @@ def uv_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         "UV_INSECURE_HOST": " ".join(pip.get("trusted-host", "").split()),
     }
     if found["UV_INDEX"]:
-        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # pip's: all indexes are equal
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"  # as pip does: all indexes are equal
     if pip.get("no-index", "").lower() in ("1", "true", "yes", "on"):
         found["UV_NO_INDEX"] = "1"
     return {name: value for name, value in found.items() if value}
 
 
 def _pip_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """pip's settings, the later winning: site, user, environment's, PIP_CONFIG_FILE, PIP_* variables."""
+    """pip's settings; later sources take precedence: site, user, environment, PIP_CONFIG_FILE, PIP_* variables."""
     settings: dict[str, str] = {}
     for path in _pip_files(environ):
         parser = configparser.RawConfigParser()

@@ -1,4 +1,4 @@
-"""An app's folder as it is submitted: which files belong to it, its manifest and its requirements."""
+"""Reading and copying an app's folder: its files, manifest and requirements."""
 
 import hashlib
 import os
@@ -36,7 +36,7 @@ CHUNK = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class PackageLimits:
-    """What a package may at most hold."""
+    """Maximum size and number of files of a package."""
 
     bytes: int = 512 * CHUNK
     files: int = 10_000
@@ -51,21 +51,21 @@ class AppPackage:
     files: tuple[PurePosixPath, ...]
     """Relative to the folder, sorted."""
     size: int
-    """Bytes of all files."""
+    """Total size of the files in bytes."""
     requirements: str
     """The text of requirements.txt; empty without one."""
     packages: tuple[str, ...]
-    """System packages that packages.txt names; they are not installed."""
+    """System packages listed in packages.txt; they are not installed."""
 
 
 def read_package(folder: Path, limits: PackageLimits) -> AppPackage:
-    """Look at an app folder without running anything of it. Raises AppInvalid."""
+    """Read an app's folder without running any of its code. Raises AppInvalid."""
     if not folder.is_dir():
-        raise AppInvalid(f"{folder} is no folder; an app is a folder with inference.py and inf.yml")
+        raise AppInvalid(f"{folder} is not a folder; an app is a folder with inference.py and inf.yml")
     files, size = _files(folder, limits)
     if PurePosixPath("inference.py") not in files:
         raise AppInvalid(
-            f"{folder.name} has no inference.py, which must hold the class App (or one subclass of BaseApp)"
+            f"{folder.name} has no inference.py, which must define the class App (or one subclass of BaseApp)"
         )
     return AppPackage(
         folder,
@@ -78,27 +78,27 @@ def read_package(folder: Path, limits: PackageLimits) -> AppPackage:
 
 
 def copy_package(package: AppPackage, target: Path) -> str:
-    """Copy the files to the new folder `target` and return their version: the SHA-256 of names, modes and contents.
+    """Copy the files to the new directory `target` and return their version: a SHA-256 of names, modes and contents.
 
-    The version is that of the bytes that were copied, even if the folder is edited meanwhile. Raises AppInvalid.
+    The version matches the bytes that were copied, even if the folder is modified meanwhile. Raises AppInvalid.
     """
     target.mkdir()
     version = hashlib.sha256()
-    room = package.size + CHUNK
+    left = package.size + CHUNK
     for name in package.files:
         destination = target / name
         destination.parent.mkdir(parents=True, exist_ok=True)
         source = package.folder / name
         executable = bool(source.stat().st_mode & stat.S_IXUSR)
-        digest, size = _copy(source, destination, room)
-        room -= size
+        digest, size = _copy(source, destination, left)
+        left -= size
         destination.chmod(0o755 if executable else 0o644)
         version.update(f"{digest} {'x' if executable else '-'} {name}\n".encode())
     return version.hexdigest()
 
 
 def copy_within(limit: int, source: IO[bytes], *sinks: Callable[[bytes], object]) -> int | None:
-    """Give what `source` holds to each sink; returns its bytes, or None when there are more than `limit`."""
+    """Copy `source` to each sink; returns the number of bytes, or None once it exceeds `limit`."""
     size = 0
     while chunk := source.read(CHUNK):
         size += len(chunk)
@@ -109,12 +109,12 @@ def copy_within(limit: int, source: IO[bytes], *sinks: Callable[[bytes], object]
     return size
 
 
-def _copy(source: Path, destination: Path, room: int) -> tuple[str, int]:
+def _copy(source: Path, destination: Path, limit: int) -> tuple[str, int]:
     digest = hashlib.sha256()
     with source.open("rb") as reader, destination.open("xb") as writer:
-        size = copy_within(room, reader, digest.update, writer.write)
+        size = copy_within(limit, reader, digest.update, writer.write)
         if size is None:
-            raise AppInvalid(f"{source.name} grows while it is copied; deploy again when the folder is at rest")
+            raise AppInvalid(f"{source.name} is growing while it is copied; deploy again once it is complete")
         writer.flush()
         os.fsync(writer.fileno())
     return digest.hexdigest(), size
@@ -127,13 +127,13 @@ def _files(folder: Path, limits: PackageLimits) -> tuple[tuple[PurePosixPath, ..
         resolved = path.resolve()
         name = PurePosixPath(path.relative_to(folder).as_posix())
         if not resolved.is_relative_to(root):
-            raise AppInvalid(f"{name} is a link that leaves the app's folder; copy its file into the folder")
+            raise AppInvalid(f"{name} is a link to a path outside the app's folder; copy the file into the folder")
         if not resolved.is_file():
-            raise AppInvalid(f"{name} is neither a file nor a folder (or a link to a folder); apps hold plain files")
+            raise AppInvalid(f"{name} is a special file or a link to a folder; apps may hold only plain files")
         files.append(name)
         size += resolved.stat().st_size
         if len(files) > limits.files:
-            raise AppInvalid(f"the app has more than {limits.files} files; large data belongs outside of its folder")
+            raise AppInvalid(f"the app has more than {limits.files} files; keep large data outside its folder")
         if size > limits.bytes:
             raise AppInvalid(
                 f"the app has more than {limits.bytes} bytes; fetch large data, such as weights, in setup()"
@@ -142,7 +142,7 @@ def _files(folder: Path, limits: PackageLimits) -> tuple[tuple[PurePosixPath, ..
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Files and links; folders that are no links are walked through."""
+    """All files and links, recursively; links to folders are not followed."""
     with os.scandir(folder) as scan:
         entries = list(scan)
     for entry in entries:
@@ -160,7 +160,7 @@ def _text(folder: Path, name: str) -> str:
     except FileNotFoundError:
         return ""
     except (UnicodeDecodeError, OSError) as error:
-        raise AppInvalid(f"{name} does not read as UTF-8 text: {error}") from error
+        raise AppInvalid(f"{name} cannot be read as UTF-8 text: {error}") from error
 
 
 def _lines(text: str) -> Iterator[str]:

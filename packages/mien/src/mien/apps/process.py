@@ -1,4 +1,4 @@
-"""Processes that run other people's code: watched, limited, and ended with all their descendants."""
+"""Processes that run untrusted code: monitored, limited, and killed with all their descendants."""
 
 import asyncio
 import os
@@ -22,10 +22,10 @@ Reason = Literal["", "requested", "orphaned", "memory", "processes"]
 
 @dataclass(frozen=True, slots=True)
 class ProcessLimits:
-    """What a process and its descendants may hold together."""
+    """Limits for a process and its descendants together."""
 
     memory: int
-    """Resident bytes."""
+    """Resident memory in bytes."""
     processes: int = 512
 
 
@@ -34,27 +34,27 @@ class Exit:
     """How a process ended."""
 
     status: int | None
-    """Exit code, or minus the signal; None when it is not known."""
+    """Exit code, or the negated signal number; None if unknown."""
     reason: Reason = ""
     """Why the process and its descendants were killed, if they were."""
     peak: int = 0
-    """Most resident bytes that were seen."""
+    """Highest observed resident memory in bytes."""
     limits: ProcessLimits | None = None
 
     @property
     def ok(self) -> bool:
-        """Whether the process ended by itself and without an error."""
+        """Whether the process exited by itself with status 0."""
         return self.status == 0 and not self.reason
 
-    def words(self) -> str:
-        """The reason as the end of a sentence that starts with "the process"."""
+    def describe(self) -> str:
+        """How the process ended, as a predicate: `exited with status 1`."""
         if self.reason == "memory" and self.limits:
-            return f"ran out of memory: it held more than its limit of {self.limits.memory / GIB:.2f} GiB"
+            return f"ran out of memory: it exceeded its limit of {self.limits.memory / GIB:.2f} GiB"
         if self.reason == "processes" and self.limits:
             return f"was killed: it started more than {self.limits.processes} processes"
         if self.reason:
             return "was stopped"
-        return status_words(self.status)
+        return describe_status(self.status)
 
 
 class _Report(msgspec.Struct):
@@ -64,8 +64,8 @@ class _Report(msgspec.Struct):
     peak: int = 0
 
 
-def status_words(status: int | None) -> str:
-    """An exit status (or minus a signal) in words."""
+def describe_status(status: int | None) -> str:
+    """An exit status, or negated signal number, as a predicate: `was killed by SIGSEGV (a crash in native code)`."""
     if status is None:
         return "ended in an unknown way"
     if status >= 0:
@@ -75,17 +75,17 @@ def status_words(status: int | None) -> str:
     except ValueError:
         name = f"signal {-status}"
     hints = {
-        "SIGKILL": " (often the machine's way to say that it is out of memory)",
+        "SIGKILL": " (often because the machine ran out of memory)",
         "SIGSEGV": " (a crash in native code)",
         "SIGABRT": " (a crash in native code)",
         "SIGBUS": " (a crash in native code)",
-        "SIGILL": " (native code for another processor)",
+        "SIGILL": " (native code for another CPU)",
     }
     return f"was killed by {name}{hints.get(name, '')}"
 
 
 class GuardedProcess:
-    """A process below a guardian: it ends with this server, stays within its limits, and leaves no children behind."""
+    """A process under a guardian: it ends with this server, stays within its limits, and leaves no children behind."""
 
     def __init__(
         self, guardian: asyncio.subprocess.Process, reports: asyncio.StreamReader, limits: ProcessLimits
@@ -94,7 +94,7 @@ class GuardedProcess:
         self._reports = reports
         self._limits = limits
         self._exit = asyncio.ensure_future(self._follow())
-        assert guardian.stdout is not None  # noqa: S101 - asked for below
+        assert guardian.stdout is not None  # noqa: S101 - `start` passes PIPE
         assert guardian.stderr is not None  # noqa: S101
         self.stdout = guardian.stdout
         self.stderr = guardian.stderr
@@ -111,9 +111,9 @@ class GuardedProcess:
         merge: bool = False,
         hold: Sequence[int] = (),
     ) -> "GuardedProcess":
-        """Start `command` (its first word a path) in `folder`, with exactly this environment.
+        """Start `command` (its first element a path) in `folder`, with exactly this environment.
 
-        `merge`: all output on stdout. `hold`: descriptors that stay open until no descendant is left.
+        `merge`: redirect stderr to stdout. `hold`: descriptors to keep open until no descendant is left.
         """
         read, write = os.pipe()
         try:
@@ -145,23 +145,23 @@ class GuardedProcess:
             "merge": merge,
         }
         process = cls(guardian, reports, limits)
-        assert guardian.stdin is not None  # noqa: S101 - asked for above
+        assert guardian.stdin is not None  # noqa: S101 - PIPE, above
         guardian.stdin.write(msgspec.json.encode(config) + b"\n")
         return process
 
     def kill(self) -> None:
-        """Kill the process and all its descendants, now; `wait` tells when it is done."""
+        """Kill the process and all its descendants. Does not wait; `wait` does."""
         stdin = self._guardian.stdin
         if self._guardian.returncode is None and stdin is not None and not stdin.is_closing():
             stdin.write(b"x")
 
     async def wait(self) -> Exit:
-        """How it ended, once no descendant is left."""
+        """Wait until no descendant is left; returns how the process ended."""
         return await asyncio.shield(self._exit)
 
     @property
     def ended(self) -> bool:
-        """Whether `wait` would return at once."""
+        """Whether `wait` would return immediately."""
         return self._exit.done()
 
     async def _follow(self) -> Exit:
@@ -177,7 +177,10 @@ class GuardedProcess:
 
 
 def clean_environment(home: Path, path: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """What an app gets to see of this process's variables: locale, proxies, devices, and no secrets."""
+    """The environment variables of an app: `extra`, and of this process's own those for locale, proxies and devices.
+
+    The server's own settings, which may be secrets, are never passed.
+    """
     kept = {name: value for name, value in os.environ.items() if name in _PASSED or name.startswith(_PASSED_PREFIXES)}
     folders = {"HOME": str(home), "TMPDIR": str(home / "tmp"), "PATH": path}
     given = {name: value for name, value in extra.items() if not name.startswith(SECRET_PREFIXES)}

@@ -1,4 +1,4 @@
-"""What is stored about each deployed version."""
+"""The records of deployed versions."""
 
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from mien.apps.reference import SHORT_ID
 
 
 class FunctionSchema(msgspec.Struct, frozen=True):
-    """One function of an app, as JSON schemas."""
+    """The JSON schemas of one function of an app."""
 
     description: str = ""
     input_schema: dict[str, Any] = {}
@@ -31,14 +31,14 @@ class AppVersion(msgspec.Struct, frozen=True, kw_only=True):
     functions: dict[str, FunctionSchema]
     default_function: str = "run"
     concurrency: int = 1
-    """Runs at the same time in one worker."""
+    """Maximum number of concurrent runs in one worker."""
     setup_schema: dict[str, Any] | None = None
     requirements: str = ""
     packages: tuple[str, ...] = ()
-    """System packages that the app asks for; they are not installed."""
+    """System packages that the app requires; they are not installed."""
     files: int = 0
     size: int = 0
-    """Bytes of all files."""
+    """Total size of its files in bytes."""
 
     @property
     def app(self) -> str:
@@ -55,21 +55,21 @@ class AppVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Deployed(msgspec.Struct, frozen=True):
-    """A version and where its files are."""
+    """A version and the location of its files."""
 
     version: AppVersion
     content: Path
     chosen: float = 0.0
-    """When it was last made the latest one, by a deployment or a rollback; seconds since 1970."""
+    """When it was last made the latest version, by a deployment or a rollback; seconds since 1970."""
 
 
 class Index(msgspec.Struct, frozen=True):
-    """The versions of an app, and which of them a reference without a version resolves to."""
+    """The versions of an app, and the one to which a reference without a version resolves."""
 
     versions: tuple[str, ...] = ()
     """In the order of their first deployment."""
     current: tuple[str, ...] = ()
-    """The history of the latest version; its last entry is the latest now."""
+    """The history of latest versions; its last entry is the current one."""
     chosen: dict[str, float] = {}
     """When each version was last made the latest; seconds since 1970."""
 

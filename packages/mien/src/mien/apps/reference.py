@@ -1,4 +1,4 @@
-"""Names of apps: `[namespace/]name[@version][:function]`."""
+"""References to apps: `[namespace/]name[@version][:function]`."""
 
 import re
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mien.errors import RequestError
 
 LATEST = "latest"
-SHORT_ID = 10  # hex digits of a version's id that are shown
+SHORT_ID = 10  # number of displayed hex digits of a version's id
 _NAME = r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?"
 _NAMES = re.compile(_NAME)
 _REFERENCE = re.compile(
@@ -17,12 +17,12 @@ _REFERENCE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class AppRef:
-    """What a caller named. Without a version the latest is meant, without a function the app's default one."""
+    """A parsed reference. Without a version it means the latest one, without a function the app's default."""
 
     namespace: str
     name: str
     version: str | None = None
-    """A prefix, of at least four hex digits, of a version's id."""
+    """A prefix of a version's id, at least four hex digits."""
     function: str | None = None
 
     @property
@@ -36,11 +36,11 @@ class AppRef:
 
 
 def parse_ref(text: str, default_namespace: str) -> AppRef:
-    """Read a reference; bare names are of `default_namespace`. Raises RequestError."""
+    """Parse a reference; a bare name is in `default_namespace`. Raises RequestError."""
     match = _REFERENCE.fullmatch(text)
     if match is None:
         raise RequestError(
-            f"{text[:100]!r} is no app: expected namespace/name[@version][:function], in lower case; a version is "
+            f"{text[:100]!r} is not an app: expected namespace/name[@version][:function], in lower case; a version is "
             "`latest` or at least 4 hex digits of an id"
         )
     version = match["version"]
@@ -53,5 +53,5 @@ def parse_ref(text: str, default_namespace: str) -> AppRef:
 
 
 def is_name(text: str) -> bool:
-    """Whether an app or a namespace can be called that."""
+    """Whether it is a valid name for an app or a namespace."""
     return _NAMES.fullmatch(text) is not None

@@ -1,7 +1,7 @@
-"""The deployed versions of all apps: `<data_dir>/apps/<namespace>/<name>/`.
+"""The deployed versions of all apps, in `<data_dir>/apps/<namespace>/<name>/`.
 
-`index.json` is replaced as a whole, `versions/<id>/` is complete or not there, and changes are made under a lock per
-app: two servers, or a server and a command, may work on one folder. Readers need no lock.
+`index.json` is replaced atomically, `versions/<id>/` is complete or absent, and writers hold a lock per app, so that
+two servers, or a server and the CLI, can use the same directory. Readers need no lock.
 """
 
 import contextlib
@@ -34,9 +34,9 @@ class AppRegistry:
         self._records: dict[Path, AppVersion] = {}
 
     def publish(self, staged: Path, version: AppVersion) -> Deployed:
-        """Make `staged` (from `staging`), whose `content` holds the files, that version, and the latest one.
+        """Publish `staged` (from `staging`; `content` in it contains the files) as that version and make it the latest.
 
-        The same content again is the same version: it only becomes the latest again, and `chosen` says when.
+        If the version exists already, it just becomes the latest again, and `chosen` is updated.
         """
         folder = self._folder(version.namespace, version.name)
         with self._locked(folder):
@@ -55,7 +55,7 @@ class AppRegistry:
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
-        """A new folder on the registry's file system, removed afterwards unless it was published."""
+        """A new directory on the registry's file system; removed afterwards unless it was published."""
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         folder = Path(tempfile.mkdtemp(prefix=STAGING, dir=self._root))
         try:
@@ -64,11 +64,11 @@ class AppRegistry:
             shutil.rmtree(folder, ignore_errors=True)
 
     def resolve(self, ref: AppRef) -> Deployed:
-        """The version that `ref` names; without one, the latest. Raises AppUnknown, also for an unknown function."""
+        """The version to which `ref` refers; without one, the latest. Raises AppUnknown, also for a function."""
         folder = self._folder(ref.namespace, ref.name)
         index = _read_index(folder)
         if not index.versions or index.latest is None:
-            raise AppUnknown(f"no app {ref.app} is deployed here; `mien apps list` shows those that are")
+            raise AppUnknown(f"no app {ref.app} is deployed here; `mien apps list` shows all apps")
         deployed = self._read(folder / "versions" / _version_of(index, ref), index)
         if ref.function is not None and ref.function not in deployed.version.functions:
             known = ", ".join(deployed.version.functions)
@@ -80,7 +80,7 @@ class AppRegistry:
         found = []
         for path in sorted(self._root.glob(f"*/*/{INDEX}")):
             ref = AppRef(path.parent.parent.name, path.parent.name)
-            with contextlib.suppress(AppUnknown):  # removed in the meantime
+            with contextlib.suppress(AppUnknown):  # removed meanwhile
                 found.append(self.resolve(ref))
         return found
 
@@ -90,12 +90,12 @@ class AppRegistry:
         for path in sorted(self._root.glob(f"*/*/{INDEX}")):
             index = _read_index(path.parent)
             for version in index.versions:
-                with contextlib.suppress(AppUnknown):  # removed in the meantime
+                with contextlib.suppress(AppUnknown):  # removed meanwhile
                     found.append(self._read(path.parent / "versions" / version, index))
         return found
 
     def versions(self, ref: AppRef) -> list[Deployed]:
-        """Every version of the app, the oldest first. Raises AppUnknown."""
+        """Every version of the app, oldest first. Raises AppUnknown."""
         self.resolve(AppRef(ref.namespace, ref.name))
         folder = self._folder(ref.namespace, ref.name)
         found = []
@@ -106,7 +106,10 @@ class AppRegistry:
         return found
 
     def rollback(self, ref: AppRef) -> Deployed:
-        """Make the version that `ref` names the latest; without one, that which was before. Raises AppUnknown."""
+        """Make the version to which `ref` refers the latest; without one, the previous latest version.
+
+        Raises AppUnknown; RequestError if there is no previous one.
+        """
         folder = self._existing(ref)
         with self._locked(folder):
             index = _read_index(folder)
@@ -114,13 +117,13 @@ class AppRegistry:
                 index = _with_latest(index, _version_of(index, ref))
             else:
                 if len(index.current) < 2:
-                    raise RequestError(f"{ref.app} has no earlier version to go back to")
+                    raise RequestError(f"{ref.app} has no earlier version to roll back to")
                 index = _with_latest(msgspec.structs.replace(index, current=index.current[:-1]), index.current[-2])
             _write_index(folder, index)
         return self.resolve(AppRef(ref.namespace, ref.name))
 
     def remove(self, ref: AppRef) -> int:
-        """Remove one version, or the app with all of them; returns how many. Workers that run it go on."""
+        """Remove one version, or all versions; returns the number removed. Running workers are not affected."""
         folder = self._existing(ref)
         with self._locked(folder):
             index = _read_index(folder)

@@ -1,4 +1,4 @@
-"""Environments of apps without requirements are copies of what the server has: made in a moment, without a network."""
+"""Copies the SDK's dependencies from the server's own environment: fast and offline, for apps without requirements."""
 
 import contextlib
 import importlib.metadata
@@ -13,7 +13,7 @@ from mien.apps.wheel import PACKAGES
 
 @cache
 def sdk_distributions() -> tuple[Distribution, ...]:
-    """What `infsh` needs, itself excluded, as installed here: optional parts that are here come along."""
+    """The dependencies of `infsh` that are installed here, transitively, without `infsh` itself."""
     found: dict[str, Distribution] = {}
     look = list(_needs(importlib.metadata.distribution("infsh")))
     while look:
@@ -23,7 +23,7 @@ def sdk_distributions() -> tuple[Distribution, ...]:
         try:
             found[name] = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
-            continue  # of another platform
+            continue  # a dependency for another platform
         look += _needs(found[name])
     return tuple(found[name] for name in sorted(found))
 
@@ -38,17 +38,17 @@ def _needs(distribution: Distribution) -> list[str]:
 
 
 def copyable(distribution: Distribution) -> bool:
-    """Whether its files are known and its own: not so where it is installed in editable mode."""
+    """Whether its files can be copied; not if it is installed in editable mode."""
     return bool(distribution.files) and distribution.read_text("direct_url.json") is None
 
 
 def copy_distributions(distributions: tuple[Distribution, ...], target: Path) -> None:
-    """Copy their files, but for programs, into the folder of packages `target`."""
+    """Copy their files, except scripts, to the site-packages directory `target`."""
     for distribution in distributions:
         for file in distribution.files or ():
             if ".." in file.parts or "__pycache__" in file.parts:
-                continue  # programs and what Python makes again
+                continue  # scripts, and bytecode that Python regenerates
             destination = target / file
             destination.parent.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(FileNotFoundError):  # removed by hand; RECORD still names it
+            with contextlib.suppress(FileNotFoundError):  # deleted manually, but still in RECORD
                 shutil.copyfile(str(file.locate()), destination)

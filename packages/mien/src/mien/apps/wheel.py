@@ -1,4 +1,4 @@
-"""The kernel and the SDK as a wheel, made from the `infsh` that this server has installed, editable or not."""
+"""The kernel and the SDK as a wheel, built from the `infsh` that is installed with this server, editable or not."""
 
 import base64
 import hashlib
@@ -13,12 +13,12 @@ from pathlib import Path
 from mien.atomic import replace_file
 
 PACKAGES = ("infsh", "inferencesh")
-EPOCH = (2020, 1, 1, 0, 0, 0)  # equal contents make equal wheels
+EPOCH = (2020, 1, 1, 0, 0, 0)  # a fixed timestamp makes wheels reproducible
 
 
 @cache
 def kernel_id() -> str:
-    """Names the contents: environments with another kernel are others."""
+    """A hash of the contents; part of the key of environments."""
     digest = hashlib.sha256("\n".join(distribution("infsh").requires or ()).encode())
     for name, path in _files():
         digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
@@ -26,7 +26,7 @@ def kernel_id() -> str:
 
 
 def kernel_wheel(folder: Path) -> Path:
-    """The wheel in `folder`, made there unless it exists. Safe for several processes at once."""
+    """The wheel in `folder`, built unless it exists. Safe for concurrent processes."""
     version = f"{distribution('infsh').version}+k{kernel_id()}"
     wheel = folder / f"infsh-{version}-py3-none-any.whl"
     if not wheel.exists():

@@ -113,7 +113,7 @@ class BuiltinExecutor:
     def fit(self, candidate: Candidate) -> Fit:
         if not self._loaded.is_set():
             return Fit.BLOCKED  # by the models, which are still loading: other tasks need not wait behind it
-        return Fit.WARM if len(self._occupied) < self._concurrency else Fit.NO_ROOM
+        return Fit.WARM if len(self._occupied) < self._concurrency else Fit.NO_CAPACITY
 
     def reserve(self, candidate: Candidate) -> None:
         self._occupied.add(candidate.id)

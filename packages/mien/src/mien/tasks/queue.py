@@ -74,7 +74,7 @@ class Queue:
             if fit.startable:
                 aged = waited > self._aging_seconds
                 ranked.append(((-head.priority, not aged, 0 if aged else -fit, head.seq), head))
-            elif fit is Fit.NO_ROOM and waited > 2 * self._aging_seconds:
+            elif fit is Fit.NO_CAPACITY and waited > 2 * self._aging_seconds:
                 # Without it, small tasks could fill every gap and starve a large one; behind the barrier the machine
                 # drains until it fits. A BLOCKED task is no barrier: no other task's end would help it.
                 barrier = min(barrier or (-head.priority, head.seq), (-head.priority, head.seq))

@@ -1,1 +1,1 @@
-"""Running apps: supervised worker processes, the warm pool, placement."""
+"""Running apps: supervised worker processes, the pool of warm workers, placement."""

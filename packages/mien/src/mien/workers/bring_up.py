@@ -1,4 +1,4 @@
-"""Bringing a worker up in its slot: room, environment, process, import, setup."""
+"""Bringing up a worker in its slot: wait for evicted predecessors, environment, process, import, setup."""
 
 import asyncio
 
@@ -20,7 +20,7 @@ from mien.workers.worker import StartWorker, Worker, WorkerSpec
 
 
 class BringUp:
-    """Starts workers for a pool and keeps count of those that crash."""
+    """Starts workers for a pool, and counts crashes."""
 
     def __init__(
         self,
@@ -43,15 +43,15 @@ class BringUp:
         self._made: dict[tuple[str, str], Environment] = {}
 
     def has_environment(self, key: WorkerKey) -> bool:
-        """Whether the environment was made, as far as this server knows: looks at no disk."""
+        """Whether this server process has already used the environment. Does no I/O: called for every queued task."""
         return (key.version, key.variant) in self._made
 
     async def start(self, slot: WorkerSlot, job: Job, listener: PoolListener) -> Worker:
-        """A worker that is set up for the job; `slot.worker` is it from the moment on in which it runs.
+        """Start a worker and run its setup for the job. `slot.worker` is set as soon as the app is imported.
 
-        Raises AppBroken while the version is paused, AppError, WorkerGone, MienError.
+        Raises AppBroken while the version is in backoff, AppError, WorkerGone, MienError.
         """
-        # Before anything is spent: a version in a crash loop does not evict, build or start.
+        # Checked first, so that a version in a crash loop costs neither a build nor a process.
         self._breaker.check(job.deployed)
         variant = self._variant(job)
         variables = self._variables(job.deployed, variant)
@@ -102,7 +102,7 @@ class BringUp:
         self._metrics.worker_setup_seconds.labels(job.deployed.version.app).observe(seconds)
 
     def note_end(self, deployed: Deployed, gone: WorkerGone) -> None:
-        """A worker has ended; if nobody asked it to, that is a crash."""
+        """Record the end of a worker; it is a crash unless this server requested it."""
         if not gone.stop_requested:
             self._breaker.crashed(deployed, gone.reason)
             self._metrics.worker_crashes.labels(deployed.version.app, gone.kind).inc()

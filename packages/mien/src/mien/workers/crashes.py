@@ -1,6 +1,6 @@
-"""The crash-loop breaker: a version whose workers die again and again is started less and less often.
+"""Crash-loop backoff: workers of a version that keeps crashing are started with increasing delays.
 
-Deploying the version again, or rolling back to it, starts with a clean record.
+Deploying the version again, or rolling back to it, resets the count.
 """
 
 import time
@@ -22,8 +22,8 @@ class _History:
 
 
 class CrashBreaker:
-    """Counts crashes in a row by deployed version. After a pause one more may start; if it crashes, the pause
-    doubles."""
+    """Counts consecutive crashes by deployed version. Workers may start again after a pause, which doubles with each
+    further crash."""
 
     def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
@@ -31,18 +31,18 @@ class CrashBreaker:
         self._histories: dict[tuple[str, float], _History] = {}
 
     def check(self, deployed: Deployed) -> None:
-        """Raises AppBroken while the version's workers must not be started."""
+        """Raise AppBroken while the version's workers must not be started."""
         history = self._histories.get(_key(deployed))
         if history is None or (left := history.until - self._clock()) <= 0:
             return
         raise AppBroken(
-            f"{deployed.version.app} has crashed {history.crashes} times in a row and is not started for another "
+            f"{deployed.version.app} has crashed {history.crashes} times in a row and will not be started for another "
             f"{left:.0f} s: {history.reason}; deploying it again ends the pause",
             retry_after=left,
         )
 
     def crashed(self, deployed: Deployed, reason: str) -> None:
-        """A worker crashed."""
+        """Count a crash."""
         history = self._histories.setdefault(_key(deployed), _History())
         history.crashes += 1
         history.reason = reason
@@ -51,10 +51,10 @@ class CrashBreaker:
             history.until = self._clock() + BACKOFF.pause(over)
 
     def worked(self, deployed: Deployed) -> None:
-        """A worker finished a run: the count starts again at zero."""
+        """Reset the count, after a worker has finished a run."""
         self._histories.pop(_key(deployed), None)
 
 
 def _key(deployed: Deployed) -> tuple[str, float]:
-    """The version, and when it was chosen: so that a worker of before does not count against the new try."""
+    """Version and time of its deployment, so that crashes of workers from before do not count after a redeployment."""
     return deployed.version.version, deployed.chosen

@@ -1,24 +1,24 @@
-"""How a worker ended, from what its processes left behind: an exit status, a last message, a last line of output."""
+"""Why a worker ended, derived from its exit status, its last message and its last line of output."""
 
 from collections.abc import Iterable
 
 from infsh._kernel import protocol
-from mien.apps.process import Exit, status_words
+from mien.apps.process import Exit, describe_status
 from mien.workers.listener import AppError, GoneKind, WorkerGone
 
 START_KINDS = ("load", "setup")
 
 
 def how_it_ended(ended: Exit, fatal: protocol.Fatal | None, tail: Iterable[str], *, stop_requested: bool) -> WorkerGone:
-    """The end in words. `tail`: its last lines of output; `stop_requested`: whether this server asked for the end."""
-    # If a limit was hit before a stop that was requested took effect, the limit is the reason.
+    """The error that describes the end. `tail`: the last lines of output. `stop_requested`: by this server."""
+    # A limit that was exceeded before the requested stop took effect is the actual reason.
     stopped = stop_requested and ended.reason in ("requested", "")
     reason = _reason(ended, fatal, tail, stop_requested=stop_requested)
     return WorkerGone(reason, kind=_kind(ended, fatal), stop_requested=stopped)
 
 
 def start_error(fatal: protocol.Fatal | None) -> AppError | None:
-    """What the app said about its failed import or setup, if it said something."""
+    """The error that the app reported for its import or setup, if any."""
     if fatal is None or fatal.kind not in START_KINDS:
         return None
     return AppError(fatal.error, fatal.kind, fatal.traceback)
@@ -26,9 +26,9 @@ def start_error(fatal: protocol.Fatal | None) -> AppError | None:
 
 def _reason(ended: Exit, fatal: protocol.Fatal | None, tail: Iterable[str], *, stop_requested: bool) -> str:
     if ended.reason in ("memory", "processes"):
-        return f"the worker {ended.words()}"
+        return f"the worker {ended.describe()}"
     if fatal is not None and fatal.kind == "crashed":
-        return f"the worker {status_words(fatal.exit_code)}"
+        return f"the worker {describe_status(fatal.exit_code)}"
     if fatal is not None:
         return fatal.error
     if stop_requested:
@@ -36,7 +36,7 @@ def _reason(ended: Exit, fatal: protocol.Fatal | None, tail: Iterable[str], *, s
     if ended.reason:
         return "the worker closed its connection"
     last = next((line for line in reversed(list(tail)) if line.strip()), "")
-    return f"the worker {ended.words()}" + (f"; its last line: {last}" if last and not ended.ok else "")
+    return f"the worker {ended.describe()}" + (f"; its last line: {last}" if last and not ended.ok else "")
 
 
 def _kind(ended: Exit, fatal: protocol.Fatal | None) -> GoneKind:

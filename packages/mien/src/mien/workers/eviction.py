@@ -1,4 +1,4 @@
-"""Ending idle workers: for room, after idleness, with their session, at shutdown."""
+"""Ending idle workers: to free capacity, after the idle timeout, with their session, at shutdown."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -14,7 +14,7 @@ Reason = Literal["room", "idle", "session", "shutdown"]
 
 
 class Eviction:
-    """Ends workers in the background, and sees to it that all of them have ended at the end."""
+    """Ends workers in the background; `close` waits until all have ended."""
 
     def __init__(self, slots: Slots, metrics: Metrics, *, idle_seconds: float, min_warm: int) -> None:
         self._slots = slots
@@ -25,24 +25,24 @@ class Eviction:
         self._background: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
-        """Begin to end workers that were idle for long."""
+        """Start ending workers that exceed the idle timeout."""
         self._ticker = asyncio.create_task(self._tick())
 
     def evict(self, slot: WorkerSlot, reason: Reason) -> None:
-        """End an idle worker; its room is free once its process is gone."""
+        """End an idle worker in the background."""
         self._metrics.worker_evictions.labels(slot.key.app, reason).inc()
         slot.draining = True
         if slot.worker is not None:
             self.in_background(slot.worker.unload(UNLOAD_SECONDS))
 
     def in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        """Let `work` go on by itself; `close` waits for it."""
+        """Run `work` as a task, for which `close` waits."""
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
 
     async def close(self) -> None:
-        """End all workers: the idle ones unload, the others are killed."""
+        """End all workers: idle ones unload, the others are killed."""
         if self._ticker is not None:
             self._ticker.cancel()
         for slot in self._slots:

@@ -1,4 +1,4 @@
-"""Files on their way into and out of a worker."""
+"""Passing files to and from workers."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from mien.workers.listener import AppError
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
-    """A file that an app made; it is gone when its worker is."""
+    """A file that an app created. It is removed with its worker."""
 
     path: Path
     content_type: str | None = None
@@ -19,17 +19,17 @@ class OutputFile:
 
 
 class FileGate(Protocol):
-    """Brings files to workers and takes them from there."""
+    """Passes files to workers and stores their output files."""
 
     async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
-        """The input, with every file that the app cannot read by itself put into `folder` and replaced by its path."""
+        """The input with every file that the app cannot fetch itself copied to `folder` and replaced by its path."""
 
     async def store(self, task_id: str, file: OutputFile) -> Any:
-        """Keep the file and return what stands for it in the output."""
+        """Store the file and return the reference that replaces it in the output."""
 
 
 class NoFiles:
-    """Passes files by: inputs stay what they are, outputs become their path. For workers without a file store."""
+    """Leaves inputs unchanged and replaces output files by their path. For workers without a file store."""
 
     async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
         return given
@@ -43,22 +43,22 @@ class OutputFiles:
     """Finds the files in the outputs of one worker."""
 
     marker: str
-    """What its kernel marks files with: a secret, so that a dict which the app was given is never taken for one."""
+    """The key by which the kernel marks files. Secret, so that no dict from a client's input can pass as a file."""
     closed: Path
-    """The server's data folder: no file of it is an output, even if an app makes a `File` of a caller's text..."""
+    """The server's data directory: files in it are no outputs, even if an app makes a `File` of a client's text..."""
     own: tuple[Path, ...] = ()
-    """...except in these folders, which are the worker's."""
+    """...except in these directories, which belong to the worker."""
 
     def any_in(self, value: Any) -> bool:
-        """Whether a file is marked anywhere in the output."""
+        """Whether the output contains a file."""
         if isinstance(value, dict):
             return self.marker in value or any(self.any_in(item) for item in value.values())
         return isinstance(value, list) and any(self.any_in(item) for item in value)
 
     async def replaced(self, value: Any, store: Callable[[OutputFile], Awaitable[Any]]) -> Any:
-        """The output with each marked file replaced by what `store` returns for it; one named twice is stored once.
+        """The output with each file replaced by the result of `store`; a file that occurs twice is stored once.
 
-        Raises AppError for one that is not there, or not the app's to give.
+        Raises AppError for a file that does not exist or belongs to the server.
         """
         stored: dict[Path, Any] = {}
 
@@ -79,10 +79,10 @@ class OutputFiles:
     def _file(self, given: dict[str, Any]) -> OutputFile:
         path = Path(str(given.get("path")))
         if not path.is_file():
-            raise AppError(f"the output names the file {path.name}, which the app did not make", "output")
+            raise AppError(f"the output refers to the file {path.name}, which does not exist", "output")
         real = path.resolve()
         if real.is_relative_to(self.closed.resolve()) and not any(
             real.is_relative_to(folder.resolve()) for folder in self.own
         ):
-            raise AppError(f"the output names the file {path.name}, which belongs to the server", "output")
+            raise AppError(f"the output refers to the file {path.name}, which belongs to the server", "output")
         return OutputFile(path, given.get("content_type"), given.get("filename"))

@@ -1,29 +1,29 @@
-"""Can this run here? One vocabulary for workers, which answer it, and for tasks, which are ordered by it."""
+"""How well a run fits on this machine right now: computed by the worker pool, used by the scheduler to order tasks."""
 
 from enum import IntEnum
 
 
 class Fit(IntEnum):
-    """How well a run would be placed right now; more is better."""
+    """How well a run would be placed right now; higher is better."""
 
     BLOCKED = -1
-    """It waits for something of its own (the worker of its session, models that still load), not for room: others
-    may overtake it for as long as they like."""
-    NO_ROOM = 0
-    """It waits for room that others have; it would fit on an idle machine."""
+    """It waits for something specific (its session's worker, models that are still loading), not for capacity: other
+    tasks may overtake it indefinitely."""
+    NO_CAPACITY = 0
+    """It waits for capacity that is in use; it would fit on an idle machine."""
     NEVER = 1
-    """It would not fit on an idle machine either. It is started all the same, and fails with the reason: queued, it
-    would wait for ever."""
+    """It would not even fit on an idle machine. It is started nevertheless and fails with the reason, since it would
+    otherwise be queued forever."""
     COLD = 2
-    """There is room, but the environment has to be made and a process to be started."""
+    """There is capacity, but the environment must be built and a process started."""
     ENVIRONMENT = 3
-    """There is room and the environment is made; a process has to be started."""
+    """There is capacity and the environment exists; a process must be started."""
     SAME_VERSION = 4
-    """A worker of the version is idle, with another setup."""
+    """A worker of the same version is idle, but with another setup."""
     WARM = 5
-    """A worker with the same version and setup is idle: it starts at once."""
+    """A worker of the same version and setup can take it immediately."""
 
     @property
     def startable(self) -> bool:
-        """Whether to start it now rather than leave it queued."""
-        return self > Fit.NO_ROOM
+        """Whether to start it now instead of leaving it queued."""
+        return self > Fit.NO_CAPACITY

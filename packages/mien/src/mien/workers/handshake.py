@@ -1,4 +1,4 @@
-"""How a worker's process and this server find each other: a Unix socket that only they know, and a token."""
+"""The handshake between a worker process and this server: a private Unix socket and a token."""
 
 import asyncio
 import contextlib
@@ -16,26 +16,26 @@ from mien.workers.listener import WorkerGone
 
 @dataclass(frozen=True, slots=True)
 class Rendezvous:
-    """Where one worker is awaited."""
+    """Where a worker is expected to connect."""
 
     address: Path
     token: str
-    """What the worker has to show: another process of the same user could connect first."""
+    """The worker must send it: another process of the same user could connect first."""
     reached: "asyncio.Future[AsyncChannel]"
 
 
 @contextlib.asynccontextmanager
 async def rendezvous(spill: Path) -> AsyncIterator[Rendezvous]:
-    """Listens for one worker as long as the block lasts; long messages travel through the folder `spill`."""
+    """Listen for one worker during the block. Long messages are passed through files in `spill`."""
     reached: asyncio.Future[AsyncChannel] = asyncio.get_running_loop().create_future()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if reached.done():  # there is one worker, and it is here
+        if reached.done():  # only the first connection is accepted
             writer.close()
         else:
             reached.set_result(AsyncChannel(reader, writer, spill))
 
-    # Not in the worker's folder: the path of a socket has at most about 100 bytes, and data folders may lie deep.
+    # Not in the worker's directory: socket paths are limited to about 100 bytes, and data directories may be nested.
     with tempfile.TemporaryDirectory(prefix="mien-") as folder:
         address = Path(folder) / "worker"
         server = await asyncio.start_unix_server(connected, address, limit=2**20)
@@ -47,7 +47,7 @@ async def rendezvous(spill: Path) -> AsyncIterator[Rendezvous]:
 
 
 async def greet(channel: AsyncChannel, token: str) -> protocol.Hello:
-    """The worker's first message. Raises WorkerGone if it is not that of the worker that is awaited."""
+    """Receive the worker's first message. Raises WorkerGone if the token or the protocol version is wrong."""
     hello = await channel.receive()
     if not isinstance(hello, protocol.Hello) or not hmac.compare_digest(hello.token, token):
         raise WorkerGone("the worker did not identify itself")

@@ -1,4 +1,4 @@
-"""Routes a worker's messages to what waits for them: its start, and its runs."""
+"""Dispatches a worker's messages to its start and its runs."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from infsh._kernel import protocol
-from mien.workers.listener import AppError, Listener, RunCancelled, Silent
+from mien.workers.listener import AppError, Listener, NullListener, RunCancelled
 
 TAIL_LINES = 20
 LINE_CHARS = 16_384
@@ -16,27 +16,27 @@ LINE_CHARS = 16_384
 
 @dataclass(slots=True)
 class PendingRun:
-    """A run whose end has not been reported yet."""
+    """A run that has not ended yet."""
 
     listener: Listener
     ended: "asyncio.Future[Any]"
 
 
 class Inbox:
-    """Takes messages and lines of output; settles the start and the runs that they are about."""
+    """Dispatches messages and lines of output; resolves the futures of the start and of the runs."""
 
     def __init__(self) -> None:
         self.fatal: protocol.Fatal | None = None
-        """The worker's last message, if it sent one before it ended."""
+        """The worker's report of why it is about to end, if it sent one."""
         self.tail: deque[str] = deque(maxlen=TAIL_LINES)
-        """Its last lines of output beside runs."""
+        """Its last lines of output that belong to no run."""
         self._runs: dict[str, PendingRun] = {}
         self._starting: asyncio.Future[Any] | None = None
-        self._starter: Listener = Silent()
+        self._starter: Listener = NullListener()
 
     @contextlib.contextmanager
     def start(self, listener: Listener) -> Iterator["asyncio.Future[Any]"]:
-        """A step of the start: the future is what answers it, `Loaded` or `Ready`; its output goes to `listener`."""
+        """A step of the start. The future gets the reply, `Loaded` or `Ready`; output goes to `listener`."""
         self._starting = asyncio.get_running_loop().create_future()
         self._starter = listener
         try:
@@ -44,11 +44,11 @@ class Inbox:
         finally:
             _retrieve(self._starting)
             self._starting = None
-            self._starter = Silent()
+            self._starter = NullListener()
 
     @contextlib.contextmanager
     def run(self, run_id: str, listener: Listener) -> Iterator[PendingRun]:
-        """A run, known here as long as the block lasts."""
+        """Register a run for the duration of the block."""
         run = PendingRun(listener, asyncio.get_running_loop().create_future())
         self._runs[run_id] = run
         try:
@@ -62,8 +62,8 @@ class Inbox:
         run = self._runs.get(run_id)
         return None if run is None or run.ended.done() else run
 
-    def take(self, message: protocol.Message) -> None:
-        """One message. Those about runs that have ended are dropped: they crossed with the end."""
+    def dispatch(self, message: protocol.Message) -> None:
+        """Handle one message. Messages about runs that have already ended are dropped."""
         match message:
             case protocol.Log():
                 self.log(message.line, message.run_id)
@@ -87,7 +87,7 @@ class Inbox:
                 self.fatal = message
 
     def log(self, line: str, run_id: str | None = None) -> None:
-        """One line of output. It goes to all runs when it is not known which of them printed it."""
+        """Dispatch one line of output; to all runs if it is unknown which one printed it."""
         line = line[:LINE_CHARS]
         run = self._runs.get(run_id) if run_id is not None else None
         if run is not None:
@@ -100,7 +100,7 @@ class Inbox:
                 run.listener.log(line)
 
     def fail_all(self, error: Exception, start_error: Exception | None) -> None:
-        """The worker is gone: every run that has not ended fails with `error`, a start with `start_error` if any."""
+        """Fail every pending run with `error`, and a pending start with `start_error`, if given, or `error`."""
         for run in self._runs.values():
             if not run.ended.done():
                 run.ended.set_exception(error)
@@ -113,6 +113,7 @@ class Inbox:
 
 
 def _retrieve(future: "asyncio.Future[Any]") -> None:
-    """Mark the exception as retrieved: asyncio warns about others, as when the run could not even be sent."""
+    """Mark the exception as retrieved. Otherwise asyncio logs it if the future is never awaited, as when the run could
+    not even be sent."""
     if future.done() and not future.cancelled():
         future.exception()

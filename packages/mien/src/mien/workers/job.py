@@ -1,4 +1,4 @@
-"""One run as the pool takes it."""
+"""A run as the pool sees it."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -17,4 +17,4 @@ class Job:
     setup: Any
     metadata: dict[str, Any]
     session_seconds: float | None = None
-    """Idle time after which the worker is ended, where the run belongs to a session."""
+    """Idle timeout of the worker, if the run belongs to a session."""

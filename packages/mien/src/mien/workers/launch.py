@@ -1,4 +1,4 @@
-"""A worker's folders, and the process that is started in them."""
+"""A worker's directories, and its process."""
 
 import os
 import shutil
@@ -12,7 +12,10 @@ from mien.workers.worker import WorkerSpec
 
 
 def make_folders(spec: WorkerSpec) -> None:
-    """`app` (a copy of the version's files), `home`, `spill` (long messages), `files` (of runs). Raises StorageFull."""
+    """Create `app` (a copy of the version's files), `home`, `spill` (long messages) and `files` (of runs).
+
+    Raises StorageFull, InternalError; leaves nothing behind then.
+    """
     try:
         with disk_errors("the worker was not started"):
             spec.folder.mkdir(parents=True, mode=0o700)
@@ -29,7 +32,7 @@ def remove_folders(spec: WorkerSpec) -> None:
 
 
 async def start_process(spec: WorkerSpec, address: Path, token: str) -> GuardedProcess:
-    """The kernel, in the app's own environment, which stays locked until the last process has ended."""
+    """Start the kernel in the app's environment, which stays locked until the last process of the worker has ended."""
     variables = {
         **spec.variables,
         protocol.SOCKET_VARIABLE: str(address),
@@ -50,4 +53,4 @@ async def start_process(spec: WorkerSpec, address: Path, token: str) -> GuardedP
             hold=[environment] if spec.family is None else [environment, spec.family],
         )
     finally:
-        os.close(environment)  # the guardian has its own copy by now
+        os.close(environment)  # the guardian has inherited a copy

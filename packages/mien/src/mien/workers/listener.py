@@ -1,6 +1,6 @@
-"""What is reported of a run while it is brought up and runs, and the ways in which that fails.
+"""Events of runs, and the errors with which they end.
 
-The one declaration of it within the server: workers tell a `Listener`, the pool adds the stage, an executor of tasks
+Declared once for the whole server: workers report to a `Listener`, the pool adds the stage, and a task executor adds
 the worker (`mien.tasks.executor.Reporter`).
 """
 
@@ -8,15 +8,15 @@ from enum import IntEnum
 from typing import Any, Literal, Protocol
 
 GoneKind = Literal["exited", "signal", "memory", "processes", "protocol", "start"]
-"""How a worker ended: with a status; by a signal; over a limit; with messages that could not be parsed, or none at all;
-before it was up."""
+"""How a worker ended: with an exit status; by a signal; over a limit (two kinds); by a protocol error; while starting.
+"""
 
 
 class Stage(IntEnum):
-    """What is being done for a run. The numbers are those of the wire: `mien.tasks.status.Status` takes them over."""
+    """The stages of a run. The numbers are used on the wire, by `mien.tasks.status.Status`."""
 
     PREPARING = 4
-    """The app's environment is made, the input's files are fetched."""
+    """The app's environment is built, input files are fetched."""
     SERVING = 5
     """The worker process starts and imports the app."""
     SETTING_UP = 6
@@ -24,31 +24,31 @@ class Stage(IntEnum):
     RUNNING = 7
     """The app's function runs."""
     UPLOADING = 8
-    """Files of the output are stored."""
+    """Output files are stored."""
 
 
 class Listener(Protocol):
-    """Takes the events of one run, or of a start; called from the event loop, must not block or raise."""
+    """Receives the events of a run or a start. Called on the event loop; must not block or raise."""
 
     def log(self, text: str) -> None:
-        """One line, or several, that the app printed or logged, or that its environment's build did."""
+        """One or more lines that the app, or the build of its environment, printed or logged."""
 
     def progress(self, fraction: float, message: str | None = None) -> None:
-        """How far the run is, 0..1. The newest replaces the one before."""
+        """Progress of the run; `fraction` in 0..1. Replaces the previous one."""
 
     def output(self, value: Any) -> None:
-        """A partial output. The newest replaces the one before."""
+        """A partial output. Replaces the previous one."""
 
 
 class PoolListener(Listener, Protocol):
-    """Is told the stages, too."""
+    """A listener that is also told about stages."""
 
     def stage(self, stage: Stage) -> None:
-        """What is done for the run from now on. Stages that are not needed are left out."""
+        """The run has entered this stage. Stages that are not needed are skipped."""
 
 
-class Silent:
-    """A listener that drops everything."""
+class NullListener:
+    """A listener that ignores everything."""
 
     def log(self, text: str) -> None: ...
 
@@ -58,18 +58,18 @@ class Silent:
 
 
 class WorkerGone(Exception):
-    """The worker is gone, and with it what it was doing; `reason` says how, in words."""
+    """The worker has ended, and its runs with it. `reason` is a message that says why."""
 
     def __init__(self, reason: str, *, kind: GoneKind = "start", stop_requested: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.kind: GoneKind = kind
         self.stop_requested = stop_requested
-        """Whether this server ended it on purpose: then it is no crash."""
+        """Whether this server ended it on purpose; otherwise it is a crash."""
 
 
 class AppError(Exception):
-    """The app reported an error: its import, its setup or one run. `kind` is the protocol's."""
+    """The app failed: in its import, its setup or a run. `kind`: as in the protocol."""
 
     def __init__(self, message: str, kind: str, traceback: str = "") -> None:
         super().__init__(message)
@@ -79,4 +79,4 @@ class AppError(Exception):
 
 
 class RunCancelled(Exception):
-    """The app ended the run, as it was asked to."""
+    """The app ended the run because it was cancelled."""

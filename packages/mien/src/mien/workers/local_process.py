@@ -1,4 +1,4 @@
-"""A worker on this machine: a guarded process that runs an app's kernel, seen from the server."""
+"""The server's side of a worker on this machine: a guarded process that runs an app in the kernel."""
 
 import asyncio
 import contextlib
@@ -19,15 +19,16 @@ from mien.workers.listener import AppError, Listener, WorkerGone
 from mien.workers.worker import WorkerSpec
 
 LAST_WORDS_SECONDS = 2.0
-"""For messages still in flight when the worker ends: its own report of the cause says more than an exit status."""
-HANG_UP_SECONDS = 0.3
-"""For a process to exit by itself after it closed its connection; then it is killed."""
+"""How long to wait for messages still in flight when the worker ends: its own report is more specific than its exit
+status."""
+DISCONNECT_SECONDS = 0.3
+"""How long a process may take to exit by itself after closing its connection, before it is killed."""
 TERM_SECONDS = 0.3
-"""Between SIGTERM and SIGKILL, when the grace of a cancelled run is over."""
+"""Time between SIGTERM and SIGKILL, once the grace period of a cancelled run is over."""
 
 
 class LocalWorker:
-    """Implements `mien.workers.worker.Worker`; made by `start`."""
+    """Implements `mien.workers.worker.Worker`; created by `start`."""
 
     def __init__(self, spec: WorkerSpec, process: GuardedProcess) -> None:
         self.spec = spec
@@ -44,7 +45,7 @@ class LocalWorker:
 
     @classmethod
     async def start(cls, spec: WorkerSpec, listener: Listener) -> Self:
-        """Start the process and import the app. Raises AppError, WorkerGone, MienError; leaves nothing behind then."""
+        """Start the process and import the app. Raises AppError, WorkerGone, MienError, after cleaning up."""
         await asyncio.to_thread(make_folders, spec)
         async with rendezvous(spec.folder / "spill") as meeting:
             worker = cls(spec, await start_process(spec, meeting.address, meeting.token))
@@ -89,7 +90,7 @@ class LocalWorker:
     async def kill_and_wait(self) -> None:
         self.kill()
         gone = asyncio.ensure_future(self.gone.wait())
-        while not gone.done():  # to return earlier would let its work be started again beside it
+        while not gone.done():  # returning earlier would allow its task to be started again while it still runs
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({gone})
 
@@ -141,14 +142,15 @@ class LocalWorker:
             raise self.why or WorkerGone("the worker has not started")
         try:
             await self._channel.send(message)
-        except OSError:  # it is dying; the cause is known once it is gone, and its work must not be retried before
+        except OSError:
+            # It is dying. Only once it is gone is the cause known, and may its task be retried.
             await self.gone.wait()
             assert self.why is not None  # noqa: S101 - set together with gone
             raise self.why from None
 
     async def _cancel(self, run_id: str, run: PendingRun, grace: float) -> None:
-        """The kernel asks the app first (`on_cancel`, then an exception in its code). A process that is still busy
-        with the run when the grace is over gets SIGTERM, for handlers of the app's own, and then SIGKILL."""
+        """The kernel first cancels cooperatively (`on_cancel`, then an exception in the app's code). If the run has not
+        ended after the grace period, the process gets SIGTERM, for the app's own handlers, and then SIGKILL."""
         with contextlib.suppress(WorkerGone):
             await self._send(protocol.Cancel(run_id, grace))
         await asyncio.wait({run.ended}, timeout=grace)
@@ -166,22 +168,22 @@ class LocalWorker:
     async def _listen(self, channel: AsyncChannel) -> None:
         try:
             while (message := await channel.receive()) is not None:
-                self._inbox.take(message)
+                self._inbox.dispatch(message)
         except (OSError, protocol.ProtocolError) as error:
             self._inbox.tail.append(f"the worker's messages cannot be parsed: {error}")
-        # The connection is over, the process may not be. One that ends by itself is given the time for that, since
-        # its own status tells more than that it was killed here.
+        # The connection has ended, but perhaps not the process. Give it time to exit by itself: its own exit status is
+        # more informative than that it was killed here.
         last_words = self._inbox.fatal is not None or self._stop_requested
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), LAST_WORDS_SECONDS if last_words else HANG_UP_SECONDS)
+            await asyncio.wait_for(self._process.wait(), LAST_WORDS_SECONDS if last_words else DISCONNECT_SECONDS)
         self._process.kill()
 
     async def _watch(self) -> None:
-        """Follow the process to its end; then, and only then, everything that waits for it fails.
+        """Wait for the process to end, and only then fail everything that waits for the worker.
 
-        The order: the pipes end (what was printed is in the log before the run's end is), the guardian reports that
-        no process is left, the last messages are read, the folder is removed. Not before that is the worker gone: its
-        room, its environment and its task are free for the next from then on.
+        The order matters: the pipes reach their end (so that output is logged before the run ends), the guardian
+        reports that no process is left, the last messages are read, the directory is removed. Only then is `gone` set,
+        since its capacity, its environment and its task may be reused from then on.
         """
         await asyncio.gather(self._follow(self._process.stdout), self._follow(self._process.stderr))
         ended = await self._process.wait()
@@ -196,12 +198,12 @@ class LocalWorker:
         self._inbox.fail_all(self.why, start_error(fatal))
 
     async def _follow(self, stream: asyncio.StreamReader) -> None:
-        """What the process prints beside its messages: errors of the relay itself."""
-        with contextlib.suppress(ValueError):  # a line over the limit: the rest of the output is dropped
+        """Log what the process prints itself, outside of its messages: errors of the relay."""
+        with contextlib.suppress(ValueError):  # a line exceeds the limit: the rest of the output is dropped
             while line := await stream.readline():
                 self._inbox.log(line.decode(errors="replace").rstrip())
         while await stream.read(2**16):
-            pass  # a full pipe would block the process
+            pass  # keep draining: a full pipe would block the process
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> "asyncio.Task[None]":
         task = asyncio.create_task(work)

@@ -1,4 +1,4 @@
-"""Whether there is room for a worker: the seam for more machines than this one."""
+"""Placement: whether there is capacity for a worker. The extension point for more than one machine."""
 
 import os
 from collections.abc import Iterable
@@ -14,39 +14,39 @@ SHARE_OF_MEMORY = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one worker holds while it is up."""
+    """The resources of one worker."""
 
     memory: int
-    """Bytes; also its limit."""
+    """Bytes; also its memory limit."""
     gpus: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What was taken for one worker."""
+    """The resources claimed for one worker."""
 
     need: Need
     gpu_ids: tuple[int, ...] = ()
 
 
 class Placement(Protocol):
-    """Counts what is taken. Every method is fast and never waits."""
+    """Keeps track of claimed resources. No method blocks."""
 
     def lacks(self, need: Need) -> str | None:
-        """Why there can never be room for that, even if all workers ended; None if there can."""
+        """Why the need exceeds the machine's total resources; None if it does not."""
 
     def fits(self, need: Need, freed: Iterable[Grant] = ()) -> bool:
-        """Whether there is room now, or would be without the grants in `freed`."""
+        """Whether the need can be claimed now, or could be without the grants in `freed`."""
 
     def claim(self, need: Need) -> Grant:
-        """Take the room that `fits` has just spoken of."""
+        """Claim resources; call only if `fits` returned True."""
 
     def release(self, grant: Grant) -> None:
-        """Give it back."""
+        """Return claimed resources."""
 
 
 class LocalPlacement:
-    """This machine: a number of processes, their memory limits added up, GPUs one worker each."""
+    """This machine: limits the number of workers and the sum of their memory limits; GPUs are not shared."""
 
     def __init__(self, *, workers: int, memory: int, gpus: int) -> None:
         self._workers = workers
@@ -62,9 +62,9 @@ class LocalPlacement:
 
     def lacks(self, need: Need) -> str | None:
         if need.memory > self._memory:
-            return f"the app asks for {need.memory / GIB:.1f} GiB; workers may hold {self._memory / GIB:.1f} GiB here"
+            return f"the app needs {need.memory / GIB:.1f} GiB; workers may use {self._memory / GIB:.1f} GiB here"
         if need.gpus > self._gpus:
-            return f"the app asks for {need.gpus} GPUs; there are {self._gpus} here"
+            return f"the app needs {need.gpus} GPUs; this server has {self._gpus}"
         return None
 
     def fits(self, need: Need, freed: Iterable[Grant] = ()) -> bool:
@@ -87,16 +87,16 @@ class LocalPlacement:
 
 
 def machine_memory() -> int:
-    """Bytes of this machine, or of the container that this process runs in."""
+    """Memory in bytes of this machine, or of the container that this process runs in."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     try:
         return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit
+    except (OSError, ValueError):  # not in a container, or in one without a limit
         return total
 
 
 def visible_gpus() -> int:
-    """How many GPUs processes of this machine may use: CUDA_VISIBLE_DEVICES, else NVIDIA's device files."""
+    """Number of usable GPUs: from CUDA_VISIBLE_DEVICES, else from NVIDIA's device files."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return len([part for part in given.split(",") if part.strip() not in ("", "-1")])
@@ -104,7 +104,7 @@ def visible_gpus() -> int:
 
 
 def gpu_variables(grant: Grant) -> dict[str, str]:
-    """Variables that show a worker its GPUs and hide the others."""
+    """Environment variables that make only the granted GPUs visible to a worker."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     names = [part.strip() for part in given.split(",")] if given else None
     chosen = [names[gpu] if names and gpu < len(names) else str(gpu) for gpu in grant.gpu_ids]

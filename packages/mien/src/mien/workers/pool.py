@@ -1,6 +1,6 @@
-"""The warm pool: workers are reused by runs with the same key, started when there is none, evicted for others.
+"""The pool of warm workers: reused by runs with the same key, started if there is none, evicted for others.
 
-The choice is in `slots`, the start in `bring_up`, the end in `eviction`; here is the way of one run through them.
+`slots` chooses, `bring_up` starts and `eviction` ends workers; this module takes a run through them.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ from mien.workers.slots import Slots, WorkerKey, WorkerSlot
 from mien.workers.worker import StartWorker, Worker
 
 Prepare = Callable[[Worker], Awaitable[Encoded]]
-"""Makes the input for that worker: files in its folder."""
+"""Returns the input for a run in that worker, with files copied to its directory."""
 Finish = Callable[[Worker, Any], Awaitable[Any]]
-"""Makes the final output of what the worker answered, while its files are still there."""
+"""Returns the final output for the worker's output, while its files still exist."""
 
 
 class WorkerPool:
-    """All workers of a server. Runs on one event loop: state only changes between awaits, so that the only lock is that
-    of each slot's start."""
+    """All workers of a server. Used on one event loop: state only changes between awaits, so that no lock is needed but
+    the one for each slot's start."""
 
     def __init__(
         self,
@@ -46,13 +46,14 @@ class WorkerPool:
         *,
         start_worker: StartWorker = LocalWorker.start,
         metrics: Metrics | None = None,
-        on_room: Callable[[], None] = lambda: None,
+        on_capacity_freed: Callable[[], None] = lambda: None,
         fetch_private: bool = False,
     ) -> None:
-        """`fetch_private`: files that callers name by URL may come from private addresses."""
+        """`on_capacity_freed`: called when a run may fit that did not before. `fetch_private`: whether apps may fetch
+        input files from private addresses."""
         metrics = metrics or Metrics()
         self._run_dir = run_dir
-        self._on_room = on_room
+        self._on_capacity_freed = on_capacity_freed
         self._slots = Slots(placement)
         self._breaker = CrashBreaker(settings.app_crashes)
         self._bring_up = BringUp(
@@ -64,19 +65,19 @@ class WorkerPool:
         self._closed = False
 
     def start(self) -> None:
-        """Begin to end workers that were idle for long."""
+        """Start ending workers that exceed the idle timeout."""
         self._eviction.start()
 
-    # --- choosing a slot: fast, synchronous
+    # --- choosing a slot: synchronous, without I/O
 
     def fit(self, key: WorkerKey, need: Need) -> Fit:
         """How well a run with this key would be placed now."""
         if self._closed:
-            return Fit.NO_ROOM
+            return Fit.NO_CAPACITY
         return self._slots.fit(key, need, has_environment=self._bring_up.has_environment(key))
 
     def reserve(self, key: WorkerKey, need: Need) -> WorkerSlot:
-        """Take the slot that `fit` has just spoken of; idle workers in its way end. Raises NoResources, Unavailable."""
+        """Reserve a slot for one run; evicts idle workers if necessary. Raises NoResources, Unavailable."""
         if self._closed:
             raise Unavailable("the server is shutting down")
         reservation = self._slots.reserve(key, need)
@@ -85,17 +86,17 @@ class WorkerPool:
         return reservation.slot
 
     def release(self, slot: WorkerSlot) -> None:
-        """Give a reservation, or a finished run, back."""
+        """Release a reservation, or a slot after its run."""
         self._slots.release(slot)
         if slot.load == 0 and not slot.ready:
             self._vacate(slot)
-        self._on_room()
+        self._on_capacity_freed()
 
     def _vacate(self, slot: WorkerSlot) -> None:
-        """Give up a slot that has no worker yet.
+        """Remove a slot that has no worker.
 
-        Its room may still be held by the processes of those that were evicted for it, which it has not waited for:
-        until they are gone the slot stays, so that memory which is still in use is not given away.
+        Workers that were evicted for it may still be running, in the resources that were claimed for it. The slot then
+        stays until they are gone, so that memory which is still in use is not claimed again.
         """
         workers = [predecessor.worker for predecessor in slot.predecessors]
         holding = [worker for worker in workers if worker is not None and not worker.gone.is_set()]
@@ -108,17 +109,17 @@ class WorkerPool:
             for worker in holding:
                 await worker.gone.wait()
             self._slots.remove(slot)
-            self._on_room()
+            self._on_capacity_freed()
 
         self._eviction.in_background(wait())
 
     # --- running
 
     async def run(self, slot: WorkerSlot, job: Job, listener: PoolListener, prepare: Prepare, finish: Finish) -> Any:
-        """Run the job in a reserved slot, give the slot back, and return the output.
+        """Run the job in a reserved slot, release the slot, and return the output.
 
-        Raises AppError, RunCancelled, WorkerGone, MienError. When this ends, the worker is idle again or its process is
-        dead. If the caller is cancelled, the worker is killed.
+        Raises AppError, RunCancelled, WorkerGone, MienError. On return, the worker can be used by others or its process
+        is dead. If the caller is cancelled during the run, the worker is killed.
         """
         try:
             async with slot.start_lock:
@@ -135,7 +136,7 @@ class WorkerPool:
             self.release(slot)
 
     async def _start(self, slot: WorkerSlot, job: Job, listener: PoolListener) -> None:
-        slot.draining = False  # it was, if its worker died after the reservation
+        slot.draining = False  # it is set if the worker died after the reservation
         worker = await self._bring_up.start(slot, job, listener)
         slot.ready = True
         self._eviction.in_background(self._watch(slot, worker, job.deployed))
@@ -157,18 +158,18 @@ class WorkerPool:
         return output
 
     async def _watch(self, slot: WorkerSlot, worker: Worker, deployed: Deployed) -> None:
-        """Notice the worker's end, also while it is idle. A crash counts once, however many runs it took along."""
+        """Notice the worker's end, also while it is idle. A crash counts once, however many runs it had."""
         await worker.gone.wait()
         if worker.why is not None:
             self._bring_up.note_end(deployed, worker.why)
-        if slot in self._slots and slot.worker is worker:  # the slot may have its next one already
+        if slot in self._slots and slot.worker is worker:  # the slot may already have another worker
             self._slots.worker_ended(slot)
-            self._on_room()
+            self._on_capacity_freed()
 
-    # --- sessions, and what others see
+    # --- sessions and inspection
 
     def end_session(self, session_id: str) -> bool:
-        """End the session's worker if it is idle, else after its run. Returns whether there was one."""
+        """End the session's worker: now if it is idle, else after its run. Returns whether there was one."""
         found = self._slots.of_session(session_id)
         for slot in found:
             if slot.idle:
@@ -178,32 +179,32 @@ class WorkerPool:
         return bool(found)
 
     def has_session(self, session_id: str) -> bool:
-        """Whether the session's worker, and so its state, is still there."""
+        """Whether the session's worker, and thus its state, still exists."""
         return any(not slot.draining for slot in self._slots.of_session(session_id))
 
     def keep_session(self, session_id: str) -> bool:
-        """Begin the idle time of the session's worker anew. Returns whether there is one."""
+        """Restart the idle timeout of the session's worker. Returns whether there is one."""
         return self._slots.keep_session(session_id)
 
     @property
     def slots(self) -> tuple[WorkerSlot, ...]:
-        """Every worker that is up or starting."""
+        """The slots of all workers, also starting and draining ones."""
         return tuple(self._slots)
 
     def states(self) -> Counter[tuple[str, str]]:
-        """How many workers there are by app and state."""
+        """Number of workers by app and state."""
         return self._slots.states()
 
     async def close(self) -> None:
-        """End all workers: the idle ones unload, the others are killed."""
+        """End all workers: idle ones unload, the others are killed."""
         self._closed = True
         await self._eviction.close()
         await asyncio.to_thread(self._run_dir.close)
 
 
 async def _with_files(worker: Worker, work: Awaitable[Any]) -> Any:
-    """The result of `work`, which uses files in the worker's folder. If it fails because they were removed with the
-    worker, that is reported as the worker's end: the task is retried, as if the worker had died in the run."""
+    """Await `work`, which uses files in the worker's directory. If it fails because they were removed with the worker,
+    raise WorkerGone instead, so that the task is retried as if the worker had died during the run."""
     try:
         return await work
     except (AppError, MienError, OSError):
@@ -214,6 +215,6 @@ async def _with_files(worker: Worker, work: Awaitable[Any]) -> Any:
 
 
 def need_of(deployed: Deployed, variant: str, settings: Workers) -> Need:
-    """What one worker of that version and variant holds; an unknown variant is refused later, with a message."""
+    """The resources of one worker of that version and variant. An unknown variant is rejected later, when it starts."""
     profile = deployed.version.manifest.variant(variant) or Variant()
     return Need(profile.resources.ram or settings.app_memory, profile.resources.gpus)

@@ -1,7 +1,7 @@
-"""The folder in which the workers of one server run, and how a later server knows that none of them is left.
+"""The directory in which the workers of one server process run, and how a later one knows that all have ended.
 
-`<data_dir>/workers/<id>/` holds two locked files. `server` is held by the server alone. `family` is held by the server
-and inherited by the guardians of all its workers: once it can be locked, every process of every worker is dead.
+`<data_dir>/workers/<id>/` contains two lock files. `server` is locked by the server alone. `family` is locked by the
+server and inherited by the guardians of all its workers: once it can be locked, all processes of its workers are dead.
 """
 
 import os
@@ -17,7 +17,7 @@ POLL_SECONDS = 0.02
 
 
 class WorkerRunDir:
-    """The run folder of one server, made and locked here."""
+    """The run directory of one server process, created and locked on construction."""
 
     def __init__(self, root: Path) -> None:
         self.folder = root / secrets.token_hex(6)
@@ -28,28 +28,28 @@ class WorkerRunDir:
         share_lock(self.family)
 
     def close(self) -> None:
-        """Remove the folder; the workers have ended."""
+        """Remove the directory; call once all workers have ended."""
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._server)
         os.close(self.family)
 
 
 def sweep_orphans(root: Path, seconds: float = 15.0) -> int:
-    """Wait until no worker of a dead server is left, and remove their folders; returns how many servers were dead.
+    """Wait until the workers of dead servers have ended, and remove their directories; returns the number of servers.
 
-    Their guardians kill them when the pipe that the server held reaches its end. Raises InternalError if that takes
-    longer than `seconds`: a task that was running there must not be started a second time beside itself.
+    Guardians kill their workers when the pipe from the server reaches its end. Raises InternalError if that takes
+    longer than `seconds`: a task that still runs there must not be started a second time.
     """
     dead = 0
     for folder in root.glob("*") if root.exists() else ():
         try:
             server = open_lock(folder / "server")
-        except FileNotFoundError:  # half removed
+        except FileNotFoundError:  # partially removed
             shutil.rmtree(folder, ignore_errors=True)
             continue
         try:
             if not try_lock(server):
-                continue  # another server, alive
+                continue  # that server is alive
             _wait_for_family(folder, time.monotonic() + seconds)
             shutil.rmtree(folder, ignore_errors=True)
             dead += 1
@@ -63,7 +63,7 @@ def _wait_for_family(folder: Path, deadline: float) -> None:
     try:
         while not try_lock(family):
             if time.monotonic() > deadline:
-                raise InternalError("workers of a server that died are still running and do not end; kill them")
+                raise InternalError("workers of a server that died are still running; kill them and try again")
             time.sleep(POLL_SECONDS)
     finally:
         os.close(family)

@@ -1,4 +1,4 @@
-"""Which workers there are, and which slot a run gets: bookkeeping only, nothing is started or ended here."""
+"""Worker slots and the choice of a slot for a run: bookkeeping only; starts and ends no processes."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ from mien.workers.worker import Worker
 
 @dataclass(frozen=True, slots=True)
 class WorkerKey:
-    """Runs with equal keys can share a worker without setting it up again."""
+    """Runs with equal keys can use the same worker without another setup."""
 
     app: str
     version: str
@@ -26,9 +26,9 @@ class WorkerKey:
 
 @dataclass(eq=False, slots=True)
 class WorkerSlot:
-    """Room for one worker, and the worker once it is up.
+    """The resources for one worker, and the worker itself once it runs.
 
-    It is starting until `ready`, then idle or busy; `draining` from the decision to end its worker on.
+    Starting until `ready`, then idle or busy; `draining` once its worker is to be ended.
     """
 
     name: str
@@ -36,22 +36,22 @@ class WorkerSlot:
     grant: Grant
     worker: Worker | None = None
     load: int = 0
-    """Runs and reservations."""
+    """Number of runs and reservations."""
     released_at: float = 0.0
-    """When a run was last given back, seconds of the monotonic clock."""
+    """When it was last released, in seconds of the monotonic clock."""
     idle_seconds: float | None = None
-    """Overrides the server's setting: how long a session lives without runs."""
+    """Overrides the idle timeout of the settings, for sessions."""
     ready: bool = False
     draining: bool = False
     predecessors: "list[WorkerSlot]" = field(default_factory=list)
-    """Those that were evicted for this one. Their room is this one's already, but their processes still hold it: they
-    have to be gone before a worker starts here. Forgotten then."""
+    """The slots evicted for this one. Their resources are claimed for this slot already, but still in use: their
+    processes must have ended before a worker starts here. Cleared then."""
     start_lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while a worker is brought up: several runs may have been reserved when the one before died."""
+    """Held while a worker is brought up: if a worker dies, several runs may be waiting in its slot for the next one."""
 
     @property
     def free(self) -> bool:
-        """Whether another run can start here at once."""
+        """Whether another run can start here immediately."""
         return self.ready and not self.draining and self.worker is not None and self.load < self.worker.concurrency
 
     @property
@@ -60,7 +60,7 @@ class WorkerSlot:
 
     @property
     def state(self) -> str:
-        """`starting`, `idle` (warm), `busy` or `leaving`: a label of the metric mien_workers."""
+        """`starting`, `idle` (warm), `busy` or `leaving` (draining): values of a label of the metric mien_workers."""
         if self.draining:
             return "leaving"
         return "starting" if not self.ready else "busy" if self.load else "idle"
@@ -68,14 +68,14 @@ class WorkerSlot:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """A slot for one run, and the slots whose idle workers have to end for it."""
+    """A slot for one run, and the slots whose idle workers must end for it."""
 
     slot: WorkerSlot
     evicted: tuple[WorkerSlot, ...] = ()
 
 
 class Slots:
-    """Every slot of this server. One event loop; nothing here waits, so nothing here needs a lock."""
+    """All slots of this server. Used on one event loop; nothing here awaits, so no lock is needed."""
 
     def __init__(self, placement: Placement, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._placement = placement
@@ -95,19 +95,19 @@ class Slots:
         if any(slot.free for slot in same):
             return Fit.WARM
         if same and key.session_id is not None:
-            return Fit.BLOCKED  # a session's state is in one worker: no room elsewhere is of use to it
+            return Fit.BLOCKED  # a session's state is in one worker: capacity elsewhere does not help
         if self._placement.lacks(need) is not None:
             return Fit.NEVER
         if self._evictable(key, need) is None:
-            return Fit.NO_ROOM
+            return Fit.NO_CAPACITY
         if any(slot.key.version == key.version and slot.idle for slot in self._slots):
             return Fit.SAME_VERSION
         return Fit.ENVIRONMENT if has_environment else Fit.COLD
 
     def reserve(self, key: WorkerKey, need: Need) -> Reservation:
-        """The slot that `fit` has just spoken of. What it evicts has left these slots; its workers are to be ended.
+        """Reserve a slot for one run. Evicted slots are already removed here; the caller ends their workers.
 
-        Raises NoResources where it would never fit, Unavailable where there is no room now.
+        Raises NoResources if it can never fit, Unavailable if it does not fit now.
         """
         if (lack := self._placement.lacks(need)) is not None:
             raise NoResources(lack)
@@ -117,9 +117,10 @@ class Slots:
                 return Reservation(slot)
         evicted = self._evictable(key, need)
         if evicted is None:
-            raise Unavailable("there is no room for another worker")
+            raise Unavailable("there is no capacity for another worker")
         for victim in evicted:
-            # Its room is the new slot's from here on: were it free until the process is gone, others could take it.
+            # Its resources are claimed for the new slot right away: if they were free until the process is gone,
+            # another run could claim them.
             victim.draining = True
             self.remove(victim)
         slot = WorkerSlot(f"worker-{next(self._numbers)}", key, self._placement.claim(need), load=1)
@@ -128,18 +129,19 @@ class Slots:
         return Reservation(slot, tuple(evicted))
 
     def release(self, slot: WorkerSlot) -> None:
-        """One run or reservation less."""
+        """Remove one run or reservation."""
         slot.load -= 1
         slot.released_at = self._clock()
 
     def remove(self, slot: WorkerSlot) -> None:
-        """Forget the slot and give its room back. Nothing happens when that was done before."""
+        """Remove the slot and release its resources. Idempotent."""
         if slot in self._slots:
             self._slots.remove(slot)
             self._placement.release(slot.grant)
 
     def worker_ended(self, slot: WorkerSlot) -> None:
-        """The slot has no worker any more. With reservations left it stays: the first of them starts another one."""
+        """Record that the slot's worker has ended. The slot stays while it has reservations: the first of them starts
+        another worker."""
         slot.ready = False
         if slot.load == 0:
             self.remove(slot)
@@ -147,7 +149,7 @@ class Slots:
             slot.draining = True
 
     def expired(self, idle_seconds: float, min_warm: int) -> list[WorkerSlot]:
-        """Slots that were idle for so long, but for the `min_warm` of each version that were used last."""
+        """Slots beyond their idle timeout, except the `min_warm` most recently used of each version."""
         now, kept, found = self._clock(), Counter[str](), []
         for slot in sorted(self._slots, key=lambda slot: -slot.released_at):
             limit = idle_seconds if slot.idle_seconds is None else slot.idle_seconds
@@ -159,25 +161,25 @@ class Slots:
         return found
 
     def of_session(self, session_id: str) -> list[WorkerSlot]:
-        """The slots of a session, draining ones included."""
+        """The slots of a session, including draining ones."""
         return [slot for slot in self._slots if slot.key.session_id == session_id]
 
     def keep_session(self, session_id: str) -> bool:
-        """Begin the idle time of the session's worker anew. Returns whether there is one."""
+        """Restart the idle timeout of the session's worker. Returns whether there is one."""
         found = [slot for slot in self.of_session(session_id) if not slot.draining]
         for slot in found:
             slot.released_at = self._clock()
         return bool(found)
 
     def states(self) -> Counter[tuple[str, str]]:
-        """How many slots there are by app and state."""
+        """Number of slots by app and state."""
         return Counter((slot.key.app, slot.state) for slot in self._slots)
 
     def _evictable(self, key: WorkerKey, need: Need) -> list[WorkerSlot] | None:
-        """The idle workers that must go for one more; None if even that is not enough.
+        """The idle workers to evict so that one more fits; None if evicting all would not suffice.
 
-        First another setup of the same version, then whoever was idle for longest. Sessions stay: their state would
-        be lost.
+        First those of the same version (with another setup), then the longest idle. Sessions are spared, since their
+        state would be lost.
         """
         chosen: list[WorkerSlot] = []
         idle = [slot for slot in self._slots if slot.idle and slot.key.session_id is None]

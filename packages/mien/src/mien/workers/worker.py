@@ -1,6 +1,7 @@
-"""What a worker is to the pool, wherever it runs.
+"""The interface of a worker, wherever it runs.
 
-Implementations pass tests/integration/workers/test_worker_contract.py; today's is `mien.workers.local_process`.
+Implementations must pass tests/integration/workers/test_worker_contract.py; `mien.workers.local_process` is the only
+one so far.
 """
 
 import asyncio
@@ -18,41 +19,41 @@ from mien.workers.listener import Listener, WorkerGone
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What a worker is started from."""
+    """Everything needed to start a worker."""
 
     name: str
     environment: Environment
     content: Path
-    """The version's files; the worker gets a copy of its own."""
+    """The version's files; the worker works on a copy."""
     folder: Path
-    """Where the worker's files are while it lives; made and removed by it."""
+    """The worker's directory; it creates and removes it."""
     limits: ProcessLimits
     variables: Mapping[str, str] = field(default_factory=dict)
     start_seconds: float = 120.0
     setup_seconds: float = 1800.0
     family: int | None = None
-    """A file descriptor that stays open until no process of the worker is left."""
+    """A file descriptor that the worker's processes inherit; see `run_dir`."""
     fetch_private: bool = False
-    """Whether files that callers name by URL may come from private addresses."""
+    """Whether the worker may fetch input files from private addresses."""
     marker: str = field(default_factory=lambda: f"$file:{secrets.token_hex(16)}")
     """The key of local files in its outputs; see `infsh._kernel.protocol.Setup`."""
 
     def files_of(self, run_id: str) -> Path:
-        """The folder for the files that a run is given: the only paths that its input may name as files."""
+        """The directory for the input files of a run; its input may not refer to files elsewhere."""
         return self.folder / "files" / run_id
 
 
 class Worker(Protocol):
-    """A running instance of an app, its import done. Every method is called from one event loop."""
+    """A process in which the app has been imported. All methods are called on one event loop."""
 
     spec: WorkerSpec
     concurrency: int
-    """Runs that the app takes at once; the worker queues what comes beyond that."""
+    """Number of runs that the app handles concurrently; the worker queues any beyond that."""
     gone: asyncio.Event
-    """Set once no process of it is left and its files are removed: from then on its room can be given away, and what
-    it was doing can be started again elsewhere."""
+    """Set once all its processes have ended and its files are removed. Only then may its resources be claimed again and
+    its tasks be started elsewhere."""
     why: WorkerGone | None
-    """How it ended; set before `gone`."""
+    """Why it ended; set before `gone`."""
 
     @property
     def pid(self) -> int | None:
@@ -60,32 +61,32 @@ class Worker(Protocol):
 
     @property
     def ended(self) -> bool:
-        """Whether its processes are dead; `gone` follows when its files are removed, too."""
+        """Whether its processes are dead; `gone` follows once its files are removed."""
 
     async def setup(self, setup: Any, metadata: dict[str, Any], listener: Listener) -> float:
-        """Run the app's setup, once, and return its seconds. Raises AppError, WorkerGone."""
+        """Run the app's setup; call once. Returns the seconds it took. Raises AppError, WorkerGone."""
 
     async def run(
         self, run_id: str, function: str | None, given: Encoded, metadata: dict[str, Any], listener: Listener
     ) -> Any:
-        """Run a function and return its output, with its files marked. Raises AppError, RunCancelled, WorkerGone.
+        """Run a function and return its output, in which files are marked with `spec.marker`.
 
-        WorkerGone is raised after `gone` is set, never before.
+        Raises AppError, RunCancelled, WorkerGone; the latter only after `gone` is set.
         """
 
     def cancel(self, run_id: str, grace: float) -> None:
-        """Ask the app to end the run; when `grace` seconds are over, end the process. At once if `grace` is 0. A run
-        that has ended is left alone, and with it the worker, which may have the next one already."""
+        """Ask the app to end the run; end the process after `grace` seconds, or immediately if `grace` is 0. No effect
+        if the run has ended: the worker may already be busy with the next one."""
 
     def kill(self) -> None:
-        """End every process of the worker, now. Returns at once; `gone` tells when it is done."""
+        """Kill every process of the worker. Does not wait; `gone` is set when done."""
 
     async def kill_and_wait(self) -> None:
-        """Kill it and return when nothing of it is left, however often the caller is cancelled meanwhile."""
+        """Kill the worker and wait until it is gone, even if the caller is cancelled meanwhile."""
 
     async def unload(self, seconds: float) -> None:
-        """Let the app unload itself, for at most that long, then kill it. Returns when nothing is left."""
+        """Let the app unload for at most `seconds`, then kill the worker. Waits until it is gone."""
 
 
 StartWorker = Callable[[WorkerSpec, Listener], Awaitable[Worker]]
-"""Starts a worker and imports its app. Raises AppError, WorkerGone; leaves nothing behind then."""
+"""Starts a worker and imports its app. Raises AppError, WorkerGone, MienError, after cleaning up."""

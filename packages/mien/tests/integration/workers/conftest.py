@@ -139,7 +139,7 @@ class Server:
             self.environments,
             WorkerRunDir(settings.locations.workers_dir),
             metrics=self.metrics,
-            on_room=self.room.set,
+            on_capacity_freed=self.room.set,
         )
         self.executor = PoolExecutor(
             self.pool,

@@ -225,7 +225,7 @@ async def test_a_reservation_counts_at_once_and_can_be_released(dispatcher: Disp
     for candidate in candidates:
         assert dispatcher.executor.fit(candidate).startable
         dispatcher.executor.reserve(candidate)
-    assert dispatcher.fit() is Fit.NO_ROOM
+    assert dispatcher.fit() is Fit.NO_CAPACITY
     dispatcher.executor.release(candidates[0].id)
     assert dispatcher.fit().startable
     dispatcher.executor.release(candidates[1].id)
@@ -233,7 +233,7 @@ async def test_a_reservation_counts_at_once_and_can_be_released(dispatcher: Disp
 
 async def test_there_is_no_room_until_one_ends(dispatcher: Dispatcher) -> None:
     running = [await dispatcher.running("wait") for _ in range(PLACES)]
-    assert dispatcher.fit() is Fit.NO_ROOM
+    assert dispatcher.fit() is Fit.NO_CAPACITY
     running[0].stop()
     await running[0].ended()
     assert await dispatcher.start("echo").ended() is None

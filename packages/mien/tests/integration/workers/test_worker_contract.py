@@ -14,7 +14,7 @@ from mien.apps.environment import EnvironmentSpec
 from mien.apps.environments import Environments
 from mien.apps.process import ProcessLimits
 from mien.encoded import Encoded
-from mien.workers.listener import AppError, RunCancelled, Silent, WorkerGone
+from mien.workers.listener import AppError, NullListener, RunCancelled, WorkerGone
 from mien.workers.local_process import LocalWorker
 from mien.workers.worker import StartWorker, Worker, WorkerSpec
 
@@ -53,7 +53,7 @@ class App(BaseApp):
 """
 
 
-class Lines(Silent):
+class Lines(NullListener):
     """Keeps what the app printed."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path, apps_cache: Path)
         (content / "inference.py").write_text(code)
         (content / "inf.yml").write_text("name: probe\n")
         spec = WorkerSpec(f"w{number}", environment, content, tmp_path / f"w{number}", ProcessLimits(2**30), **fields)
-        worker: Worker = await request.param(spec, Silent())
+        worker: Worker = await request.param(spec, NullListener())
         workers.append(worker)
         return worker
 
@@ -96,13 +96,13 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path, apps_cache: Path)
 
 async def ready(make: Make, **fields: Any) -> Worker:
     worker = await make(**fields)
-    assert await worker.setup({}, {}, Silent()) >= 0
+    assert await worker.setup({}, {}, NullListener()) >= 0
     return worker
 
 
-def run(worker: Worker, number: int, do: str = "", listener: Silent | None = None) -> "asyncio.Task[Any]":
+def run(worker: Worker, number: int, do: str = "", listener: NullListener | None = None) -> "asyncio.Task[Any]":
     given = {"do": do}
-    return asyncio.create_task(worker.run(f"r{number}", None, Encoded.of(given), {}, listener or Silent()))
+    return asyncio.create_task(worker.run(f"r{number}", None, Encoded.of(given), {}, listener or NullListener()))
 
 
 def alive(pid: int) -> bool:
@@ -120,7 +120,7 @@ async def test_it_runs_functions_in_one_instance_until_it_is_unloaded(make: Make
     assert worker.concurrency == 2
     assert (await run(worker, 1))["text"] == "1"
     assert (await run(worker, 2))["text"] == "2"
-    assert (await worker.run("r3", "other", Encoded.of({}), {}, Silent()))["text"] == "other"
+    assert (await worker.run("r3", "other", Encoded.of({}), {}, NullListener()))["text"] == "other"
     await worker.unload(5)
     assert worker.gone.is_set()
     assert worker.ended
@@ -146,7 +146,7 @@ async def test_an_import_that_takes_too_long_is_given_up(make: Make, tmp_path: P
 async def test_a_setup_that_fails_is_the_apps_error_and_ends_the_worker(make: Make) -> None:
     worker = await make()
     with pytest.raises(AppError, match="no weights") as caught:
-        await worker.setup({"fail": True}, {}, Silent())
+        await worker.setup({"fail": True}, {}, NullListener())
     assert caught.value.kind == "setup"
     await worker.gone.wait()
     assert worker.ended

@@ -57,9 +57,9 @@ async def test_a_worker_that_dies_while_idle_is_not_used_again(probe: Any) -> No
 async def test_memory_is_limited(probe: Any) -> None:
     body = "hog = []\nfor _ in range(80):\n    hog.append(b'x' * (10 << 20))\n    time.sleep(0.01)"
     server, app = await probe(body, app_memory=256 << 20)
-    with pytest.raises(WorkerLost, match=r"ran out of memory: it held more than its limit of 0\.25 GiB"):
+    with pytest.raises(WorkerLost, match=r"ran out of memory: it exceeded its limit of 0\.25 GiB"):
         await server.run(app)
-    assert server.fit(app) is not Fit.NO_ROOM
+    assert server.fit(app) is not Fit.NO_CAPACITY
 
 
 async def test_children_count_as_the_workers_memory_and_die_with_it(probe: Any, tmp_path: Path) -> None:

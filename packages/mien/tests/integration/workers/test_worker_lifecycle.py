@@ -119,7 +119,7 @@ async def test_busy_workers_are_not_evicted(probe: Any) -> None:
     server, app = await probe("await asyncio.sleep(float(app_input.text or 0))", app_workers=1)
     _, report, work = server.submit(app, {"text": "1.5"})
     await report.until("status", "RUNNING")
-    assert server.fit(app) is Fit.NO_ROOM
+    assert server.fit(app) is Fit.NO_CAPACITY
     await work
     assert server.fit(app) is Fit.WARM
 
@@ -134,7 +134,7 @@ async def test_memory_limits_what_is_up_at_once(probe: Any) -> None:
 async def test_what_never_fits_fails_with_words(app_server: Any, app_folder: Any) -> None:
     server = app_server(app_gpus=0)
     app = await server.deploy(app_folder("big", inf="name: big\nresources: {gpu: {count: 2}}\n"))
-    with pytest.raises(NoResources, match="asks for 2 GPUs; there are 0"):
+    with pytest.raises(NoResources, match="needs 2 GPUs; this server has 0"):
         await server.run(app)
 
 
@@ -147,7 +147,7 @@ async def test_as_many_runs_at_once_as_the_app_declares(app_server: Any, app_fol
     await server.run(app)
     started = time.monotonic()
     works = [server.submit(app, {"text": "long"})[2] for _ in range(4)]
-    assert server.fit(app) is Fit.NO_ROOM
+    assert server.fit(app) is Fit.NO_CAPACITY
     await asyncio.gather(*works)
     assert time.monotonic() - started < 4.5  # 6 s one after the other
 
@@ -172,7 +172,7 @@ async def test_a_session_keeps_its_worker_and_its_state(probe: Any) -> None:
     again, report = await server.run(app, {"text": "x"}, session_id="s1")
     assert (first["text"], again["text"]) == ("1 x", "2 x")
     assert report.statuses == ["RUNNING"]
-    assert server.fit(app) is Fit.NO_ROOM  # sessions are not evicted
+    assert server.fit(app) is Fit.NO_CAPACITY  # sessions are not evicted
     assert server.pool.end_session("s2")
     await asyncio.sleep(0)
     assert not server.pool.has_session("s2")

@@ -25,7 +25,7 @@ def test_references_are_read(text: str, expected: AppRef) -> None:
     "ada/hello:a-b", "a" * 65, "ada/hello\n", ".hidden", "ada/hello@" + "a" * 65,
 ])  # fmt: skip
 def test_what_is_no_reference_is_refused(text: str) -> None:
-    with pytest.raises(RequestError, match="is no app"):
+    with pytest.raises(RequestError, match="is not an app"):
         parse_ref(text, "local")
 
 

@@ -62,7 +62,7 @@ def test_a_cold_task_is_never_starved_by_a_stream_of_warm_ones() -> None:
 
 
 def test_an_unplaceable_task_becomes_a_barrier_after_twice_the_aging_threshold() -> None:
-    fits = {"big": Fit.NO_ROOM, "small": Fit.WARM}
+    fits = {"big": Fit.NO_CAPACITY, "small": Fit.WARM}
     waiting = [candidate(1, "small"), candidate(2, "big"), candidate(3, "small"), candidate(4, "small", priority=1)]
     assert order(filled(*waiting), NOW + 59, fits) == [4, 1, 3]
     assert order(filled(*waiting), NOW + 61, fits) == [4, 1]

@@ -19,8 +19,8 @@ def test_room_is_counted_in_workers_memory_and_gpus() -> None:
 def test_what_never_fits_is_said() -> None:
     placement = LocalPlacement(workers=2, memory=2**30, gpus=1)
     assert placement.lacks(Need(2**30, 1)) is None
-    assert "asks for 2.0 GiB" in (placement.lacks(Need(2**31)) or "")
-    assert "asks for 2 GPUs; there are 1" in (placement.lacks(Need(0, 2)) or "")
+    assert "needs 2.0 GiB" in (placement.lacks(Need(2**31)) or "")
+    assert "needs 2 GPUs; this server has 1" in (placement.lacks(Need(0, 2)) or "")
 
 
 def test_a_worker_sees_its_gpus_only(monkeypatch: pytest.MonkeyPatch) -> None:

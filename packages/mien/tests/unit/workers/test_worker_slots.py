@@ -75,7 +75,7 @@ def test_a_busy_worker_is_not_shared_beyond_its_concurrency(world: World) -> Non
 def test_a_worker_that_is_still_starting_is_not_shared(world: World) -> None:
     starting = world.slots.reserve(A, SMALL).slot
     assert world.slots.reserve(A, SMALL).slot is not starting
-    assert world.slots.fit(A, SMALL) is Fit.NO_ROOM
+    assert world.slots.fit(A, SMALL) is Fit.NO_CAPACITY
 
 
 def test_another_setup_of_the_version_is_evicted_before_workers_that_were_idle_for_longer(world: World) -> None:
@@ -106,7 +106,7 @@ def test_the_room_of_an_evicted_worker_is_nobody_elses(world: World) -> None:
     world.start(A)
     world.idle(B)
     world.slots.reserve(C, SMALL)
-    assert world.slots.fit(B, SMALL) is Fit.NO_ROOM
+    assert world.slots.fit(B, SMALL) is Fit.NO_CAPACITY
 
 
 def test_as_many_are_evicted_as_the_room_takes_and_no_more() -> None:
@@ -118,7 +118,7 @@ def test_as_many_are_evicted_as_the_room_takes_and_no_more() -> None:
 def test_busy_workers_and_sessions_are_never_evicted(world: World) -> None:
     world.start(A)
     world.idle(SESSION)
-    assert world.slots.fit(B, SMALL) is Fit.NO_ROOM
+    assert world.slots.fit(B, SMALL) is Fit.NO_CAPACITY
     with pytest.raises(Unavailable):
         world.slots.reserve(B, SMALL)
 
@@ -164,7 +164,7 @@ def test_a_slot_whose_worker_dies_with_reservations_stays_for_their_worker(world
     world.slots.worker_ended(slot)
     assert slot in world.slots
     assert slot.state == "leaving"
-    assert world.slots.fit(A, Need(1000)) is Fit.NO_ROOM
+    assert world.slots.fit(A, Need(1000)) is Fit.NO_CAPACITY
 
 
 def test_idleness_ends_what_was_idle_for_so_long(world: World) -> None:

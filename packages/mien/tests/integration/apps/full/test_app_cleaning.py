@@ -23,7 +23,7 @@ from mien.apps.registry import AppRegistry
 from mien.encoded import Encoded
 from mien.errors import InternalError
 from mien.settings import Settings
-from mien.workers.listener import Silent, WorkerGone
+from mien.workers.listener import NullListener, WorkerGone
 from mien.workers.local_process import LocalWorker
 from mien.workers.worker import WorkerSpec
 
@@ -149,11 +149,11 @@ def worker_in(house: House, environment: Environment) -> WorkerSpec:
 
 async def test_an_environment_that_a_worker_runs_in_stays_until_the_worker_has_ended(house: House) -> None:
     environment = await house.environments.ensure(EMPTY)
-    worker = await LocalWorker.start(worker_in(house, environment), Silent())
+    worker = await LocalWorker.start(worker_in(house, environment), NullListener())
     age(environment)
     assert house.clean() == []
-    assert await worker.setup(None, {}, Silent()) >= 0
-    assert await worker.run("r", None, Encoded.of({}), {}, Silent()) is not None
+    assert await worker.setup(None, {}, NullListener()) >= 0
+    assert await worker.run("r", None, Encoded.of({}), {}, NullListener()) is not None
     await worker.unload(5)
     assert house.clean() == [environment.key]
 
@@ -163,7 +163,7 @@ async def test_a_worker_whose_environment_was_cleaned_away_says_so(house: House)
     age(environment)
     assert house.clean() == [environment.key]
     with pytest.raises(WorkerGone, match="removed while the worker started"):
-        await LocalWorker.start(worker_in(house, environment), Silent())
+        await LocalWorker.start(worker_in(house, environment), NullListener())
 
 
 BUILD = """

@@ -145,8 +145,8 @@ async def test_room_is_not_given_away_before_the_worker_that_had_it_is_gone(app_
     with pytest.raises(AppFailed):
         await work
     assert not worker.gone.is_set()
-    assert server.fit(second) is Fit.NO_ROOM
-    await eventually_async(lambda: server.fit(second) is not Fit.NO_ROOM)
+    assert server.fit(second) is Fit.NO_CAPACITY
+    await eventually_async(lambda: server.fit(second) is not Fit.NO_CAPACITY)
     assert worker.gone.is_set()
     await server.run(second)
     assert server.pool.slots[0].predecessors == []
