@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from mien.settings import Locations, Workers
 from mien.storage.disk import disk_errors
 from mien.tasks.executor import AppFailed, Reporter, StopReason, WorkerLost
 from mien.tasks.records import Attempt, Candidate
+from mien.tasks.run_listener import RunListener
 from mien.workers.files import FileGate, NoFiles, OutputFiles
 from mien.workers.fit import Fit
 from mien.workers.job import Job
-from mien.workers.listener import AppError, RunCancelled, Stage, WorkerGone
+from mien.workers.listener import AppError, RunCancelled, WorkerGone
 from mien.workers.placement import Need
 from mien.workers.pool import WorkerPool, need_of
 from mien.workers.run_dir import sweep_orphans
@@ -88,10 +90,9 @@ class PoolExecutor:
         slot = self._reserved.pop(attempt.id)
         if isinstance(slot, MienError):
             raise slot
-        running = _Running(_run_id(attempt), slot)
-        work = asyncio.ensure_future(self._work(attempt, slot, report, running))
-        running.work = work
-        self._running[attempt.id] = running
+        listener = RunListener(report, lambda: self._output_files(slot), partial(self._files.store, attempt.id))
+        work = asyncio.ensure_future(self._work(attempt, slot, report, listener))
+        self._running[attempt.id] = _Running(_run_id(attempt), slot, listener, work)
         try:
             await asyncio.wait({work})
         except asyncio.CancelledError:
@@ -106,9 +107,9 @@ class PoolExecutor:
 
     def stop(self, task_id: str, reason: StopReason, grace: float) -> None:
         running = self._running.get(task_id)
-        if running is None or running.work is None:
+        if running is None:
             return
-        if running.stage is Stage.RUNNING and running.slot.worker is not None and not running.ran:
+        if running.listener.in_app and running.slot.worker is not None:
             running.slot.worker.cancel(running.run_id, grace)
         else:
             running.work.cancel()
@@ -116,14 +117,13 @@ class PoolExecutor:
     async def reap(self) -> None:
         await asyncio.to_thread(sweep_orphans, self._locations.workers_dir)
 
-    async def _work(self, attempt: Attempt, slot: WorkerSlot, report: Reporter, running: "_Running") -> Any:
-        task = attempt.task
-        listener = _TaskListener(report, running, self._store_of(attempt), self._locations.data_dir)
+    async def _work(self, attempt: Attempt, slot: WorkerSlot, report: Reporter, listener: RunListener) -> Any:
+        task, run_id = attempt.task, _run_id(attempt)
         report.worker(slot.name)
         try:
             deployed = self._registry.resolve(_ref(task.app, task.app_version))
             job = Job(
-                running.run_id,
+                run_id,
                 deployed,
                 task.variant,
                 _function(task.function, deployed.version.functions),
@@ -137,19 +137,13 @@ class PoolExecutor:
         folder: list[Path] = []
 
         async def prepare(worker: Worker) -> Encoded:
-            folder.append(worker.spec.files_of(running.run_id))
+            folder.append(worker.spec.files_of(run_id))
             with disk_errors("the task was not started"):
                 folder[0].mkdir(mode=0o700)
             return await self._files.fetch(task.id, task.input, folder[0])
 
         async def finish(worker: Worker, output: Any) -> Any:
-            running.ran = True
-            await listener.settle()
-            files = output_files(worker, self._locations.data_dir)
-            if not files.any_in(output):
-                return output
-            report.stage(Stage.UPLOADING)
-            return await files.replaced(output, listener.store)
+            return await listener.final(output, output_files(worker, self._locations.data_dir))
 
         try:
             return await self._pool.run(slot, job, listener, prepare, finish)
@@ -166,11 +160,10 @@ class PoolExecutor:
             if folder:
                 await _remove(folder[0])
 
-    def _store_of(self, attempt: Attempt) -> Any:
-        async def store(file: Any) -> Any:
-            return await self._files.store(attempt.id, file)
-
-        return store
+    def _output_files(self, slot: WorkerSlot) -> OutputFiles:
+        worker = slot.worker
+        assert worker is not None  # noqa: S101 - it sent the output
+        return output_files(worker, self._locations.data_dir)
 
     def _profile(self, candidate: Candidate) -> "_Profile":
         """What the version needs; read once, as versions are immutable."""
@@ -207,65 +200,12 @@ class _Profile:
     grace: float | None
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class _Running:
     run_id: str
     slot: WorkerSlot
-    stage: Stage = Stage.PREPARING
-    work: "asyncio.Future[Any] | None" = None
-    ran: bool = False
-    """The app has returned; its output's files are being stored."""
-
-
-@dataclass(slots=True)
-class _TaskListener:
-    """Passes the pool's reports on; files of partial outputs are stored first, one output after the other."""
-
-    report: Reporter
-    running: _Running
-    store: Any
-    data: Path
-    _outputs: "asyncio.Task[None] | None" = None
-    _next: list[Any] = field(default_factory=list)
-
-    def stage(self, stage: Stage) -> None:
-        self.running.stage = stage
-        self.report.stage(stage)
-
-    def log(self, text: str) -> None:
-        self.report.log(text)
-
-    def progress(self, fraction: float, message: str | None = None) -> None:
-        self.report.progress(fraction, message)
-
-    def output(self, value: Any) -> None:
-        worker = self.running.slot.worker
-        assert worker is not None  # noqa: S101 - it sent the output
-        files = output_files(worker, self.data)
-        if self._outputs is None and not files.any_in(value):
-            self.report.output(value)
-            return
-        self._next[:] = [value]  # the newest wins
-        if self._outputs is None:
-            self._outputs = asyncio.create_task(self._store(files))
-
-    async def _store(self, files: OutputFiles) -> None:
-        try:
-            while self._next:
-                self.report.output(await files.replaced(self._next.pop(), self.store))
-        finally:
-            self._outputs = None
-
-    async def settle(self) -> None:
-        """Wait until partial outputs are stored, so that none comes after the final one. Raises what storing raised."""
-        if self._outputs is not None:
-            await self._outputs
-
-    async def close(self) -> None:
-        if self._outputs is not None:
-            self._outputs.cancel()
-            with contextlib.suppress(asyncio.CancelledError, MienError, OSError):
-                await self._outputs
+    listener: RunListener
+    work: "asyncio.Future[Any]"
 
 
 def _result(work: "asyncio.Future[Any]") -> Any:

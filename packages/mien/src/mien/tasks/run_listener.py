@@ -1,0 +1,80 @@
+"""What a run reports, on its way to its task: outputs come with files, which have to be stored first."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from mien.errors import MienError
+from mien.tasks.executor import Reporter
+from mien.workers.files import OutputFile, OutputFiles
+from mien.workers.listener import Stage
+
+
+class RunListener:
+    """Implements `mien.workers.listener.PoolListener` for one run of a task.
+
+    Partial outputs with files are stored one at a time. While one is stored, only the newest of those that follow is
+    kept, and an output without files waits its turn, too: none may overtake another.
+    """
+
+    def __init__(
+        self, report: Reporter, files: Callable[[], OutputFiles], store: Callable[[OutputFile], Awaitable[Any]]
+    ) -> None:
+        """`files` finds the files in outputs of the run's worker; called when an output has come from it."""
+        self._report = report
+        self._files = files
+        self._store = store
+        self._stage = Stage.PREPARING
+        self._returned = False
+        self._storing: asyncio.Task[None] | None = None
+        self._next: list[Any] = []
+
+    @property
+    def in_app(self) -> bool:
+        """Whether the app's function runs now: it has begun, and has not returned."""
+        return self._stage is Stage.RUNNING and not self._returned
+
+    def stage(self, stage: Stage) -> None:
+        self._stage = stage
+        self._report.stage(stage)
+
+    def log(self, text: str) -> None:
+        self._report.log(text)
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        self._report.progress(fraction, message)
+
+    def output(self, value: Any) -> None:
+        files = self._files()
+        if self._storing is None and not files.any_in(value):
+            self._report.output(value)
+            return
+        self._next[:] = [value]
+        if self._storing is None:
+            self._storing = asyncio.create_task(self._store_partial(files))
+
+    async def _store_partial(self, files: OutputFiles) -> None:
+        try:
+            while self._next:
+                self._report.output(await files.replaced(self._next.pop(), self._store))
+        finally:
+            self._storing = None
+
+    async def final(self, output: Any, files: OutputFiles) -> Any:
+        """The run's final output with its files stored, after all partial ones. Raises what storing any of them
+        raised. `files` is the worker's, which may be gone from its slot by now."""
+        self._returned = True
+        if self._storing is not None:
+            await self._storing
+        if not files.any_in(output):
+            return output
+        self.stage(Stage.UPLOADING)
+        return await files.replaced(output, self._store)
+
+    async def close(self) -> None:
+        """Stop storing: the run has ended, and its worker's files may be gone."""
+        if self._storing is not None:
+            self._storing.cancel()
+            with contextlib.suppress(asyncio.CancelledError, MienError, OSError):
+                await self._storing
