@@ -278,15 +278,19 @@ class CommandHost:
         self._process.stdin.write(json.dumps(asked) + "\n")
         self._process.stdin.flush()
         if not select.select([self._process.stdout], [], [], seconds)[0]:
-            self.stop()
+            self._process.kill()
             pytest.fail(f"mien {' '.join(arguments)} was not over after {seconds:g} s")
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
     def stop(self) -> None:
+        """By the end of its input; a command that hangs is killed."""
         if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
+            try:
+                self._process.communicate(timeout=10)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.communicate()
             self._process = None
 
 

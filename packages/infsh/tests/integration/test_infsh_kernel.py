@@ -373,7 +373,8 @@ class App(BaseApp):
 {run}
     def other(self, app_input: AppInput) -> AppOutput:
         return AppOutput(text="alive")
-""")
+"""),
+        measured=False,
     )
     await worker.send(Run(run_id="r1"))
     await worker.until(Log)
@@ -417,7 +418,8 @@ class App(BaseApp):
     {prefix}def run(self, app_input: AppInput) -> AppOutput:
         print("in")
         time.sleep(60)
-""")
+"""),
+        measured=False,
     )
     await worker.send(Run(run_id="r1"))
     await worker.until(Log)
