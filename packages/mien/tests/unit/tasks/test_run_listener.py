@@ -9,12 +9,12 @@ import pytest
 from mien.errors import StorageFull
 from mien.tasks.run_listener import RunListener
 from mien.workers.files import OutputFile, OutputFiles
-from mien.workers.listener import Silent, Stage
+from mien.workers.listener import , Stage
 
 MARKER = "$file:secret"
 
 
-class Report(Silent):
+class Report():
     """Keeps outputs and stages."""
 
     def __init__(self) -> None:
