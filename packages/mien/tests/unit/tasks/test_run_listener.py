@@ -9,12 +9,12 @@ import pytest
 from mien.errors import StorageFull
 from mien.tasks.run_listener import RunListener
 from mien.workers.files import OutputFile, OutputFiles
-from mien.workers.listener import , Stage
+from mien.workers.listener import NullListener, Stage
 
 MARKER = "$file:secret"
 
 
-class Report():
+class Report(NullListener):
     """Keeps outputs and stages."""
 
     def __init__(self) -> None:
