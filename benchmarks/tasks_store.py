@@ -62,7 +62,7 @@ class NoOp:
         return True
 
     def fit(self, candidate: Candidate) -> Fit:
-        return Fit.WARM if self._free else Fit.NO_ROOM
+        return Fit.WARM if self._free else Fit.NO_CAPACITY
 
     def reserve(self, candidate: Candidate) -> None:
         self._free -= 1
