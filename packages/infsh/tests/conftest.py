@@ -1,4 +1,4 @@
-"""Apps in folders, and kernels driven as a supervisor does."""
+"""Apps in folders, and kernels driven as by a supervisor."""
 
 import asyncio
 import contextlib
@@ -52,7 +52,7 @@ def app_folder(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def restored_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Loading an app changes its process; here that ends with the test."""
+    """Loading an app modifies the process; undo that after the test."""
     before, path = set(sys.modules), list(sys.path)
     monkeypatch.chdir(tmp_path)
     yield
@@ -62,7 +62,7 @@ def restored_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 
 
 class Worker:
-    """A kernel process and this side of its connection. `got` has every message in order."""
+    """A kernel process and the supervisor's side of its connection. `got` has every message in order."""
 
     def __init__(self, process: asyncio.subprocess.Process, channel: AsyncChannel) -> None:
         self.process = process

@@ -25,7 +25,7 @@ def client(mien):
         yield client
 
 
-def test_a_result_has_everything_that_the_server_says(client):
+def test_a_result_has_everything_that_the_server_returns(client):
     result = client.run({"app": APP, "setup": {"model": "m"}, "input": {"key": "k"}, "metadata": {"mine": 1}})
     again = client.get_task(result["id"])
 

@@ -102,7 +102,7 @@ def test_silence_is_a_broken_connection(client, course, fault):
     assert time.monotonic() - started < 10
 
 
-def test_slow_frames_and_heartbeats_are_no_silence(client, course, fault):
+def test_slow_frames_and_heartbeats_are_not_a_timeout(client, course, fault):
     course.events = COURSE[-1:]
     course.faults = [fault(drip=0.004)]
 
@@ -231,7 +231,7 @@ def test_run_streams_from_the_submission_on(client, course):
     assert updates[-1]["input"] == 1
 
 
-def test_progress_is_told(client, course, capsys):
+def test_progress_is_reported(client, course, capsys):
     told = []
 
     client.run({"app": "a"}, progress=lambda task: told.append(task["status"]))

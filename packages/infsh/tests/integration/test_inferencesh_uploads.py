@@ -60,7 +60,7 @@ def test_files_at_any_depth_become_addresses(client, server, tmp_path):
     assert sent["list"][1][1] == 1
 
 
-def test_identical_content_goes_up_once(client, server, tmp_path):
+def test_identical_content_is_uploaded_once(client, server, tmp_path):
     names = [tmp_path / f"{number}.bin" for number in range(5)]
     for name in names:
         name.write_bytes(b"the same")
@@ -141,7 +141,7 @@ def test_what_cannot_go_up_is_named_before_anything_is_sent(client, server, valu
     assert server.runs == []
 
 
-def test_an_input_that_holds_itself_is_no_endless_walk(client):
+def test_an_input_that_contains_itself_ends(client):
     value = []
     value.append(value)
     with pytest.raises(ValueError, match="contains itself"):
@@ -169,7 +169,7 @@ def test_upload_file_takes_a_path_bytes_and_options(client, server, tmp_path):
         assert ("authorization" in seen.headers) == (seen.method == "POST")
 
 
-def test_a_text_that_is_no_file_is_refused(client):
+def test_a_text_that_is_not_a_file_is_rejected(client):
     with pytest.raises(UploadError, match=r"'no/such\.png' is neither a file nor a data: URI"):
         client.upload_file("no/such.png")
 

@@ -1,4 +1,4 @@
-"""What a caller may name as a file: nothing of this machine, and no address that only this machine can reach."""
+"""Which files a client may refer to: none on this machine, and none at an address that only this machine can reach."""
 
 import json
 import threading
@@ -69,7 +69,7 @@ async def reader(app_folder: Any, start_worker: Any, tmp_path: Path) -> Any:
 
 
 def notations(secret: Path, given: Path) -> Iterator[Any]:
-    """A path that is not the caller's, in every form that `File` reads."""
+    """A path on this machine, in every form that `File` accepts."""
     path = str(secret)
     yield from (path, f"file://{path}", f"FILE://localhost{path}", f"file://{path.replace('keys', 'k%65ys')}")
     yield from (f"{given}/../{secret.name}", f"../../../../../../../../..{path}", "inference.py", "/proc/self/environ")
@@ -79,7 +79,7 @@ def notations(secret: Path, given: Path) -> Iterator[Any]:
     yield str(given / "link")
 
 
-async def test_no_path_of_a_caller_is_read(reader: Any, secret: Path) -> None:
+async def test_no_path_from_a_client_is_read(reader: Any, secret: Path) -> None:
     for value in notations(secret, reader.files):
         for given in (
             {"file": value}, {"files": [value]}, {"named": {"a": value}}, {"inner": {"file": value}},
@@ -173,7 +173,7 @@ def site() -> Iterator[Callable[[str], str]]:
     server.server_close()
 
 
-async def test_no_private_address_is_asked(reader: Any, site: Any) -> None:
+async def test_no_private_address_is_contacted(reader: Any, site: Any) -> None:
     for host in PRIVATE:
         for value in (f"{site(host)}/a.txt", {"uri": f"{site(host)}/a.txt", "path": "/tmp/a.txt"}):
             ended = await reader.run({"file": value})

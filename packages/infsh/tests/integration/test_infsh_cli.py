@@ -1,4 +1,4 @@
-"""`infsh` as people use it."""
+"""The `infsh` command, as users run it."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""A kernel in a process of its own, driven through every message as a supervisor drives it."""
+"""A kernel in its own process, driven through every message as by a supervisor."""
 
 import asyncio
 import os
@@ -93,7 +93,7 @@ async def test_every_kind_of_run_ends_with_its_last_output(run, app_folder, star
     assert partial == (["a", "b"] if "yield" in run else [])
 
 
-async def test_a_partial_output_is_sent_while_the_run_goes_on(app_folder, start_worker):
+async def test_a_partial_output_is_sent_during_the_run(app_folder, start_worker):
     worker = await start_worker(
         app_folder("""
         class App(BaseApp):
@@ -229,7 +229,7 @@ async def test_metadata_that_does_not_fit_fails_its_run(app_folder, start_worker
     assert isinstance(await worker.run({"text": "a"}, run_id="r2"), Done)
 
 
-async def test_metadata_that_does_not_fit_fails_the_setup_and_is_no_crash(app_folder, start_worker):
+async def test_invalid_metadata_fails_the_setup_and_is_not_a_crash(app_folder, start_worker):
     worker = await start_worker(app_folder(ECHO), ready=False)
     await worker.send(Setup(metadata={"user_id": ["nobody"]}))
     fatal = (await worker.rest())[-1]
@@ -308,7 +308,7 @@ async def test_runs_go_side_by_side_as_the_app_declares(app_folder, start_worker
     assert {(await worker.until(Done)).run_id for _ in range(2)} == {"a", "b"}
 
 
-async def test_a_run_that_waits_for_its_turn_is_cancelled_at_once(app_folder, start_worker):
+async def test_a_queued_run_is_cancelled_immediately(app_folder, start_worker):
     worker = await start_worker(
         app_folder("""
         class App(BaseApp):
@@ -487,7 +487,7 @@ async def test_a_failed_setup_is_fatal(app_folder, start_worker):
         ("os._exit(0)", 0, "status 0"),
     ],
 )
-async def test_a_crash_is_told_and_loses_no_line(body, status, said, app_folder, start_worker):
+async def test_a_crash_is_reported_and_loses_no_line(body, status, said, app_folder, start_worker):
     worker = await start_worker(
         app_folder(f"""
 class App(BaseApp):
@@ -589,7 +589,7 @@ async def test_a_flood_of_logs_is_complete_and_in_order(app_folder, start_worker
 
 
 @pytest.mark.parametrize("body", ["await asyncio.sleep(60)", "time.sleep(60)"])
-async def test_the_worker_leaves_when_its_supervisor_is_gone(body, app_folder, start_worker):
+async def test_the_worker_exits_when_its_supervisor_has_died(body, app_folder, start_worker):
     worker = await start_worker(
         app_folder(f"""
 class App(BaseApp):
@@ -618,7 +618,7 @@ async def test_the_app_dies_with_its_relay(app_folder, start_worker):
             await asyncio.sleep(0.02)
 
 
-async def test_bytes_that_are_no_message_are_fatal(app_folder, start_worker):
+async def test_bytes_that_are_not_a_message_are_fatal(app_folder, start_worker):
     worker = await start_worker(app_folder(ECHO))
     worker.channel._writer.write(b"\xff\xff\xff\xffnonsense")
     fatal = (await worker.rest())[-1]
@@ -637,7 +637,7 @@ async def test_the_token_is_hidden_from_the_app(app_folder, start_worker):
 
 
 def _lives(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
+    """Whether a process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:

@@ -138,7 +138,7 @@ def test_a_fresh_copy_is_used_without_asking(site):
 
 
 @pytest.mark.parametrize("control", ["max-age=0", "no-cache, max-age=60", "no-store"])
-def test_a_copy_that_may_not_be_kept_is_asked_for(site, control):
+def test_a_copy_that_must_be_revalidated_is(site, control):
     site.headers = {"Cache-Control": control}
     content(site.url)
     content(site.url)
@@ -257,7 +257,7 @@ def test_storage_dirs_are_there_outside_of_a_container(site, tmp_path, monkeypat
     assert first.is_relative_to(StorageDir.TEMP.path)
 
 
-def test_no_url_is_no_download():
+def test_without_a_url_nothing_is_downloaded():
     with pytest.raises(FileUnavailable, match="Error downloading URL"):
         content("http://")
 

@@ -55,7 +55,7 @@ def test_an_id_stays_until_there_is_another():
     assert [frame.id for frame in found] == ["1", "1", "1"]
 
 
-def test_heartbeats_are_no_frames():
+def test_heartbeats_are_not_frames():
     assert Events().feed(b': nothing\n\ndata: {"type": "heartbeat"}\n\n') == []
     assert JsonLines().feed(b'\n{"type": "heartbeat"}\n') == []
 

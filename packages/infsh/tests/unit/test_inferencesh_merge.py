@@ -20,7 +20,7 @@ def test_parts_are_merged_and_earlier_states_stay():
     assert second == {"id": "t", "status": 7, "output": 1, "error": None}
 
 
-def test_what_says_nothing_new_is_dropped():
+def test_updates_without_news_are_dropped():
     merger = Merger({"id": "t", "status": 1})
 
     assert merger.add(frame({"id": "t", "status": 1})) is None

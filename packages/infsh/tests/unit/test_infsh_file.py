@@ -90,20 +90,20 @@ def test_a_file_that_is_not_there_has_no_metadata(tmp_path):
         (b"", None),
     ],
 )
-def test_the_type_is_told_by_the_content_where_the_name_tells_none(content, content_type, tmp_path):
+def test_the_type_is_sniffed_if_the_name_implies_none(content, content_type, tmp_path):
     path = tmp_path / "thing"
     path.write_bytes(content)
     assert File(path=path).content_type == content_type
 
 
 @pytest.mark.parametrize("value", [None, "", {}, {"filename": "a"}])
-def test_nothing_is_no_file(value):
+def test_none_is_not_a_file(value):
     with pytest.raises(ValueError, match="Either 'uri' or 'path' must be provided"):
         File(value)
 
 
 @pytest.mark.parametrize("value", [123, 1.5, [], b"bytes"])
-def test_other_things_are_no_file(value):
+def test_other_values_are_not_files(value):
     with pytest.raises(ValueError, match="Invalid input for File"):
         File(value)
 
@@ -150,14 +150,14 @@ def test_any_bytes_survive_a_data_uri(content, safe, padded, cache):
 
 
 @pytest.mark.parametrize(("uri", "said"), [("data:text/plain;base64", "comma"), ("data:a/b;base64,?", "base64")])
-def test_a_wrong_data_uri_says_so(uri, said):
+def test_an_invalid_data_uri_is_reported(uri, said):
     file = File(uri)
     assert not file.exists()
     with pytest.raises(FileUnavailable, match=said):
         _ = file.path
 
 
-def test_a_foreign_scheme_is_no_path():
+def test_a_foreign_scheme_is_not_a_path():
     file = File("inf://somewhere/x.png")
     assert not file.exists()
     with pytest.raises(FileUnavailable, match="inf: URI"):

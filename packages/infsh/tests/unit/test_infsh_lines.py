@@ -1,4 +1,4 @@
-"""What was printed, as lines."""
+"""Splitting output into lines."""
 
 import pytest
 from hypothesis import given

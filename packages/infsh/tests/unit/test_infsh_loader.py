@@ -43,7 +43,7 @@ def test_the_class_is_found(body, name, app_folder):
         ("class App(BaseApp): pass", "App has no run method"),
     ],
 )
-def test_what_is_no_app_says_why(body, said, app_folder):
+def test_what_is_not_an_app_is_rejected_with_the_reason(body, said, app_folder):
     with pytest.raises(AppInvalid, match=said):
         loaded(app_folder, body)
 

@@ -87,7 +87,7 @@ def test_an_error_names_the_key(content, key):
     ("text", "said"),
     [("- a", "keys and values"), ("", "keys and values"), ("a: [", "cannot be read"), (None, "has no inf.yml")],
 )
-def test_a_file_that_is_no_manifest(text, said, tmp_path):
+def test_a_file_that_is_not_a_manifest(text, said, tmp_path):
     if text is not None:
         (tmp_path / "inf.yml").write_text(text)
     with pytest.raises(ManifestInvalid, match=said):

@@ -112,7 +112,7 @@ def test_metadata_takes_anything_but_its_own_methods():
     metadata.log("into the void")
 
 
-def test_words_reach_the_current_run():
+def test_output_reaches_the_current_run():
     sink, app = Sink(), BaseApp()
     run = ActiveRun("r", sink)
     with running(run):

@@ -1,4 +1,4 @@
-"""The codec: any message, cut anywhere, comes out as it went in; anything else is refused."""
+"""The codec: any message, split anywhere, is decoded unchanged; anything else is rejected."""
 
 import asyncio
 import dataclasses
@@ -86,7 +86,7 @@ def test_an_unknown_type_is_skipped():
         (b'{"type": "loaded", "functions": [1], "schemas": {}}', "only strings"),
     ],
 )
-def test_a_wrong_message_says_what_is_wrong(body, said):
+def test_an_invalid_message_is_rejected_with_the_reason(body, said):
     with pytest.raises(ProtocolError, match=said.replace("[", r"\[")):
         decode(body)
 
@@ -135,7 +135,7 @@ def test_a_spilled_message_is_read_from_its_directory_only(name, tmp_path: Path)
     assert secret.exists()
 
 
-def test_a_channel_speaks_both_ways():
+def test_a_channel_is_bidirectional():
     ours, theirs = socket.socketpair()
     left, right = Channel(ours), Channel(theirs)
     left.send(Log(line="é\ud800"))
@@ -148,7 +148,7 @@ def test_a_channel_speaks_both_ways():
     left.close()
 
 
-async def test_an_async_channel_speaks_both_ways():
+async def test_an_async_channel_is_bidirectional():
     ours, theirs = socket.socketpair()
     left = AsyncChannel(*await asyncio.open_unix_connection(sock=ours))
     right = AsyncChannel(*await asyncio.open_unix_connection(sock=theirs))
@@ -166,7 +166,7 @@ def test_every_message_and_field_is_documented(cls):
         assert f"`{field.name}`" in row
 
 
-def test_json_that_is_encoded_already_goes_into_a_message_as_it_is():
+def test_encoded_json_is_inserted_into_a_message_unchanged():
     text = '{"b":1.0,"a":["é",null]}'
     body = encode(Run(run_id="r1", input=EncodedJson(text), metadata={"m": 1}))
     assert text.encode() in body

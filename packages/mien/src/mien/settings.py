@@ -1,4 +1,4 @@
-"""Every setting of the server: typed, documented, grouped by component, read from `MIEN_*` variables once at start."""
+"""The server's settings: typed, documented, grouped by component, read from `MIEN_*` variables once at startup."""
 
 import os
 from dataclasses import dataclass
@@ -79,9 +79,9 @@ PRESETS = MappingProxyType(
         },
     }
 )
-"""Settings by the name of their preset; docs/nodes.md has them as a table."""
+"""Settings by name of their preset; docs/nodes.md lists them in a table."""
 DEFAULT_PORTS = (8080, 18081)
-"""Of the original servers: clients written for either find this one."""
+"""The ports of the original servers, so that clients of either find this one."""
 
 
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
@@ -91,13 +91,13 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
 class Group(BaseModel):
-    """The settings of one component, which is handed these and no others."""
+    """The settings of one component, which gets these and no others."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Locations(Group):
-    """Where things are."""
+    """Directories."""
 
     data_dir: AbsolutePath = Field(
         default_factory=lambda: user_data_path("mien"), description="All server state: keys, tasks, files."
@@ -130,12 +130,12 @@ class Locations(Group):
 
     @property
     def workers_dir(self) -> Path:
-        """Run folders of worker processes."""
+        """Run directories of worker processes."""
         return self.data_dir / "workers"
 
 
 class Listening(Group):
-    """What the server listens on, whom it lets in and how it stops."""
+    """Addresses, access control and shutdown."""
 
     host: str = Field(default="127.0.0.1", description="Address to listen on. Anything but loopback requires API keys.")
     port: int | None = Field(
@@ -163,13 +163,13 @@ class Listening(Group):
 
     @property
     def own_urls(self) -> tuple[str, ...]:
-        """Where this server is reached from its own machine, by each of its ports."""
+        """Base URLs of this server on its own machine, one per port."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
         return tuple(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for port in self.ports)
 
 
 class Logging(Group):
-    """What is logged, and how."""
+    """Log level and format."""
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Minimum level that is logged."
@@ -180,7 +180,7 @@ class Logging(Group):
 
 
 class Limits(Group):
-    """Limits of requests and of the queue, all enforced before the bytes are materialised."""
+    """Limits of requests and of the queue; sizes are checked before memory is allocated for them."""
 
     max_body_bytes: int = Field(default=64 * MIB, gt=0, description="Maximum request body in bytes; above it 413.")
     max_images: int = Field(default=256, gt=0, description="Maximum number of images per request; above it 413.")
@@ -201,7 +201,7 @@ class Limits(Group):
 
 
 class Fetching(Group):
-    """Reading URLs that requests name."""
+    """Fetching URLs in requests."""
 
     fetch_private: bool = Field(default=False, description="True allows URLs on private addresses in requests.")
     fetch_timeout: float = Field(default=20.0, gt=0, description="Seconds for fetching one URL, including retries.")
@@ -238,7 +238,7 @@ class Models(Group):
 
 
 class Execution(Group):
-    """How models run on this machine."""
+    """How models are executed on this machine."""
 
     providers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
         default=("cpu",),
@@ -267,7 +267,7 @@ class Execution(Group):
 
 
 class Api(Group):
-    """What the APIs do where requests do not say, or clients cannot."""
+    """Defaults of the APIs, and compatibility with original clients."""
 
     strict_metadata: bool = Field(default=False, description="True: built-in services reject unknown metadata keys.")
     status_words: Literal["success", "ok"] = Field(
@@ -375,7 +375,7 @@ class Tasks(Group):
 
 
 class Files(Group):
-    """Uploaded files and the URLs they are given."""
+    """Uploaded files and their URLs."""
 
     file_max_bytes: int = Field(
         default=1024 * MIB, gt=0, description="Maximum size of an uploaded file in bytes; above it 413."
@@ -392,7 +392,7 @@ class Files(Group):
 
 
 class Nodes(Group):
-    """This server as a node, and other nodes behind it."""
+    """This server's own gRPC node, and other nodes that it uses."""
 
     grpc_port: int | None = Field(
         default=None,
@@ -447,7 +447,7 @@ class Nodes(Group):
 
 
 class PresetSource(PydanticBaseSettingsSource):
-    """What the chosen preset says of settings that nothing else says anything of."""
+    """Values of the chosen preset: the source of lowest precedence."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False
@@ -458,11 +458,11 @@ class PresetSource(PydanticBaseSettingsSource):
 
 
 RENAMED = {"task_patience": "task_aging_seconds"}
-"""Settings by their former names, whose variables still count."""
+"""Settings by their former names, whose variables are still read."""
 
 
 class RenamedSource(PydanticBaseSettingsSource):
-    """What variables under former names say."""
+    """Values of variables under former names."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         return None, field_name, False
@@ -478,7 +478,7 @@ class Preset(Group):
     )
 
 
-# The last base's fields come first: wrong values are reported in the order of docs/operations.md.
+# The fields of the last base come first: invalid values are reported in the order of docs/operations.md.
 class Variables(
     Nodes,
     Files,
@@ -496,7 +496,7 @@ class Variables(
     Preset,
     BaseSettings,
 ):
-    """The settings as they are written, side by side: each field is `MIEN_<NAME>`; docs/operations.md lists all."""
+    """All settings in one namespace: each field is the variable `MIEN_<NAME>`; docs/operations.md lists them."""
 
     model_config = SettingsConfigDict(env_prefix="MIEN_", env_ignore_empty=True, title="Settings")
 
@@ -531,14 +531,14 @@ class Settings:
     nodes: Nodes
 
     def __init__(self, **given: Any) -> None:
-        """Read the variables; what is given by name wins over them. Raises ValidationError, SettingsError."""
+        """Read the variables; keyword arguments take precedence. Raises ValidationError, SettingsError."""
         variables = Variables(**given)
         for name, kind in get_type_hints(Settings).items():
             object.__setattr__(self, name, _group(kind, variables))
 
     @property
     def node_host(self) -> str:
-        """The address to be a node on."""
+        """The address of this server's gRPC node."""
         return self.nodes.grpc_host or self.listening.host
 
 

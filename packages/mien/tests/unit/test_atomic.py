@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and locks on them."""
+"""Atomic file writes, and file locks."""
 
 import os
 import subprocess
@@ -21,7 +21,7 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
     assert [found.name for found in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_what_cannot_be_replaced_keeps_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_replacement_keeps_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.json"
     replace_file(path, b"old")
 
@@ -35,7 +35,7 @@ def test_what_cannot_be_replaced_keeps_its_content(tmp_path: Path, monkeypatch: 
     assert [found.name for found in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_of_many_who_create_a_file_one_does(tmp_path: Path) -> None:
+def test_of_concurrent_creators_of_a_file_exactly_one_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "key"
     made: list[bytes] = []
 

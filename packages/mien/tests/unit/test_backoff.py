@@ -1,4 +1,4 @@
-"""Exponential back-off."""
+"""Exponential backoff."""
 
 import pytest
 

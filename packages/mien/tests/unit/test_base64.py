@@ -1,4 +1,4 @@
-"""Base64 text, as clients really send it."""
+"""Base64 as clients actually send it."""
 
 import base64
 

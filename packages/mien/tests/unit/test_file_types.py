@@ -1,4 +1,4 @@
-"""File types by content: what the file store checks and what the image reader decodes are told apart by one table."""
+"""File types by content: one table for what the file store checks and what the image decoder reads."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Chores are done at once and again, a failure stops none of them, and all of them end with their context."""
+"""Chores run immediately and then periodically, survive failures, and end with their context."""
 
 import asyncio
 

@@ -1,4 +1,4 @@
-"""API keys: only hashes at rest, changes seen at once, damage never opens the api."""
+"""API keys: only hashes at rest, changes apply immediately, and a damaged file never grants access."""
 
 import hmac
 import os
@@ -72,7 +72,7 @@ def test_secrets_are_long_and_never_alike(store: KeyStore) -> None:
     assert all(secret.startswith("mien_") and len(secret) >= 48 for secret in secrets)
 
 
-def test_another_process_sees_creations_and_revocations_at_once(store: KeyStore, tmp_path: Path) -> None:
+def test_another_process_sees_creations_and_revocations_immediately(store: KeyStore, tmp_path: Path) -> None:
     running = FileKeyStore(tmp_path)
     key, secret = store.create("alice", ["infer"])
     assert running.authenticate(secret) == key
@@ -80,7 +80,7 @@ def test_another_process_sees_creations_and_revocations_at_once(store: KeyStore,
     assert running.authenticate(secret) is None
 
 
-def test_a_swap_within_one_tick_of_the_clock_is_seen(store: KeyStore, tmp_path: Path) -> None:
+def test_a_change_within_one_tick_of_the_clock_is_noticed(store: KeyStore, tmp_path: Path) -> None:
     running = FileKeyStore(tmp_path)
     key, secret = store.create("alice", ["infer"])
     assert running.authenticate(secret) == key
@@ -91,7 +91,7 @@ def test_a_swap_within_one_tick_of_the_clock_is_seen(store: KeyStore, tmp_path: 
     assert running.authenticate(secret) is None
 
 
-def test_revoking_an_unknown_key_says_so(store: KeyStore) -> None:
+def test_revoking_an_unknown_key_is_an_error(store: KeyStore) -> None:
     with pytest.raises(NotFound, match="'nope'"):
         store.revoke("nope")
 
@@ -122,7 +122,7 @@ def test_a_damaged_file_is_not_overwritten(store: KeyStore, tmp_path: Path) -> N
     assert (tmp_path / "keys.json").read_bytes() == b"precious"
 
 
-def test_keys_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
+def test_keys_created_concurrently_are_all_kept(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: FileKeyStore(tmp_path).create(f"key {n}", ["infer"]), range(16)))
     assert len(FileKeyStore(tmp_path).all()) == 16
@@ -132,7 +132,7 @@ def rule_of(store: KeyStore, *, open_without_keys: bool = False) -> AccessRule:
     return AccessRule(store, open_without_keys, "this server", "send it somehow")
 
 
-def test_while_there_are_no_keys_the_rule_says_whether_anybody_may_call(store: KeyStore) -> None:
+def test_while_there_are_no_keys_the_rule_decides_whether_anyone_may_call(store: KeyStore) -> None:
     assert rule_of(store, open_without_keys=True).require("", "admin") is None
     assert rule_of(store, open_without_keys=True).require("mien_anything", "admin") is None
     with pytest.raises(Unauthorized, match="this server requires an API key, but none exists any more"):
@@ -140,9 +140,7 @@ def test_while_there_are_no_keys_the_rule_says_whether_anybody_may_call(store: K
 
 
 @pytest.mark.parametrize("open_without_keys", [True, False])
-def test_once_there_is_a_key_nobody_gets_in_without_one_that_has_the_scope(
-    store: KeyStore, open_without_keys: bool
-) -> None:
+def test_once_there_is_a_key_access_requires_one_with_the_scope(store: KeyStore, open_without_keys: bool) -> None:
     key, secret = store.create("alice", ["infer"])
     rule = rule_of(store, open_without_keys=open_without_keys)
     assert rule.require(secret, "infer") == key

@@ -1,4 +1,4 @@
-"""Settings come from MIEN_* variables, are checked at start, and say which one is wrong."""
+"""Settings come from MIEN_* variables and are validated at startup; errors name the setting."""
 
 from dataclasses import FrozenInstanceError
 from pathlib import Path

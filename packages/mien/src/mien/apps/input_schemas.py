@@ -58,13 +58,13 @@ def _validator(schema: dict[str, Any]) -> Validator | None:
 
 
 def _detail(error: ValidationError, name: str) -> dict[str, Any]:
-    place: list[str | int] = [name, *error.absolute_path]
+    location: list[str | int] = [name, *error.absolute_path]
     if error.validator == "required" and isinstance(error.instance, dict):
         fields: Any = error.validator_value
         wanted = [field for field in fields if field not in error.instance]
-        return {"type": "missing", "loc": [*place, wanted[0]], "msg": "this field is required"}
-    return {"type": str(error.validator), "loc": place, "msg": error.message[:LONGEST_TEXT]}
+        return {"type": "missing", "loc": [*location, wanted[0]], "msg": "this field is required"}
+    return {"type": str(error.validator), "loc": location, "msg": error.message[:LONGEST_TEXT]}
 
 
-def _path(place: list[Any]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
+def _path(location: list[str | int]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")

@@ -93,7 +93,7 @@ class _Batch:
     entries: list[_Entry]
 
 
-_Key: TypeAlias = tuple[Lanes, tuple[int, ...], np.dtype[Any]]
+_Key: TypeAlias = tuple[Lanes, tuple[int, ...], np.dtype[np.generic]]
 
 
 class Batcher:

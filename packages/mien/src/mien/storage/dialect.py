@@ -4,8 +4,8 @@ Statements elsewhere are portable. They lock rows by `SELECT … FOR UPDATE`, wh
 single writer and `BEGIN IMMEDIATE` give the same guarantee.
 """
 
+import sqlite3
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -32,7 +32,7 @@ def _engine(path: Path, pragmas: list[str]) -> sa.Engine:
         connect_args={"check_same_thread": False, "timeout": _BUSY_SECONDS, "cached_statements": 256},
     )
 
-    def connected(connection: Any, _record: Any) -> None:
+    def connected(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # keeps the driver from beginning transactions of its own
         for pragma in pragmas:
             connection.execute(f"PRAGMA {pragma}")

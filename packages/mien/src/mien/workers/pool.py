@@ -6,7 +6,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from mien.apps.environments import Environments
 from mien.apps.manifest import Variant
@@ -27,6 +27,7 @@ from mien.workers.run_dir import WorkerRunDir
 from mien.workers.slots import Slots, WorkerKey, WorkerSlot
 from mien.workers.worker import StartWorker, Worker
 
+T = TypeVar("T")
 Prepare = Callable[[Worker], Awaitable[Encoded]]
 """Returns the input for a run in that worker, with files copied to its directory."""
 Finish = Callable[[Worker, Any], Awaitable[Any]]
@@ -202,7 +203,7 @@ class WorkerPool:
         await asyncio.to_thread(self._run_dir.close)
 
 
-async def _with_files(worker: Worker, work: Awaitable[Any]) -> Any:
+async def _with_files(worker: Worker, work: Awaitable[T]) -> T:
     """Await `work`, which uses files in the worker's directory. If it fails because they were removed with the worker,
     raise WorkerGone instead, so that the task is retried as if the worker had died during the run."""
     try:

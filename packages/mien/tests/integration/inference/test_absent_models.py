@@ -1,4 +1,4 @@
-"""A server whose optional models are not here: faces are served; what needs the others says so, with the remedy."""
+"""A server without its optional models serves faces; requests that need the others get an error with the remedy."""
 
 import asyncio
 import shutil
@@ -55,7 +55,7 @@ async def test_faces_are_found_and_embedded_with_an_empty_cache(bare: Loaded, ph
     ("option", "words"),
     [("attributes", "extract_ga needs the models age and gender"), ("masks", "detect_masks needs the model mask")],
 )
-async def test_an_attribute_without_its_model_is_refused_in_words(
+async def test_an_attribute_without_its_model_is_rejected_with_the_reason(
     bare: Loaded, photo: bytes, option: str, words: str
 ) -> None:
     with pytest.raises(ModelUnavailable, match=f"{words}.*MIEN_OFFLINE"):

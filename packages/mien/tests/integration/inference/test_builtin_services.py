@@ -21,7 +21,7 @@ from testing.tools import missing
 
 SAME = [("person_a_1", "person_a_2"), ("person_b_1", "person_b_2")]
 TOLERANCE = 1e-5
-"""How far numbers may lie apart that came from batches of different sizes: float32 sums in another order."""
+"""Tolerance for results from batches of different sizes: float32 sums in another order."""
 
 
 def built(settings: Settings) -> Loaded:
@@ -99,7 +99,7 @@ async def test_a_single_embedding_is_exactly_embedding_v1(runtime: Loaded) -> No
     assert message.meta["dim"] == "384"
 
 
-async def test_a_long_text_is_cut_at_256_tokens_and_says_so(runtime: Loaded) -> None:
+async def test_a_long_text_is_truncated_at_256_tokens_and_reported_so(runtime: Loaded) -> None:
     words = b"kettle " * 300
     (long,) = await messages(runtime, "embedding", words)
     (longer,) = await messages(runtime, "embedding", words * 400)
@@ -127,7 +127,7 @@ async def test_payloads_of_the_wrong_kind_are_refused(
         await messages(runtime, "embedding", data, task=task, mime=mime)
 
 
-async def test_an_image_is_no_text_and_a_declared_type_wins(runtime: Loaded, photo: bytes) -> None:
+async def test_an_image_is_not_text_and_a_declared_type_takes_precedence(runtime: Loaded, photo: bytes) -> None:
     with pytest.raises(InvalidField, match="expects UTF-8 text; got image/jpeg"):
         await messages(runtime, "embedding", photo, task="semantic_text_embed")
     with pytest.raises(ImageFormatUnsupported):
@@ -160,7 +160,7 @@ async def test_results_do_not_depend_on_batching(photos: dict[str, bytes]) -> No
 # --- classification
 
 
-async def test_a_man_in_a_suit_is_seen_as_one(runtime: Loaded, photos: dict[str, bytes]) -> None:
+async def test_a_suit_is_classified_as_one(runtime: Loaded, photos: dict[str, bytes]) -> None:
     (message,) = await messages(runtime, "classification", photos["impostor_1"], task="clip_classify")
     assert (message.mime, message.schema) == ("application/json;schema=labels_v1", "labels_v1")
     payload = json.loads(message.data)
@@ -282,7 +282,7 @@ async def test_the_first_face_comes_before_the_last_one_is_embedded(runtime: Loa
     assert runs() - before < 6, "closing the stream did not stop the work"
 
 
-async def test_a_single_face_is_not_told_twice(runtime: Loaded, photo: bytes) -> None:
+async def test_a_single_face_is_not_reported_twice(runtime: Loaded, photo: bytes) -> None:
     assert [m.is_final for m in await messages(runtime, "face_recognition", photo, stream=True)] == [True]
 
 

@@ -32,7 +32,7 @@ Run = Callable[[Array], Outputs]
 
 @pytest.fixture(scope="module")
 def load() -> Callable[[str], Run]:
-    """A factory of functions that run one model on one item. Skips where the model cannot be had."""
+    """A factory of functions that run one model on one item. Skips if the model is unavailable."""
     zoo = Zoo.from_settings(Settings())
     running: dict[str, Run] = {}
 

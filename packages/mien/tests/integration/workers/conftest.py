@@ -53,7 +53,7 @@ class App(BaseApp):
 
 @dataclass
 class Report:
-    """Everything that the executor told about one attempt."""
+    """Everything that the executor reported about one attempt."""
 
     events: list[tuple[float, str, Any]] = field(default_factory=list)
     _stage: Stage = Stage.PREPARING
@@ -132,7 +132,7 @@ class Server:
         self.deployer = Deployer(settings.apps, settings.workers, self.registry, self.environments)
         self.metrics = Metrics()
         self.room = asyncio.Event()
-        """Set when there may be more room than before; for a scheduler above."""
+        """Set when capacity was freed; for a scheduler."""
         self.pool = WorkerPool(
             settings.workers,
             LocalPlacement.from_settings(settings.workers),
@@ -160,7 +160,7 @@ class Server:
         return self.executor.fit(candidate_of(task_of(deployed, {}, 0, **fields)))
 
     def submit(self, deployed: Deployed, given: Any = None, **fields: Any) -> tuple[str, Report, "asyncio.Task[Any]"]:
-        """Start a task at once, as the scheduler does; there must be room."""
+        """Start a task immediately, as the scheduler does; there must be capacity."""
         self.number += 1
         task = task_of(deployed, given or {}, self.number, **fields)
         candidate = candidate_of(task)

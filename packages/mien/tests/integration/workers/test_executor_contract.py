@@ -203,7 +203,7 @@ async def test_the_worker_is_reported_first_and_the_stages_rise(dispatcher: Disp
     assert len(task.report.events) == told, "nothing is reported after the end"
 
 
-async def test_what_the_app_fails_with_is_raised_and_its_place_is_free(dispatcher: Dispatcher) -> None:
+async def test_the_apps_error_is_raised_and_its_slot_freed(dispatcher: Dispatcher) -> None:
     failed = await dispatcher.start("fail").ended()
     assert isinstance(failed, AppFailed)
     assert "no such thing" in failed.message
@@ -220,7 +220,7 @@ async def test_what_can_never_run_is_started_and_fails_with_the_reason(dispatche
     assert dispatcher.fit().startable
 
 
-async def test_a_reservation_counts_at_once_and_can_be_released(dispatcher: Dispatcher) -> None:
+async def test_a_reservation_counts_immediately_and_can_be_released(dispatcher: Dispatcher) -> None:
     candidates = [dispatcher.candidate() for _ in range(PLACES)]
     for candidate in candidates:
         assert dispatcher.executor.fit(candidate).startable
@@ -231,7 +231,7 @@ async def test_a_reservation_counts_at_once_and_can_be_released(dispatcher: Disp
     dispatcher.executor.release(candidates[1].id)
 
 
-async def test_there_is_no_room_until_one_ends(dispatcher: Dispatcher) -> None:
+async def test_there_is_no_capacity_until_one_ends(dispatcher: Dispatcher) -> None:
     running = [await dispatcher.running("wait") for _ in range(PLACES)]
     assert dispatcher.fit() is Fit.NO_CAPACITY
     running[0].stop()
@@ -274,7 +274,7 @@ async def test_stopping_what_is_not_there_does_nothing(dispatcher: Dispatcher) -
     assert await dispatcher.start("echo").ended() is None
 
 
-async def test_the_grace_is_seconds_or_not_said(dispatcher: Dispatcher) -> None:
+async def test_the_grace_period_is_seconds_or_unset(dispatcher: Dispatcher) -> None:
     for do in ("echo", "impossible"):
         grace = dispatcher.executor.grace(dispatcher.candidate(do))
         assert grace is None or grace >= 0

@@ -27,7 +27,7 @@ await asyncio.sleep(float(app_input.do or 0))
 
 
 class AppTasks:
-    """A deployed app behind a scheduler, its sessions and a pool with few places."""
+    """A deployed app behind a scheduler, with sessions and a pool with few slots."""
 
     def __init__(self, server: Any, app: Any, store: SqlTaskStore, sessions: Sessions, scheduler: Scheduler) -> None:
         self.server, self.app, self.store = server, app, store
@@ -96,7 +96,7 @@ async def app_tasks(app_server: Any, app_folder: Any, tmp_path: Path) -> AsyncIt
         yield start
 
 
-async def test_a_task_whose_session_is_busy_waits_for_its_worker_and_holds_up_nobody_else(app_tasks: Start) -> None:
+async def test_a_task_whose_session_is_busy_waits_for_its_worker_and_blocks_no_other(app_tasks: Start) -> None:
     a = await app_tasks(workers=2)
     session = a.open()
     await a.until(await a.submit(session=session))
@@ -147,7 +147,7 @@ async def test_a_first_run_that_lost_its_worker_is_tried_again_in_its_session(ap
     assert ended.error_code == "SESSION_EXPIRED"
 
 
-async def test_ending_an_idle_session_gives_its_room_to_a_task_that_waits_for_it(app_tasks: Start) -> None:
+async def test_ending_an_idle_session_frees_its_capacity_for_a_waiting_task(app_tasks: Start) -> None:
     a = await app_tasks(workers=1)
     session = a.open()
     await a.until(await a.submit(session=session))

@@ -1,4 +1,4 @@
-"""What every implementation of `Worker` promises to the pool. Another placement adds its start to `STARTS`."""
+"""The conformance suite of workers. Add another implementation's start function to `STARTS`."""
 
 import asyncio
 import itertools
@@ -54,7 +54,7 @@ class App(BaseApp):
 
 
 class Lines(NullListener):
-    """Keeps what the app printed."""
+    """Records what the app prints."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -74,7 +74,7 @@ Make = Callable[..., Awaitable[Worker]]
 
 @pytest.fixture(params=STARTS, ids=lambda start: start.__self__.__name__)
 async def make(request: pytest.FixtureRequest, tmp_path: Path, apps_cache: Path) -> AsyncIterator[Make]:
-    """Starts workers: `await make(code)`; those that are left are killed."""
+    """Starts workers: `await make(code)`; remaining ones are killed."""
     environment = await Environments(apps_cache / "environments").ensure(EnvironmentSpec())
     numbers, workers = itertools.count(1), []
 
@@ -152,7 +152,7 @@ async def test_a_setup_that_fails_is_the_apps_error_and_ends_the_worker(make: Ma
     assert worker.ended
 
 
-async def test_an_error_of_a_run_is_the_runs_and_the_worker_goes_on(make: Make) -> None:
+async def test_an_error_fails_only_its_run_and_the_worker_survives(make: Make) -> None:
     worker = await ready(make)
     with pytest.raises(AppError, match="no such thing") as caught:
         await run(worker, 1, "raise")
@@ -166,7 +166,7 @@ async def test_what_a_run_prints_is_heard_before_it_ends(make: Make) -> None:
     assert lines.lines == ["running 1"]
 
 
-async def test_runs_fail_only_once_the_worker_that_died_is_gone(make: Make) -> None:
+async def test_runs_of_a_dying_worker_fail_only_once_it_is_gone(make: Make) -> None:
     worker, lines = await ready(make), Lines()
     waiting = run(worker, 1, "wait", lines)
     await lines.until("running 1")
@@ -180,7 +180,7 @@ async def test_runs_fail_only_once_the_worker_that_died_is_gone(make: Make) -> N
         await run(worker, 3)
 
 
-async def test_a_cancelled_run_ends_within_its_grace_and_the_worker_goes_on(make: Make) -> None:
+async def test_a_cancelled_run_ends_within_its_grace_period_and_the_worker_survives(make: Make) -> None:
     worker, lines = await ready(make), Lines()
     waiting = run(worker, 1, "wait", lines)
     await lines.until("running 1")

@@ -1,4 +1,4 @@
-"""What happens when an app dies, hangs, grows or does not want to stop. Every loop and fork here is bounded."""
+"""What happens when an app dies, hangs, exceeds its memory or refuses to stop. Every loop and fork here is bounded."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from mien.tasks.executor import AppFailed, WorkerLost
 from mien.workers.fit import Fit
 
 SLACK = 1.0
-"""Seconds after the grace in which a slot is free, as promised."""
+"""Seconds after the grace period within which a slot must be free."""
 
 
 def alive(pid: int) -> bool:
@@ -30,7 +30,7 @@ def alive(pid: int) -> bool:
     ("os.kill(os.getpid(), 9)", "the worker was killed by SIGKILL"),
     ("os.kill(os.getppid(), 9); await asyncio.sleep(20)", "the worker was killed by SIGKILL"),
 ])  # fmt: skip
-async def test_a_crash_is_told_with_its_reason_and_the_worker_is_replaced(probe: Any, body: str, reason: str) -> None:
+async def test_a_crash_is_reported_and_the_worker_replaced(probe: Any, body: str, reason: str) -> None:
     server, app = await probe(f"if app_input.do:\n    {body}")
     await server.run(app)
     with pytest.raises(WorkerLost, match=reason):
@@ -99,7 +99,7 @@ class App(BaseApp):
 """
 
 
-async def test_an_app_that_is_asked_to_stop_keeps_its_worker(app_server: Any, app_folder: Any) -> None:
+async def test_an_app_that_cancels_cooperatively_keeps_its_worker(app_server: Any, app_folder: Any) -> None:
     server = app_server()
     app = await server.deploy(app_folder("polite", code=COOPERATIVE))
     task_id, report, work = server.submit(app)
@@ -207,7 +207,7 @@ async def test_an_app_that_crashes_again_and_again_gets_a_pause(probe: Any) -> N
     assert server.pool.slots == ()
 
 
-async def test_an_app_that_is_deployed_again_is_tried_again_at_once(
+async def test_an_app_that_is_redeployed_is_started_again_immediately(
     probe: Any, app_folder: Any, tmp_path: Path
 ) -> None:
     cause = tmp_path / "cause"

@@ -1,4 +1,4 @@
-"""From a folder to an answer: statuses, warm workers, partial outputs, logs, files, sessions."""
+"""From a folder to an output: statuses, warm workers, partial outputs, logs, files, sessions."""
 
 import asyncio
 import time
@@ -42,7 +42,7 @@ COLD = ["PREPARING", "SERVING", "SETTING_UP", "RUNNING"]
 
 
 class Kept:
-    """A file gate that reads output files while they are there."""
+    """A file gate that reads output files while they exist."""
 
     def __init__(self) -> None:
         self.files: list[tuple[str, bytes, str | None]] = []
@@ -124,21 +124,21 @@ async def test_busy_workers_are_not_evicted(probe: Any) -> None:
     assert server.fit(app) is Fit.WARM
 
 
-async def test_memory_limits_what_is_up_at_once(probe: Any) -> None:
+async def test_memory_limits_the_number_of_concurrent_workers(probe: Any) -> None:
     server, app = await probe(app_memory=300 << 20, workers_memory=500 << 20)
     await server.run(app, setup={"a": 1})
     await server.run(app, setup={"a": 2})
     assert len(server.pool.slots) == 1
 
 
-async def test_what_never_fits_fails_with_words(app_server: Any, app_folder: Any) -> None:
+async def test_what_never_fits_fails_with_the_reason(app_server: Any, app_folder: Any) -> None:
     server = app_server(app_gpus=0)
     app = await server.deploy(app_folder("big", inf="name: big\nresources: {gpu: {count: 2}}\n"))
     with pytest.raises(NoResources, match="needs 2 GPUs; this server has 0"):
         await server.run(app)
 
 
-async def test_as_many_runs_at_once_as_the_app_declares(app_server: Any, app_folder: Any) -> None:
+async def test_concurrent_runs_up_to_the_number_that_the_app_declares(app_server: Any, app_folder: Any) -> None:
     server = app_server(app_workers=1)
     body = "await asyncio.sleep(1.5 if app_input.text else 0)"
     folder = app_folder("many", body=body, inf="name: many\nconcurrency: 4\n")
@@ -198,7 +198,7 @@ async def test_the_app_sees_no_secrets_of_the_server(probe: Any, monkeypatch: py
     assert "worker-1" in output["text"]
 
 
-async def test_an_app_is_told_to_report_to_nobody(app_server: Any, app_folder: Any) -> None:
+async def test_an_app_gets_telemetry_disabled(app_server: Any, app_folder: Any) -> None:
     server = app_server()
     body = "app_input.text = os.environ['ORT_DISABLE_TELEMETRY']"
     output, _ = await server.run(await server.deploy(app_folder("quiet", body=body, inf="name: quiet\n")))

@@ -1,4 +1,4 @@
-"""What /metrics says about workers."""
+"""Metrics of workers."""
 
 from typing import Any
 
@@ -30,7 +30,7 @@ async def test_workers_are_counted_by_app_and_state(probe: Any) -> None:
     assert value(server, "mien_worker_crashes_total", reason="exited") == 0
 
 
-async def test_evictions_for_room_are_told_from_others(probe: Any) -> None:
+async def test_evictions_are_counted_by_reason(probe: Any) -> None:
     server, app = await probe(app_workers=1)
     await server.run(app, setup={"a": 1})
     await server.run(app, setup={"a": 2})
@@ -50,7 +50,7 @@ async def test_crashes_are_counted_by_reason(probe: Any, body: str, reason: str)
     assert value(server, "mien_worker_crashes_total", reason=reason) == 1
 
 
-async def test_a_start_that_fails_is_no_crash(app_server: Any, app_folder: Any) -> None:
+async def test_a_failed_start_is_not_a_crash(app_server: Any, app_folder: Any) -> None:
     code = (
         "from infsh import BaseApp, BaseAppInput, BaseAppOutput\n"
         "class App(BaseApp):\n"

@@ -23,6 +23,7 @@ NEW = {
     "app_secrets": '{"TOKEN": "s3cr3t-token"}',
     "app_workers": "3",
     "app_memory": "536870912",
+    "workers_memory": "17179869184",  # set, since a message contains it and its default depends on the machine
     "task_queue": "10",
     "task_grace": "0.5",
     "task_input_bytes": "20000",

@@ -30,5 +30,5 @@ def test_variables_win_over_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert uv_environment({"PIP_INDEX_URL": "https://variable.test"})["UV_DEFAULT_INDEX"] == "https://variable.test"
 
 
-def test_what_uv_was_told_itself_is_left_alone() -> None:
+def test_the_configuration_of_uv_takes_precedence() -> None:
     assert uv_environment({"UV_DEFAULT_INDEX": "https://uv.test", "PIP_INDEX_URL": "https://pip.test"}) == {}

@@ -30,7 +30,7 @@ def test_a_version_is_the_content(tmp_path: Path) -> None:
     assert (tmp_path / "copy3" / "lib" / "more.py").read_text() == "x = 2\n"
 
 
-def test_what_is_no_part_of_an_app_is_left_out(tmp_path: Path) -> None:
+def test_files_that_are_not_part_of_an_app_are_omitted(tmp_path: Path) -> None:
     folder = write(tmp_path / "app")
     before = version_of(folder, tmp_path / "copy1")
     for name in (".git/config", "__pycache__/a.pyc", ".venv/bin/python", "b.pyc", "lib/__pycache__/c.pyc"):
@@ -73,14 +73,14 @@ def test_limits_are_enforced_before_anything_is_copied(tmp_path: Path) -> None:
         read_package(folder, PackageLimits(bytes=500))
 
 
-def test_a_folder_without_inference_is_no_app(tmp_path: Path) -> None:
+def test_a_folder_without_inference_is_not_an_app(tmp_path: Path) -> None:
     with pytest.raises(AppInvalid, match=r"inference\.py"):
         read_package(tmp_path, LIMITS)
     with pytest.raises(AppInvalid, match="is not a folder"):
         read_package(tmp_path / "nothing", LIMITS)
 
 
-def test_system_packages_are_only_told(tmp_path: Path) -> None:
+def test_system_packages_are_only_reported(tmp_path: Path) -> None:
     folder = write(tmp_path / "app", packages_txt="ffmpeg\n# a comment\n\nlibgl1  # for cv2\n")
     assert read_package(folder, LIMITS).packages == ("ffmpeg", "libgl1")
 
@@ -100,7 +100,7 @@ def test_variants_fill_in_from_the_app(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["name: [", "name: a/b", "name: a\nkernel: node-22", "- a", "name: a\nsecrets: [{}]"])
-def test_a_bad_manifest_is_refused_in_words(tmp_path: Path, text: str) -> None:
+def test_an_invalid_manifest_is_rejected_with_the_reason(tmp_path: Path, text: str) -> None:
     (tmp_path / "inf.yml").write_text(text)
     with pytest.raises(AppInvalid, match=r"inf\.yml"):
         read_manifest(tmp_path)

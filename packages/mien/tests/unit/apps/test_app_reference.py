@@ -24,7 +24,7 @@ def test_references_are_read(text: str, expected: AppRef) -> None:
     "", "/", "a/b/c", "../x", "ada/..", "Ada/hello", "ada/hello@", "ada/hello@xyz", "ada/hello@abc", "ada/hello:",
     "ada/hello:a-b", "a" * 65, "ada/hello\n", ".hidden", "ada/hello@" + "a" * 65,
 ])  # fmt: skip
-def test_what_is_no_reference_is_refused(text: str) -> None:
+def test_what_is_not_a_reference_is_rejected(text: str) -> None:
     with pytest.raises(RequestError, match="is not an app"):
         parse_ref(text, "local")
 

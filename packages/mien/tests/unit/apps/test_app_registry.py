@@ -68,7 +68,7 @@ def test_rollback_goes_back_step_by_step(registry: AppRegistry) -> None:
     assert latest(registry) == "3"
 
 
-def test_whoever_makes_a_version_the_latest_chooses_it_anew(registry: AppRegistry) -> None:
+def test_making_a_version_the_latest_updates_when_it_was_chosen(registry: AppRegistry) -> None:
     first = deploy(registry, "1")
     second = deploy(registry, "2")
     assert 0 < first.chosen < second.chosen
@@ -109,7 +109,7 @@ def test_functions_are_checked(registry: AppRegistry) -> None:
         registry.resolve(AppRef("ada", "hello", None, "draw"))
 
 
-def test_another_process_sees_changes_at_once(registry: AppRegistry, tmp_path: Path) -> None:
+def test_another_process_sees_changes_immediately(registry: AppRegistry, tmp_path: Path) -> None:
     other = AppRegistry(tmp_path / "apps")
     deploy(registry, "1")
     assert latest(other) == "1"

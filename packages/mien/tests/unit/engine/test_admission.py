@@ -1,4 +1,4 @@
-"""Admission bounds what is inside and says when to come back."""
+"""Admission control bounds the work in the server and says when to retry."""
 
 import pytest
 
@@ -11,7 +11,7 @@ def admission() -> Admission:
     return Admission(max_images=10, max_bytes=1000)
 
 
-def test_images_over_the_limit_are_told_when_to_come_back(admission: Admission) -> None:
+def test_images_over_the_limit_are_told_when_to_retry(admission: Admission) -> None:
     with (
         admission.work(8),
         pytest.raises(
@@ -35,7 +35,7 @@ def test_an_empty_server_takes_a_request_of_any_size(admission: Admission) -> No
         assert admission.images == 64
 
 
-def test_finished_images_free_their_places_early(admission: Admission) -> None:
+def test_finished_images_free_their_slots_early(admission: Admission) -> None:
     with admission.work(10) as finished:
         finished()
         finished()
@@ -44,7 +44,7 @@ def test_finished_images_free_their_places_early(admission: Admission) -> None:
     assert admission.idle
 
 
-def test_places_are_free_again_after_a_failure(admission: Admission) -> None:
+def test_slots_are_freed_after_a_failure(admission: Admission) -> None:
     def fail() -> None:
         with admission.work(5) as finished:
             finished()
@@ -55,7 +55,7 @@ def test_places_are_free_again_after_a_failure(admission: Admission) -> None:
     assert admission.idle
 
 
-def test_bytes_over_the_limit_are_refused_before_they_are_read(admission: Admission) -> None:
+def test_bytes_over_the_limit_are_rejected_before_they_are_read(admission: Admission) -> None:
     with (
         admission.body(900),
         pytest.raises(Overloaded, match="900 bytes of requests are in progress; 200 more"),

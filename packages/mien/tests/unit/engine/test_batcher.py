@@ -36,7 +36,7 @@ def values(outputs: list[tuple[Tensor, ...]]) -> list[float]:
 
 
 class Gate:
-    """A runner that writes down its batches and holds each run until it is opened."""
+    """A runner that records its batches and blocks each run until it is opened."""
 
     def __init__(self, *, opened: bool = False) -> None:
         self.batches: list[list[float]] = []
@@ -97,7 +97,7 @@ def test_tensors_are_free_as_soon_as_their_run_is_over(batcher: Batcher) -> None
         gc.enable()
 
 
-def test_one_caller_gets_its_results_in_order(batcher: Batcher) -> None:
+def test_results_are_returned_in_order(batcher: Batcher) -> None:
     assert values(batcher.run(lanes(doubled), [item(1), item(2), item(3)], CancelScope())) == [2, 4, 6]
 
 
@@ -118,13 +118,13 @@ def test_a_lone_caller_runs_its_batch_in_its_own_thread(batcher: Batcher) -> Non
     assert threads == [threading.current_thread()]
 
 
-def test_a_batch_leaves_at_once_when_a_lane_is_free(batcher: Batcher) -> None:
+def test_a_batch_starts_immediately_when_a_lane_is_free(batcher: Batcher) -> None:
     gate = Gate(opened=True)
     batcher.run(lanes(gate, max_batch=8), [item(1)], CancelScope())
     assert gate.batches == [[1]]
 
 
-def test_callers_that_wait_share_the_next_run(batcher: Batcher, callers: ThreadPoolExecutor) -> None:
+def test_waiting_callers_share_the_next_run(batcher: Batcher, callers: ThreadPoolExecutor) -> None:
     gate = Gate()
     model = lanes(gate)
     first = callers.submit(batcher.run, model, [item(1)], CancelScope())
@@ -175,7 +175,7 @@ def test_a_model_without_a_batch_axis_runs_items_one_by_one(batcher: Batcher) ->
     assert values(batcher.run(model, [item(1), item(2)], CancelScope())) == [2, 4]
 
 
-def test_one_callers_items_use_every_lane(batcher: Batcher) -> None:
+def test_items_of_one_caller_use_every_lane(batcher: Batcher) -> None:
     together = threading.Barrier(2, timeout=SOON)
 
     def runner(batch: Tensor) -> tuple[Tensor, ...]:
@@ -249,7 +249,7 @@ def test_a_deadline_fires_while_queued(batcher: Batcher, callers: ThreadPoolExec
     assert gate.batches == [[1]]
 
 
-def test_a_cancelled_caller_wakes_at_once_and_never_runs(batcher: Batcher, callers: ThreadPoolExecutor) -> None:
+def test_a_cancelled_caller_wakes_immediately_and_never_runs(batcher: Batcher, callers: ThreadPoolExecutor) -> None:
     gate, call = Gate(), CancelScope()
     model = lanes(gate)
     first = callers.submit(batcher.run, model, [item(1)], CancelScope())
@@ -265,7 +265,7 @@ def test_a_cancelled_caller_wakes_at_once_and_never_runs(batcher: Batcher, calle
     assert gate.batches == [[1], [3]]
 
 
-def test_a_call_that_is_over_is_not_even_queued(batcher: Batcher) -> None:
+def test_inputs_of_a_scope_that_is_over_are_not_even_queued(batcher: Batcher) -> None:
     gate, call = Gate(opened=True), CancelScope()
     call.cancel()
     with pytest.raises(Cancelled):
@@ -310,7 +310,7 @@ def test_a_cancel_at_any_instant_wakes_the_caller(batcher: Batcher, callers: Thr
 
 
 @pytest.mark.parametrize("look", [1, 2])  # when it is queued, and before it waits
-def test_a_cancel_right_after_the_caller_looked_is_not_missed(
+def test_a_cancel_right_after_the_caller_checked_is_not_missed(
     batcher: Batcher, callers: ThreadPoolExecutor, look: int
 ) -> None:
     class Unlucky(CancelScope):
@@ -524,7 +524,7 @@ def test_32_threads_with_random_cancels_neither_hang_nor_mix_up_results(wait: fl
     assert meter.most <= budget
 
 
-def test_the_observer_is_told_of_every_run(callers: ThreadPoolExecutor) -> None:
+def test_the_observer_sees_every_run(callers: ThreadPoolExecutor) -> None:
     told: list[tuple[str, int, float, float]] = []
 
     class Notes:

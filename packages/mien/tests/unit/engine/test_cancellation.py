@@ -1,4 +1,4 @@
-"""A call's deadline and cancel reach everything that waits for it."""
+"""A scope's deadline and cancellation reach everything that waits for it."""
 
 import pytest
 
@@ -6,13 +6,13 @@ from mien.engine.cancellation import CancelScope
 from mien.errors import Cancelled, DeadlineExceeded
 
 
-def test_a_call_without_timeout_is_never_over() -> None:
+def test_a_scope_without_timeout_is_never_over() -> None:
     call = CancelScope()
     call.check()
     assert (call.over(), call.remaining()) == (False, None)
 
 
-def test_a_call_is_over_at_its_deadline() -> None:
+def test_a_scope_is_over_at_its_deadline() -> None:
     call = CancelScope(0)
     assert call.over()
     assert call.remaining() == 0
@@ -20,7 +20,7 @@ def test_a_call_is_over_at_its_deadline() -> None:
         call.check()
 
 
-def test_a_cancelled_call_says_so_even_past_its_deadline() -> None:
+def test_a_cancelled_scope_raises_cancelled_even_past_its_deadline() -> None:
     call = CancelScope(0)
     call.cancel()
     with pytest.raises(Cancelled):
@@ -41,13 +41,13 @@ def test_cancel_wakes_every_subscriber_once_and_none_that_left() -> None:
     assert sorted(woken) == ["one", "two"]
 
 
-def test_who_subscribes_to_a_cancelled_call_is_woken_at_once() -> None:
+def test_a_subscriber_of_a_cancelled_scope_is_woken_immediately() -> None:
     call, woken = CancelScope(), []
     call.cancel()
     call.subscribe(lambda: woken.append("late"))
     assert woken == ["late"]
 
 
-def test_unsubscribing_twice_is_no_error() -> None:
+def test_unsubscribing_twice_is_allowed() -> None:
     call = CancelScope()
     call.unsubscribe(print)

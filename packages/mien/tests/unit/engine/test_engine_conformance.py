@@ -1,4 +1,4 @@
-"""What every implementation of Engine promises. Its work talks through files, so that it may run in any process."""
+"""The conformance suite of engines. The test's handlers communicate through files, so that they work in any process."""
 
 import asyncio
 import base64
@@ -79,7 +79,7 @@ def until_exists(path: Path) -> None:
 
 @dataclass
 class Running:
-    """An engine with room for six items, that works on two of one request at once."""
+    """An engine that admits six items and processes two of one request concurrently."""
 
     engine: Engine
     folder: Path
@@ -139,7 +139,7 @@ async def test_each_source_gets_its_own_value(running: Running) -> None:
     assert running.images("done") == 5
 
 
-async def test_no_sources_are_no_events(running: Running) -> None:
+async def test_without_sources_there_are_no_events(running: Running) -> None:
     assert await running.all() == []
 
 
@@ -152,7 +152,7 @@ async def test_values_come_as_they_are_done(running: Running) -> None:
     assert indices == [1, 2, 0]
 
 
-async def test_parts_come_before_their_whole_and_only_to_those_who_want_them(running: Running) -> None:
+async def test_partial_values_precede_the_complete_one_and_only_on_request(running: Running) -> None:
     events = [event async for event in running.run("parts", partials=True)]
     assert events[:2] == [Partial(0, "PA", 0, 2), Partial(0, "RTS", 1, 2)]
     assert isinstance(events[2], Done)
@@ -194,7 +194,7 @@ async def test_too_many_items_are_refused_before_any_work(running: Running) -> N
     assert running.seen() == 0
 
 
-async def test_a_full_engine_refuses_and_has_room_again_afterwards(running: Running) -> None:
+async def test_a_full_engine_rejects_and_has_capacity_again_afterwards(running: Running) -> None:
     first = asyncio.create_task(running.all("wait", "wait", "wait", "wait"))
     await eventually_async(lambda: running.seen() == 2)
     with pytest.raises(Overloaded) as refused:
@@ -205,7 +205,7 @@ async def test_a_full_engine_refuses_and_has_room_again_afterwards(running: Runn
     assert await running.all("a", "b", "c") == ["A", "B", "C"]
 
 
-async def test_room_is_given_back_as_each_item_is_done(running: Running) -> None:
+async def test_capacity_is_freed_as_each_item_is_done(running: Running) -> None:
     first = running.run("a", "b", "wait", "wait")
     for _ in range(2):
         await anext(first)
@@ -225,13 +225,13 @@ async def test_a_draining_engine_refuses_new_work_and_finishes_the_old(running: 
     assert await first == ["WAIT"]
 
 
-async def test_what_an_operation_lacks_is_said_before_it_is_admitted(running: Running) -> None:
+async def test_a_missing_model_is_reported_before_the_request_is_admitted(running: Running) -> None:
     with pytest.raises(ModelUnavailable):
         await outcomes(running.engine.run(Shout(str(running.folder), ready=False), [Item(b"a")], running.scope), 1)
     assert running.seen() == 0
 
 
-async def test_one_request_leaves_room_for_others(running: Running) -> None:
+async def test_one_request_leaves_slots_for_others(running: Running) -> None:
     first = asyncio.create_task(running.all("wait", "wait", "wait", "wait"))
     await eventually_async(lambda: running.seen() == 2)
     assert await running.all("x", "y") == ["X", "Y"]

@@ -1,4 +1,4 @@
-"""What crosses the engine's seam can be sent to another process: it survives pickling, unchanged."""
+"""Everything that crosses the engine's interface can be sent to another process: it survives pickling unchanged."""
 
 import pickle
 from typing import Any
@@ -55,7 +55,7 @@ def test_values_are_plain(value: Any) -> None:
     assert repr(back) == repr(value)
 
 
-def test_errors_keep_their_words() -> None:
+def test_errors_keep_their_messages() -> None:
     error = ModelUnavailable("not here", retry_after=5.0)
     failed = pickle.loads(pickle.dumps(Failed(3, error)))  # noqa: S301
     assert (failed.index, type(failed.error)) == (3, ModelUnavailable)

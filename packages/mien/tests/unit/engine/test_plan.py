@@ -1,4 +1,4 @@
-"""Plans: a setting wins over a measurement, which wins over the default; the thread budget always holds."""
+"""Plans: settings take precedence over measurements, those over defaults; the thread budget is never exceeded."""
 
 import pytest
 from hypothesis import given

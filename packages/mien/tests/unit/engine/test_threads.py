@@ -1,4 +1,4 @@
-"""The thread pool runs work in order, drops what is pointless, and never cancels a thread."""
+"""The thread pool runs work in order, drops work whose scope is over, and never cancels a thread."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ async def test_work_runs_in_a_thread_of_the_pool(pool: ThreadPool) -> None:
     assert name.startswith("mien-work")
 
 
-async def test_what_the_work_raises_reaches_the_caller(pool: ThreadPool) -> None:
+async def test_errors_of_the_work_reach_the_caller(pool: ThreadPool) -> None:
     with pytest.raises(ZeroDivisionError):
         await pool.run(CancelScope(), lambda: 1 / 0)
 

@@ -1,4 +1,4 @@
-"""Measurements are remembered per machine and file, and the plan follows simple rules."""
+"""Measurements are stored per machine and model file, and the plan follows simple rules."""
 
 from pathlib import Path
 

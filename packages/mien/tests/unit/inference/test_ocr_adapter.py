@@ -29,7 +29,7 @@ LIMITS = ImageLimits(max_items=9, max_bytes=10**7, max_pixels=10**7)
 
 
 class StandIn:
-    """OperationRunner like RapidOCR: one line on images with a dark pixel, none on white ones; notes its options."""
+    """Behaves like RapidOCR: one line on images with a dark pixel, none on white ones; records its options."""
 
     options: dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""Messages of an answer: one payload streams its parts, several are told as they are done and again in order."""
+"""Messages of a response: one payload streams partial results, several stream results as they complete."""
 
 import json
 import threading
@@ -25,12 +25,12 @@ SOON = 5.0  # seconds that nothing here may take
 
 @dataclass(frozen=True)
 class Say(Operation[str]):
-    """Says what each payload says."""
+    """Echo each payload."""
 
 
 @dataclass
 class Bench(Handler):
-    """Answers from an engine with two threads."""
+    """Runs operations on an engine with two threads."""
 
     metrics: Metrics = field(default_factory=Metrics)
     pool: ThreadPool = field(default_factory=lambda: ThreadPool(2))
@@ -38,7 +38,7 @@ class Bench(Handler):
     gate: threading.Event = field(default_factory=threading.Event)
 
     def work(self, item: Item, operation: Say, scope: CancelScope, report: Report | None) -> str:
-        """`wait` waits for the gate, `bad` is a bad image, `bug` a bug, `parts` tells of two parts."""
+        """`wait` waits for the gate, `bad` is a bad image, `bug` a bug, `parts` reports two parts."""
         self.seen.append(item.data)
         if item.data == b"wait":
             assert self.gate.wait(SOON)
@@ -104,7 +104,7 @@ async def test_parts_of_one_payload_come_first_and_in_order(bench: Bench) -> Non
     assert messages[1].meta == {"part": "1"}
 
 
-async def test_parts_are_only_told_to_those_who_stream_one_payload(bench: Bench) -> None:
+async def test_partial_results_are_only_streamed_for_a_single_payload(bench: Bench) -> None:
     assert len(await bench.all(b"parts")) == 1
     assert [m.meta.get("part") for m in await bench.all(b"parts", b"parts", stream=True)] == [None] * 3
 
@@ -149,7 +149,7 @@ async def test_none_and_too_many_are_refused(bench: Bench) -> None:
     assert bench.seen == []
 
 
-async def test_whoever_stops_asking_stops_the_work(bench: Bench) -> None:
+async def test_closing_the_stream_cancels_the_work(bench: Bench) -> None:
     scope = CancelScope(SOON)
     runner = bench.answers(b"x", b"wait", b"wait", stream=True, scope=scope)
     assert (await anext(runner)).meta["item"] == "0"

@@ -1,4 +1,4 @@
-"""Services are found by name and by task; the local one of two wins unless it is configured otherwise."""
+"""Services are found by name and by task; local ones take precedence unless configured otherwise."""
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -70,12 +70,12 @@ def test_no_task_is_the_first_one(name: str) -> None:
     assert task_of(FACES, name).name == "face_detect"
 
 
-def test_a_service_without_tasks_says_so() -> None:
+def test_a_service_without_tasks_is_reported() -> None:
     with pytest.raises(NotFound, match="no task at the moment"):
         task_of(Named("empty"), "")
 
 
-def test_an_empty_registry_says_so() -> None:
+def test_an_empty_registry_is_reported() -> None:
     with pytest.raises(NotFound, match="there are: none"):
         ServiceRegistry().resolve("x")
     with pytest.raises(NotFound, match="there are: none"):
@@ -83,7 +83,7 @@ def test_an_empty_registry_says_so() -> None:
 
 
 @pytest.mark.parametrize("prefer_remote", [False, True])
-def test_one_of_two_with_the_same_name_and_task_answers(prefer_remote: bool) -> None:
+def test_of_two_services_with_the_same_name_and_task_one_takes_precedence(prefer_remote: bool) -> None:
     local, remote = Named("Embedding", [task("a", "b")]), Named("embedding", [task("b", "a")])
     registry = ServiceRegistry(prefer_remote=prefer_remote)
     registry.add(remote, remote=True)
@@ -100,7 +100,7 @@ def test_one_of_two_with_the_same_name_and_task_answers(prefer_remote: bool) -> 
     assert registry.services() == []
 
 
-def test_a_tasks_own_name_wins_over_an_alias(registry: ServiceRegistry) -> None:
+def test_a_tasks_own_name_takes_precedence_over_an_alias(registry: ServiceRegistry) -> None:
     registry.add(Named("aaa", [task("first", "face_detect")]))
     assert registry.for_task("face_detect")[0] is FACES
 

@@ -18,13 +18,13 @@ def image(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png", "webp", "gif", "bmp", "tiff"])
-def test_images_are_told_apart(kind: str) -> None:
+def test_images_are_distinguished(kind: str) -> None:
     assert media_type(image(kind)) == f"image/{kind}"
     assert media_type(memoryview(image(kind))) == f"image/{kind}"
 
 
 @pytest.mark.parametrize(("brand", "mime"), [(b"avif", "image/avif"), (b"heic", "image/heic"), (b"mif1", "image/heic")])
-def test_isobmff_images_are_told_apart(brand: bytes, mime: str) -> None:
+def test_isobmff_images_are_distinguished(brand: bytes, mime: str) -> None:
     assert media_type(b"\0\0\0\x18ftyp" + brand + b"\0\0\0\0" + brand * 2 + b"\x80") == mime
 
 
@@ -65,7 +65,7 @@ def test_the_rest_is_binary(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("before", range(4))
-def test_a_character_cut_at_the_edge_of_what_is_looked_at_is_no_fault(before: int) -> None:
+def test_a_character_cut_at_the_sniffing_limit_is_accepted(before: int) -> None:
     assert media_type(b"a" * before + "猫".encode() * LOOK) == "text/plain"
 
 
@@ -81,7 +81,7 @@ def test_a_character_cut_at_the_edge_of_what_is_looked_at_is_no_fault(before: in
         ("application/octet-stream", "text/plain"),
     ],
 )
-def test_what_is_declared_wins_where_it_says_something(declared: str | None, mime: str) -> None:
+def test_a_specific_declared_type_takes_precedence(declared: str | None, mime: str) -> None:
     assert media_type(b"hello", declared) == mime
 
 

@@ -69,7 +69,7 @@ def uploads(tmp_path: Path) -> list[Path]:
     return list((tmp_path / "files" / "uploads").iterdir())
 
 
-async def test_a_file_comes_back_as_it_was_whole_and_in_ranges(store: FileStore) -> None:
+async def test_a_file_is_read_back_unchanged_whole_and_in_ranges(store: FileStore) -> None:
     data = os.urandom(2_500_001)
     record = await store.create(NewFile(filename="a.bin", size=len(data), owner="k"))
     assert not record.ready
@@ -86,7 +86,7 @@ async def test_a_file_comes_back_as_it_was_whole_and_in_ranges(store: FileStore)
     assert path.stat().st_mode & 0o077 == 0
 
 
-async def test_equal_content_is_kept_once_and_as_long_as_anybody_has_it(store: FileStore, tmp_path: Path) -> None:
+async def test_equal_content_is_stored_once_until_its_last_record_is_removed(store: FileStore, tmp_path: Path) -> None:
     records = [await store.create(NewFile(filename=f"{n}.txt")) for n in range(3)]
     await asyncio.gather(*[store.write(record.id, chunks(b"same")) for record in records])
     assert len(blobs(tmp_path)) == 1
@@ -99,7 +99,7 @@ async def test_equal_content_is_kept_once_and_as_long_as_anybody_has_it(store: F
         await store.delete(records[2].id)
 
 
-async def test_upload_and_delete_of_the_same_content_at_once_never_lose_it(store: FileStore) -> None:
+async def test_concurrent_upload_and_delete_of_the_same_content_never_lose_it(store: FileStore) -> None:
     for _ in range(20):
         old = await store.create(NewFile())
         await store.write(old.id, chunks(b"contested"))
@@ -109,7 +109,7 @@ async def test_upload_and_delete_of_the_same_content_at_once_never_lose_it(store
         await store.delete(new.id)
 
 
-async def test_an_upload_that_is_cut_leaves_nothing_and_can_be_sent_again(store: FileStore, tmp_path: Path) -> None:
+async def test_a_truncated_upload_leaves_nothing_and_can_be_retried(store: FileStore, tmp_path: Path) -> None:
     async def cut() -> AsyncIterator[bytes]:
         yield b"x" * 1_500_000
         raise ConnectionResetError
@@ -273,7 +273,7 @@ async def test_files_are_listed_newest_first_without_gaps(store: FileStore, cloc
         await store.find(cursor="x_y")
 
 
-async def test_purge_takes_what_expired_what_never_came_and_what_nobody_names(
+async def test_purge_removes_expired_files_missing_uploads_and_orphaned_content(
     store: FileStore, clock: Clock, tmp_path: Path
 ) -> None:
     kept = await store.create(NewFile())
@@ -290,7 +290,7 @@ async def test_purge_takes_what_expired_what_never_came_and_what_nobody_names(
     assert blobs(tmp_path) == []
 
 
-async def test_what_a_dead_server_was_storing_for_a_task_goes_and_what_a_client_may_still_send_stays(
+async def test_unfinished_outputs_of_a_dead_server_are_removed_and_pending_uploads_kept(
     tmp_path: Path, clock: Clock
 ) -> None:
     database = await Database.open(tmp_path / "t.db")
@@ -307,7 +307,7 @@ async def test_what_a_dead_server_was_storing_for_a_task_goes_and_what_a_client_
     await database.close()
 
 
-async def test_a_file_that_is_to_be_kept_for_less_goes_earlier_and_is_unknown_from_then_on(
+async def test_a_file_with_a_shorter_retention_expires_earlier_and_is_then_unknown(
     store: FileStore, clock: Clock
 ) -> None:
     short, usual, long = [await store.create(NewFile(keep_seconds=seconds)) for seconds in (10.0, None, 5000.0)]
@@ -376,7 +376,7 @@ FULL_DISK = """
 """
 
 
-def test_a_full_disk_is_said_clearly_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_clearly_and_leaves_nothing(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", textwrap.dedent(FULL_DISK), str(tmp_path)],
         capture_output=True,

@@ -42,12 +42,12 @@ def test_a_signature_is_for_one_method_one_file_and_a_time() -> None:
 
 
 @given(st.sampled_from(["GET", "PUT"]), st.text(max_size=40), st.text(max_size=20), st.text(max_size=70))
-def test_nothing_made_up_is_let_in(method: str, file_id: str, expires: str, signature: str) -> None:
+def test_invented_keys_are_rejected(method: str, file_id: str, expires: str, signature: str) -> None:
     with pytest.raises(Forbidden):
         UrlSigner(b"k" * 32, Clock()).check(method, file_id, {"expires": expires, "signature": signature})
 
 
-def test_the_key_is_made_once_and_only_its_owner_reads_it(tmp_path: Path) -> None:
+def test_the_key_is_generated_once_and_readable_by_its_owner_only(tmp_path: Path) -> None:
     path = tmp_path / "state" / "url.key"
     key = load_key(path)
     assert len(key) == 32
@@ -100,7 +100,7 @@ def test_a_range_lies_within_the_file(text: str, size: int) -> None:
         assert 0 <= found[0] < found[1] <= size
 
 
-def test_nothing_that_can_run_is_shown_in_place() -> None:
+def test_active_content_is_never_displayed_inline() -> None:
     assert inline("image/png")
     for kind in ("text/html", "image/svg+xml", "application/xml", "text/xml", "application/pdf", "text/javascript"):
         assert not inline(kind)

@@ -88,7 +88,7 @@ async def test_only_one_process_has_it_open(tmp_path: Path) -> None:
     await (await Database.open(tmp_path / "t.db")).close()
 
 
-async def test_damaged_and_newer_databases_are_refused_in_words(tmp_path: Path) -> None:
+async def test_corrupt_and_newer_databases_are_rejected_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "bad.db").write_bytes(b"this is no database" * 1000)
     with pytest.raises(InternalError, match="corrupt"):
         await Database.open(tmp_path / "bad.db")

@@ -39,7 +39,7 @@ def test_a_moved_template_is_moved_back(scale: float, angle: float, x: float, y:
     assert np.abs(moved @ matrix[:, :2].T + matrix[:, 2] - ARCFACE_TEMPLATE).max() < 1e-2
 
 
-def test_many_faces_at_once_give_what_one_at_a_time_gives() -> None:
+def test_many_faces_together_give_the_same_results_as_one_by_one() -> None:
     faces = np.random.default_rng(0).uniform(0, 100, (4, 5, 2))
     together = similarity(faces, ARCFACE_TEMPLATE)
     np.testing.assert_allclose(together, [similarity(face, ARCFACE_TEMPLATE) for face in faces])

@@ -75,6 +75,6 @@ def test_outputs_of_another_model_are_an_error() -> None:
         says("keras_mask", [0.0] * 5)
 
 
-def test_other_families_are_no_attribute_readers() -> None:
+def test_other_families_are_rejected_as_attribute_readers() -> None:
     with pytest.raises(ManifestInvalid, match="yunet"):
         reader("yunet")

@@ -1,4 +1,4 @@
-"""Detectors: known faces are encoded as a model would answer them, and have to come back."""
+"""Detectors: known faces are encoded as model outputs, and must be decoded again."""
 
 import time
 from collections.abc import Callable
@@ -181,6 +181,6 @@ def test_a_fixed_input_size_is_padded_to() -> None:
     assert prepared.tensor[0, -1, -1] == np.float32(-127.5 / 128)
 
 
-def test_other_families_are_no_detectors() -> None:
+def test_other_families_are_rejected_as_detectors() -> None:
     with pytest.raises(ManifestInvalid, match="arcface"):
         build_detector(manifest("arcface"))

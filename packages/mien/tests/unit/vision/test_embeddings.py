@@ -22,14 +22,14 @@ def test_a_crop_of_another_size_is_refused_with_both_sizes() -> None:
         recogniser_tensor(np.zeros((112, 100, 3), np.uint8), SPEC)
 
 
-def test_vectors_get_length_one_and_their_length_is_told() -> None:
+def test_vectors_are_normalised_and_their_length_returned() -> None:
     unit, norms = normalise(np.array([[3, 4], [0, 0]], np.float32))
     np.testing.assert_allclose(unit, [[0.6, 0.8], [0, 0]], rtol=1e-6)
     np.testing.assert_allclose(norms, [5, 0])
     assert unit.dtype == norms.dtype == np.float32
 
 
-def test_values_that_are_no_numbers_are_an_error() -> None:
+def test_values_that_are_not_finite_are_an_error() -> None:
     with pytest.raises(ValueError, match="finite"):
         normalise(np.array([[np.nan, 1]], np.float32))
 

@@ -1,4 +1,4 @@
-"""Encoded images are read correctly, or refused with the reason."""
+"""Encoded images are decoded correctly, or rejected with the reason."""
 
 import io
 import resource
@@ -34,7 +34,7 @@ def saved(image: PilImage.Image, kind: str, **options: object) -> bytes:
 
 
 def quarters(width: int = 64, height: int = 48) -> PilImage.Image:
-    """Red, green over blue, white: tells every orientation from every other."""
+    """Red, green over blue, white: different in every orientation."""
     pixels = np.zeros((height, width, 3), np.uint8)
     pixels[: height // 2, : width // 2] = 255, 0, 0
     pixels[: height // 2, width // 2 :] = 0, 255, 0
@@ -244,7 +244,7 @@ def test_an_odd_jpeg_that_is_also_cut_off_is_refused(photo: bytes) -> None:
         (b"plain words", "b'plain wo'"),
     ],
 )
-def test_what_is_no_image_is_refused_with_what_was_found(data: bytes, hint: str) -> None:
+def test_what_is_not_an_image_is_rejected_with_what_was_found(data: bytes, hint: str) -> None:
     with pytest.raises(ImageFormatUnsupported, match=hint) as caught:
         read(data)
     assert len(caught.value.message) < 250

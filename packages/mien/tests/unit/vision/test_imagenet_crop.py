@@ -1,4 +1,4 @@
-"""What an ImageNet model sees of an image, and how its classes are ranked."""
+"""The centre crop for ImageNet models, and the ranking of classes."""
 
 import numpy as np
 import pytest

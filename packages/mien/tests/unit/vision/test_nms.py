@@ -18,7 +18,7 @@ def iou(a: np.ndarray, b: np.ndarray) -> float:
 
 
 @given(st.integers(0, 30).flatmap(lambda n: arrays(np.float32, (n, 5), elements=st.integers(0, 20))))
-def test_what_stays_does_not_overlap_and_what_goes_overlaps_something_better(numbers: np.ndarray) -> None:
+def test_kept_boxes_do_not_overlap_and_dropped_ones_overlap_a_better_one(numbers: np.ndarray) -> None:
     boxes = np.concatenate((numbers[:, :2], numbers[:, :2] + numbers[:, 2:4] + 1), axis=1)
     scores = numbers[:, 4] / np.float32(20)
     kept = nms(boxes, scores, 0.3)

@@ -1,4 +1,4 @@
-"""The second look at a face."""
+"""The second landmark pass."""
 
 import numpy as np
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""Images made smaller."""
+"""Scaling images down."""
 
 import cv2
 import numpy as np
@@ -33,7 +33,7 @@ def test_thin_images_keep_at_least_one_pixel(height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(900, 716), (1281, 961), (3001, 2003)])
-def test_the_fast_way_gives_what_area_interpolation_gives(height: int, width: int) -> None:
+def test_the_fast_path_matches_area_interpolation(height: int, width: int) -> None:
     image = smooth(height, width)
     fast, _ = fit(image, 640)
     exact = cv2.resize(image, fast.shape[1::-1], interpolation=cv2.INTER_AREA)

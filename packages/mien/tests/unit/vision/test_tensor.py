@@ -11,7 +11,7 @@ IMAGE = np.random.default_rng(0).integers(0, 255, (7, 5, 3), np.uint8)
 
 @pytest.mark.parametrize("channels", ["bgr", "rgb"])
 @pytest.mark.parametrize("layout", ["nchw", "nhwc"])
-def test_the_tensor_is_pixel_minus_mean_over_std_in_the_order_asked_for(channels: str, layout: str) -> None:
+def test_the_tensor_is_pixel_minus_mean_over_std_in_the_requested_order(channels: str, layout: str) -> None:
     spec = Input(name="x", channels=channels, layout=layout, mean=(1, 2, 3), std=(2, 4, 8))  # type: ignore[arg-type]
     padded = np.zeros((9, 8, 3), np.float32)
     padded[:7, :5] = IMAGE if channels == "bgr" else IMAGE[..., ::-1]

@@ -1,4 +1,4 @@
-"""What is said about a worker's end, and whether it counts as a crash."""
+"""How a worker's end is described, and whether it counts as a crash."""
 
 import pytest
 
@@ -38,5 +38,5 @@ def test_a_failed_import_is_the_apps_error_with_its_traceback() -> None:
 
 
 @pytest.mark.parametrize("fatal", [None, CRASHED, Fatal("no message", "protocol")])
-def test_other_ends_are_no_errors_of_the_app(fatal: Fatal | None) -> None:
+def test_other_ends_are_not_errors_of_the_app(fatal: Fatal | None) -> None:
     assert start_error(fatal) is None

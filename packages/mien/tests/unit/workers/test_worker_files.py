@@ -19,7 +19,7 @@ async def never(file: OutputFile) -> str:
 
 @pytest.fixture
 def files(tmp_path: Path) -> OutputFiles:
-    """Of a worker whose folder lies in the server's data folder."""
+    """The files of a worker whose directory is inside the server's data directory."""
     data = tmp_path / "data"
     for folder in ("workers/w1/app", "workers/w2", "secrets"):
         (data / folder).mkdir(parents=True)
@@ -41,7 +41,7 @@ async def test_files_of_an_output_are_stored_once_and_replaced(files: OutputFile
     assert [(file.content_type, file.filename) for file in stored] == [("text/plain", None), (None, "c.txt")]
 
 
-async def test_a_file_that_is_gone_is_the_apps_error(files: OutputFiles, tmp_path: Path) -> None:
+async def test_a_missing_output_file_is_the_apps_error(files: OutputFiles, tmp_path: Path) -> None:
     with pytest.raises(AppError, match=r"gone\.txt") as caught:
         await files.replaced(marked(tmp_path / "gone.txt"), never)
     assert caught.value.kind == "output"
@@ -63,7 +63,7 @@ async def test_a_marker_that_is_not_this_workers_is_data(files: OutputFiles, tmp
 @pytest.mark.parametrize("name", [
     "keys.json", "secrets/webhooks.key", "workers/w2/other", "workers/w1/app/link", "workers/w1/../../keys.json",
 ])  # fmt: skip
-async def test_what_is_the_servers_is_no_output(files: OutputFiles, name: str) -> None:
+async def test_files_of_the_server_are_not_outputs(files: OutputFiles, name: str) -> None:
     path = files.closed / name
     if name.endswith("link"):
         (files.closed / "keys.json").write_text("[]")
@@ -74,7 +74,7 @@ async def test_what_is_the_servers_is_no_output(files: OutputFiles, name: str) -
         await files.replaced(marked(path), never)
 
 
-async def test_what_the_worker_made_in_its_folder_is(files: OutputFiles) -> None:
+async def test_files_in_the_workers_own_directory_are_outputs(files: OutputFiles) -> None:
     async def store(file: OutputFile) -> str:
         return file.path.read_text()
 

@@ -3,7 +3,7 @@ import pytest
 from mien.workers.placement import LocalPlacement, Need, gpu_variables
 
 
-def test_room_is_counted_in_workers_memory_and_gpus() -> None:
+def test_capacity_is_counted_in_workers_memory_and_gpus() -> None:
     placement = LocalPlacement(workers=2, memory=100, gpus=2)
     first = placement.claim(Need(60, 1))
     assert first.gpu_ids == (0,)
@@ -16,7 +16,7 @@ def test_room_is_counted_in_workers_memory_and_gpus() -> None:
     assert placement.claim(Need(60, 1)).gpu_ids == (0,)
 
 
-def test_what_never_fits_is_said() -> None:
+def test_what_never_fits_is_reported() -> None:
     placement = LocalPlacement(workers=2, memory=2**30, gpus=1)
     assert placement.lacks(Need(2**30, 1)) is None
     assert "needs 2.0 GiB" in (placement.lacks(Need(2**31)) or "")

@@ -1,4 +1,4 @@
-"""Which slot a run gets, whom it evicts, what idleness ends: without a single process."""
+"""Which slot a run gets, which workers are evicted, and which exceed the idle timeout: without any process."""
 
 import asyncio
 from typing import Any, cast
@@ -20,7 +20,7 @@ SESSION = WorkerKey("a", "1", session_id="s")
 
 
 class Running:
-    """All that a slot has to know of a worker that runs."""
+    """What a slot needs to know of a running worker."""
 
     def __init__(self, concurrency: int = 1) -> None:
         self.concurrency = concurrency
@@ -28,21 +28,21 @@ class Running:
 
 
 class World:
-    """Slots, and a clock that is set by hand."""
+    """Slots, and a clock that is set manually."""
 
     def __init__(self, *, workers: int = 2, memory: int = 1000, gpus: int = 0) -> None:
         self.now = 100.0
         self.slots = Slots(LocalPlacement(workers=workers, memory=memory, gpus=gpus), clock=lambda: self.now)
 
     def start(self, key: WorkerKey, need: Need = SMALL, *, concurrency: int = 1) -> WorkerSlot:
-        """A slot whose worker is up and busy with one run."""
+        """A slot whose worker is running and busy with one run."""
         slot = self.slots.reserve(key, need).slot
         slot.worker = cast(Worker, Running(concurrency))
         slot.ready = True
         return slot
 
     def idle(self, key: WorkerKey, need: Need = SMALL, **options: Any) -> WorkerSlot:
-        """A slot whose worker has finished its run just now."""
+        """A slot whose worker has just finished its run."""
         slot = self.start(key, need, **options)
         self.slots.release(slot)
         self.now += 1
@@ -54,7 +54,7 @@ def world() -> World:
     return World()
 
 
-def test_a_run_is_cold_until_its_environment_is_made(world: World) -> None:
+def test_a_run_is_cold_until_its_environment_is_built(world: World) -> None:
     assert world.slots.fit(A, SMALL) is Fit.COLD
     assert world.slots.fit(A, SMALL, has_environment=True) is Fit.ENVIRONMENT
 
@@ -102,14 +102,14 @@ def test_an_evicted_worker_is_drained_and_waited_for_by_the_one_that_comes(world
     assert reservation.slot.predecessors == [evicted]
 
 
-def test_the_room_of_an_evicted_worker_is_nobody_elses(world: World) -> None:
+def test_the_resources_of_an_evicted_worker_cannot_be_claimed_by_others(world: World) -> None:
     world.start(A)
     world.idle(B)
     world.slots.reserve(C, SMALL)
     assert world.slots.fit(B, SMALL) is Fit.NO_CAPACITY
 
 
-def test_as_many_are_evicted_as_the_room_takes_and_no_more() -> None:
+def test_only_as_many_are_evicted_as_necessary() -> None:
     world = World(workers=4, memory=300)
     slots = [world.idle(key) for key in (A, B, C)]
     assert world.slots.reserve(WorkerKey("d", "1d"), Need(200)).evicted == tuple(slots[:2])
@@ -129,7 +129,7 @@ def test_what_does_not_fit_on_an_idle_machine_never_does(world: World) -> None:
         world.slots.reserve(A, Need(2000))
 
 
-def test_a_busy_session_blocks_its_next_run_even_where_there_is_room(world: World) -> None:
+def test_a_busy_session_blocks_its_next_run_even_if_there_is_capacity(world: World) -> None:
     slot = world.start(SESSION)
     assert world.slots.fit(SESSION, SMALL) is Fit.BLOCKED
     world.slots.release(slot)

@@ -1,4 +1,4 @@
-"""How long a run has to end by itself: the app says, the operator bounds it."""
+"""The grace period of a cancelled run: set by the app, bounded by the operator."""
 
 import asyncio
 import time
@@ -20,7 +20,7 @@ from mien.workers.fit import Fit
 STUBBORN = "for _ in range(300):\n    try:\n        await asyncio.sleep(0.1)\n    except asyncio.CancelledError: pass"
 SLOW = "try:\n    await asyncio.sleep(30)\nexcept asyncio.CancelledError:\n    await asyncio.sleep(0.4)\n    raise"
 SLACK = 4.0
-"""Seconds that a busy machine may need on top."""
+"""Additional seconds that a busy machine may need."""
 
 
 class Tasks:

@@ -1,4 +1,4 @@
-"""A server that is killed leaves no worker behind, and its successor waits until that is so."""
+"""A killed server leaves no workers behind, and its successor waits for their end."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What may happen between two steps: a worker that dies, or a stop that comes, just then."""
+"""Races: a worker that dies, or a cancellation that arrives, between two steps."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ MANY = "name: many\nconcurrency: 4\n"
 
 
 def reserved(server: Any, app: Any, number: int) -> Callable[[], Any]:
-    """Reserve a place for a task now; what is returned executes it."""
+    """Reserve a slot for a task now; the returned function executes it."""
     task = task_of(app, {}, number)
     server.executor.reserve(candidate_of(task))
     return lambda: server.executor.execute(Attempt(task, "test", time.time() + 60), Report())
@@ -84,7 +84,7 @@ async def test_a_stop_that_comes_after_the_end_of_a_run_does_not_touch_the_worke
 
 
 class Gate:
-    """Files that take so long that the worker is dead before they are there."""
+    """A file gate so slow that the worker is dead before the files are ready."""
 
     def __init__(self, *, dies_at: str) -> None:
         self.dies_at = dies_at
@@ -126,7 +126,7 @@ async def test_a_worker_that_dies_while_files_are_moved_is_lost_and_no_fault_of_
     assert server.pool.slots == ()
 
 
-async def test_room_is_not_given_away_before_the_worker_that_had_it_is_gone(app_server: Any, app_folder: Any) -> None:
+async def test_capacity_is_not_reused_before_the_worker_that_held_it_is_gone(app_server: Any, app_folder: Any) -> None:
     slow = (
         "import time\n"
         "from infsh import BaseApp, BaseAppInput, BaseAppOutput\n"
@@ -166,7 +166,7 @@ async def test_being_cancelled_twice_does_not_leave_a_worker_behind(probe: Any) 
     assert server.pool.slots == ()
 
 
-async def test_a_process_that_ended_by_itself_is_not_said_to_be_killed(tmp_path: Path) -> None:
+async def test_a_process_that_exited_by_itself_is_not_reported_as_killed(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "go")
     process = await GuardedProcess.start(
         ["/bin/sh", "-c", "read -r line < go; exit 3"], environment={}, folder=tmp_path, limits=ProcessLimits(2**30)
