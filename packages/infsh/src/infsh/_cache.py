@@ -66,7 +66,7 @@ class FileCache:
     ) -> tuple[Path, str | None]:
         """The file and, if known, its media type. Downloads it, or revalidates the cached copy.
 
-        If the server cannot be reached, the copy is used as it is. `public_only` rejects private addresses, and has a
+        If the server cannot be reached, the copy is used unchecked. `public_only` rejects private addresses, and has a
         separate cache from files that the app itself fetched from anywhere. Raises FileUnavailable.
         """
         folder = self._folder(f"public {url}" if public_only else url)

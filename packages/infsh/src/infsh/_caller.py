@@ -29,7 +29,7 @@ _rules: ContextVar[CallerRules | None] = ContextVar("infsh_caller_rules", defaul
 
 
 def caller_rules() -> CallerRules | None:
-    """The rules for the value being validated; None: it comes from the app, or from whoever runs it."""
+    """The rules for the value being validated; None: it comes from the app, or from the user who runs it."""
     return _rules.get()
 
 

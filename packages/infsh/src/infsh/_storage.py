@@ -38,7 +38,7 @@ class StorageDir(StrEnum):
 
 
 def download(url: str, directory: str | os.PathLike[str] | StorageDir) -> str:
-    """Downloads a URL into a directory and returns the path; an existing file is used as it is.
+    """Downloads a URL into a directory and returns the path; an existing file is used without a download.
 
     In `StorageDir.TEMP` it is always refreshed. Raises FileUnavailable.
     """

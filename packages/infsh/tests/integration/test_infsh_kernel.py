@@ -542,7 +542,7 @@ async def test_an_app_that_writes_into_its_connection_is_ended(app_folder, start
     await worker.send(Run(run_id="r1"))
     fatal = (await worker.rest())[-1]
     assert isinstance(fatal, Fatal)
-    assert (fatal.kind, "sent bytes that are no message" in fatal.error) == ("protocol", True)
+    assert (fatal.kind, "sent bytes that are not a message" in fatal.error) == ("protocol", True)
 
 
 def wait_until_gone(pid: int) -> None:

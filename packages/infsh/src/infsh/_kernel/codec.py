@@ -139,7 +139,7 @@ class Codec:
         """The frames that these bytes complete, whole, for passing on: bytes, message type, run id.
 
         `trusted`: the peer writes whole messages or nothing, so the head of one is enough; an input of megabytes need
-        not be decoded here, as whoever it is passed on to decodes it anyway.
+        not be decoded here, as its recipient decodes it anyway.
         """
         self._buffer += data
         for frame in self._cut():

@@ -15,7 +15,7 @@ APP_VARIABLE = "INFSH_KERNEL_APP"
 
 
 class EncodedJson(str):
-    """The JSON text of a value, inserted into a message as it is instead of being encoded again."""
+    """The JSON text of a value, inserted into a message verbatim instead of being encoded again."""
 
     __slots__ = ()
 

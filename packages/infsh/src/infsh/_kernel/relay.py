@@ -218,7 +218,7 @@ class _Relay:
                 self._pass_up(data)
             except protocol.ProtocolError as error:  # the app wrote to a descriptor that is not its own
                 # After that the stream cannot be read again, and runs would never end: the supervisor starts another.
-                self._protocol_error = f"the app's process sent bytes that are no message: {error}"
+                self._protocol_error = f"the app's process sent bytes that are not a message: {error}"
                 os.kill(self._pid, signal.SIGKILL)
 
     def _pass_up(self, data: bytes) -> None:
@@ -248,7 +248,7 @@ class _Relay:
                 self._pass_down(data)
             except protocol.ProtocolError as error:
                 self.tell(
-                    protocol.Fatal(error=f"the worker was sent bytes that are no message: {error}", kind="protocol")
+                    protocol.Fatal(error=f"the worker received bytes that are not a message: {error}", kind="protocol")
                 )
                 self._fatal_passed = True
                 self._flush_up(1.0)

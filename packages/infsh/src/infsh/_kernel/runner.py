@@ -103,7 +103,7 @@ class AppRunner:
     async def setup(self, setup: Any, metadata: dict[str, Any], *, rules: CallerRules | None = None) -> float:
         """Creates the instance and calls its `setup`; returns seconds. Raises AppFailed of kind `setup`.
 
-        `rules`: for parameters from clients; None: they come from whoever runs the app on their own machine.
+        `rules`: for parameters from clients; None: they come from the user who runs the app locally.
         """
         started = time.perf_counter()
         self._metadata = metadata

@@ -27,7 +27,7 @@ class Operation(Generic[V_co]):
 
 @dataclass(frozen=True, slots=True)
 class Partial(Generic[V_co]):
-    """Part of an item's value, as soon as it is known."""
+    """Part of an item's value, reported before the value is complete."""
 
     index: int
     value: V_co

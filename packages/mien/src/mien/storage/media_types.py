@@ -29,7 +29,7 @@ def contradicts(declared: str, found: str | None) -> bool:
     """Whether content of the sniffed type `found` must not be stored as `declared`.
 
     Rejects what could smuggle content past a filter: images, audio or video that are none, and markup declared as
-    media. Formats based on zip archives and synonyms are no contradiction.
+    media. Formats based on zip archives, and synonyms, do not contradict.
     """
     if declared == DEFAULT:
         return False

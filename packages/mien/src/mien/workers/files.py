@@ -45,7 +45,7 @@ class OutputFiles:
     marker: str
     """The key by which the kernel marks files. Secret, so that no dict from a client's input can pass as a file."""
     closed: Path
-    """The server's data directory: files in it are no outputs, even if an app makes a `File` of a client's text..."""
+    """The server's data directory: files in it are not outputs, even if an app makes a `File` of a client's text..."""
     own: tuple[Path, ...] = ()
     """...except in these directories, which belong to the worker."""
 
