@@ -47,7 +47,7 @@ bench: $(DEV)  ## benchmarks beside their ceilings; see benchmarks/README.md
 lint: $(DEV)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
-	@$(BIN)/mypy packages/mien/src packages/infsh/src packages/ifr-clients/src
+	@$(BIN)/mypy packages/mien/src packages/infsh/src packages/ifr-clients/src benchmarks testing tools
 
 format: $(DEV)
 	@$(BIN)/ruff check --fix-only .

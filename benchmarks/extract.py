@@ -76,7 +76,8 @@ class Sample:
 def collage(columns: int = 4, rows: int = 3, height: int = 300) -> bytes:
     """Many faces in one image: the test portraits, pasted side by side."""
     portraits = [cv2.imread(str(path)) for path in sorted(PHOTOS.glob("*.jpg"))]
-    tiles = [cv2.resize(p, (height * 4 // 5, height), interpolation=cv2.INTER_AREA) for p in portraits]
+    size = (height * 4 // 5, height)
+    tiles = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in portraits if p is not None]
     grid = [
         np.hstack([tiles[(row * columns + column) % len(tiles)] for column in range(columns)]) for row in range(rows)
     ]

@@ -55,7 +55,7 @@ def environment(settings: Settings, _options: argparse.Namespace) -> Iterator[Fi
         "cores": len(os.sched_getaffinity(0)),
         "onnxruntime": ort.__version__,
         "available": ort.get_available_providers(),
-        "wanted": list(settings.providers),
+        "wanted": list(settings.execution.providers),
     }
 
 
@@ -63,12 +63,12 @@ def environment(settings: Settings, _options: argparse.Namespace) -> Iterator[Fi
 
 
 def ceiling(settings: Settings, options: argparse.Namespace) -> Iterator[Figures]:
-    wanted = provider_names(settings.providers, ort.get_available_providers())[0]
+    wanted = provider_names(settings.execution.providers, ort.get_available_providers())[0]
     variants: list[tuple[str, Any]] = [(wanted, wanted)]
     if wanted == "CUDAExecutionProvider":
         variants.append((f"{wanted}, no TF32", (wanted, {"use_tf32": "0"})))
     zoo = Zoo.from_settings(settings)
-    for name in (settings.detector, settings.recogniser):
+    for name in (settings.models.detector, settings.models.recogniser):
         for label, provider in variants:
             for batch in BATCHES:
                 about = {"model": name, "provider": label, "batch": batch}
@@ -79,7 +79,11 @@ def ceiling(settings: Settings, options: argparse.Namespace) -> Iterator[Figures
 
 def item_shape(manifest: Manifest, settings: Settings) -> tuple[int, int, int]:
     """One item as the server warms the model with it."""
-    return detection_shape(settings.detection_size) if manifest.task == "face_detection" else input_shape(manifest, 112)
+    return (
+        detection_shape(settings.models.detection_size)
+        if manifest.task == "face_detection"
+        else input_shape(manifest, 112)
+    )
 
 
 def measured(path: Path, shape: tuple[int, ...], provider: Any, batch: int, options: argparse.Namespace) -> Figures:
@@ -112,7 +116,8 @@ def measured(path: Path, shape: tuple[int, ...], provider: Any, batch: int, opti
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
     x, y = a.ravel().astype(np.float64), b.ravel().astype(np.float64)
-    return float(x @ y / max(np.linalg.norm(x) * np.linalg.norm(y), 1e-12))
+    lengths = float(np.linalg.norm(x)) * float(np.linalg.norm(y))
+    return float(x @ y) / max(lengths, 1e-12)
 
 
 # --- the server
@@ -218,10 +223,12 @@ def main() -> None:
     parser.add_argument("--photo", type=Path, help="default: the portrait that comes with Mien")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results" / "gpu.json")
     options = parser.parse_args()
-    settings, results = Settings(), {}
+    settings = Settings()
+    results: dict[str, list[Figures]] = {}
     options.results.parent.mkdir(parents=True, exist_ok=True)
     for section in options.section or SECTIONS:
-        rows = results[section] = []
+        rows: list[Figures] = []
+        results[section] = rows
         try:
             for figures in SECTIONS[section](settings, options):
                 print(json.dumps({"section": section} | figures), flush=True)

@@ -29,7 +29,7 @@ def eventually(condition: Callable[[], T], seconds: float = PATIENCE, *, every: 
 
 
 async def eventually_async(
-    condition: Callable[[], T | Awaitable[T]], seconds: float = PATIENCE, *, every: float = 0.01
+    condition: Callable[[], T] | Callable[[], Awaitable[T]], seconds: float = PATIENCE, *, every: float = 0.01
 ) -> T:
     """As `eventually`, while the event loop runs; the condition may be a coroutine function."""
     deadline = time.monotonic() + seconds
