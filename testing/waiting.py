@@ -7,8 +7,8 @@ need, not what an idle one takes. A promise about time is asserted by the test t
 import asyncio
 import inspect
 import time
-from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
@@ -28,9 +28,7 @@ def eventually(condition: Callable[[], T], seconds: float = PATIENCE, *, every: 
     return value
 
 
-async def eventually_async(
-    condition: Callable[[], T] | Callable[[], Awaitable[T]], seconds: float = PATIENCE, *, every: float = 0.01
-) -> T:
+async def eventually_async(condition: Callable[[], Any], seconds: float = PATIENCE, *, every: float = 0.01) -> Any:
     """As `eventually`, while the event loop runs; the condition may be a coroutine function."""
     deadline = time.monotonic() + seconds
     while True:
