@@ -8,6 +8,9 @@ from types import TracebackType
 
 from mien.errors import Cancelled, DeadlineExceeded
 
+TIMER_SECONDS = 0.002
+"""Timers of the event loop fire up to so much earlier than the deadline that they stand for."""
+
 
 class CancelScope:
     """Deadline and cancellation of one request, shared by all its images and model runs. Thread-safe."""
@@ -16,13 +19,15 @@ class CancelScope:
         """`timeout` in seconds from now; None: no deadline."""
         self.timeout = timeout
         self.deadline = None if timeout is None else time.monotonic() + timeout
-        self._cancelled = False
+        self._over = False
+        self._late = False
         self._wakers: set[Callable[[], None]] = set()
         self._lock = threading.Lock()
 
     @property
     def cancelled(self) -> bool:
-        return self._cancelled
+        """Whether it was cancelled before its deadline."""
+        return self._over and not self._late
 
     def remaining(self) -> float | None:
         """Seconds left, never negative; None without a deadline."""
@@ -30,19 +35,22 @@ class CancelScope:
 
     def over(self) -> bool:
         """Whether it was cancelled or its deadline has passed: no one is waiting for results any more."""
-        return self._cancelled or (self.deadline is not None and time.monotonic() >= self.deadline)
+        return self._over or (self.deadline is not None and time.monotonic() >= self.deadline)
 
     def check(self) -> None:
         """Raise Cancelled or DeadlineExceeded if the scope is over."""
-        if self._cancelled:
+        if self.cancelled:
             raise Cancelled("the client cancelled the request")
-        if self.deadline is not None and time.monotonic() >= self.deadline:
+        if self._late or (self.deadline is not None and time.monotonic() >= self.deadline):
             raise self.too_late()
 
     def cancel(self) -> None:
         """Cancel the scope: queued work is dropped, and waiting threads wake up immediately."""
         with self._lock:
-            self._cancelled = True
+            if not self._over and self.deadline is not None:
+                # The first reason counts: whoever stops at the deadline cancels what still runs, too.
+                self._late = time.monotonic() >= self.deadline - TIMER_SECONDS
+            self._over = True
             wakers = list(self._wakers)
         # Outside the lock, to avoid a deadlock: a waker may take a lock of its own, whose holder may be waiting for
         # ours in `subscribe` or `unsubscribe`.
@@ -53,7 +61,7 @@ class CancelScope:
         """Call `wake` on cancellation; immediately if it already happened."""
         with self._lock:
             self._wakers.add(wake)
-            cancelled = self._cancelled
+            cancelled = self._over
         if cancelled:  # `cancel` copied the list before `wake` was on it
             wake()
 

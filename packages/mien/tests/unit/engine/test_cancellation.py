@@ -1,5 +1,7 @@
 """A scope's deadline and cancellation reach everything that waits for it."""
 
+import time
+
 import pytest
 
 from mien.engine.cancellation import CancelScope
@@ -20,11 +22,21 @@ def test_a_scope_is_over_at_its_deadline() -> None:
         call.check()
 
 
-def test_a_cancelled_scope_raises_cancelled_even_past_its_deadline() -> None:
-    call = CancelScope(0)
-    call.cancel()
+def test_a_scope_that_is_cancelled_at_its_deadline_raises_deadline_exceeded() -> None:
+    scope = CancelScope(0)
+    scope.cancel()
+    assert not scope.cancelled
+    with pytest.raises(DeadlineExceeded):
+        scope.check()
+
+
+def test_a_scope_that_was_cancelled_before_its_deadline_stays_cancelled() -> None:
+    scope = CancelScope(0.05)
+    scope.cancel()
+    time.sleep(0.06)
+    assert scope.cancelled
     with pytest.raises(Cancelled):
-        call.check()
+        scope.check()
 
 
 def test_cancel_wakes_every_subscriber_once_and_none_that_left() -> None:
