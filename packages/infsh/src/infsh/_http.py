@@ -88,7 +88,13 @@ def _once(
                 raise FileUnavailable(f"Error downloading URL {url}: the server responded with {response.status_code}.")
             size = _save(response, url, target, limit, abort)
             return Reply(False, response.headers, size)
-    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects, NotPublic) as error:
+    except (
+        httpx2.InvalidURL,
+        httpx2.UnsupportedProtocol,
+        httpcore2.UnsupportedProtocol,
+        httpx2.TooManyRedirects,
+        NotPublic,
+    ) as error:
         raise FileUnavailable(f"Error downloading URL {url}: {error}.") from error
     except (httpx2.HTTPError, httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError) as error:
         raise Unreachable(f"Error downloading URL {url}: {error or type(error).__name__}.") from error

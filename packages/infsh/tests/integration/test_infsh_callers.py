@@ -151,9 +151,11 @@ def site() -> Iterator[Callable[[str], str]]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
-            self.send_response(302 if self.path == "/moved" else 200)
+            self.send_response(302 if self.path in ("/moved", "/passwd") else 200)
             if self.path == "/moved":
                 self.send_header("Location", f"http://127.0.0.1:{server.server_address[1]}/private")
+            if self.path == "/passwd":
+                self.send_header("Location", "file:///etc/passwd")
             self.send_header("Content-Length", "7")
             self.end_headers()
             self.wfile.write(b"private")
@@ -208,6 +210,16 @@ def test_a_redirect_does_not_lead_to_one(site: Any, tmp_path: Path, monkeypatch:
     with pytest.raises(FileUnavailable, match="not on the public internet"):
         fetch(f"{site('localhost')}/moved", tmp_path / "x", limit=100, public_only=True)
     assert site.asked == ["/moved"]
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("public_only", [True, False])
+def test_a_redirect_to_another_scheme_is_not_followed(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, public_only: bool
+) -> None:
+    monkeypatch.setattr(_public, "is_public", lambda _: True)
+    with pytest.raises(FileUnavailable):
+        fetch(f"{site('127.0.0.1')}/passwd", tmp_path / "x", limit=100, public_only=public_only)
     assert not (tmp_path / "x").exists()
 
 

@@ -23,7 +23,7 @@ class MienError(Exception):
     @property
     def is_fault(self) -> bool:
         """Whether this server is at fault, so that its log needs the traceback; otherwise the message is enough."""
-        return self.status == 500
+        return self.status in (500, 507)
 
     def without_frames(self) -> Self:
         """Itself without traceback and causes, whose frames would keep images alive.

@@ -41,10 +41,10 @@ class Admission:
         return float(max(1, math.ceil(self.images * self._seconds_per_image)))
 
     @contextmanager
-    def body(self, size: int) -> Iterator[None]:
+    def body(self, size: int, *, refuse: bool = True) -> Iterator[None]:
         """Reserve `size` bytes for a request body before it is read. Raises Overloaded, Unavailable."""
         self._refuse_while_draining()
-        if self.bytes and self.bytes + size > self._max_bytes:
+        if refuse and self.bytes and self.bytes + size > self._max_bytes:
             raise Overloaded(
                 f"{self.bytes} bytes of requests are in progress; {size} more would exceed the limit",
                 retry_after=self.retry_after(),

@@ -36,9 +36,13 @@ class BodyReader:
         self.admission = admission
         self._threads = threads
 
-    async def read(self, request: Request, admitted: ExitStack, *, limit: int | None = None) -> bytes | bytearray:
+    async def read(
+        self, request: Request, admitted: ExitStack, *, limit: int | None = None, refuse_small: bool = True
+    ) -> bytes | bytearray:
         """The whole body, at most `limit` bytes (default: MIEN_MAX_BODY_BYTES), which count until `admitted` closes.
 
+        Not `refuse_small`: a body that fits into one message counts, but is never refused. Refusing what is in memory
+        already saves nothing, and images of others should not keep tasks from being submitted.
         Raises RequestError, BodyTooLarge, BodyTooSlow, Overloaded, Unavailable, Cancelled.
         """
         limit, seconds = limit or self._limits.max_body_bytes, self._limits.request_timeout
@@ -46,7 +50,8 @@ class BodyReader:
         try:
             async with asyncio.timeout(seconds):
                 if size is not None and size <= ONE_MESSAGE:
-                    return await _small_body(request, size, self.admission, admitted)
+                    admitted.enter_context(self.admission.body(size, refuse=refuse_small))
+                    return await _small_body(request)
                 body = bytearray()
                 async for chunk in _admitted_chunks(request, limit, self.admission, admitted):
                     if len(chunk) == size:
@@ -147,9 +152,8 @@ async def _chunks(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
         raise Cancelled(DISCONNECTED) from None
 
 
-async def _small_body(request: Request, size: int, admission: Admission, admitted: ExitStack) -> bytes:
+async def _small_body(request: Request) -> bytes:
     """A body that usually arrives in one message: its announced size holds, since the HTTP parser enforces it."""
-    admitted.enter_context(admission.body(size))
     parts: list[bytes] = []
     while True:
         message = await request.receive()

@@ -33,7 +33,10 @@ def json_object(body: bytes | bytearray) -> dict[str, Any]:
     """A JSON object of limited depth. An empty body is an empty object. Raises RequestError."""
     if not body.strip():
         return {}
-    value = json_value(body)
+    try:
+        value = orjson.loads(body)  # integers beyond 64 bits become floats, which the store and all clients can hold
+    except orjson.JSONDecodeError as error:
+        raise RequestError(f"the body is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise RequestError(f"the body is {kind_of(value)}; expected a JSON object")
     check_depth(value)

@@ -1,5 +1,6 @@
 """The contract of inference services: requests, result messages, tasks."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -25,6 +26,10 @@ class InferRequest:
     correlation_id: str = ""
 
 
+LARGE_VALUE = 20_000
+"""Values. Encoding so many takes about half a millisecond."""
+
+
 @dataclass(frozen=True, slots=True)
 class Json:
     """A value that is JSON on the wire: dicts, lists, strings, numbers and C-contiguous numpy arrays."""
@@ -34,6 +39,23 @@ class Json:
     def encode(self) -> bytes:
         """As JSON text. A float32 is written with the digits that it needs, not with those of its float64."""
         return orjson.dumps(self.value, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    def is_large(self) -> bool:
+        """Whether encoding it would block the event loop for too long."""
+        left, unseen = LARGE_VALUE, [self.value]
+        while unseen and left >= 0:
+            match unseen.pop():
+                case dict() as fields:
+                    unseen.extend(fields.values())
+                    left -= len(fields)
+                case list() as items:
+                    left -= len(items)
+                    unseen.extend(items if left >= 0 else ())
+                case np.ndarray() as array:
+                    left -= array.size
+                case _:
+                    pass
+        return left < 0
 
     def plain(self) -> Any:
         """As a JSON decoder would return it: arrays become lists of the numbers that `encode` writes."""
@@ -71,9 +93,12 @@ class InferResult:
     value: Json | None = None
     """The result of a service in this process; the API encodes it."""
 
-    def encoded(self) -> "InferResult":
-        """The same message with its result encoded in `data`."""
-        return self if self.value is None else replace(self, data=self.value.encode(), value=None)
+    async def encoded(self) -> "InferResult":
+        """The same message with its result encoded in `data`; a large one is encoded in a thread."""
+        if self.value is None:
+            return self
+        data = await asyncio.to_thread(self.value.encode) if self.value.is_large() else self.value.encode()
+        return replace(self, data=data, value=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -174,7 +174,7 @@ class InferStream:
                 if not choice.stream and not result.is_final and result.total <= 1:
                     continue  # a partial result, which this client did not ask for
                 final = result.is_final
-                for part in split_result(result.encoded(), self._limits.max_result_chunk):
+                for part in split_result(await result.encoded(), self._limits.max_result_chunk):
                     await self._send(_message(part, request.correlation_id))
                 if final:
                     break

@@ -10,6 +10,7 @@ from mien.errors import InvalidField
 from mien.inference.contract import Item
 
 JSON = "application/json"
+INVALID = (msgspec.DecodeError, ValueError, RecursionError)  # not UTF-8, or nested too deeply, among others
 MOST_ALTERNATIVES = 50
 """Of one field's schema: a `$ref` may lead back to where it came from."""
 
@@ -51,7 +52,7 @@ def app_input(schema: Mapping[str, Any], item: Item, metadata: Mapping[str, str]
 def _json_object(data: bytes) -> dict[str, Any]:
     try:
         given = msgspec.json.decode(data)
-    except msgspec.DecodeError as error:
+    except INVALID as error:
         raise InvalidField(f"payload: no JSON: {error}") from None
     if not isinstance(given, dict):
         raise InvalidField("payload: JSON for an app is an object with its input's fields")
@@ -65,7 +66,7 @@ def _typed(text: str, field: Any, schema: Mapping[str, Any]) -> Any:
         return text
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except INVALID:
         return text
 
 

@@ -28,6 +28,7 @@ class RunListener:
         self._stage = Stage.PREPARING
         self._returned = False
         self._storing: asyncio.Task[None] | None = None
+        self._failure: MienError | OSError | None = None
         self._next: list[Any] = []
 
     @property
@@ -58,6 +59,8 @@ class RunListener:
         try:
             while self._next:
                 self._report.output(await files.replaced(self._next.pop(), self._store))
+        except (MienError, OSError) as error:
+            self._failure = self._failure or error
         finally:
             self._storing = None
 
@@ -67,6 +70,8 @@ class RunListener:
         self._returned = True
         if self._storing is not None:
             await self._storing
+        if self._failure is not None:
+            raise self._failure
         if not files.any_in(output):
             return output
         self.stage(Stage.UPLOADING)

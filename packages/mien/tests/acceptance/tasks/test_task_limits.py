@@ -11,7 +11,7 @@ import pytest
 
 from testing.waiting import eventually
 
-TASK = {"app": "a/b", "input": "x" * 50_000}
+TASK = {"app": "a/b", "input": "x" * 70_000}  # more than one message
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +48,20 @@ def test_an_unfinished_body_fills_the_queue_and_has_a_deadline(small: Any, route
     assert json.loads(body)["error"] == {"code": "body_too_slow", "message": "the body did not arrive within 2 s"}
     unknown = small.client.post("/run", json=TASK)
     assert unknown.json()["error"]["code"] == "app_unknown", "the queue is free again"
+
+
+def test_bodies_of_others_do_not_keep_small_tasks_from_being_submitted(small: Any) -> None:
+    with unfinished(small, "/extract"):
+        eventually(lambda: overloaded(small), 1.5)
+        accepted = small.client.post("/run", json={"app": "a/b", "input": {}})
+        assert accepted.json()["error"]["code"] == "app_unknown"
+
+
+@pytest.mark.parametrize("number", [2**64, 10**400])
+def test_integers_of_any_size_are_numbers_or_bad_json(small: Any, number: int) -> None:
+    for route, body in (
+        ("/run", {"app": "a/b", "input": {"seed": number}}),
+        ("/tasks/list", {"created_after": number}),
+    ):
+        response = small.client.post(route, content=json.dumps(body), headers={"Content-Type": "application/json"})
+        assert response.status_code in (400, 404, 422), response.text

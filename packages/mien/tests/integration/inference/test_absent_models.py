@@ -41,7 +41,7 @@ async def analysed(runtime: Loaded, photo: bytes, **options: bool) -> ImageDone:
 async def infer(runtime: Loaded, service: str, *items: Item) -> list[bytes]:
     request = InferRequest(items, "", {})
     messages = runtime.registry.resolve(service).infer(request, CancelScope(60), stream=False)
-    return [message.encoded().data async for message in messages]
+    return [(await message.encoded()).data async for message in messages]
 
 
 async def test_faces_are_found_and_embedded_with_an_empty_cache(bare: Loaded, photo: bytes) -> None:

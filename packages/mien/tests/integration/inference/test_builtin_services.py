@@ -49,7 +49,10 @@ async def messages(
 ) -> list[InferResult]:
     items = tuple(Item(data, media_type(data, mime)) for data in payloads)
     request = InferRequest(items, task, metadata)
-    return [m.encoded() async for m in runtime.registry.resolve(service).infer(request, CancelScope(60), stream=stream)]
+    return [
+        await m.encoded()
+        async for m in runtime.registry.resolve(service).infer(request, CancelScope(60), stream=stream)
+    ]
 
 
 async def ask(runtime: Loaded, service: str, *payloads: bytes, **options: Any) -> Any:

@@ -83,7 +83,7 @@ def written(text: str) -> bytes:
 async def read(service: OcrService, image: bytes, **metadata: str) -> InferResult:
     request = InferRequest((Item(image, "image/png"),), "", metadata)
     (message,) = [m async for m in service.infer(request, CancelScope(60), stream=False)]
-    return message.encoded()
+    return await message.encoded()
 
 
 async def test_lines_become_ocr_v1(stand_in: type[StandIn], service: Callable[[RapidOcr], OcrService]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import orjson
 import pytest
 
 from mien.engine.admission import Admission
@@ -68,7 +69,7 @@ class Bench(Handler):
         return OperationRunner(engine, self.metrics).results("test_v1", request, scope, Say(), said, stream=stream)
 
     async def all(self, *payloads: bytes, stream: bool = False) -> list[InferResult]:
-        return [message.encoded() async for message in self.answers(*payloads, stream=stream)]
+        return [await message.encoded() async for message in self.answers(*payloads, stream=stream)]
 
     def errors(self, code: str) -> float:
         return self.metrics.registry.get_sample_value("mien_errors_total", {"code": code}) or 0.0
@@ -124,7 +125,7 @@ async def test_a_bad_payload_spoils_nothing_but_itself(bench: Bench) -> None:
 async def test_streamed_payloads_come_as_they_are_done_and_again_in_order_at_the_end(bench: Bench) -> None:
     messages = []
     async for message in bench.answers(b"wait", b"x", b"bad", stream=True):
-        messages.append(message.encoded())
+        messages.append(await message.encoded())
         if len(messages) == 2:
             bench.gate.set()
     assert [m.meta.get("item") for m in messages] == ["1", "2", "0", None]
@@ -168,3 +169,16 @@ def test_plain_json_is_what_a_decoder_would_give() -> None:
     value = Json({"a": array, "b": [np.float32(0.3), None, "x"], "c": {"d": 1}})
     assert value.plain() == json.loads(value.encode())
     assert value.plain()["a"][0][0] == 0.1
+
+
+async def test_large_values_are_encoded_beside_the_event_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    plain = Json.encode
+    monkeypatch.setattr(Json, "encode", lambda self: threads.append(threading.current_thread().name) or plain(self))
+    faces = [{"embedding": np.ones(512, np.float32)} for _ in range(40)]
+    few, many = ({"faces": part} for part in (faces[:2], faces))
+    for value in (few, many):
+        message = await InferResult(value=Json(value), is_final=True).encoded()
+        assert message.data == orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+    assert threads[0] == threading.main_thread().name
+    assert threads[1] != threads[0]

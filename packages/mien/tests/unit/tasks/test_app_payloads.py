@@ -47,7 +47,7 @@ def test_json_is_the_input_as_it_is_and_metadata_adds_nothing() -> None:
     assert mapped(Everything, msgspec.json.encode(given), "application/json", strength="2") == AppInput(given)
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b'"text"', b"[1]", b"\xff"])
+@pytest.mark.parametrize("data", [b"", b"{", b'"text"', b"[1]", b"\xff", b'{"a":"\xff"}', b"[" * 100_000])
 def test_json_that_is_no_object_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidField, match="payload"):
         mapped(Everything, data, "application/json")

@@ -95,6 +95,17 @@ async def test_a_partial_output_that_cannot_be_stored_fails_the_run(run: Run) ->
         await run.listener.final("end", run.files)
 
 
+async def test_one_that_could_not_be_stored_earlier_fails_the_run_too(run: Run) -> None:
+    run.full = True
+    run.go.set()
+    run.listener.output(run.file("a"))
+    await asyncio.sleep(0.01)
+    run.full = False
+    run.listener.output(run.file("b"))
+    with pytest.raises(StorageFull):
+        await run.listener.final("end", run.files)
+
+
 async def test_closing_stops_what_is_being_stored(run: Run) -> None:
     run.listener.output(run.file("a"))
     await asyncio.sleep(0)

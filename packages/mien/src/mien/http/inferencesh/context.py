@@ -43,7 +43,7 @@ class RequestContext:
         Raises RequestError, BodyTooLarge, BodyTooSlow, Overloaded, Unavailable, Cancelled.
         """
         bodies = context_of(self.request).bodies
-        body = await bodies.read(self.request, admitted, limit=limit)
+        body = await bodies.read(self.request, admitted, limit=limit, refuse_small=False)
         return await bodies.parse(json_object, body)
 
 

@@ -33,7 +33,7 @@ class Messages:
         if message is None:
             self._scope.check()  # a service may simply return when its scope is over
             raise InternalError("the service ended its response without a final message")
-        return message.encoded()
+        return await message.encoded()
 
     async def close(self) -> None:
         """Close the service's generator: nobody reads it any more."""
