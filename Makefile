@@ -9,8 +9,8 @@ DEV    := $(VENV)/.installed-dev
 PIP_INSTALL := --disable-pip-version-check -qq install --require-hashes
 INSTALL := $(BIN)/python requirements/install.py
 UNREACHABLE := "Packages could not be installed. This step needs PyPI or a mirror configured for pip (pip config list)."
-# pytest in two processes; PROCESSES=0 is one that a debugger can stop in
-PROCESSES ?= 2
+# pytest in three processes, because tests wait a third of their time; PROCESSES=0 is one that a debugger can stop in
+PROCESSES ?= 3
 PYTEST := $(BIN)/python -m pytest -n $(PROCESSES) --dist=worksteal
 PROJECTS := $(wildcard packages/*/pyproject.toml)
 
