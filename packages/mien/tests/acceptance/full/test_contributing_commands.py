@@ -47,5 +47,5 @@ def test_a_server_that_is_debugged_tells_where_its_threads_are(
     os.kill(server.process.pid, signal.SIGABRT)
     assert server.process.wait(10) == -signal.SIGABRT
     log = re.sub(r"\x1b\[[0-9;]*m", "", server.log)
-    assert "[debug " in log
+    assert "[info " in log
     assert len(re.findall(r"^(?:Current thread|Thread) 0x.*most recent call first", log, re.MULTILINE)) >= 2

@@ -180,7 +180,7 @@ def building(house: House) -> "subprocess.Popen[str]":
     command = [sys.executable, "-c", BUILD, str(house.environments.root)]
     builder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert builder.stdout is not None
-    next(line for line in builder.stdout if "making" in line)
+    next(line for line in builder.stdout if "creating" in line)
     os.kill(builder.pid, signal.SIGSTOP)
     return builder
 

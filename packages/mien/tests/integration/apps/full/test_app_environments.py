@@ -126,7 +126,7 @@ def test_two_processes_build_once(tmp_path: Path) -> None:
 def test_a_killed_build_leaves_nothing_half(tmp_path: Path) -> None:
     builder = build(tmp_path, "six==1.16.0")
     assert builder.stdout is not None
-    next(line for line in builder.stdout if "making" in line)
+    next(line for line in builder.stdout if "creating" in line)
     time.sleep(0.15)
     os.kill(builder.pid, signal.SIGKILL)
     builder.communicate()
