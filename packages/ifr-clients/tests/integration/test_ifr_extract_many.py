@@ -12,6 +12,10 @@ from hypothesis import strategies as st
 
 from ifr_clients import IFRClient, IFRClientAsync, IFRRejected, IFRResponseInvalid, ImageResponse
 
+# A collection that is left in the middle closes its client under requests of other threads. The HTTP library leaves the
+# socket of one that is just connecting to the garbage collector, which then warns in whichever test comes next.
+pytestmark = pytest.mark.filterwarnings("ignore:.*socket:pytest.PytestUnraisableExceptionWarning")
+
 INFO = {"models": {"det_batch_size": 8, "rec_batch_size": 20}, "limits": {"max_images": 256, "max_body_bytes": 1000}}
 
 
