@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from platformdirs import user_cache_path
 from websockets.sync.client import connect
 
 from .mask import Mask, joined_frames
@@ -332,7 +333,7 @@ class Running:
         shutil.copy(PHOTOS / "person_a_1.jpg", folder / "face.jpg")
         self._environment = environment_of({**settings, "port": str(self._port), "data_dir": str(self._data_dir)})
         self._commands = commands
-        self._cache = self._environment.get("MIEN_CACHE_DIR", str(Path.home() / ".cache" / "mien"))
+        self._cache = self._environment.get("MIEN_CACHE_DIR") or str(user_cache_path("mien"))
         self._process = self._started(python) if server else None
         self._web = Web()
         self._stack.callback(self._web.close)

@@ -50,8 +50,8 @@ def _here() -> list[Step]:
     return [
         mien("version"),
         mien("models list"),
-        mien("models path yunet"),
-        mien("models info fr_feature"),
+        mien("models path age"),
+        mien("models info gender"),
         mien("models verify yunet age"),
         mien("models pull yunet"),
         mien("keys list"),
