@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -88,10 +89,15 @@ class GuardedProcess:
     """A process under a guardian: it ends with this server, stays within its limits, and leaves no children behind."""
 
     def __init__(
-        self, guardian: asyncio.subprocess.Process, reports: asyncio.StreamReader, limits: ProcessLimits
+        self,
+        guardian: asyncio.subprocess.Process,
+        reports: asyncio.StreamReader,
+        connection: asyncio.StreamWriter,
+        limits: ProcessLimits,
     ) -> None:
         self._guardian = guardian
         self._reports = reports
+        self._connection = connection
         self._limits = limits
         self._exit = asyncio.ensure_future(self._follow())
         assert guardian.stdout is not None  # noqa: S101 - `start` passes PIPE
@@ -115,26 +121,30 @@ class GuardedProcess:
 
         `merge`: redirect stderr to stdout. `hold`: descriptors to keep open until no descendant is left.
         """
-        read, write = os.pipe()
+        # No pipe: uvloop closes one twice, and in between another thread may have opened a file under the same number.
+        ours, theirs = socket.socketpair()
+        reports, connection = await asyncio.open_connection(sock=ours)
         try:
-            reports = await _reader(read)
             guardian = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-I",
                 "-S",
                 str(GUARDIAN),
-                str(write),
+                str(theirs.fileno()),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
-                pass_fds=(write, *hold),
+                pass_fds=(theirs.fileno(), *hold),
                 env={"LC_ALL": "C.UTF-8"},
                 cwd="/",
                 start_new_session=True,
                 limit=1024 * 1024,
             )
+        except BaseException:
+            connection.close()
+            raise
         finally:
-            os.close(write)
+            theirs.close()
         config = {
             "command": list(command),
             "environment": dict(environment),
@@ -144,7 +154,7 @@ class GuardedProcess:
             "interval": WATCH_SECONDS,
             "merge": merge,
         }
-        process = cls(guardian, reports, limits)
+        process = cls(guardian, reports, connection, limits)
         assert guardian.stdin is not None  # noqa: S101 - PIPE, above
         guardian.stdin.write(msgspec.json.encode(config) + b"\n")
         return process
@@ -169,6 +179,7 @@ class GuardedProcess:
         while line := await self._reports.readline():
             last = msgspec.json.decode(line, type=_Report)
             self.pid = last.pid or self.pid
+        self._connection.close()
         await self._guardian.wait()
         if self._guardian.stdin is not None:
             self._guardian.stdin.close()
@@ -207,10 +218,3 @@ _PASSED = frozenset(
     }
 )
 _PASSED_PREFIXES = ("LC_", "CUDA_", "NVIDIA_", "ROCM_", "HIP_", "OMP_", "MKL_", "OPENBLAS_")
-
-
-async def _reader(descriptor: int) -> asyncio.StreamReader:
-    reader = asyncio.StreamReader()
-    file = os.fdopen(descriptor, "rb", 0)
-    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
-    return reader
