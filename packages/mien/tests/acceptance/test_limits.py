@@ -2,34 +2,17 @@
 
 import base64
 import json
-import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from testing.raw_http import answer_of, raw_connection
+
 
 def b64(data: bytes) -> str:
     return base64.b64encode(data).decode()
-
-
-@contextmanager
-def raw_connection(server: Any) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        yield connection
-
-
-def answer_of(connection: socket.socket) -> tuple[int, bytes]:
-    received = b""
-    try:
-        while chunk := connection.recv(65536):
-            received += chunk
-    except ConnectionResetError:
-        pass  # the server closed while we were still sending
-    return int(received.split(b" ", 2)[1]), received.partition(b"\r\n\r\n")[2]
 
 
 @pytest.mark.parametrize(

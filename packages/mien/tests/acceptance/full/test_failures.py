@@ -7,14 +7,14 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import httpx2
 import pytest
 
+from testing.raw_http import answer_of, raw_connection
 from testing.waiting import eventually
 
 Serve = Callable[..., Any]
@@ -27,22 +27,6 @@ def b64(data: bytes) -> str:
 
 def body_of(photo: bytes, count: int, **parameters: Any) -> bytes:
     return json.dumps({"images": {"data": [b64(photo)] * count}, **parameters}).encode()
-
-
-@contextmanager
-def raw_connection(server: Any) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
-        yield connection
-
-
-def answer_of(connection: socket.socket) -> tuple[int, bytes]:
-    received = b""
-    try:
-        while chunk := connection.recv(65536):
-            received += chunk
-    except ConnectionResetError:
-        pass  # the server closed while we were still sending
-    return int(received.split(b" ", 2)[1]), received.partition(b"\r\n\r\n")[2]
 
 
 # --- clients
