@@ -78,6 +78,13 @@ def test_floats_may_differ_by_little() -> None:
     assert list(differences({"x": 0.9, "y": 5000.0}, {"x": 0.90005, "y": 5000.3})) == []
 
 
+def test_decimals_in_text_may_differ_by_one_in_the_last_place() -> None:
+    line = "│ 1 │ Windsor tie │ 0.4923 │"
+    assert list(differences(line, line.replace("4923", "4924"))) == []
+    assert len(list(differences(line, line.replace("4923", "4933")))) == 1
+    assert len(list(differences(line, line.replace("tie", "knot")))) == 1
+
+
 def test_a_missing_and_a_new_exchange_are_named() -> None:
     assert compared([{"name": "a"}], [{"name": "b"}]) == ["a: recorded, not sent any more", "b: not recorded yet"]
 

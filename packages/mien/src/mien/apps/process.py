@@ -123,28 +123,27 @@ class GuardedProcess:
         """
         # No pipe: uvloop closes one twice, and in between another thread may have opened a file under the same number.
         ours, theirs = socket.socketpair()
-        reports, connection = await asyncio.open_connection(sock=ours)
-        try:
-            guardian = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-I",
-                "-S",
-                str(GUARDIAN),
-                str(theirs.fileno()),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                pass_fds=(theirs.fileno(), *hold),
-                env={"LC_ALL": "C.UTF-8"},
-                cwd="/",
-                start_new_session=True,
-                limit=1024 * 1024,
-            )
-        except BaseException:
-            connection.close()
-            raise
-        finally:
-            theirs.close()
+        with theirs:
+            reports, connection = await asyncio.open_connection(sock=ours)
+            try:
+                guardian = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    str(GUARDIAN),
+                    str(theirs.fileno()),
+                    stdin=asyncio.subprocess.PIPE,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.PIPE,
+                    pass_fds=(theirs.fileno(), *hold),
+                    env={"LC_ALL": "C.UTF-8"},
+                    cwd="/",
+                    start_new_session=True,
+                    limit=1024 * 1024,
+                )
+            except BaseException:
+                connection.close()
+                raise
         config = {
             "command": list(command),
             "environment": dict(environment),

@@ -4,9 +4,16 @@ With a pipe for the guardian's reports, uvloop closed the descriptor twice. A th
 lost it: tasks failed with "Bad file descriptor", and libuv could abort the server.
 """
 
+import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from mien.apps.process import GuardedProcess, ProcessLimits
+from testing.waiting import eventually_async
 
 SERVER = """
 import asyncio, os, sys, threading
@@ -53,3 +60,17 @@ def test_ends_of_workers_close_nobody_elses_files(tmp_path: Path) -> None:
         [sys.executable, "-c", SERVER, str(tmp_path)], capture_output=True, text=True, timeout=80, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 3, 5, 8])
+async def test_a_start_that_is_cancelled_leaves_no_descriptor_open(tmp_path: Path, turns: int) -> None:
+    """Left to the garbage collector, one failed whatever test it happened in."""
+    limits = ProcessLimits(memory=1 << 30, processes=64)
+    before = set(os.listdir("/proc/self/fd"))
+    start = asyncio.ensure_future(GuardedProcess.start(["/bin/true"], environment={}, folder=tmp_path, limits=limits))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    await eventually_async(lambda: set(os.listdir("/proc/self/fd")) <= before)
