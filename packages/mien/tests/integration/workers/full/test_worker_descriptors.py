@@ -5,7 +5,6 @@ lost it: tasks failed with "Bad file descriptor", and libuv could abort the serv
 """
 
 import asyncio
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,11 +65,11 @@ def test_ends_of_workers_close_nobody_elses_files(tmp_path: Path) -> None:
 async def test_a_start_that_is_cancelled_leaves_no_descriptor_open(tmp_path: Path, turns: int) -> None:
     """Left to the garbage collector, one failed whatever test it happened in."""
     limits = ProcessLimits(memory=1 << 30, processes=64)
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(Path("/proc/self/fd").iterdir())
     start = asyncio.ensure_future(GuardedProcess.start(["/bin/true"], environment={}, folder=tmp_path, limits=limits))
     for _ in range(turns):
         await asyncio.sleep(0)
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await start
-    await eventually_async(lambda: set(os.listdir("/proc/self/fd")) <= before)
+    await eventually_async(lambda: set(Path("/proc/self/fd").iterdir()) <= before)
