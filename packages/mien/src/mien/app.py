@@ -9,7 +9,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.middleware.cors import CORSMiddleware
 
 from mien import __version__
 from mien.apps.deploy import Deployer
@@ -25,6 +24,7 @@ from mien.housekeeping import clean_environments, housekeeping, purge_files, ref
 from mien.http.auth import Auth, is_loopback
 from mien.http.body import BodyReader
 from mien.http.context import Context, Runtime, TaskParts
+from mien.http.cors import Cors
 from mien.http.errors import install_error_handlers
 from mien.http.inferencesh.apps import router as inferencesh_apps
 from mien.http.inferencesh.dialect import CompatPaths
@@ -71,7 +71,6 @@ from mien.workers.pool import WorkerPool
 from mien.workers.run_dir import WorkerRunDir
 
 log = structlog.get_logger()
-EXPOSED_HEADERS = ("Retry-After", "X-Correlation-Id", "X-Request-Id", "X-Result-Meta", "X-Result-Schema")
 CODEC_THREADS = 2
 
 
@@ -117,13 +116,7 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
         app.add_middleware(CompatPaths)
     app.add_middleware(Observe, metrics=metrics, on_bug=on_bug)
     if settings.listening.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=settings.listening.cors_origins,
-            allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["*"],
-            expose_headers=EXPOSED_HEADERS,
-        )
+        app.add_middleware(Cors, origins=settings.listening.cors_origins)
     return app
 
 

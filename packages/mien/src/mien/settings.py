@@ -1,6 +1,7 @@
 """The server's settings: typed, documented, grouped by component, read from `MIEN_*` variables once at startup."""
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -29,6 +30,25 @@ def _addresses(values: tuple[str, ...]) -> tuple[str, ...]:
         if not host or not port.isdecimal() or not 0 < int(port) <= 65535:
             raise ValueError(f"expected host:port; got {value!r}")
     return values
+
+
+_ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^\s/?#@:*\[\]]+)(?::(\d{1,5}))?/?")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+
+def _origin(text: str) -> str:
+    """An origin as browsers send it: in lower case, without a default port. Raises ValueError."""
+    if text in ("*", "null"):
+        return text
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None or (match[3] and not 0 < int(match[3]) <= 65535):
+        raise ValueError(f"expected origins such as https://a.example:8443, `null` or `*`; got {text!r}")
+    scheme, host, port = match.groups()
+    return f"{scheme}://{host}" if port in (None, _DEFAULT_PORTS[scheme]) else f"{scheme}://{host}:{port}"
+
+
+def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_origin(value) for value in values)
 
 
 def _none_word(value: Any) -> Any:
@@ -144,7 +164,7 @@ class Listening(Group):
     auth: bool = Field(
         default=True, description="False (`--no-auth`) lets a server without API keys listen on any address."
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
+    cors_origins: Annotated[CommaList, AfterValidator(_origins)] = Field(
         default=(), description="Origins whose web pages may call this server, e.g. `https://a.example`. `*`: any."
     )
     public_url: str | None = Field(

@@ -72,6 +72,22 @@ def test_values_out_of_range_are_refused(field: str, value: object) -> None:
         Settings(**{field: value})
 
 
+@pytest.mark.parametrize(
+    "origins",
+    ["a.example", "https://a.example/path", "https://a.example:0", "https://a.example:65536", "ftp://a.example",
+     "https://", "https://u@a.example", "https://a.example,https://b.example?c", "NULL"],
+)  # fmt: skip
+def test_what_is_no_origin_is_refused(origins: str) -> None:
+    with pytest.raises(ValidationError, match=r"cors_origins\n.*expected origins such as"):
+        Settings(cors_origins=origins)
+
+
+def test_origins_are_taken_as_browsers_send_them() -> None:
+    given = "HTTPS://A.example/, http://b.example:80, https://c.example:8443, http://[::1]:3000, null, *"
+    expected = ("https://a.example", "http://b.example", "https://c.example:8443", "http://[::1]:3000", "null", "*")
+    assert Settings(cors_origins=given).listening.cors_origins == expected
+
+
 def test_a_setting_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ValidationError, match="hots"):
         Settings(hots="0.0.0.0")  # noqa: S104

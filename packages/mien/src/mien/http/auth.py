@@ -2,6 +2,7 @@
 
 import ipaddress
 from functools import lru_cache
+from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
@@ -15,6 +16,8 @@ class Auth:
 
     def __init__(self, listening: Listening, keys: KeyStore) -> None:
         self._listening = listening
+        # The public URL's name is the operator's: no stranger can make it resolve to this machine.
+        self._own_names = {listening.host.lower(), urlsplit(listening.public_url or "").hostname}
         self._rule = AccessRule(
             keys,
             open_without_keys=not listening.auth or is_loopback(listening.host),
@@ -36,7 +39,7 @@ class Auth:
     def _require_local_host(self, request: HTTPConnection) -> None:
         """Without keys, a web page whose host name resolves to this machine (DNS rebinding) must not get in."""
         host = _host(request)
-        if not host or host == self._listening.host or is_loopback(host):  # browsers always name one
+        if not host or host in self._own_names or is_loopback(host):  # browsers always name one
             return
         raise Forbidden("without API keys this server answers only to loopback host names; see `mien keys create`")
 

@@ -4,25 +4,46 @@ A browser lets any page send requests to any server, including one on this machi
 a page's requests from the user's. But the browser says, in headers that no page can set, which page a request comes
 from. With keys a page would have to know one, so nothing is rejected then, except WebSockets: pages may open them to
 any server and read them, since CORS does not apply to them.
+
+A request with neither header is a program's, or a GET of a browser: one from before 2023, or any browser on a plain
+http address beyond loopback, which is sent no `Sec-Fetch-Site`. No GET has an effect or runs a model, and browsers let
+no page read the response, so the only harm would be a framed page that the user is made to click on: pages say that
+they may not be framed. (`GET /health` runs models, but is open anyway, and many requests share one run.)
 """
 
+import ipaddress
 import re
 import secrets
-from collections.abc import Callable, Mapping
-from urllib.parse import urlsplit
+from collections.abc import Callable
+from typing import NamedTuple
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection, Request
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from mien.errors import Forbidden, MienError
+from mien.errors import Forbidden, MethodNotAllowed, MienError
+from mien.http.auth import is_loopback
+from mien.http.cors import METHODS, is_preflight
 from mien.http.errors import error_response
 from mien.settings import Listening
 
 _STATUS = frozenset({"/livez", "/readyz", "/health"})
-_PAGES = frozenset({"/", "/docs", "/redoc"})
+_PAGES = frozenset({"/", "/docs", "/redoc", "/console", "/console/"})
 _CONTENT = re.compile(r"/files/[^/]+/.+")
 _READS = frozenset({"GET", "HEAD"})
+_ORIGIN = re.compile(r"(https?)://([^/?#@]+)(?:/.*)?")
+_AUTHORITY = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]+)(?::(\d{1,5}))?")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+
+
+class _Address(NamedTuple):
+    """Host and port; the names of the loopback host are one."""
+
+    host: str
+    port: int
 
 
 class OriginGuard:
@@ -30,9 +51,12 @@ class OriginGuard:
 
     def __init__(self, app: ASGIApp, listening: Listening, has_keys: Callable[[], bool]) -> None:
         self._app = app
-        self._listed = frozenset(origin.lower().rstrip("/") for origin in listening.cors_origins)
-        self._public = _origin_of(listening.public_url)
+        self._listening = listening
+        self._listed = frozenset(listening.cors_origins)
+        self._public = _of_origin(listening.public_url or "")
         self._has_keys = has_keys
+        framing = " ".join(["'self'", *sorted(self._listed - {"null"})])
+        self._framing = f"frame-ancestors {framing}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -44,36 +68,80 @@ class OriginGuard:
         except MienError as error:
             await _refuse(error, scope, receive, send)
             return
-        await self._app(scope, receive, send)
+        page = scope["type"] == "http" and scope["path"] in _PAGES
+        await self._app(scope, receive, self._unframed(send) if page else send)
 
     def _check(self, connection: HTTPConnection) -> None:
-        """Raises Forbidden. The keys are looked up last: the headers alone let every tool pass."""
-        if not self._is_foreign(connection.headers):
+        """Raises Forbidden, MethodNotAllowed. The keys are looked up last: the headers alone let every tool pass."""
+        scope, headers = connection.scope, connection.headers
+        if scope["type"] == "http" and is_preflight(scope["method"], headers):
+            self._refuse_preflight(headers)
+        if not self._is_foreign(connection):
             return
-        if connection.scope["type"] == "http" and (_is_open(connection) or self._has_keys()):
+        if scope["type"] == "http" and (_is_open(connection) or self._has_keys()):
             return
-        origin = connection.headers.get("origin")
-        page = "pages of other origins" if origin is None else f"pages of {origin[:80]!r}"
-        raise Forbidden(f"{page} may not use this server; see MIEN_CORS_ORIGINS")
+        raise _foreign(headers.get("origin"))
 
-    def _is_foreign(self, headers: Mapping[str, str]) -> bool:
+    def _refuse_preflight(self, headers: Headers) -> None:
+        """What is allowed was answered by `Cors`, if any origin is: the rest comes here."""
+        method = headers["access-control-request-method"]
+        if not self._is_listed(headers["origin"]):
+            raise _foreign(headers["origin"])
+        if method not in METHODS:
+            raise MethodNotAllowed(f"pages of other origins may send {', '.join(METHODS)}; got {method[:40]!r}")
+
+    def _is_foreign(self, connection: HTTPConnection) -> bool:
         """Whether the request comes from a page that is neither this server's own nor in MIEN_CORS_ORIGINS."""
-        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
-        if "*" in self._listed or site in ("same-origin", "none"):
+        site, origin = connection.headers.get("sec-fetch-site"), connection.headers.get("origin")
+        if "*" in self._listed or (origin is not None and self._is_listed(origin)):
             return False
-        if origin is None:  # an image, a script, a link; or, without both headers, not a browser
-            return site is not None
-        origin = origin.lower()
-        if origin in self._listed or origin == self._public:
+        if site is not None:  # the browser knows whose page it is: nothing else can tell better
+            return site not in ("same-origin", "none")
+        return origin is not None and not self._is_own(origin, connection)
+
+    def _is_listed(self, origin: str) -> bool:
+        return "*" in self._listed or origin.lower() in self._listed
+
+    def _is_own(self, origin: str, connection: HTTPConnection) -> bool:
+        """Whether the origin is this server's, by the name in the request, its public URL or where it listens.
+
+        The scheme says nothing: the page may be behind a proxy that terminates TLS.
+        """
+        page = _of_origin(origin)
+        if page is None:
             return False
-        # If the browser does not say, the page may still be ours, behind a proxy that terminates TLS.
-        return site is not None or urlsplit(origin).netloc != headers.get("host", "").lower()
+        scheme = origin.partition(":")[0].lower()
+        named = _address(connection.headers.get("host", "").lower(), scheme)
+        return page in (named, self._public) or self._listens_on(page, connection.scope.get("server"))
+
+    def _listens_on(self, page: _Address, server: tuple[str, int | None] | None) -> bool:
+        """Whether this server listens on the address. `server`: the one at which the request arrived, if known."""
+        host, port = server or ("", None)
+        hosts = {_one_host(self._listening.host), _one_host(host)}
+        if hosts & _WILDCARDS or any(is_loopback(name) for name in hosts):
+            hosts.add("localhost")
+        return page.host in hosts - _WILDCARDS and page.port in {*self._listening.ports, port}
+
+    def _unframed(self, send: Send) -> Send:
+        """Only pages that are trusted anyway may frame the page: not every browser says who asks."""
+
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start" and "*" not in self._listed:
+                MutableHeaders(scope=message).append("Content-Security-Policy", self._framing)
+            await send(message)
+
+        return send_with_policy
+
+
+def _foreign(origin: str | None) -> Forbidden:
+    page = "pages of other origins" if origin is None else f"pages of {origin[:80]!r}"
+    return Forbidden(f"{page} may not use this server; see MIEN_CORS_ORIGINS")
 
 
 def _is_open(connection: HTTPConnection) -> bool:
     """Whether the request has no effect and reveals nothing private, or carries its authorisation in its URL."""
     method, path, headers = connection.scope["method"], connection.scope["path"], connection.headers
-    if method == "OPTIONS":  # CORS preflights are handled elsewhere
+    if method == "OPTIONS":  # no route has an effect
         return True
     if _CONTENT.fullmatch(path):  # signed, or public: the route checks
         return method in {*_READS, "PUT"} and not {"authorization", "x-api-key"} & set(headers)
@@ -83,9 +151,26 @@ def _is_open(connection: HTTPConnection) -> bool:
     return path in _STATUS or (path in _PAGES and is_link)
 
 
-def _origin_of(url: str | None) -> str | None:
-    parts = urlsplit((url or "").lower())
-    return f"{parts.scheme}://{parts.netloc}" if parts.netloc else None
+def _of_origin(text: str) -> _Address | None:
+    """The address in an http(s) origin or URL; None for anything else, such as `null`."""
+    match = _ORIGIN.fullmatch(text.lower())
+    return None if match is None else _address(match[2], match[1])
+
+
+def _address(authority: str, scheme: str) -> _Address | None:
+    match = _AUTHORITY.fullmatch(authority)
+    return None if match is None else _Address(_one_host(match[1]), int(match[2] or _DEFAULT_PORTS[scheme]))
+
+
+def _one_host(host: str) -> str:
+    """The host in lower case without brackets; one name for those of the loopback host."""
+    host = host.lower().strip("[]")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "localhost" if host in _LOOPBACK else host
+    host = str(getattr(address, "ipv4_mapped", None) or address)
+    return "localhost" if host in _LOOPBACK else host
 
 
 async def _refuse(error: MienError, scope: Scope, receive: Receive, send: Send) -> None:

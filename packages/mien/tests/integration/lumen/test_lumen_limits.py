@@ -100,7 +100,9 @@ def test_nothing_is_served_while_models_load(start: Callable[..., Any]) -> None:
 
 def test_no_cross_origin_use_unless_set(api: Any) -> None:
     preflight = {"Origin": "https://a.example", "Access-Control-Request-Method": "POST"}
-    assert api.client.options("/v1/infer", headers=preflight).status_code == 405
+    refused = api.client.options("/v1/infer", headers=preflight)
+    assert refused.status_code == 403
+    assert "MIEN_CORS_ORIGINS" in refused.json()["error"]["message"]
     response = api.client.post("/v1/infer", json={"service": "echo"}, headers={"Origin": "https://a.example"})
     assert "access-control-allow-origin" not in response.headers
 
@@ -113,7 +115,17 @@ def test_cross_origin_use_where_set(start: Callable[..., Any]) -> None:
     }  # fmt: skip
     answer = api.client.options("/v1/infer", headers=preflight)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://a.example")
-    assert api.client.options("/v1/infer", headers={**preflight, "Origin": "https://c.example"}).status_code == 400
+    refused = api.client.options("/v1/infer", headers={**preflight, "Origin": "https://c.example"})
+    assert refused.status_code == 403
+    assert "'https://c.example' may not use this server; see MIEN_CORS_ORIGINS" in refused.json()["error"]["message"]
+    assert [name for name in refused.headers if name.startswith("access-control")] == []
+    assert "Origin" in refused.headers["vary"]
+    unusual = {**preflight, "Access-Control-Request-Method": "PATCH"}
+    refused = api.client.options("/v1/infer", headers=unusual)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (405, "method_not_allowed")
+    assert "got 'PATCH'" in refused.json()["error"]["message"]
+    private = {**preflight, "Access-Control-Request-Private-Network": "true"}
+    assert api.client.options("/v1/infer", headers=private).headers["access-control-allow-private-network"] == "true"
     response = api.client.post("/v1/infer", json={"service": "echo"}, headers={"Origin": "https://b.example"})
     assert response.headers["access-control-allow-origin"] == "https://b.example"
     assert "X-Correlation-Id" in response.headers["access-control-expose-headers"]

@@ -2,21 +2,16 @@
 
 import base64
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
-from websockets.sync.client import ClientConnection, connect
 
-from testing.tools import program
+from testing.chromium import Page, chromium
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 EXAMPLES = Path(__file__).parents[6] / "examples" / "infer"
@@ -111,81 +106,22 @@ def test_stream_in_node(node: Callable[[str], str], sample: Callable[[str], str]
 # --- a real browser, on a page of the server's own origin
 
 
-class Page:
-    """One page of a headless Chromium, over its debugging protocol."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
-        self._sent = 0
-        self.console: list[list[Any]] = []
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        self._sent += 1
-        self._socket.send(json.dumps({"id": self._sent, "method": method, "params": parameters}))
-        while (message := self._receive()).get("id") != self._sent:
-            pass
-        result: dict[str, Any] = message["result"]
-        return result
-
-    def wait_for(self, words: str) -> None:
-        while not any(words in str(line) for line in self.console):
-            self._receive()
-
-    def _receive(self) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(self._socket.recv(timeout=20))
-        if message.get("method") == "Runtime.consoleAPICalled":
-            self.console.append([argument.get("value", argument) for argument in message["params"]["args"]])
-        return message
-
-
 @pytest.fixture
 def page(server: Any, tmp_path: Path) -> Iterator[Page]:
-    environment = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
-    process = subprocess.Popen(
-        [
-            program("chromium", "google-chrome"),
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-dev-shm-usage",
-            "--no-first-run",
-            "--remote-debugging-port=0",
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "about:blank",
-        ],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-    )
-    try:
-        port_file, deadline = tmp_path / "profile" / "DevToolsActivePort", time.monotonic() + 30
-        while not (port_file.exists() and port_file.read_text().count("\n")):
-            assert time.monotonic() < deadline, "Chromium did not start"
-            time.sleep(0.05)
-        port = port_file.read_text().split()[0]
-        targets = httpx2.get(f"http://127.0.0.1:{port}/json", trust_env=False).json()
-        url = next(target["webSocketDebuggerUrl"] for target in targets if target["type"] == "page")
-        with connect(url, max_size=None, proxy=None) as socket:
-            page = Page(socket)
-            page.call("Runtime.enable")
-            page.call("Page.navigate", url=f"http://localhost:{server.port}/livez")
-            while page.call("Runtime.evaluate", expression="location.pathname")["result"]["value"] != "/livez":
-                time.sleep(0.05)
-            yield page
-    finally:
-        process.terminate()
-        process.wait(10)
+    with chromium(tmp_path) as page:
+        page.open(f"http://localhost:{server.port}/livez")
+        yield page
 
 
 def test_stream_in_a_browser(page: Page, sample: Callable[[str], str]) -> None:
-    page.call("Runtime.evaluate", expression=script(sample, "stream.html"))
+    page.start(script(sample, "stream.html"))
     page.wait_for("stream finished")
     assert [line[0] for line in page.console] == ["chunk:", "stream finished"]
     assert '"vector":[' in page.console[0][2]
 
 
 def test_fetch_in_a_browser(page: Page, sample: Callable[[str], str]) -> None:
-    page.call("Runtime.evaluate", expression=script(sample, "embed.html"))
+    page.start(script(sample, "embed.html"))
     page.wait_for("success")
     names = [entry["name"] for entry in page.console[0][0]["preview"]["properties"]]
     assert names == ["success", "data"]
