@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
@@ -19,9 +20,12 @@ from mien.locks import locked
 Scope = Literal["infer", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 PREFIX = "mien_"
+DEFAULT_OWNER = "default"
+"""The owner of keys that name none, and of everything that is made while there are no keys."""
+_OWNER = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 
 
-class Key(msgspec.Struct, frozen=True):
+class Key(msgspec.Struct, frozen=True, omit_defaults=True):
     """One API key as stored. The secret has 256 random bits, so a plain hash is safe at rest."""
 
     id: str
@@ -29,6 +33,33 @@ class Key(msgspec.Struct, frozen=True):
     sha256: str
     scopes: tuple[Scope, ...]
     created: str
+    owner: str = DEFAULT_OWNER
+    """Whose tasks, files and sessions the key makes and sees. Keys share an owner, which survives their rotation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent a request."""
+
+    key: Key | None
+    """None: there are no keys, and anyone may call."""
+
+    @property
+    def owner(self) -> str:
+        """The owner of what the caller makes."""
+        return DEFAULT_OWNER if self.key is None else self.key.owner
+
+    @property
+    def reach(self) -> str | None:
+        """The owner whose tasks, files and sessions the caller can name; None: everyone's."""
+        return None if self.key is None or "admin" in self.key.scopes else self.key.owner
+
+
+def checked_owner(owner: str) -> str:
+    """The owner's name. Raises RequestError if it cannot be one."""
+    if not _OWNER.fullmatch(owner):
+        raise RequestError(f"an owner is 1 to 64 letters, digits, dots, hyphens and underscores; got {owner[:80]!r}")
+    return owner
 
 
 class KeyStore(Protocol):
@@ -37,7 +68,7 @@ class KeyStore(Protocol):
     def all(self) -> tuple[Key, ...]:
         """Every key, oldest first. Raises InternalError if the keys cannot be read: it never fails open."""
 
-    def create(self, name: str, scopes: Iterable[Scope]) -> tuple[Key, str]:
+    def create(self, name: str, scopes: Iterable[Scope], owner: str = DEFAULT_OWNER) -> tuple[Key, str]:
         """A new key and its secret, which is not stored and cannot be shown again. Raises RequestError."""
 
     def revoke(self, key_id: str) -> Key:
@@ -59,15 +90,15 @@ class AccessRule:
     how: str
     """How to send it; ends an error message: `send it as …`."""
 
-    def require(self, secret: str, scope: Scope) -> Key | None:
-        """The key with that secret; None while no key exists and anyone may call.
+    def require(self, secret: str, scope: Scope) -> Caller:
+        """Who calls: the holder of the key with that secret, or anyone while no key exists.
 
         `secret`: as sent, empty if none was. Raises Unauthorized for a missing or unknown key, Forbidden if the key
         lacks `scope`, InternalError if the keys cannot be read.
         """
         if not self.keys.all():
             if self.open_without_keys:
-                return None
+                return Caller(None)
             # The server refuses to start in this state, so the last key was revoked while it ran.
             raise Unauthorized(f"{self.subject} requires an API key, but none exists any more; see `mien keys create`")
         if not secret:
@@ -77,7 +108,7 @@ class AccessRule:
             raise Unauthorized("this API key is unknown")
         if scope not in key.scopes:
             raise Forbidden(f"this API key lacks the scope {scope!r}; it has: {', '.join(key.scopes)}")
-        return key
+        return Caller(key)
 
 
 class FileKeyStore:
@@ -101,7 +132,7 @@ class FileKeyStore:
             raise InternalError("the API key file cannot be parsed; see keys.json in MIEN_DATA_DIR") from error
         return self._keys
 
-    def create(self, name: str, scopes: Iterable[Scope]) -> tuple[Key, str]:
+    def create(self, name: str, scopes: Iterable[Scope], owner: str = DEFAULT_OWNER) -> tuple[Key, str]:
         wanted = tuple(dict.fromkeys(scopes))
         if not wanted or any(scope not in SCOPES for scope in wanted):
             raise RequestError(f"a key needs scopes among {', '.join(SCOPES)}; got {', '.join(wanted) or 'none'}")
@@ -112,6 +143,7 @@ class FileKeyStore:
             sha256=_digest(secret),
             scopes=wanted,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            owner=checked_owner(owner),
         )
         with self._locked():
             self._write((*self.all(), key))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mien.errors import Forbidden, InternalError, NotFound, RequestError, Unauthorized
-from mien.keys import AccessRule, FileKeyStore, KeyStore
+from mien.keys import DEFAULT_OWNER, AccessRule, Caller, FileKeyStore, KeyStore
 
 
 @pytest.fixture
@@ -133,8 +133,8 @@ def rule_of(store: KeyStore, *, open_without_keys: bool = False) -> AccessRule:
 
 
 def test_while_there_are_no_keys_the_rule_decides_whether_anyone_may_call(store: KeyStore) -> None:
-    assert rule_of(store, open_without_keys=True).require("", "admin") is None
-    assert rule_of(store, open_without_keys=True).require("mien_anything", "admin") is None
+    assert rule_of(store, open_without_keys=True).require("", "admin") == Caller(None)
+    assert rule_of(store, open_without_keys=True).require("mien_anything", "admin") == Caller(None)
     with pytest.raises(Unauthorized, match="this server requires an API key, but none exists any more"):
         rule_of(store).require("mien_anything", "infer")
 
@@ -143,10 +143,35 @@ def test_while_there_are_no_keys_the_rule_decides_whether_anyone_may_call(store:
 def test_once_there_is_a_key_access_requires_one_with_the_scope(store: KeyStore, open_without_keys: bool) -> None:
     key, secret = store.create("alice", ["infer"])
     rule = rule_of(store, open_without_keys=open_without_keys)
-    assert rule.require(secret, "infer") == key
+    assert rule.require(secret, "infer") == Caller(key)
     with pytest.raises(Unauthorized, match="requires an API key: send it somehow"):
         rule.require("", "infer")
     with pytest.raises(Unauthorized, match="unknown"):
         rule.require("mien_wrong", "infer")
     with pytest.raises(Forbidden, match="lacks the scope 'admin'; it has: infer"):
         rule.require(secret, "admin")
+
+
+def test_keys_share_an_owner_and_those_that_name_none_have_the_default(store: KeyStore, tmp_path: Path) -> None:
+    first, secret = store.create("laptop", ["infer"], "team-a")
+    second, _ = store.create("phone", ["infer"], "team-a")
+    other, _ = store.create("old", ["infer"])
+    assert [key.owner for key in FileKeyStore(tmp_path).all()] == ["team-a", "team-a", DEFAULT_OWNER]
+    store.revoke(first.id)
+    assert store.authenticate(secret) is None
+    assert Caller(second).owner == "team-a"
+    assert DEFAULT_OWNER not in (tmp_path / "keys.json").read_text(), "as versions without owners write it"
+    assert (Caller(other).owner, Caller(None).owner) == (DEFAULT_OWNER, DEFAULT_OWNER)
+
+
+def test_only_admins_and_servers_without_keys_reach_everyone(store: KeyStore) -> None:
+    infer, _ = store.create("alice", ["infer"], "team-a")
+    admin, _ = store.create("root", ["admin", "infer"], "team-b")
+    assert [Caller(key).reach for key in (infer, admin, None)] == ["team-a", None, None]
+
+
+@pytest.mark.parametrize("owner", ["", " ", "a b", "a/b", "-a", "a.", "a" * 65, "a\nb", "é"])
+def test_an_owner_is_a_plain_name(store: KeyStore, owner: str) -> None:
+    with pytest.raises(RequestError, match="an owner is 1 to 64 letters"):
+        store.create("alice", ["infer"], owner)
+    assert store.all() == ()

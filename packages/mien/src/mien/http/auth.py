@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from mien.errors import Forbidden
-from mien.keys import AccessRule, Key, KeyStore, Scope
+from mien.keys import AccessRule, Caller, KeyStore, Scope
 from mien.settings import Listening
 
 
@@ -25,16 +25,15 @@ class Auth:
             how="send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
         )
 
-    def require(self, request: HTTPConnection, scope: Scope) -> Key | None:
-        """The client's key, None while there are none. Raises Unauthorized without a known key, Forbidden if the key
-        lacks `scope`.
+    def require(self, request: HTTPConnection, scope: Scope) -> Caller:
+        """Who calls. Raises Unauthorized without a known key, Forbidden if the key lacks `scope`.
 
         The key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
         """
-        key = self._rule.require(_presented(request), scope)
-        if key is None and self._listening.auth:
+        caller = self._rule.require(_presented(request), scope)
+        if caller.key is None and self._listening.auth:
             self._require_local_host(request)
-        return key
+        return caller
 
     def _require_local_host(self, request: HTTPConnection) -> None:
         """Without keys, a web page whose host name resolves to this machine (DNS rebinding) must not get in."""

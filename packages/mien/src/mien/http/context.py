@@ -17,7 +17,7 @@ from mien.http.body import BodyReader
 from mien.http.inferencesh.frames import FrameCache
 from mien.http.lumen.traffic import Traffic
 from mien.inference.registry import ServiceRegistry
-from mien.keys import Scope
+from mien.keys import Caller, Scope
 from mien.metrics import Metrics
 from mien.nodes.pool import NodePool
 from mien.settings import Settings
@@ -107,11 +107,16 @@ def context_of(request: HTTPConnection) -> Context:
 
 def authorised(request: HTTPConnection, scope: Scope = "infer") -> Runtime:
     """The runtime, if the key has `scope`. Raises Unauthorized, Forbidden, Unavailable while the models load."""
+    return authorised_caller(request, scope)[0]
+
+
+def authorised_caller(request: HTTPConnection, scope: Scope = "infer") -> tuple[Runtime, Caller]:
+    """The runtime and who calls. Raises as `authorised` does."""
     context = context_of(request)
-    context.auth.require(request, scope)
+    caller = context.auth.require(request, scope)
     if context.readiness.runtime is None:
         raise Unavailable("the models are being loaded", retry_after=LOADING_SECONDS)
-    return context.readiness.runtime
+    return context.readiness.runtime, caller
 
 
 def task_parts(request: HTTPConnection) -> TaskParts:

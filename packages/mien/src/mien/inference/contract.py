@@ -10,6 +10,7 @@ import orjson
 
 from mien.engine.cancellation import CancelScope
 from mien.engine.sources import Item
+from mien.keys import DEFAULT_OWNER
 
 __all__ = ["InferRequest", "InferResult", "Item", "Json", "Service", "TaskInfo"]
 
@@ -24,6 +25,8 @@ class InferRequest:
     """Name or alias of a task of the service; empty: its default task."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     correlation_id: str = ""
+    owner: str = DEFAULT_OWNER
+    """Whose request it is: see `mien.keys.Key.owner`."""
 
 
 LARGE_VALUE = 20_000

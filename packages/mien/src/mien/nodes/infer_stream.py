@@ -12,6 +12,7 @@ import structlog
 from mien.engine.cancellation import CancelScope
 from mien.errors import DeadlineExceeded, InternalError, MienError, Overloaded, RequestError
 from mien.inference.contract import InferRequest, InferResult, Service
+from mien.keys import DEFAULT_OWNER
 from mien.nodes.choice import choose
 from mien.nodes.chunks import Chunk, CompleteRequest, Head, Merger, split_result
 from mien.nodes.contract import SERVICE_KEY
@@ -86,12 +87,19 @@ class InferStream:
     """
 
     def __init__(
-        self, services: Callable[[], Sequence[Service]], limits: Limits, context: Context, count: Counter
+        self,
+        services: Callable[[], Sequence[Service]],
+        limits: Limits,
+        context: Context,
+        count: Counter,
+        owner: str = DEFAULT_OWNER,
     ) -> None:
+        """`owner`: whose requests these are."""
         self._services = services
         self._limits = limits
         self._context = context
         self._count = count
+        self._owner = owner
         self._merger = Merger(max_bytes=limits.max_bytes)
         self._writing = asyncio.Lock()
         self._running: dict[asyncio.Task[None], CancelScope] = {}
@@ -167,7 +175,7 @@ class InferStream:
         metadata = dict(request.head.metadata)
         choice = choose(self._services(), request.head.task, metadata.pop(SERVICE_KEY, ""))
         items = unpack(request.payload, request.head.mime)
-        asked = InferRequest(items, choice.task, metadata, request.correlation_id)
+        asked = InferRequest(items, choice.task, metadata, request.correlation_id, self._owner)
         final = False
         async with scope.bounding(), aclosing(choice.service.infer(asked, scope, stream=choice.stream)) as results:
             async for result in results:

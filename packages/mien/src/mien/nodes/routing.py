@@ -47,7 +47,7 @@ class Router:
                 raise failure or self._unroutable(service, request.task)
             tried.add(member.node.id)
             task = _task_name(member.node, service, request.task) or ""
-            asked = InferRequest(request.items, task, request.metadata, request.correlation_id)
+            asked = InferRequest(request.items, task, request.metadata, request.correlation_id, request.owner)
             started = False
             try:
                 with self._measured(member, scope) as answered:

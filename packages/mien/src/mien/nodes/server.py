@@ -13,7 +13,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from mien.errors import CannotListen, MienError, Unavailable
 from mien.inference.contract import Service
-from mien.keys import AccessRule, KeyStore
+from mien.keys import AccessRule, Caller, KeyStore
 from mien.nodes.capability import capability_of, combined, to_message
 from mien.nodes.contract import RESULT_CHUNK_BYTES, SERVICE, server_options
 from mien.nodes.infer_stream import Context, Counter, InferStream, Limits, discard, failure_of
@@ -117,8 +117,8 @@ class NodeServer:
         )
 
     async def _infer(self, messages: AsyncIterator[InferRequest], context: Context) -> None:
-        async def answer() -> None:
-            await InferStream(self._services, self.limits, context, self._count).run(messages)
+        async def answer(caller: Caller) -> None:
+            await InferStream(self._services, self.limits, context, self._count, caller.owner).run(messages)
 
         async def refuse() -> None:
             await discard(messages)
@@ -126,13 +126,13 @@ class NodeServer:
         await self._guarded(context, answer, refuse)
 
     async def _get_capabilities(self, _: Empty, context: AnyContext) -> Capability:
-        async def answer() -> Capability:
+        async def answer(_: Caller) -> Capability:
             return combined(self._capabilities())
 
         return await self._guarded(context, answer)
 
     async def _stream_capabilities(self, _: Empty, context: AnyContext) -> None:
-        async def answer() -> None:
+        async def answer(_: Caller) -> None:
             for one in self._capabilities():
                 await context.write(one)
 
@@ -147,16 +147,16 @@ class NodeServer:
             raise Unavailable("this node has no services yet", retry_after=2.0)
         return [to_message(capability_of(service, self.limits.max_requests), self._max_bytes) for service in services]
 
-    def _require(self, context: AnyContext) -> None:
-        if self._access is not None:
-            self._access.require(_bearer(context), "infer")
+    def _require(self, context: AnyContext) -> Caller:
+        caller = Caller(None) if self._access is None else self._access.require(_bearer(context), "infer")
         if not self._ready:
             raise Unavailable("this node is not ready: it is starting or stopping", retry_after=2.0)
+        return caller
 
     async def _guarded(
         self,
         context: AnyContext,
-        answer: Callable[[], Awaitable[T]],
+        answer: Callable[[Caller], Awaitable[T]],
         refuse: Callable[[], Awaitable[None]] = _nothing_to_discard,
     ) -> T:
         """Check the key and that the node is ready, then run the call; what it raises becomes the status.
@@ -165,11 +165,11 @@ class NodeServer:
         """
         try:
             try:
-                self._require(context)
+                caller = self._require(context)
             except MienError:
                 await refuse()
                 raise
-            return await answer()
+            return await answer(caller)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status
             failure = failure_of(error, "gRPC call failed")
         await context.abort(status_of(failure), failure.message, metadata_of(failure))

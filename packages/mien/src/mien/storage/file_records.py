@@ -4,6 +4,8 @@ import re
 
 import msgspec
 
+from mien.keys import DEFAULT_OWNER
+
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\u0080-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 LONGEST_NAME = 200
 SCHEME = "mien-file://"
@@ -19,7 +21,7 @@ class FileRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_at: float
     updated_at: float
     owner: str
-    """Id of the API key that created it; "" if the server has no keys."""
+    """Whose file it is: see `mien.keys.Key.owner`."""
     filename: str
     """For display and `Content-Disposition`; never part of a path on this machine."""
     path: str | None
@@ -57,7 +59,7 @@ class NewFile(msgspec.Struct, frozen=True, kw_only=True):
     """Size in bytes, if known; an upload of another size is rejected."""
     path: str | None = None
     public: bool = False
-    owner: str = ""
+    owner: str = DEFAULT_OWNER
     task_id: str | None = None
     keep_seconds: float | None = None
     """Retention period, unless the store's own is shorter; None: the store's."""

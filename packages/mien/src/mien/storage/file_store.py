@@ -25,7 +25,7 @@ _BLOCK = 1024 * 1024
 class FileStore:
     """Stores files. A content appears as a whole or not at all, is durable when `write` returns, and never changes.
 
-    Ids of unknown and of expired files raise NotFound.
+    Ids of unknown and of expired files raise NotFound, and so do, with an `owner`, those of other owners.
     """
 
     def __init__(
@@ -140,9 +140,9 @@ class FileStore:
 
     # --- reading
 
-    async def get(self, file_id: str) -> FileRecord:
+    async def get(self, file_id: str, owner: str | None = None) -> FileRecord:
         """The file's record."""
-        return await self._table.get(file_id)
+        return await self._table.get(file_id, owner)
 
     async def open(self, file_id: str, start: int = 0, stop: int | None = None) -> Blob:
         """The file's content, from `start` to `stop` (exclusive). Raises NotFound, also while there is no content."""
@@ -168,9 +168,9 @@ class FileStore:
 
     # --- removing
 
-    async def delete(self, file_id: str) -> None:
+    async def delete(self, file_id: str, owner: str | None = None) -> None:
         """Remove the record, and the content unless another record shares it."""
-        if not await self._remove(file_id):
+        if not await self._remove(file_id, owner):
             raise unknown(file_id)
 
     async def expire(self, now: float, limit: int = 500) -> int:
@@ -185,9 +185,9 @@ class FileStore:
         await self._sweep(now)
         return count
 
-    async def _remove(self, file_id: str) -> bool:
+    async def _remove(self, file_id: str, owner: str | None = None) -> bool:
         async with self._recording:
-            found, orphan = await self._table.delete(file_id)
+            found, orphan = await self._table.delete(file_id, owner)
             if orphan is not None:
                 await self._blobs.remove(orphan)
             return found

@@ -28,9 +28,9 @@ class FileTable:
     async def insert(self, record: FileRecord) -> None:
         await self._database.write(lambda connection: connection.execute(sa.insert(files), asdict(record)) and None)
 
-    async def get(self, file_id: str) -> FileRecord:
-        """Raises NotFound."""
-        return await self._database.read(lambda connection: self._get(connection, file_id))
+    async def get(self, file_id: str, owner: str | None = None) -> FileRecord:
+        """The record. Raises NotFound, also for files of others than `owner` if it is given."""
+        return await self._database.read(lambda connection: self._get(connection, file_id, owner))
 
     async def fill(self, file_id: str, sha256: str, size: int, content_type: str) -> FileRecord:
         """Add the content to a record; returns the updated record. Raises NotFound."""
@@ -47,9 +47,7 @@ class FileTable:
 
     async def find(self, *, owner: str | None, task_id: str | None, cursor: str | None, limit: int) -> FilePage:
         """Records newest first. Raises RequestError for an invalid cursor."""
-        wanted = [self._alive()]
-        if owner is not None:
-            wanted.append(files.c.owner == owner)
+        wanted = [self._alive(), *_of(owner)]
         if task_id is not None:
             wanted.append(files.c.task_id == task_id)
         if cursor is not None:
@@ -64,11 +62,12 @@ class FileTable:
 
         return await self._database.read(read)
 
-    async def delete(self, file_id: str) -> tuple[bool, str | None]:
-        """Whether the record existed, and the SHA-256 of its content if no other record shares it."""
+    async def delete(self, file_id: str, owner: str | None = None) -> tuple[bool, str | None]:
+        """Whether the record existed (as a file of `owner` if it is given), and the SHA-256 of its content if no other
+        record shares it."""
 
         def delete(connection: sa.Connection) -> tuple[bool, str | None]:
-            gone = sa.delete(files).where(files.c.id == file_id).returning(files.c.sha256)
+            gone = sa.delete(files).where(files.c.id == file_id, *_of(owner)).returning(files.c.sha256)
             row = connection.execute(gone).first()
             if row is None or row.sha256 is None:
                 return row is not None, None
@@ -93,8 +92,9 @@ class FileTable:
         statement = sa.select(files.c.id).where(late).limit(limit)
         return await self._database.read(lambda connection: connection.execute(statement).scalars().all())
 
-    def _get(self, connection: sa.Connection, file_id: str) -> FileRecord:
-        row = connection.execute(sa.select(*_COLUMNS).where(files.c.id == file_id, self._alive())).first()
+    def _get(self, connection: sa.Connection, file_id: str, owner: str | None = None) -> FileRecord:
+        wanted = sa.select(*_COLUMNS).where(files.c.id == file_id, self._alive(), *_of(owner))
+        row = connection.execute(wanted).first()
         if row is None:
             raise unknown(file_id)
         return _record(row)
@@ -106,6 +106,10 @@ class FileTable:
 def unknown(file_id: str) -> NotFound:
     """The error for an unknown file id."""
     return NotFound(f"there is no file {file_id[:40]!r}")
+
+
+def _of(owner: str | None) -> list[sa.ColumnElement[bool]]:
+    return [] if owner is None else [files.c.owner == owner]
 
 
 def _of_content(sha256: str) -> sa.Select[Any]:

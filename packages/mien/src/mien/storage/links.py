@@ -43,21 +43,21 @@ class Links:
     def read_url(self, base: str, record: FileRecord) -> str:
         """The URL for downloading the file. That of a public file has no signature."""
         path = f"{base}/files/{record.id}/{quote(record.filename, safe='')}"
-        return path if record.public else f"{path}?{self.signer.sign('GET', record.id, self._seconds)}"
+        return path if record.public else f"{path}?{self.signer.sign('GET', record.id, self._seconds, record.owner)}"
 
     def write_url(self, base: str, record: FileRecord) -> str:
         """The URL for uploading the file's content."""
-        signature = self.signer.sign("PUT", record.id, self._seconds)
+        signature = self.signer.sign("PUT", record.id, self._seconds, record.owner)
         return f"{base}/files/{record.id}/{quote(record.filename, safe='')}?{signature}"
 
-    def externalize(self, value: Any, base: str) -> Any:
-        """The JSON value with every `mien-file://` URI replaced by a signed URL."""
+    def externalize(self, value: Any, base: str, owner: str) -> Any:
+        """The JSON value with every `mien-file://` URI replaced by a URL that is signed for files of `owner`."""
 
         def external(text: str) -> str:
             match = _URI.fullmatch(text) if text.startswith(SCHEME) else None
             if match is None:
                 return text
-            return f"{base}/files/{match[1]}/{match[2]}?{self.signer.sign('GET', match[1], self._seconds)}"
+            return f"{base}/files/{match[1]}/{match[2]}?{self.signer.sign('GET', match[1], self._seconds, owner)}"
 
         return _map_strings(value, external)
 

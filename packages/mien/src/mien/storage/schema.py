@@ -59,6 +59,8 @@ tasks = sa.Table(
     sa.Index("ix_tasks_app", "app", "seq"),
     sa.Index("ix_tasks_session", "session_id", "seq"),
     sa.Index("ix_tasks_finished", "finished_at"),
+    sa.Index("ix_tasks_owner", "owner", "seq"),
+    sa.Index("ix_tasks_owner_status", "owner", "status"),
     sqlite_autoincrement=True,
 )
 
@@ -118,4 +120,11 @@ files = sa.Table(
     sa.Index("ix_files_task", "task_id"),
     sa.Index("ix_files_expires", "expires_at"),
     sa.Index("ix_files_created", "created_at", "id"),
+    sa.Index("ix_files_owner", "owner", "created_at", "id"),
+    sa.Index("ix_files_owner_size", "owner", "size", "declared_size"),
 )
+
+meta = sa.Table(
+    "meta", metadata, sa.Column("key", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False)
+)
+"""Facts about the whole database."""

@@ -1,7 +1,7 @@
 """Apps with a `service` name in their inf.yml as services: each request is a durable task."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
@@ -17,6 +17,7 @@ from mien.storage.file_records import NewFile
 from mien.storage.file_store import FileStore
 from mien.storage.links import Links, file_uri
 from mien.tasks.feed import Feed
+from mien.tasks.input_files import require_files
 from mien.tasks.payloads import JSON, app_input
 from mien.tasks.records import Submission, Task
 from mien.tasks.scheduler import Scheduler
@@ -95,14 +96,16 @@ class AppService:
         stored: list[str] = []
         task_id = _NO_TASK
         try:
-            given = await self._input(self._version.functions[function], request.items[0], request.metadata, stored)
+            given = await self._input(self._version.functions[function], request, stored)
             given = self._parts.links.internalize(given, self._parts.links.default_base)
+            await require_files(self._parts.files, given, "payload", request.owner)
             task, _ = await self._parts.scheduler.submit(
                 Submission(
                     app=self._version.app,
                     app_version=self._version.version,
                     function=function,
                     input=Encoded.of(given),
+                    owner=request.owner,
                     timeout=scope.remaining(),
                     metadata={"service": self.name},
                 )
@@ -126,7 +129,7 @@ class AppService:
                 yield update.task
 
     def _message(self, task: Task, number: int) -> InferResult:
-        output = self._parts.links.externalize(task.output, self._parts.links.default_base)
+        output = self._parts.links.externalize(task.output, self._parts.links.default_base, task.owner)
         return InferResult(msgspec.json.encode(output), JSON, "", {"task_id": task.id}, seq=number)
 
     def _final(self, task: Task, number: int) -> InferResult:
@@ -148,21 +151,20 @@ class AppService:
         except MienError:
             return  # the server stops; the file expires
 
-    async def _input(
-        self, schema: FunctionSchema, item: Item, metadata: Mapping[str, str], stored: list[str]
-    ) -> dict[str, Any]:
+    async def _input(self, schema: FunctionSchema, request: InferRequest, stored: list[str]) -> dict[str, Any]:
         """The app's input, its payload stored if it is to be a file; the file's id is added to `stored`."""
-        given = app_input(schema.input_schema, item, metadata, service=self.name)
+        item = request.items[0]
+        given = app_input(schema.input_schema, item, request.metadata, service=self.name)
         if given.file_field is None:
             return given.fields
-        return given.fields | {given.file_field: await self._keep(item, stored)}
+        return given.fields | {given.file_field: await self._keep(item, request.owner, stored)}
 
-    async def _keep(self, item: Item, stored: list[str]) -> str:
+    async def _keep(self, item: Item, owner: str, stored: list[str]) -> str:
         async def chunks() -> AsyncIterator[bytes]:
             yield item.data
 
         suffix = item.mime.partition("/")[2].partition("+")[0]
-        new = NewFile(filename=f"payload.{suffix}", content_type=item.mime, keep_seconds=PAYLOAD_SECONDS)
+        new = NewFile(filename=f"payload.{suffix}", content_type=item.mime, owner=owner, keep_seconds=PAYLOAD_SECONDS)
         record = await self._parts.files.create(new)
         stored.append(record.id)
         return file_uri(await self._parts.files.write(record.id, chunks()))

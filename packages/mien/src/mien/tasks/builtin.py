@@ -129,9 +129,9 @@ class BuiltinExecutor:
         report.worker("engine")
         try:
             report.stage(Stage.PREPARING)
-            item, metadata = await self._payload(attempt.task.input.value or {}, scope)
+            item, metadata = await self._payload(attempt.task.input.value or {}, attempt.task.owner, scope)
             report.stage(Stage.RUNNING)
-            return await self._infer(BUILTIN[attempt.task.app], item, metadata, scope)
+            return await self._infer(BUILTIN[attempt.task.app], item, metadata, attempt.task.owner, scope)
         except MienError as error:
             raise AppFailed(error.message, error.code) from error
         finally:
@@ -145,20 +145,22 @@ class BuiltinExecutor:
     async def reap(self) -> None:
         """There are no processes."""
 
-    async def _infer(self, app: BuiltinApp, item: Item, metadata: Mapping[str, str], scope: CancelScope) -> Any:
+    async def _infer(
+        self, app: BuiltinApp, item: Item, metadata: Mapping[str, str], owner: str, scope: CancelScope
+    ) -> Any:
         try:
             service = self._services.resolve(app.service)
         except NotFound:
             raise NotFound(
                 f"{app.name} needs the service {app.service}, whose model this server did not load"
             ) from None
-        request = InferRequest((item,), metadata=metadata)
+        request = InferRequest((item,), metadata=metadata, owner=owner)
         async for result in service.infer(request, scope, stream=False):
             if result.is_final:
                 return msgspec.json.decode(result.data) if result.value is None else result.value.plain()
         raise AppFailed(f"{app.name} gave no answer")
 
-    async def _payload(self, given: Mapping[str, Any], scope: CancelScope) -> tuple[Item, dict[str, str]]:
+    async def _payload(self, given: Mapping[str, Any], owner: str, scope: CancelScope) -> tuple[Item, dict[str, str]]:
         """The payload and, as metadata, the remaining fields."""
         fields = {
             key: _text(value) for key, value in given.items() if key not in ("image", "text") and value is not None
@@ -169,12 +171,12 @@ class BuiltinExecutor:
         location = image.get("uri") if isinstance(image, dict) else image
         if not isinstance(location, str):
             raise InvalidField("image: expected a file of this server, an http(s) URL or a data: URI")
-        data = await self._read(location, scope)
+        data = await self._read(location, owner, scope)
         return Item(data, await asyncio.to_thread(media_type, data)), fields
 
-    async def _read(self, location: str, scope: CancelScope) -> bytes:
+    async def _read(self, location: str, owner: str, scope: CancelScope) -> bytes:
         if location.startswith(SCHEME) and (known := file_id(location)) is not None:
-            return await self._stored(known)
+            return await self._stored(known, owner)
         if location.startswith("data:"):
             return data_uri(location)
         if location.startswith(("http://", "https://")):
@@ -182,8 +184,8 @@ class BuiltinExecutor:
                 return bytes(await self._fetcher.fetch(location, {}))
         raise InvalidField("image: expected a file of this server, an http(s) URL or a data: URI")
 
-    async def _stored(self, known: str) -> bytes:
-        record = await self._files.get(known)
+    async def _stored(self, known: str, owner: str) -> bytes:
+        record = await self._files.get(known, owner)
         if (record.size or 0) > self._max_bytes:
             raise InvalidField(f"image: the file has {record.size} bytes; an image may have {self._max_bytes}")
         content = await self._files.open(known)

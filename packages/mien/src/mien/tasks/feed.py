@@ -76,12 +76,16 @@ class Feed:
     def watchers(self) -> int:
         return sum(len(topic.watches) for topic in self._topics.values())
 
-    async def watch(self, task_id: str, after: Cursor | str | None = None) -> "Watch":
+    async def watch(self, task_id: str, after: Cursor | str | None = None, *, owner: str | None = None) -> "Watch":
         """A watch of the task from `after` on; None: from its beginning. Close it, or use it as a context manager.
 
-        Raises NotFound, and RequestError for a cursor that is not one of this task's.
+        Raises NotFound, also for tasks of others than `owner` if it is given, and RequestError for a cursor that is not
+        one of this task's.
         """
         cursor = Cursor.parse(after) if isinstance(after, str) else after or Cursor()
+        if owner is not None:
+            # From the store even if the task is being watched: a faster answer would tell that there is such a task.
+            await self._store.get(task_id, owner)
         topic = self._topics.setdefault(task_id, _Topic())
         watch = Watch(self, self._store, task_id, topic, cursor)
         topic.watches.add(watch)

@@ -24,13 +24,13 @@ class StoreGate:
         self._files = files
         self._stored: OrderedDict[tuple[str, str, int, int, int], str] = OrderedDict()
 
-    async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
+    async def fetch(self, task_id: str, owner: str, given: Encoded, folder: Path) -> Encoded:
         """Files of this server become paths in `folder`. Other URLs stay: the app fetches them itself."""
         if SCHEME not in given.text:
             return given  # most inputs name no file: this saves decoding them
 
         async def copied(file_id: str) -> str:
-            record = await self._files.get(file_id)
+            record = await self._files.get(file_id, owner)
             target = folder / file_id / safe_name(record.filename)
             if not target.exists():
                 source = await self._files.local_path(file_id)
@@ -43,12 +43,14 @@ class StoreGate:
 
         return Encoded.of(await replace_file_uris(given.value, copied))
 
-    async def store(self, task_id: str, file: OutputFile) -> Any:
+    async def store(self, task_id: str, owner: str, file: OutputFile) -> Any:
         """Store the file and return its name inside tasks. An unchanged file of several outputs is stored once."""
         identity = await asyncio.to_thread(_identity, task_id, file.path)
         if identity is not None and identity in self._stored:
             return self._stored[identity]
-        new = NewFile(filename=file.filename or file.path.name, content_type=file.content_type, task_id=task_id)
+        new = NewFile(
+            filename=file.filename or file.path.name, content_type=file.content_type, owner=owner, task_id=task_id
+        )
         try:
             name = file_uri(await self._files.add_path(new, file.path))
         except (BodyTooLarge, StorageFull) as error:

@@ -90,7 +90,9 @@ class PoolExecutor:
         slot = self._reserved.pop(attempt.id)
         if isinstance(slot, MienError):
             raise slot
-        listener = RunListener(report, lambda: self._output_files(slot), partial(self._files.store, attempt.id))
+        listener = RunListener(
+            report, lambda: self._output_files(slot), partial(self._files.store, attempt.id, attempt.task.owner)
+        )
         work = asyncio.ensure_future(self._work(attempt, slot, report, listener))
         self._running[attempt.id] = _Running(_run_id(attempt), slot, listener, work)
         try:
@@ -140,7 +142,7 @@ class PoolExecutor:
             folder.append(worker.spec.files_of(run_id))
             with disk_errors("the task was not started"):
                 folder[0].mkdir(mode=0o700)
-            return await self._files.fetch(task.id, task.input, folder[0])
+            return await self._files.fetch(task.id, task.owner, task.input, folder[0])
 
         async def finish(worker: Worker, output: Any) -> Any:
             return await listener.final(output, output_files(worker, self._locations.data_dir))

@@ -9,6 +9,7 @@ import orjson
 
 from mien.encoded import NULL, Encoded
 from mien.errors import RequestError
+from mien.keys import DEFAULT_OWNER
 from mien.tasks.status import TERMINAL, Status
 
 
@@ -65,8 +66,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """Higher runs first."""
     idempotency_key: str | None = None
     """The same key and body by the same owner is the same task."""
-    owner: str = ""
-    """Id of the submitting API key; "" if no keys are configured."""
+    owner: str = DEFAULT_OWNER
+    """Whose task it is: see `mien.keys.Key.owner`."""
     deadline: float | None = None
     """The task must have ended by then, queued or running; else FAILED with `deadline_exceeded`."""
     timeout: float | None = None

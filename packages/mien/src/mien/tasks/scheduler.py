@@ -123,10 +123,10 @@ class Scheduler:
         """Seconds until about a tenth of the queue will have been processed."""
         return min(300.0, max(1.0, 0.1 * len(self._queue) * self._mean_seconds / max(1, len(self._running))))
 
-    async def cancel(self, task_id: str) -> Task:
+    async def cancel(self, task_id: str, owner: str | None = None) -> Task:
         """Cancel the task: at once if it is queued, within its grace period + 1 s if it runs. Returns it as it is now;
-        one that has ended is unchanged. Raises NotFound."""
-        return await self._store.cancel(task_id)
+        one that has ended is unchanged. Raises NotFound, also for tasks of others than `owner` if it is given."""
+        return await self._store.cancel(task_id, owner)
 
     def wake(self) -> None:
         """Look at the queue again."""

@@ -51,7 +51,10 @@ class Session(msgspec.Struct, kw_only=True):
 
 
 class Sessions:
-    """The sessions of one server; in memory, like their workers' state."""
+    """The sessions of one server; in memory, like their workers' state.
+
+    With an `owner`, the sessions of others do not exist.
+    """
 
     def __init__(self, workers: SessionWorkers, *, clock: Callable[[], float] = time.time) -> None:
         self._workers = workers
@@ -91,12 +94,14 @@ class Sessions:
         self._known[session.id] = session
         return session
 
-    def join(self, session_id: str, *, app: str, variant: str | None, setup_key: str | None) -> Session:
+    def join(
+        self, session_id: str, *, app: str, variant: str | None, setup_key: str | None, owner: str | None = None
+    ) -> Session:
         """The session, for one more task to join.
 
         Raises SessionNotFound, SessionEnded, SessionExpired, SessionMismatch.
         """
-        session = self.check(session_id)
+        session = self.check(session_id, owner)
         for name, given, has in (
             ("app", app, session.app),
             ("variant", variant, session.variant),
@@ -107,9 +112,9 @@ class Sessions:
                 raise SessionMismatch(f"the session {session_id} was opened with another {name}{shown}")
         return session
 
-    def check(self, session_id: str) -> Session:
+    def check(self, session_id: str, owner: str | None = None) -> Session:
         """The session. Raises SessionNotFound, SessionEnded, SessionExpired."""
-        session = self.get(session_id)
+        session = self.get(session_id, owner)
         state = self.state(session)
         if state == "ended":
             raise SessionEnded(f"the session {session_id} was ended")
@@ -117,17 +122,18 @@ class Sessions:
             raise SessionExpired(f"the session {session_id} is over: its worker was idle for too long, or was lost")
         return session
 
-    def get(self, session_id: str) -> Session:
+    def get(self, session_id: str, owner: str | None = None) -> Session:
         """The session, over or not. Raises SessionNotFound."""
         session = self._known.get(session_id)
-        if session is None:
+        if session is None or owner not in (None, session.owner):
             raise SessionNotFound(f"there is no session {session_id[:64]!r}; sessions end with the server")
         return session
 
-    def all(self) -> list[Session]:
+    def all(self, owner: str | None = None) -> list[Session]:
         """All sessions that are remembered, newest first."""
         self._prune(self._clock())
-        return sorted(self._known.values(), key=lambda session: -session.created_at)
+        found = [session for session in self._known.values() if owner in (None, session.owner)]
+        return sorted(found, key=lambda session: -session.created_at)
 
     def state(self, session: Session) -> State:
         """The session's state.
@@ -142,16 +148,16 @@ class Sessions:
             return session.over
         return "active" if session.started and alive else "pending"
 
-    def keep_alive(self, session_id: str) -> Session:
+    def keep_alive(self, session_id: str, owner: str | None = None) -> Session:
         """Restart the idle timeout."""
-        session = self.check(session_id)
+        session = self.check(session_id, owner)
         session.used_at = self._clock()
         self._workers.keep_session(session_id)
         return session
 
-    def end(self, session_id: str) -> Session:
+    def end(self, session_id: str, owner: str | None = None) -> Session:
         """End the session and its worker, after the task that runs there, if any. Idempotent."""
-        session = self.get(session_id)
+        session = self.get(session_id, owner)
         if self.state(session) not in ("ended", "expired"):
             self._end(session, "ended")
             self._workers.end_session(session_id)

@@ -56,7 +56,8 @@ class TaskStore(Protocol):
     """Once a method that changes something has returned, the change is on disk.
 
     Listeners are called for every change once, after its commit, in commit order, on the event loop; also if the caller
-    was cancelled meanwhile. Unknown ids raise NotFound.
+    was cancelled meanwhile. Unknown ids raise NotFound, and so do, with an `owner`, those of other owners' tasks: in
+    the same words and after the same work, so that nobody learns which ids exist.
     """
 
     def listen(self, listener: Listener) -> None:
@@ -71,10 +72,12 @@ class TaskStore(Protocol):
     async def replayed(self, submission: Submission) -> Task | None:
         """The existing task that `submit` would return, or None. Raises IdempotencyConflict as `submit` does."""
 
-    async def get(self, task_id: str) -> Task:
+    async def get(self, task_id: str, owner: str | None = None) -> Task:
         """The newest committed state."""
 
-    async def logs(self, task_id: str, after: int = 0, limit: int = 1000) -> tuple[LogLine, ...]:
+    async def logs(
+        self, task_id: str, after: int = 0, limit: int = 1000, owner: str | None = None
+    ) -> tuple[LogLine, ...]:
         """Log lines with numbers greater than `after`, in order."""
 
     async def find(
@@ -85,10 +88,10 @@ class TaskStore(Protocol):
         A page ends before the task with which its JSON would exceed `max_chars`, but has at least one.
         """
 
-    async def cancel(self, task_id: str) -> Task:
+    async def cancel(self, task_id: str, owner: str | None = None) -> Task:
         """CANCELLED at once if queued, flagged if running, unchanged if it has ended."""
 
-    async def delete(self, task_id: str) -> None:
+    async def delete(self, task_id: str, owner: str | None = None) -> None:
         """Remove an ended task with its logs, and let the files that only it uses expire. Raises Conflict for one that
         has not ended."""
 

@@ -21,20 +21,23 @@ class OutputFile:
 class FileGate(Protocol):
     """Passes files to workers and stores their output files."""
 
-    async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
-        """The input with every file that the app cannot fetch itself copied to `folder` and replaced by its path."""
+    async def fetch(self, task_id: str, owner: str, given: Encoded, folder: Path) -> Encoded:
+        """The input with every file that the app cannot fetch itself copied to `folder` and replaced by its path.
 
-    async def store(self, task_id: str, file: OutputFile) -> Any:
-        """Store the file and return the reference that replaces it in the output."""
+        `owner`: the task's; files of others do not exist.
+        """
+
+    async def store(self, task_id: str, owner: str, file: OutputFile) -> Any:
+        """Store the file as one of `owner`'s and return the reference that replaces it in the output."""
 
 
 class NoFiles:
     """Leaves inputs unchanged and replaces output files by their path. For workers without a file store."""
 
-    async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
+    async def fetch(self, task_id: str, owner: str, given: Encoded, folder: Path) -> Encoded:
         return given
 
-    async def store(self, task_id: str, file: OutputFile) -> Any:
+    async def store(self, task_id: str, owner: str, file: OutputFile) -> Any:
         return str(file.path)
 
 

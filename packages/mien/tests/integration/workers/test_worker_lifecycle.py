@@ -47,7 +47,7 @@ class Kept:
     def __init__(self) -> None:
         self.files: list[tuple[str, bytes, str | None]] = []
 
-    async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
+    async def fetch(self, task_id: str, owner: str, given: Encoded, folder: Path) -> Encoded:
         value = given.value
         for key, text in value.items():
             if str(text).startswith("inf://"):
@@ -55,7 +55,7 @@ class Kept:
                 value = {**value, key: str(folder / "given.txt")}
         return Encoded.of(value)
 
-    async def store(self, task_id: str, file: OutputFile) -> Any:
+    async def store(self, task_id: str, owner: str, file: OutputFile) -> Any:
         self.files.append((file.path.name, file.path.read_bytes(), file.content_type))
         return f"inf://{len(self.files)}"
 

@@ -1,5 +1,6 @@
 """Signed URLs, their key, and the Range header."""
 
+import hmac
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -104,3 +105,26 @@ def test_active_content_is_never_displayed_inline() -> None:
     assert inline("image/png")
     for kind in ("text/html", "image/svg+xml", "application/xml", "text/xml", "application/pdf", "text/javascript"):
         assert not inline(kind)
+
+
+def test_a_url_is_for_files_of_one_owner() -> None:
+    signer = UrlSigner(b"k" * 32, Clock())
+    query = dict(parse_qsl(signer.sign("GET", "file1", 60, "team-a")))
+    signer.check("GET", "file1", query)
+    assert signer.is_for(query, "team-a")
+    assert not signer.is_for(query, "team-b")
+    assert not signer.is_for(query, "default")
+    assert "team-a" not in str(query)
+    other = dict(parse_qsl(signer.sign("GET", "file1", 60, "team-b")))
+    for forged in ({**query, "owner": other["owner"]}, {key: query[key] for key in ("expires", "signature")}):
+        with pytest.raises(Forbidden):
+            signer.check("GET", "file1", forged)
+
+
+def test_a_url_that_was_signed_before_there_were_owners_is_for_the_default_owner() -> None:
+    signer = UrlSigner(b"k" * 32, Clock())
+    signature = hmac.new(b"k" * 32, b"GET\nfile1\n1060", "sha256").hexdigest()
+    query = {"expires": "1060", "signature": signature}
+    signer.check("GET", "file1", query)
+    assert signer.is_for(query, "default")
+    assert not signer.is_for(query, "team-a")

@@ -8,6 +8,7 @@ import pytest
 
 from mien.encoded import Encoded
 from mien.errors import BodyTooLarge, NotFound
+from mien.keys import DEFAULT_OWNER
 from mien.storage.database import Database
 from mien.storage.file_records import NewFile
 from mien.storage.file_store import FileStore
@@ -37,14 +38,14 @@ async def uploaded(files: FileStore, content: bytes, name: str) -> str:
 
 async def test_an_input_without_files_passes_as_it_is(files: FileStore, tmp_path: Path) -> None:
     given = Encoded.of({"text": "https://example.org/files/x.png"})
-    assert await StoreGate(files).fetch("t", given, tmp_path) is given
+    assert await StoreGate(files).fetch("t", DEFAULT_OWNER, given, tmp_path) is given
 
 
 async def test_files_of_an_input_become_paths_to_copies(files: FileStore, tmp_path: Path) -> None:
     name, folder = await uploaded(files, b"content", "a b.txt"), tmp_path / "given"
     folder.mkdir()
     given = Encoded.of({"one": name, "two": [name], "other": 5})
-    value = (await StoreGate(files).fetch("t", given, folder)).value
+    value = (await StoreGate(files).fetch("t", DEFAULT_OWNER, given, folder)).value
     path = Path(value["one"])
     assert value == {"one": str(path), "two": [str(path)], "other": 5}
     assert path.is_relative_to(folder)
@@ -52,7 +53,7 @@ async def test_files_of_an_input_become_paths_to_copies(files: FileStore, tmp_pa
     path.write_bytes(b"changed by the app")
     again = tmp_path / "again"
     again.mkdir()
-    value = (await StoreGate(files).fetch("t", given, again)).value
+    value = (await StoreGate(files).fetch("t", DEFAULT_OWNER, given, again)).value
     assert Path(value["one"]).read_bytes() == b"content"
 
 
@@ -60,22 +61,22 @@ async def test_a_file_that_is_gone_fails_the_run(files: FileStore, tmp_path: Pat
     name = await uploaded(files, b"content", "a.txt")
     await files.delete(str(file_id(name)))
     with pytest.raises(NotFound):
-        await StoreGate(files).fetch("t", Encoded.of(name), tmp_path)
+        await StoreGate(files).fetch("t", DEFAULT_OWNER, Encoded.of(name), tmp_path)
 
 
 async def test_an_output_file_is_stored_once_while_it_stays_the_same(files: FileStore, tmp_path: Path) -> None:
     gate, path = StoreGate(files), tmp_path / "out.png"
     path.write_bytes(b"one")
-    first = await gate.store("t", OutputFile(path, "image/png"))
-    assert await gate.store("t", OutputFile(path, "image/png")) == first
+    first = await gate.store("t", DEFAULT_OWNER, OutputFile(path, "image/png"))
+    assert await gate.store("t", DEFAULT_OWNER, OutputFile(path, "image/png")) == first
     record = await files.get(str(file_id(first)))
     assert (record.task_id, record.filename, record.content_type, record.size) == ("t", "out.png", "image/png", 3)
     path.write_bytes(b"other")
-    assert await gate.store("t", OutputFile(path)) != first
+    assert await gate.store("t", DEFAULT_OWNER, OutputFile(path)) != first
 
 
 async def test_an_output_file_over_the_limit_is_refused_by_name(files: FileStore, tmp_path: Path) -> None:
     path = tmp_path / "big.bin"
     path.write_bytes(bytes(1001))
     with pytest.raises(BodyTooLarge, match=r"big\.bin"):
-        await StoreGate(files).store("t", OutputFile(path))
+        await StoreGate(files).store("t", DEFAULT_OWNER, OutputFile(path))

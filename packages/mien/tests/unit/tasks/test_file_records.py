@@ -188,10 +188,10 @@ KILLED = """
     from mien.tasks.sql.store import SqlTaskStore
 
     class DyingTable(FileTable):
-        async def delete(self, file_id):
+        async def delete(self, file_id, owner=None):
             if sys.argv[3] == "before the record goes":
                 os.kill(os.getpid(), signal.SIGKILL)
-            return await super().delete(file_id)
+            return await super().delete(file_id, owner)
 
     class DyingBlobs(LocalBlobs):
         async def remove(self, sha256):
@@ -244,8 +244,10 @@ async def test_a_database_from_before_learns_which_task_has_which_file(tmp_path:
 
     engine = writer_engine(tmp_path / "mien.db")
     with engine.begin() as connection:
-        for statement in ("DROP TABLE task_inputs", "UPDATE alembic_version SET version_num = '0001'"):
+        newer = ("ix_tasks_owner", "ix_tasks_owner_status", "ix_files_owner", "ix_files_owner_size")
+        for statement in (*(f"DROP INDEX {name}" for name in newer), "DROP TABLE meta", "DROP TABLE task_inputs"):
             connection.exec_driver_sql(statement)
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0001'")
         given = f'{{"image":"mien-file://{names["given"]}/a.png"}}'
         connection.exec_driver_sql("UPDATE tasks SET input = ?", (given,))
         for name, maker in (("given", "gone"), ("made", task_id), ("left", "gone")):
@@ -263,4 +265,35 @@ async def test_a_database_from_before_learns_which_task_has_which_file(tmp_path:
     await house.end(task_id)
     await house.tasks.delete(task_id)
     assert not await house.there(names["given"])
+    await database.close()
+
+
+async def test_naming_a_file_of_another_owner_neither_keeps_it_nor_tells_of_it(tmp_path: Path, clock: Any) -> None:
+    database = await Database.open(tmp_path / "mien.db")
+    house = House(tmp_path, database, clock)
+    await house.files.start()
+    task_id, (made,) = await house.ended(made=(b"made",))
+    text = Encoded.of({"text": f"see mien-file://{made.id}/a"})
+    await house.tasks.submit(Submission(app="test/app", input=text, owner="other"))
+    await house.tasks.delete(task_id)
+    assert not await house.there(made)
+    await house.tasks.submit(Submission(app="test/app", input=text, owner="other"))
+    await database.close()
+
+
+async def test_files_of_other_owners_are_as_files_that_do_not_exist(tmp_path: Path, clock: Any) -> None:
+    database = await Database.open(tmp_path / "mien.db")
+    house = House(tmp_path, database, clock)
+    await house.files.start()
+    theirs, mine = await house.file(b"a", owner="a"), await house.file(b"b", owner="b")
+    for call in (house.files.get, house.files.delete):
+        with pytest.raises(NotFound) as other:
+            await call(theirs.id, "b")
+        with pytest.raises(NotFound) as missing:
+            await call("nothing", "b")
+        assert other.value.message.replace(theirs.id, "nothing") == missing.value.message
+    assert [record.id for record in (await house.files.find(owner="b")).files] == [mine.id]
+    assert await house.files.get(theirs.id, "a") == theirs
+    assert await house.files.get(theirs.id) == theirs
+    await house.files.delete(theirs.id, "a")
     await database.close()

@@ -290,3 +290,19 @@ async def test_text_that_databases_do_not_take_is_cleaned(store: Any, claimed: A
 async def test_what_is_not_json_is_refused(store: Any, submission: Any) -> None:
     with pytest.raises(RequestError, match="JSON"):
         await store.submit(submission(input={"x": object()}))
+
+
+async def test_tasks_of_other_owners_are_as_tasks_that_do_not_exist(store: Any, submission: Any) -> None:
+    theirs, _ = await store.submit(submission(owner="a"))
+    mine, _ = await store.submit(submission(owner="b"))
+    calls = (store.get, store.cancel, store.delete)
+    for call in (*calls, lambda task_id, owner: store.logs(task_id, owner=owner)):
+        with pytest.raises(NotFound) as other:
+            await call(theirs.id, owner="b")
+        with pytest.raises(NotFound) as missing:
+            await call("nothing", owner="b")
+        assert other.value.message.replace(theirs.id, "nothing") == missing.value.message
+    assert await store.get(theirs.id, owner="a") == theirs
+    assert [task.id for task in (await store.find(Filter(owner="b"))).tasks] == [mine.id]
+    assert (await store.cancel(theirs.id, owner="a")).status is Status.CANCELLED
+    await store.delete(theirs.id, owner="a")

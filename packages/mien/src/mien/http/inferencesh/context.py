@@ -28,7 +28,9 @@ class RequestContext:
     parts: TaskParts
     dialect: Dialect
     owner: str
-    """Id of the API key; "" while there are none."""
+    """The owner of what the request makes; "" where the URL's signature is checked instead of a key."""
+    reach: str | None
+    """The owner whose tasks, files and sessions the request can name; None: everyone's. All others do not exist."""
     base: str
     """The base URL under which the client reaches this server."""
 
@@ -52,10 +54,11 @@ def request_context(request: Request, scope: Scope | None = "infer") -> RequestC
 
     Raises Unauthorized, Forbidden, Unavailable while the server starts.
     """
-    key = None if scope is None else context_of(request).auth.require(request, scope)
+    caller = None if scope is None else context_of(request).auth.require(request, scope)
+    owner, reach = ("", "") if caller is None else (caller.owner, caller.reach)
     parts = task_parts(request)
     base = parts.links.public_url or f"{request.url.scheme}://{request.url.netloc}"
-    return RequestContext(request, parts, dialect_of(request), "" if key is None else key.id, base)
+    return RequestContext(request, parts, dialect_of(request), owner, reach, base)
 
 
 def dialect_of(request: Request) -> Dialect:

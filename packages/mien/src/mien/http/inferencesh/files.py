@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 from urllib.parse import quote
 
@@ -22,6 +22,7 @@ from mien.http.openapi import TEXT, json_body
 from mien.http.ranges import parse_range
 from mien.storage.blobs import Blob
 from mien.storage.file_records import FileRecord, NewFile
+from mien.storage.file_table import unknown
 from mien.storage.media_types import inline
 
 router = APIRouter(route_class=TaskRoute, tags=["Files"])
@@ -89,7 +90,7 @@ async def create_files(request: Request) -> Response:
 async def list_files(request: Request) -> Response:
     """Records, newest first; `cursor` pages."""
     ctx = request_context(request)
-    page = await ctx.parts.files.find(cursor=request.query_params.get("cursor"), limit=50)
+    page = await ctx.parts.files.find(owner=ctx.reach, cursor=request.query_params.get("cursor"), limit=50)
     items = [file_json(record, ctx.parts.links, ctx.base) for record in page.files]
     return ctx.respond({"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None})
 
@@ -98,7 +99,7 @@ async def list_files(request: Request) -> Response:
 async def get_file(request: Request, file_id: str) -> Response:
     """The record, with an `upload_url` as long as there is no content."""
     ctx = request_context(request)
-    record = await ctx.parts.files.get(file_id)
+    record = await ctx.parts.files.get(file_id, ctx.reach)
     return ctx.respond(file_json(record, ctx.parts.links, ctx.base, upload=not record.ready))
 
 
@@ -106,7 +107,7 @@ async def get_file(request: Request, file_id: str) -> Response:
 async def delete_file(request: Request, file_id: str) -> Response:
     """Remove the file."""
     ctx = request_context(request)
-    await ctx.parts.files.delete(file_id)
+    await ctx.parts.files.delete(file_id, ctx.reach)
     return ctx.respond({"id": file_id, "deleted": True})
 
 
@@ -114,7 +115,7 @@ async def delete_file(request: Request, file_id: str) -> Response:
 async def put_content(request: Request, file_id: str, name: str) -> Response:
     """The content, for a record's `upload_url`. It is readable as soon as this has answered."""
     ctx = request_context(request, None)
-    ctx.parts.links.signer.check("PUT", file_id, request.query_params)
+    await _signed(ctx, "PUT", file_id)
     limit = ctx.parts.settings.files.file_max_bytes
     chunks = _counted(chunks_to_disk(request, limit), ctx, "in")
     record = await ctx.parts.files.write(file_id, chunks, request.headers.get("content-type"))
@@ -149,17 +150,27 @@ async def _readable(ctx: RequestContext, file_id: str) -> FileRecord:
     """The record, if the client may read its content. A client that may not does not learn whether there is one."""
     request = ctx.request
     if "signature" in request.query_params or "expires" in request.query_params:
-        ctx.parts.links.signer.check(request.method, file_id, request.query_params)
-        return await ctx.parts.files.get(file_id)
+        return await _signed(ctx, request.method, file_id)
     if request.headers.get("authorization") or request.headers.get("x-api-key"):
-        request_context(request)
-        return await ctx.parts.files.get(file_id)
-    try:
+        reach = request_context(request).reach
         record = await ctx.parts.files.get(file_id)
-    except NotFound:
-        record = None
-    if record is None or not record.public:
-        raise Forbidden("reading this file requires its signed URL or an API key")
+        if record.public or reach in (None, record.owner):
+            return record
+        raise unknown(file_id)
+    with suppress(NotFound):
+        record = await ctx.parts.files.get(file_id)
+        if record.public:
+            return record
+    raise Forbidden("reading this file requires its signed URL or an API key")
+
+
+async def _signed(ctx: RequestContext, method: str, file_id: str) -> FileRecord:
+    """The record of the file that the URL is signed for."""
+    signer, query = ctx.parts.links.signer, ctx.request.query_params
+    signer.check(method, file_id, query)
+    record = await ctx.parts.files.get(file_id)
+    if not signer.is_for(query, record.owner):
+        raise unknown(file_id)
     return record
 
 

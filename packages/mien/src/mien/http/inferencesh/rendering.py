@@ -76,9 +76,9 @@ def log_json(line: LogLine, task_id: str) -> dict[str, Any]:
     }
 
 
-def external_json(given: Encoded, links: Links, base: str) -> Any:
+def external_json(given: Encoded, links: Links, base: str, owner: str) -> Any:
     """The value for orjson, with every file as a URL. Without files its stored text is sent unchanged."""
-    return links.externalize(given.value, base) if SCHEME in given.text else orjson.Fragment(given.text)
+    return links.externalize(given.value, base, owner) if SCHEME in given.text else orjson.Fragment(given.text)
 
 
 def task_json(task: Task, table: Table, links: Links, base: str, logs: Iterable[LogLine] = ()) -> dict[str, Any]:
@@ -100,9 +100,9 @@ def task_json(task: Task, table: Table, links: Links, base: str, logs: Iterable[
         "function": task.function,
         "infra": task.infra,
         "workers": list(task.workers),
-        "setup": links.externalize(task.setup, base),
-        "input": external_json(task.input, links, base),
-        "output": links.externalize(task.output, base),
+        "setup": links.externalize(task.setup, base, task.owner),
+        "input": external_json(task.input, links, base, task.owner),
+        "output": links.externalize(task.output, base, task.owner),
         "error": task.error,
         "error_code": task.error_code,
         "progress": task.progress,

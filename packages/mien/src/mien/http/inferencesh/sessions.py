@@ -15,25 +15,25 @@ async def list_sessions(request: Request) -> Response:
     """Every session that is open, or was within the last hour."""
     ctx = request_context(request)
     sessions = ctx.parts.sessions
-    return ctx.respond([session_json(session, sessions) for session in sessions.all()])
+    return ctx.respond([session_json(session, sessions) for session in sessions.all(ctx.reach)])
 
 
 @router.get("/sessions/{session_id}")
 async def get_session(request: Request, session_id: str) -> Response:
     """One session; its `status` is pending, active, expired or ended."""
     ctx = request_context(request)
-    return ctx.respond(session_json(ctx.parts.sessions.get(session_id), ctx.parts.sessions))
+    return ctx.respond(session_json(ctx.parts.sessions.get(session_id, ctx.reach), ctx.parts.sessions))
 
 
 @router.delete("/sessions/{session_id}")
 async def end_session(request: Request, session_id: str) -> Response:
     """End the session and, once it is idle, its worker."""
     ctx = request_context(request)
-    return ctx.respond(session_json(ctx.parts.sessions.end(session_id), ctx.parts.sessions))
+    return ctx.respond(session_json(ctx.parts.sessions.end(session_id, ctx.reach), ctx.parts.sessions))
 
 
 @router.post("/sessions/{session_id}/keepalive")
 async def keep_session(request: Request, session_id: str) -> Response:
     """Begin the idle time anew. 410 when the session is over."""
     ctx = request_context(request)
-    return ctx.respond(session_json(ctx.parts.sessions.keep_alive(session_id), ctx.parts.sessions))
+    return ctx.respond(session_json(ctx.parts.sessions.keep_alive(session_id, ctx.reach), ctx.parts.sessions))

@@ -10,14 +10,14 @@ import msgspec
 from mien.apps.record import AppVersion
 from mien.apps.reference import AppRef, parse_ref
 from mien.encoded import Encoded
-from mien.errors import AppUnknown, InvalidField, MienError, NotFound, RequestError
+from mien.errors import AppUnknown, InvalidField, MienError, RequestError
 from mien.http.context import context_of
 from mien.http.inferencesh.context import RequestContext
 from mien.http.openapi import NUMBER, TEXT, json_body
 from mien.net.urls import parse_url
 from mien.storage.file_records import SCHEME
-from mien.storage.links import file_references
 from mien.tasks.builtin import BUILTIN
+from mien.tasks.input_files import require_files
 from mien.tasks.records import Submission, setup_key
 
 INFRA = ("cloud", "private", "private_first")
@@ -120,7 +120,7 @@ async def read_submission(params: RunParams, ctx: RequestContext) -> Submission:
     session = params.session
     known = None
     if session and session != NEW_SESSION:
-        known = ctx.parts.sessions.check(session)
+        known = ctx.parts.sessions.check(session, ctx.reach)
     variant = params.variant or (known.variant if known and known.app == app.name else "default")
     if not app.has_variant(variant):
         raise RequestError(f"variant: {app.name} has no variant {variant[:60]!r}; it has {', '.join(app.variants)}")
@@ -175,6 +175,7 @@ def _in_session(submission: Submission, session: str, params: RunParams, ctx: Re
             app=submission.app,
             variant=params.variant,
             setup_key=None if params.setup is None else setup_key(submission.setup),
+            owner=ctx.reach,
         )
     known.calls += 1
     return msgspec.structs.replace(
@@ -213,14 +214,8 @@ async def _value(value: Any, name: str, ctx: RequestContext) -> tuple[Any, Encod
     if "/files/" in encoded.text:
         value = await context_of(ctx.request).bodies.work(encoded.size, links.internalize, value, ctx.base)
         encoded = Encoded.of(value)
-    for place, file_id in file_references(value) if SCHEME in encoded.text else ():
-        field = f"{name}.{place}" if place else name
-        try:
-            record = await ctx.parts.files.get(file_id)
-        except NotFound:
-            raise InvalidField(f"{field}: this server has no file {file_id}") from None
-        if not record.ready:
-            raise InvalidField(f"{field}: the file {file_id} has not been uploaded yet")
+    if SCHEME in encoded.text:
+        await require_files(ctx.parts.files, value, name, ctx.owner)
     return value, encoded
 
 

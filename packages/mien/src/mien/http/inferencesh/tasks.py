@@ -89,7 +89,7 @@ async def list_tasks_by_body(request: Request) -> Response:
 async def get_task(request: Request, task_id: str) -> Response:
     """The whole task, with its newest 1000 log lines."""
     ctx = request_context(request)
-    task = await ctx.parts.store.get(task_id)
+    task = await ctx.parts.store.get(task_id, ctx.reach)
     logs = await ctx.parts.store.logs(task_id, max(0, task.log_count - FULL_LINES), FULL_LINES)
     return ctx.respond(_task_json(ctx, task, newest(logs, FULL_LINES)))
 
@@ -98,7 +98,7 @@ async def get_task(request: Request, task_id: str) -> Response:
 async def delete_task(request: Request, task_id: str) -> Response:
     """Remove an ended task with its logs and the files that it made, except those that other tasks were given."""
     ctx = request_context(request)
-    await ctx.parts.store.delete(task_id)
+    await ctx.parts.store.delete(task_id, ctx.reach)
     with suppress(MienError):  # housekeeping retries, and removes what would take too long within a request
         await ctx.parts.files.expire(wall_clock())
     return ctx.respond({"id": task_id, "deleted": True})
@@ -108,7 +108,7 @@ async def delete_task(request: Request, task_id: str) -> Response:
 async def task_status(request: Request, task_id: str) -> Response:
     """The status alone."""
     ctx = request_context(request)
-    task = await ctx.parts.store.get(task_id)
+    task = await ctx.parts.store.get(task_id, ctx.reach)
     return ctx.respond(status_json(task, ctx.dialect.of(task)))
 
 
@@ -118,7 +118,7 @@ async def task_logs(request: Request, task_id: str) -> Response:
     ctx = request_context(request)
     after = _number("after", request.query_params.get("after"), 0, 10**15, 0)
     limit = _number("limit", request.query_params.get("limit"), 1, 10_000, 1000)
-    lines = await ctx.parts.store.logs(task_id, after, limit)
+    lines = await ctx.parts.store.logs(task_id, after, limit, ctx.reach)
     return ctx.respond([log_json(line, task_id) for line in lines])
 
 
@@ -126,7 +126,7 @@ async def task_logs(request: Request, task_id: str) -> Response:
 async def task_files(request: Request, task_id: str) -> Response:
     """Records of the files that the task made, newest first."""
     ctx = request_context(request)
-    await ctx.parts.store.get(task_id)
+    await ctx.parts.store.get(task_id, ctx.reach)
     page = await ctx.parts.files.find(task_id=task_id, cursor=request.query_params.get("cursor"), limit=100)
     return ctx.respond([file_json(record, ctx.parts.links, ctx.base) for record in page.files])
 
@@ -136,7 +136,7 @@ async def cancel_task(request: Request, task_id: str) -> Response:
     """End the task: at once if it is queued, within the grace period if it runs. A task that has ended stays as it
     is."""
     ctx = request_context(request)
-    task = await ctx.parts.scheduler.cancel(task_id)
+    task = await ctx.parts.scheduler.cancel(task_id, ctx.reach)
     table = ctx.dialect.of(task)
     cancelled = task.cancel_requested_at is not None
     return ctx.respond({"id": task.id, "status": wire_status(task, table), "cancelled": cancelled})
@@ -148,7 +148,7 @@ async def stream_task(request: Request, task_id: str) -> Response:
     `?after=` a frame's `cursor`) resumes."""
     ctx = request_context(request)
     after = request.headers.get("last-event-id") or request.query_params.get("after") or None
-    return TaskStream(ctx, await ctx.parts.feed.watch(task_id, after), resumed=after is not None)
+    return TaskStream(ctx, await ctx.parts.feed.watch(task_id, after, owner=ctx.reach), resumed=after is not None)
 
 
 # --- helpers
@@ -179,6 +179,7 @@ async def _listed(ctx: RequestContext, given: dict[str, Any]) -> Response:
         app=None if ref is None else ref.app,
         function=_text(given.get("function")),
         session_id=_text(given.get("session_id")),
+        owner=ctx.reach,
         created_after=_moment("created_after", given),
         created_before=_moment("created_before", given),
     )

@@ -271,8 +271,9 @@ def _utf8(text: str, where: str) -> bytes:
 # --- routing
 
 
-def route(envelope: Envelope, registry: ServiceRegistry) -> Route:
-    """The service by the envelope's `service`, else by its metadata's, else by its task.
+def route(envelope: Envelope, registry: ServiceRegistry, owner: str) -> Route:
+    """The request, as one of `owner`'s, with its service: by the envelope's `service`, else by its metadata's, else by
+    its task.
 
     Raises NotFound that lists what exists, InvalidField.
     """
@@ -285,7 +286,7 @@ def route(envelope: Envelope, registry: ServiceRegistry) -> Route:
     task = envelope.task.strip()
     service = _service(name, task, registry)
     items = tuple(Item(data, media_type(data, envelope.payload_mime)) for data in envelope.payloads)
-    request = InferRequest(items, task, metadata, envelope.correlation_id)
+    request = InferRequest(items, task, metadata, envelope.correlation_id, owner)
     return Route(service, request, name != asked, timeout_ms)
 
 

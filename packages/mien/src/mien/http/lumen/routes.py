@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mien.engine.cancellation import CancelScope
 from mien.errors import MienError
-from mien.http.context import Runtime, authorised, context_of
+from mien.http.context import Runtime, authorised_caller, context_of
 from mien.http.disconnect import cancel_on_disconnect
 from mien.http.errors import render_error
 from mien.http.lumen.catalogue import router as catalogue
@@ -36,11 +36,11 @@ router = APIRouter()
 
 async def infer(request: Request) -> Response:
     """Ask a service by name. JSON, MessagePack, multipart or raw bytes in; one result or a stream of events out."""
-    runtime = authorised(request)
+    runtime, caller = authorised_caller(request)
     with ExitStack() as admitted, context_of(request).infer_traffic.measured() as outcome:
         envelope = await read_envelope(request, admitted)
         request.state.correlation_id = envelope.correlation_id  # for the response, should this fail
-        routed = route(envelope, runtime.registry)
+        routed = route(envelope, runtime.registry, caller.owner)
         in_header = request.headers.get(TIMEOUT_HEADER, "")
         scope = CancelScope(deadline_seconds(routed.timeout_ms, in_header, runtime.settings.limits.request_timeout))
         if routed.stream:

@@ -9,6 +9,9 @@ from mien.errors import InvalidField
 from mien.storage.file_records import files_named
 from mien.storage.schema import files, task_inputs, tasks
 
+_IDS = 500
+"""In one statement: databases limit its parameters."""
+
 
 def record_inputs(connection: sa.Connection, seq: int, row: Mapping[str, Any], now: float) -> None:
     """Reference the files that the new task's row names, so that none of them expires before the task is deleted.
@@ -18,7 +21,12 @@ def record_inputs(connection: sa.Connection, seq: int, row: Mapping[str, Any], n
     named = files_named(row["input"]) | files_named(row["setup"])
     if not named:
         return
-    connection.execute(sa.insert(task_inputs), [{"task_seq": seq, "file_id": file_id} for file_id in sorted(named)])
+    # Those of the task's owner only: naming another's file must not keep it from expiring, nor tell that it exists.
+    ids = sorted(named)
+    for start in range(0, len(ids), _IDS):
+        some = files.c.id.in_(ids[start : start + _IDS])
+        known = sa.select(sa.literal(seq), files.c.id).where(some, files.c.owner == row["owner"])
+        connection.execute(sa.insert(task_inputs).from_select(["task_seq", "file_id"], known))
     theirs = sa.select(files.c.id).join(task_inputs, task_inputs.c.file_id == files.c.id)
     late = theirs.where(task_inputs.c.task_seq == seq, files.c.expires_at <= now).limit(1)
     if (gone := connection.execute(late).scalar()) is not None:

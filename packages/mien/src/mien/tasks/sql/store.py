@@ -86,12 +86,14 @@ class SqlTaskStore:
         fingerprint = submission.fingerprint()
         return await self._database.read(lambda connection: _known(connection, submission, fingerprint))
 
-    async def get(self, task_id: str) -> Task:
-        return await self._database.read(lambda connection: _get(connection, _by_id, task_id))
+    async def get(self, task_id: str, owner: str | None = None) -> Task:
+        return await self._database.read(lambda connection: _get(connection, _by_id, task_id, owner))
 
-    async def logs(self, task_id: str, after: int = 0, limit: int = 1000) -> tuple[LogLine, ...]:
+    async def logs(
+        self, task_id: str, after: int = 0, limit: int = 1000, owner: str | None = None
+    ) -> tuple[LogLine, ...]:
         def read(connection: sa.Connection) -> tuple[LogLine, ...]:
-            seq = connection.execute(sa.select(tasks.c.seq).where(tasks.c.id == task_id)).scalar()
+            seq = connection.execute(_of(sa.select(tasks.c.seq).where(tasks.c.id == task_id), owner)).scalar()
             if seq is None:
                 raise _unknown(task_id)
             found = connection.execute(
@@ -129,18 +131,18 @@ class SqlTaskStore:
 
         return await self._database.read(read)
 
-    async def cancel(self, task_id: str) -> Task:
+    async def cancel(self, task_id: str, owner: str | None = None) -> Task:
         def cancel(connection: sa.Connection) -> tuple[Change, bool]:
-            before = _get(connection, _locked_by_id, task_id)
+            before = _get(connection, _locked_by_id, task_id, owner)
             after = machine.request_cancel(before, self._clock())
             return _save(connection, before, after), after is not before
 
         change, _ = await self._database.write(cancel, lambda result: self._notify(result[0] if result[1] else None))
         return change.task
 
-    async def delete(self, task_id: str) -> None:
+    async def delete(self, task_id: str, owner: str | None = None) -> None:
         def delete(connection: sa.Connection) -> Change:
-            task = _get(connection, _locked_by_id, task_id)
+            task = _get(connection, _locked_by_id, task_id, owner)
             if not task.terminal:
                 raise Conflict(f"task {task_id} is {task.status.name}; cancel it before it is deleted")
             release_files(connection, [task.seq], self._clock())
@@ -285,8 +287,13 @@ class SqlTaskStore:
         await self._database.write(lambda connection: connection.execute(statement) and None)
 
 
-def _get(connection: sa.Connection, statement: sa.Select[Any], task_id: str) -> Task:
-    row = connection.execute(statement, {"task_id": task_id}).first()
+def _of(statement: sa.Select[Any], owner: str | None) -> sa.Select[Any]:
+    """Restricted to one owner's tasks. In the statement, so that another owner's large row is not even read."""
+    return statement if owner is None else statement.where(tasks.c.owner == owner)
+
+
+def _get(connection: sa.Connection, statement: sa.Select[Any], task_id: str, owner: str | None = None) -> Task:
+    row = connection.execute(_of(statement, owner), {"task_id": task_id}).first()
     if row is None:
         raise _unknown(task_id)
     return task_of(row)
