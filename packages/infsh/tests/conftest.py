@@ -71,6 +71,10 @@ class Worker:
         self.marker = "$file:secret"
         self.files: Path | None = None
         """The folder of files that runs are given."""
+        self.web: Callable[[protocol.Fetch], protocol.Fetched | None] = lambda asked: protocol.Fetched(
+            asked.fetch_id, error="there is no web here", code="source_refused"
+        )
+        """Answers the worker's requests for URLs; None: no answer."""
 
     async def send(self, message: Message) -> None:
         await self.channel.send(message)
@@ -80,6 +84,8 @@ class Worker:
             message = await self.channel.receive()
         if message is not None:
             self.got.append(message)
+        if isinstance(message, protocol.Fetch) and (answer := self.web(message)) is not None:
+            await self.send(answer)
         return message
 
     async def until(self, *kinds: type[Message], run_id: str | None = None) -> Any:
@@ -121,13 +127,7 @@ async def start_worker(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     server = await asyncio.start_unix_server(accept, path)
 
     async def start(
-        folder: Path,
-        *,
-        ready: bool = True,
-        setup: Any = None,
-        env: dict[str, str] | None = None,
-        fetch_private: bool = False,
-        measured: bool = True,
+        folder: Path, *, ready: bool = True, setup: Any = None, env: dict[str, str] | None = None, measured: bool = True
     ) -> Worker:
         inherited = dict(os.environ)
         if not measured:  # an exception that another thread raises in the run is lost in coverage's tracer
@@ -151,7 +151,7 @@ async def start_worker(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
         workers.append(worker)
         if ready:
             await worker.until(protocol.Loaded)
-            given_setup = protocol.Setup(setup, {"app_id": "tested"}, worker.marker, fetch_private)
+            given_setup = protocol.Setup(setup, {"app_id": "tested"}, worker.marker)
             await worker.send(given_setup)
             await worker.until(protocol.Ready)
         return worker

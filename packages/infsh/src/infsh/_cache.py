@@ -61,17 +61,14 @@ class FileCache:
         self._file_limit = _bytes("INFSH_MAX_FILE_BYTES", 10 * _GIB) if file_limit is None else file_limit
         self._keep = keep
 
-    def url(
-        self, url: str, abort: threading.Event | None = None, *, public_only: bool = False
-    ) -> tuple[Path, str | None]:
+    def url(self, url: str, abort: threading.Event | None = None) -> tuple[Path, str | None]:
         """The file and, if known, its media type. Downloads it, or revalidates the cached copy.
 
-        If the server cannot be reached, the copy is used unchecked. `public_only` rejects private addresses, and has a
-        separate cache from files that the app itself fetched from anywhere. Raises FileUnavailable.
+        If the server cannot be reached, the copy is used unchecked. Raises FileUnavailable.
         """
-        folder = self._folder(f"public {url}" if public_only else url)
+        folder = self._folder(url)
         with _lock(str(folder)):
-            return self._current(url, folder, abort, public_only=public_only)
+            return self._current(url, folder, abort)
 
     def data(self, uri: str) -> Path:
         """The decoded file of a `data:` URI. Raises FileUnavailable."""
@@ -84,9 +81,7 @@ class FileCache:
                 entry = self._store(folder, Entry("", name, len(data)), lambda target: _write(target, data))
             return _used(folder, entry)
 
-    def _current(
-        self, url: str, folder: Path, abort: threading.Event | None, *, public_only: bool
-    ) -> tuple[Path, str | None]:
+    def _current(self, url: str, folder: Path, abort: threading.Event | None) -> tuple[Path, str | None]:
         from infsh._http import Unreachable, fetch  # lazily: only apps that download need the HTTP client
 
         entry = _load(folder)
@@ -94,9 +89,7 @@ class FileCache:
             return _used(folder, entry), entry.content_type
         temporary = self._temporary()
         try:
-            reply = fetch(
-                url, temporary, limit=self._file_limit, headers=_conditions(entry), abort=abort, public_only=public_only
-            )
+            reply = fetch(url, temporary, limit=self._file_limit, headers=_conditions(entry), abort=abort)
         except Unreachable:
             if entry is None:
                 raise

@@ -6,7 +6,14 @@ class InfshError(Exception):
 
 
 class FileUnavailable(InfshError, RuntimeError):
-    """The content of a `File` is not available: not found, unreachable, too large, or its URI is not supported."""
+    """The content of a `File` is not available: not found, unreachable, too large, or its URI is not supported.
+
+    `code` is the server's, where it could not fetch the file; else empty.
+    """
+
+    def __init__(self, message: str, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ManifestInvalid(InfshError):

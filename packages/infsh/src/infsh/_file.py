@@ -5,6 +5,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 from urllib.parse import unquote, urlsplit
@@ -15,7 +16,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from infsh import _data_uri, _mime
 from infsh._cache import FileCache, url_name
-from infsh._caller import caller_rules
+from infsh._caller import caller_rules, download
 from infsh._errors import FileUnavailable
 
 MARK_LOCAL = "infsh_mark_local"
@@ -39,8 +40,10 @@ class File:
     """
 
     uri: str | None
-    _public_only: bool
-    """Whether it came from a client, so that it is downloaded from the public internet only."""
+    _from_caller: bool
+    """Whether it came from a client, so that the server downloads it, and not this process."""
+    _run_id: str | None
+    """The run of that client; None: the setup."""
 
     def __init__(
         self,
@@ -68,7 +71,8 @@ class File:
         _check(fields)
         self.uri = fields["uri"] or None
         self._path = _path_in(fields)
-        self._public_only = isinstance(value, File) and value._public_only
+        self._from_caller = isinstance(value, File) and value._from_caller
+        self._run_id = value._run_id if isinstance(value, File) else None
         if self.uri is None and self._path is None:
             raise ValueError(_NEITHER)
         self._explicit: dict[str, Any] = {key: fields[key] or None for key in ("content_type", "size", "filename")}
@@ -123,7 +127,8 @@ class File:
         if _is_data(uri):
             path = FileCache().data(uri)
         elif _is_url(uri):
-            path, content_type = FileCache().url(uri, abort, public_only=self._public_only)
+            fetch = partial(download, uri, self._run_id) if self._from_caller else partial(FileCache().url, uri)
+            path, content_type = fetch(abort)
         else:
             scheme = uri.partition(":")[0]
             raise FileUnavailable(f"{scheme}: URIs are not supported: use an http(s) URL or a path")
@@ -243,7 +248,7 @@ class File:
         if rules is None:
             return cls(value)
         file = cls(_without_foreign_path(value, rules.grants))
-        file._public_only = not rules.private
+        file._from_caller, file._run_id = True, rules.run_id
         return file
 
 

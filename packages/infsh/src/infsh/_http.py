@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpcore2
 import httpx2
 
 from infsh._errors import FileUnavailable
-from infsh._public import NotPublic, PublicTransport
 
 _ATTEMPTS = 3
 _TRANSIENT = {429, 502, 503, 504}
@@ -42,29 +40,23 @@ def fetch(
     limit: int,
     headers: Mapping[str, str] | None = None,
     abort: threading.Event | None = None,
-    public_only: bool = False,
 ) -> Reply:
     """Writes the body to `target`, which is removed on any error.
 
-    `limit` is in bytes. With `public_only`, neither the URL nor any redirect may resolve to a private address.
+    `limit` is in bytes. For the app's own URLs: those of clients are fetched by the server.
 
     Raises Unreachable, Aborted, or FileUnavailable for errors that a retry cannot fix.
     """
     try:
-        return _attempts(url, target, limit, dict(headers or {}), abort or threading.Event(), public_only=public_only)
+        return _attempts(url, target, limit, dict(headers or {}), abort or threading.Event())
     except BaseException:
         target.unlink(missing_ok=True)
         raise
 
 
-def _attempts(
-    url: str, target: Path, limit: int, headers: dict[str, str], abort: threading.Event, *, public_only: bool
-) -> Reply:
+def _attempts(url: str, target: Path, limit: int, headers: dict[str, str], abort: threading.Event) -> Reply:
     all_headers = {"User-Agent": "infsh", "Accept": "*/*", "Accept-Encoding": "identity", **headers}
-    transport = PublicTransport() if public_only else None  # the default one uses the proxies of the environment
-    with httpx2.Client(
-        follow_redirects=True, max_redirects=_MAX_REDIRECTS, timeout=_TIMEOUT, transport=transport
-    ) as client:
+    with httpx2.Client(follow_redirects=True, max_redirects=_MAX_REDIRECTS, timeout=_TIMEOUT) as client:
         for attempt in range(_ATTEMPTS):
             try:
                 return _once(client, url, target, limit, all_headers, abort)
@@ -88,15 +80,9 @@ def _once(
                 raise FileUnavailable(f"Error downloading URL {url}: the server responded with {response.status_code}.")
             size = _save(response, url, target, limit, abort)
             return Reply(False, response.headers, size)
-    except (
-        httpx2.InvalidURL,
-        httpx2.UnsupportedProtocol,
-        httpcore2.UnsupportedProtocol,
-        httpx2.TooManyRedirects,
-        NotPublic,
-    ) as error:
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects) as error:
         raise FileUnavailable(f"Error downloading URL {url}: {error}.") from error
-    except (httpx2.HTTPError, httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError) as error:
+    except httpx2.HTTPError as error:
         raise Unreachable(f"Error downloading URL {url}: {error or type(error).__name__}.") from error
 
 

@@ -1,5 +1,6 @@
-"""Which files a client may refer to: none on this machine, and none at an address that only this machine can reach."""
+"""Which files a client may refer to: none on this machine, and none that the app's process would fetch itself."""
 
+import copy
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -9,12 +10,11 @@ from typing import Any
 
 import pytest
 
-from infsh import _public
-from infsh._addresses import is_public
 from infsh._caller import CallerRules, reading
 from infsh._errors import FileUnavailable
 from infsh._file import File
 from infsh._http import fetch
+from infsh._kernel import protocol
 
 READER = """
 from typing import Any, Union
@@ -44,11 +44,6 @@ class App(BaseApp):
         found += [one.file for one in (given.inner, given.hidden, given.text) if one]
         return Output(files=[one for one in found if isinstance(one, File)], data=given.data)
 """
-PRIVATE = [
-    "127.0.0.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.1", "0.0.0.0", "0", "localhost", "localhost.",  # noqa: S104
-    "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[64:ff9b::7f00:1]", "169.254.169.254", "10.0.0.1",
-    "192.168.1.1", "172.16.0.1", "100.64.0.1", "[fd00:ec2::254]", "[fe80::1]",
-]  # fmt: skip
 
 
 @pytest.fixture
@@ -132,8 +127,6 @@ async def test_setup_values_are_a_callers_too(app_folder: Any, start_worker: Any
     """),
         ready=False,
     )
-    from infsh._kernel import protocol
-
     await worker.until(protocol.Loaded)
     await worker.send(protocol.Setup({"file": str(secret)}))
     assert (await worker.until(protocol.Fatal)).kind == "setup"
@@ -143,17 +136,131 @@ async def test_setup_values_are_a_callers_too(app_folder: Any, start_worker: Any
 # --- URLs
 
 
+def answers(folder: Path, content: str = "fetched") -> Callable[[protocol.Fetch], protocol.Fetched]:
+    """A supervisor that finds the same content everywhere."""
+
+    def answer(asked: protocol.Fetch) -> protocol.Fetched:
+        path = folder / f"{asked.fetch_id}.bin"
+        path.write_text(content)
+        return protocol.Fetched(asked.fetch_id, str(path), "image/png")
+
+    return answer
+
+
+def asked(worker: Any) -> list[tuple[str | None, str]]:
+    return [(message.run_id, message.url) for message in worker.got if isinstance(message, protocol.Fetch)]
+
+
+async def test_every_url_of_a_caller_is_fetched_by_the_supervisor(reader: Any) -> None:
+    reader.web = answers(reader.files)
+    url = "http://127.0.0.1:9/deep/a.txt?token=secret"
+    for number, given in enumerate([
+        {"file": url}, {"file": {"uri": url, "path": "/etc/passwd"}}, {"files": [url]}, {"named": {"a": url}},
+        {"inner": {"file": url}}, {"hidden": {"file": url}}, {"text": json.dumps({"file": url})},
+    ]):  # fmt: skip
+        ended = await reader.run(given, run_id=f"r{number}")
+        (marked,) = ended.output["files"]
+        assert (marked["uri"], marked["content_type"], marked["filename"]) == (url, "image/png", "a.txt")
+        assert asked(reader)[-1] == (f"r{number}", url)
+
+
+async def test_a_url_that_is_no_file_is_not_fetched(reader: Any) -> None:
+    ended = await reader.run({"data": {"uri": "http://127.0.0.1:9/a"}})
+    assert (ended.output["data"], asked(reader)) == ({"uri": "http://127.0.0.1:9/a"}, [])
+
+
+async def test_a_file_that_is_not_fetched_fails_the_run_with_its_field_and_code(reader: Any) -> None:
+    ended = await reader.run({"inner": {"file": "http://a.example/x"}})
+    assert (ended.kind, ended.code) == ("input", "source_refused")
+    assert ended.error == "the file of `inner.file` is not available: there is no web here"
+
+
+async def test_a_run_that_waits_for_a_file_can_be_cancelled(reader: Any) -> None:
+    reader.web = lambda request: None
+    await reader.send(protocol.Run(run_id="r1", input={"file": "http://a.example/x"}))
+    await reader.until(protocol.Fetch)
+    await reader.send(protocol.Cancel("r1", 5.0))
+    await reader.until(protocol.Cancelled)
+    reader.web = answers(reader.files)
+    assert (await reader.run({"file": "http://a.example/x"}, run_id="r2")).type == "done"
+
+
+async def test_a_lazy_file_is_fetched_where_it_is_used_even_while_the_loop_is_blocked(
+    app_folder: Any, start_worker: Any, tmp_path: Path
+) -> None:
+    worker = await start_worker(
+        app_folder("""
+        class Input(BaseAppInput):
+            file: File
+            use: bool = True
+        class App(BaseApp):
+            lazy_files = True
+            async def run(self, given: Input) -> AppOutput:
+                return AppOutput(text=open(given.file.path).read() if given.use else "unused")
+    """)
+    )
+    worker.web = answers(tmp_path, "late")
+    assert (await worker.run({"file": "http://a.example/x", "use": False})).output["text"] == "unused"
+    assert asked(worker) == []
+    assert (await worker.run({"file": "http://a.example/x"})).output["text"] == "late"
+
+
+async def test_a_child_process_cannot_ask_in_its_parents_name(app_folder: Any, start_worker: Any) -> None:
+    worker = await start_worker(
+        app_folder("""
+        import multiprocessing
+        class Input(BaseAppInput):
+            file: File
+        def look(file, queue):
+            try:
+                queue.put(file.path)
+            except Exception as error:
+                queue.put(str(error))
+        class App(BaseApp):
+            lazy_files = True
+            def run(self, given: Input) -> AppOutput:
+                context = multiprocessing.get_context("fork")
+                queue = context.SimpleQueue()
+                child = context.Process(target=look, args=(given.file, queue))
+                child.start()
+                said = queue.get()
+                child.join()
+                return AppOutput(text=said)
+    """)
+    )
+    ended = await worker.run({"file": "http://a.example/x"})
+    assert "cannot download" in ended.output["text"]
+    assert asked(worker) == []
+
+
+async def test_urls_in_the_setup_are_fetched_for_it(app_folder: Any, start_worker: Any, tmp_path: Path) -> None:
+    worker = await start_worker(
+        app_folder("""
+        class Setup(BaseAppSetup):
+            file: File
+        class App(BaseApp):
+            def setup(self, setup: Setup):
+                self.text = open(setup.file.path).read()
+            def run(self, given: BaseAppInput) -> AppOutput:
+                return AppOutput(text=self.text)
+    """),
+        ready=False,
+    )
+    worker.web = answers(tmp_path, "weights")
+    await worker.until(protocol.Loaded)
+    await worker.send(protocol.Setup({"file": "http://a.example/x"}))
+    await worker.until(protocol.Ready)
+    assert asked(worker) == [(None, "http://a.example/x")]
+    assert (await worker.run()).output["text"] == "weights"
+
+
 @pytest.fixture
-def site() -> Iterator[Callable[[str], str]]:
-    """The URL of a private server, by host; `asked` has the paths that it was asked for."""
-    asked: list[str] = []
+def site() -> Iterator[str]:
+    """The URL of a server, which redirects `/passwd` to a path."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            asked.append(self.path)
-            self.send_response(302 if self.path in ("/moved", "/passwd") else 200)
-            if self.path == "/moved":
-                self.send_header("Location", f"http://127.0.0.1:{server.server_address[1]}/private")
+            self.send_response(302 if self.path == "/passwd" else 200)
             if self.path == "/passwd":
                 self.send_header("Location", "file:///etc/passwd")
             self.send_header("Content-Length", "7")
@@ -165,84 +272,22 @@ def site() -> Iterator[Callable[[str], str]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-
-    def url(host: str) -> str:
-        return f"http://{host}:{server.server_address[1]}"
-
-    url.asked = asked  # type: ignore[attr-defined]
-    yield url
+    yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
 
 
-async def test_no_private_address_is_contacted(reader: Any, site: Any) -> None:
-    for host in PRIVATE:
-        for value in (f"{site(host)}/a.txt", {"uri": f"{site(host)}/a.txt", "path": "/tmp/a.txt"}):
-            ended = await reader.run({"file": value})
-            assert (ended.type, ended.kind) == ("failed", "input"), host
-    assert site.asked == []
-
-
-async def test_a_proxy_does_not_lead_around_it(app_folder: Any, start_worker: Any, site: Any) -> None:
-    worker = await start_worker(
-        app_folder(READER), env={"http_proxy": site("127.0.0.1"), "all_proxy": site("127.0.0.1")}
-    )
-    assert (await worker.run({"file": f"{site('10.0.0.1')}/a.txt"})).kind == "input"
-    assert site.asked == []
-
-
-async def test_private_addresses_can_be_allowed(app_folder: Any, start_worker: Any, site: Any) -> None:
-    worker = await start_worker(app_folder(READER), fetch_private=True)
-    ended = await worker.run({"file": f"{site('127.0.0.1')}/a.txt"})
-    assert ended.output["files"][0]["uri"] == f"{site('127.0.0.1')}/a.txt"
-    assert site.asked == ["/a.txt"]
-
-
-def test_a_redirect_does_not_lead_to_one(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first host counts as public here, as none of the tests' machine is; what it redirects to is looked at."""
-    seen: list[str] = []
-
-    def first_is_public(address: Any) -> bool:
-        seen.append(str(address))
-        return len(seen) == 1 or is_public(address)
-
-    monkeypatch.setattr(_public, "is_public", first_is_public)
-    with pytest.raises(FileUnavailable, match="not on the public internet"):
-        fetch(f"{site('localhost')}/moved", tmp_path / "x", limit=100, public_only=True)
-    assert site.asked == ["/moved"]
-    assert not (tmp_path / "x").exists()
-
-
-@pytest.mark.parametrize("public_only", [True, False])
-def test_a_redirect_to_another_scheme_is_not_followed(
-    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, public_only: bool
-) -> None:
-    monkeypatch.setattr(_public, "is_public", lambda _: True)
+def test_a_redirect_to_another_scheme_is_not_followed(site: str, tmp_path: Path) -> None:
     with pytest.raises(FileUnavailable):
-        fetch(f"{site('127.0.0.1')}/passwd", tmp_path / "x", limit=100, public_only=public_only)
+        fetch(f"{site}/passwd", tmp_path / "x", limit=100)
     assert not (tmp_path / "x").exists()
 
 
-def test_the_guarded_download_is_a_download(site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_public, "is_public", lambda _: True)
-    reply = fetch(f"{site('127.0.0.1')}/moved", tmp_path / "x", limit=100, public_only=True)
-    assert ((tmp_path / "x").read_bytes(), reply.size) == (b"private", 7)
-    with pytest.raises(FileUnavailable, match="more than the 3 allowed"):
-        fetch(f"{site('127.0.0.1')}/a", tmp_path / "y", limit=3, public_only=True)
-
-
-def test_what_the_app_fetched_itself_is_no_callers_copy(site: Any, cache: Path) -> None:
-    url = f"{site('127.0.0.1')}/a.txt"
+def test_what_the_app_fetched_itself_is_no_callers_copy(site: str, cache: Path) -> None:
+    url = f"{site}/a.txt"
     assert File(url).exists()  # the app's own right
     with reading(CallerRules()):
         file = File._validate(url)
-    for one in (file, File(file, filename="copy")):
-        with pytest.raises(FileUnavailable, match="not on the public internet"):
+    for one in (file, File(file, filename="copy"), copy.deepcopy(file)):
+        with pytest.raises(FileUnavailable, match="fetched by the server"):
             _ = one.path
-
-
-def test_a_name_with_one_private_address_is_private(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    answers = [(2, 1, 6, "", (address, 80)) for address in ("93.184.215.14", "127.0.0.1")]
-    monkeypatch.setattr(_public.socket, "getaddrinfo", lambda *_, **__: answers)
-    with pytest.raises(FileUnavailable, match="not on the public internet"):
-        fetch("http://both.example/a", tmp_path / "x", limit=100, public_only=True)

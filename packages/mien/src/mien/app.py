@@ -15,7 +15,7 @@ from mien.apps.deploy import Deployer
 from mien.apps.environments import Environments
 from mien.apps.input_schemas import InputChecks
 from mien.apps.registry import AppRegistry
-from mien.builtin import load_inference, open_fetcher
+from mien.builtin import load_inference, open_fetcher, open_file_fetcher
 from mien.engine.admission import Admission
 from mien.engine.threads import ThreadPool
 from mien.errors import InternalError, MienError
@@ -215,7 +215,7 @@ async def start_tasks(
     secrets = settings.locations.data_dir / "secrets"
     signer = UrlSigner(await asyncio.to_thread(load_key, secrets / "files.key"), wall_clock)
     webhook_key = await asyncio.to_thread(load_key, secrets / "webhooks.key")
-    links = Links(signer, settings.files.file_url_seconds, settings.listening.public_url, settings.listening.own_urls)
+    links = Links(signer, settings.files.file_url_seconds, settings.listening)
     apps = AppRegistry(settings.locations.apps_dir)
     environments = Environments(settings.locations.environments_dir, constraints=settings.apps.app_constraints)
 
@@ -229,7 +229,6 @@ async def start_tasks(
         run_dir,
         metrics=metrics,
         on_capacity_freed=capacity_freed.set,
-        fetch_private=settings.fetching.fetch_private,
     )
     stack.push_async_callback(pool.close)
     metrics.observe_workers(pool.states)
@@ -245,8 +244,15 @@ async def start_tasks(
         concurrency=2 * (os.cpu_count() or 1),
         max_bytes=settings.limits.max_image_bytes,
     )
+    file_fetcher = open_file_fetcher(settings)
+    stack.push_async_callback(file_fetcher.aclose)
     workers = PoolExecutor(
-        pool, apps, settings.workers, settings.locations, check_session=sessions.check, files=StoreGate(files)
+        pool,
+        apps,
+        settings.workers,
+        settings.locations,
+        check_session=sessions.check,
+        files=StoreGate(files, file_fetcher),
     )
     scheduler = Scheduler(store, [builtin, workers], policy_of(settings.tasks), metrics=metrics, awake=capacity_freed)
     store.listen(sessions.changed)

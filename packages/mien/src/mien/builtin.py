@@ -11,7 +11,7 @@ from mien.engine.plan import thread_budget
 from mien.engine.sources import SourceReader
 from mien.engine.thread_engine import ThreadEngine
 from mien.engine.threads import ThreadPool
-from mien.errors import ModelError
+from mien.errors import BodyTooLarge, ModelError
 from mien.faces.face_v1 import FaceV1Service
 from mien.faces.loading import load_pipeline
 from mien.faces.pipeline import FacePipeline
@@ -139,6 +139,20 @@ def open_fetcher(settings: Settings) -> Fetcher:
         tries=fetching.fetch_tries,
         concurrency=fetching.fetch_concurrency,
         max_bytes=settings.limits.max_image_bytes,
+        headers=fetching.fetch_headers,
+    )
+
+
+def open_file_fetcher(settings: Settings) -> Fetcher:
+    """Fetches the files that inputs of apps name by URL. On its own, so that long downloads delay no images."""
+    fetching = settings.fetching
+    return Fetcher(
+        allow_private=fetching.fetch_private,
+        timeout=fetching.fetch_timeout,
+        tries=fetching.fetch_tries,
+        concurrency=fetching.fetch_concurrency,
+        max_bytes=settings.files.file_max_bytes,
+        too_large=BodyTooLarge,
         headers=fetching.fetch_headers,
     )
 

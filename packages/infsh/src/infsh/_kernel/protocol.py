@@ -6,7 +6,7 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-VERSION = 1
+VERSION = 2
 
 SOCKET_VARIABLE = "INFSH_KERNEL_SOCKET"
 TOKEN_VARIABLE = "INFSH_KERNEL_TOKEN"  # noqa: S105  # the variable's name
@@ -45,8 +45,8 @@ class Setup(Message):
     marker: str = ""
     """In outputs, `{MARKER: {"path", "content_type", "size", "filename"}}` is a file that the app made, to be uploaded.
     A secret of this worker, so that values passed through by an app are not mistaken for one. Empty: none."""
-    fetch_private: bool = False
-    """Whether URLs of files in inputs may resolve to private addresses."""
+    files: str | None = None
+    """The directory of the files of this setup: the only paths that its parameters may use as files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,21 @@ class Cancel(Message):
     type: ClassVar[str] = "cancel"
     run_id: str
     grace: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched(Message):
+    """The response to `Fetch`: a path, or an error."""
+
+    type: ClassVar[str] = "fetched"
+    fetch_id: str
+    path: str | None = None
+    """The file, which the app may change: of the run, or of the setup. It is removed with it."""
+    content_type: str | None = None
+    error: str = ""
+    """One sentence for the user, without secrets of the URL."""
+    code: str = ""
+    """The supervisor's error code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +170,17 @@ class Output(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Fetch(Message):
+    """A `File` in the input of a run is an http(s) URL: the supervisor fetches it. Followed by `Fetched`."""
+
+    type: ClassVar[str] = "fetch"
+    run_id: str | None
+    """None: it is in the setup's parameters."""
+    fetch_id: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Done(Message):
     """The run has succeeded."""
 
@@ -175,6 +201,8 @@ class Failed(Message):
     """The app's frames, for its developer."""
     kind: str = "app"
     """`function` (unknown), `input` (invalid), `app` (raised), `output` (invalid), `out_of_memory` or `worker`."""
+    code: str = ""
+    """For an input file that the supervisor could not fetch: the code of `Fetched`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +235,7 @@ class Fatal(Message):
     """For a crashed process: its peak memory."""
 
 
-TO_WORKER: tuple[type[Message], ...] = (Setup, Run, Cancel, Unload, Ping)
+TO_WORKER: tuple[type[Message], ...] = (Setup, Run, Cancel, Fetched, Unload, Ping)
 FROM_WORKER: tuple[type[Message], ...] = (
     Hello,
     Loaded,
@@ -215,6 +243,7 @@ FROM_WORKER: tuple[type[Message], ...] = (
     Log,
     Progress,
     Output,
+    Fetch,
     Done,
     Failed,
     Cancelled,

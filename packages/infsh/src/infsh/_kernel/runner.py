@@ -5,7 +5,7 @@ import contextlib
 import inspect
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,11 +31,12 @@ OnOutput = Callable[[Any], None]
 class AppFailed(Exception):
     """The app failed. `kind` is as in `protocol.Failed` and `protocol.Fatal`."""
 
-    def __init__(self, kind: str, error: str, traceback: str = "") -> None:
+    def __init__(self, kind: str, error: str, traceback: str = "", code: str = "") -> None:
         super().__init__(error)
         self.kind = kind
         self.error = error
         self.traceback = traceback
+        self.code = code
 
 
 class RunCancelled(Exception):
@@ -247,10 +248,7 @@ class AppRunner:
         except ValidationError as error:
             raise AppFailed("input", traces.invalid("input", error)) from error
         if not getattr(self._loaded.app_class, "lazy_files", False):
-            try:
-                await asyncio.gather(*(file.ensure() for file in _files(argument) if file.is_local is False))
-            except FileUnavailable as error:
-                raise AppFailed("input", f"an input file is not available: {error}") from error
+            await _ensure_all([(place, file) for place, file in _files(argument) if not file.is_local])
         return argument
 
     async def _call(
@@ -330,16 +328,34 @@ async def _within(event: asyncio.Event, seconds: float) -> None:
         await asyncio.wait_for(event.wait(), seconds)
 
 
-def _files(value: Any) -> Iterator[File]:
-    """Every File in a model, at any depth."""
+async def _ensure_all(files: list[tuple[str, File]]) -> None:
+    """Fetches them at once; the first that fails ends the others."""
+    fetching = [asyncio.create_task(_ensure(place, file)) for place, file in files]
+    try:
+        await asyncio.gather(*fetching)
+    finally:
+        for task in fetching:
+            task.cancel()
+
+
+async def _ensure(place: str, file: File) -> None:
+    try:
+        await file.ensure()
+    except FileUnavailable as error:
+        raise AppFailed("input", f"the file of `{place}` is not available: {error}", code=error.code) from error
+
+
+def _files(value: Any, place: str = "") -> Iterator[tuple[str, File]]:
+    """Every File in a model, at any depth, with its place: `images.0`, as in errors of validation."""
     if isinstance(value, File):
-        yield value
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from _files(getattr(value, name))
+        yield place, value
+        return
+    items: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, BaseModel):
+        items = ((name, getattr(value, name)) for name in type(value).model_fields)
     elif isinstance(value, dict):
-        for item in value.values():
-            yield from _files(item)
+        items = value.items()
     elif isinstance(value, (list, tuple, set)):
-        for item in value:
-            yield from _files(item)
+        items = enumerate(value)
+    for name, item in items:
+        yield from _files(item, f"{place}.{name}" if place else str(name))

@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from infsh._caller import CallerRules
+from infsh._caller import CallerRules, use_downloads
 from infsh._context import current_run
 from infsh._errors import InfshError
 from infsh._kernel import protocol, traces
 from infsh._kernel.channel import Channel
+from infsh._kernel.downloads import Downloads
 from infsh._kernel.loader import LoadedApp, load_app
 from infsh._kernel.protocol import Message
 from infsh._kernel.runner import AppFailed, AppRunner, RunCancelled
@@ -83,7 +84,10 @@ def serve_app(channel: Channel, path: Path) -> int:
     with asyncio.Runner() as loop_runner:
         loop = loop_runner.get_loop()
         inbox: asyncio.Queue[Message | None] = asyncio.Queue()
-        threading.Thread(target=_read, args=(channel, sink, loop, inbox), name="infsh-reader", daemon=True).start()
+        downloads = Downloads(sink.send)
+        use_downloads(downloads.get)
+        reader = (channel, sink, loop, inbox, downloads)
+        threading.Thread(target=_read, args=reader, name="infsh-reader", daemon=True).start()
         loaded = _load(path, sink)
         if loaded is None:
             return 1
@@ -122,7 +126,6 @@ class _Server:
         self._inbox = inbox
         self._runner = AppRunner(loaded, sink)
         self._ready = False
-        self._fetch_private = False
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def serve(self) -> int:
@@ -149,9 +152,8 @@ class _Server:
             self._sink.send(protocol.Fatal(error="a worker is set up once", kind="protocol"))
             return False
         self._runner.marker = message.marker or self._runner.marker
-        self._fetch_private = message.fetch_private
         try:
-            rules = CallerRules(None, self._fetch_private)
+            rules = CallerRules(_folder(message.files))
             took = await self._runner.setup(message.setup, message.metadata, rules=rules)
         except AppFailed as error:
             self._flush()
@@ -168,7 +170,7 @@ class _Server:
         def on_output(output: Any) -> None:
             self._sink.send(protocol.Output(run_id=run_id, output=output))
 
-        rules = CallerRules(Path(message.files) if message.files else None, self._fetch_private)
+        rules = CallerRules(_folder(message.files), run_id)
         answer: Message
         try:
             output = await self._runner.run(
@@ -176,7 +178,9 @@ class _Server:
             )
             answer = protocol.Done(run_id=run_id, output=output)
         except AppFailed as error:
-            answer = protocol.Failed(run_id=run_id, error=error.error, traceback=error.traceback, kind=error.kind)
+            answer = protocol.Failed(
+                run_id=run_id, error=error.error, traceback=error.traceback, kind=error.kind, code=error.code
+            )
         except RunCancelled:
             answer = protocol.Cancelled(run_id=run_id)
         self._flush()
@@ -202,10 +206,19 @@ class _Server:
         _LIBC.fflush(None)
 
 
+def _folder(name: str | None) -> Path | None:
+    return Path(name) if name else None
+
+
 def _read(
-    channel: Channel, sink: ChannelSink, loop: asyncio.AbstractEventLoop, inbox: "asyncio.Queue[Message | None]"
+    channel: Channel,
+    sink: ChannelSink,
+    loop: asyncio.AbstractEventLoop,
+    inbox: "asyncio.Queue[Message | None]",
+    downloads: Downloads,
 ) -> None:
-    """Reads messages in its own thread and replies to pings: an app that blocks its event loop counts as alive."""
+    """Reads messages in its own thread, which replies to pings and passes files on: an app that blocks its event loop
+    counts as alive, and gets the file that it blocks on."""
     while True:
         try:
             message = channel.receive()
@@ -215,7 +228,11 @@ def _read(
         if isinstance(message, protocol.Ping):
             sink.send(protocol.Pong())
             continue
+        if isinstance(message, protocol.Fetched):
+            downloads.settle(message)
+            continue
         if message is None:
+            downloads.close()
             _exit_within(_LAST_SECONDS, 1)
         with contextlib.suppress(RuntimeError):  # the loop is closed already
             loop.call_soon_threadsafe(inbox.put_nowait, message)

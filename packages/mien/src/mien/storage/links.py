@@ -1,20 +1,25 @@
 """References to files: `mien-file://` URIs inside tasks, signed http(s) URLs towards clients.
 
 Signed URLs expire, so a new one is generated each time a task is returned to a client.
+
+Texts of clients and apps that look like a reference are quoted inside tasks, as `mien-file://text/…`: only this server
+makes references, and a text never becomes one.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from mien.errors import Forbidden
+from mien.settings import Listening
 from mien.storage.file_records import SCHEME, FileRecord, safe_name
+from mien.storage.own_names import OwnNames
 from mien.storage.signing import UrlSigner
 
 _URI = re.compile(r"mien-file://([a-z0-9]{26})/([^/?#]+)")
 _PATH = re.compile(r"(.*)/files/([a-z0-9]{26})/([^/]+)")
-_LOOPBACK = re.compile(r"^(https?://)(?:localhost|\[::1\])(?=[:/]|$)")
+_QUOTED = f"{SCHEME}text/"
 
 
 def file_uri(record: FileRecord) -> str:
@@ -31,14 +36,16 @@ def file_id(text: str) -> str | None:
 class Links:
     """Converts between `mien-file://` URIs and signed URLs."""
 
-    def __init__(self, signer: UrlSigner, seconds: float, public_url: str | None, own_urls: Sequence[str]) -> None:
-        """`seconds`: validity of a signed URL. `public_url`: base URL for clients; None: taken from each request.
-        `own_urls`: base URLs on this machine; the first is used where there is no request, as for webhooks."""
+    def __init__(self, signer: UrlSigner, seconds: float, listening: Listening) -> None:
+        """`seconds`: validity of a signed URL."""
         self.signer = signer
         self._seconds = seconds
-        self.public_url = None if public_url is None else public_url.rstrip("/")
-        self._own = tuple(own_urls)
-        self.default_base = self.public_url or self._own[0]
+        self.public_url = None if listening.public_url is None else listening.public_url.rstrip("/")
+        """The base URL for clients; None: taken from each request."""
+        self.default_base = self.public_url or listening.own_urls[0]
+        """Where there is no request, as for webhooks."""
+        known = [*listening.own_urls, *([self.public_url] if self.public_url else [])]
+        self._names = OwnNames(listening.host, listening.ports, known)
 
     def read_url(self, base: str, record: FileRecord) -> str:
         """The URL for downloading the file. That of a public file has no signature."""
@@ -51,35 +58,40 @@ class Links:
         return f"{base}/files/{record.id}/{quote(record.filename, safe='')}?{signature}"
 
     def externalize(self, value: Any, base: str, owner: str) -> Any:
-        """The JSON value with every `mien-file://` URI replaced by a URL that is signed for files of `owner`."""
+        """The JSON value with every `mien-file://` URI replaced by a URL that is signed for files of `owner`; quoted
+        texts as they were."""
 
         def external(text: str) -> str:
             match = _URI.fullmatch(text) if text.startswith(SCHEME) else None
             if match is None:
-                return text
+                return _unquoted(text)
             return f"{base}/files/{match[1]}/{match[2]}?{self.signer.sign('GET', match[1], self._seconds, owner)}"
 
         return _map_strings(value, external)
 
     def internalize(self, value: Any, base: str) -> Any:
-        """The JSON value with every URL of one of this server's files replaced by its `mien-file://` URI.
+        """The client's JSON value with every URL of one of this server's files replaced by its `mien-file://` URI, and
+        texts that look like one quoted.
 
         `base`: the URL at which the client reaches this server.
         """
-        return _map_strings(value, lambda text: self._internal(text, base) if "/files/" in text else text)
+
+        def internal(text: str) -> str:
+            return self._internal(text, base) if "/files/" in text else _quoted(text)
+
+        return _map_strings(value, internal)
 
     def _internal(self, text: str, base: str) -> str:
         try:
-            url = urlsplit(_one_loopback(text))
+            url = urlsplit(text)
         except ValueError:
-            return text
-        match = _PATH.fullmatch(url.path) if url.scheme in ("http", "https") else None
+            return _quoted(text)
+        match = _PATH.fullmatch(url.path) if url.scheme in ("http", "https", "") else None
         if match is None:
-            return text
-        prefix, file = f"{url.scheme}://{url.netloc}{match[1]}", match[2]
-        bases = {_one_loopback(known) for known in (base, self.public_url, *self._own) if known}
-        if prefix not in bases and not self._has_signed(file, url.query):
-            return text
+            return _quoted(text)
+        prefix, file = match[1], match[2]
+        if not self._names.lead_here(url, prefix, base) and not self._has_signed(file, url.query):
+            return _quoted(text)
         return f"{SCHEME}{file}/{quote(safe_name(unquote(match[3])), safe='')}"
 
     def _has_signed(self, file_id: str, query: str) -> bool:
@@ -91,18 +103,46 @@ class Links:
         return True
 
 
-def _one_loopback(url: str) -> str:
-    """The URL with any name of the loopback host replaced by 127.0.0.1."""
-    return _LOOPBACK.sub(r"\g<1>127.0.0.1", url, count=1)
+def needs_internalizing(json: str) -> bool:
+    """Whether JSON text may contain something that `internalize` changes."""
+    return "/files/" in json or SCHEME in json
+
+
+def has_references(value: Any) -> bool:
+    """Whether a string of the JSON value, except keys, is a reference or a quoted text. Copies nothing."""
+    if isinstance(value, str):
+        return value.startswith(SCHEME)
+    if isinstance(value, dict):
+        return any(has_references(item) for item in value.values())
+    return isinstance(value, list) and any(has_references(item) for item in value)
+
+
+def quoted_texts(value: Any) -> Any:
+    """The JSON value of an app or a model: it contains no references, and texts that look like one are quoted."""
+    return _map_strings(value, _quoted)
+
+
+def unquoted_texts(value: Any) -> Any:
+    """The inverse of `quoted_texts`, for an app or a model."""
+    return _map_strings(value, _unquoted)
 
 
 async def replace_file_uris(value: Any, replace: Callable[[str], Awaitable[str]]) -> Any:
-    """The JSON value with every `mien-file://` URI replaced by `replace(id)`, which is called once per URI."""
+    """The JSON value with every `mien-file://` URI replaced by `replace(id)`, which is called once per URI, and quoted
+    texts as they were."""
     known: dict[str, str] = {}
     for _, text in _strings(value):
         if text not in known and (found := file_id(text)) is not None:
             known[text] = await replace(found)
-    return _map_strings(value, lambda text: known.get(text, text))
+    return _map_strings(value, lambda text: known[text] if text in known else _unquoted(text))
+
+
+def _quoted(text: str) -> str:
+    return _QUOTED + text[len(SCHEME) :] if text.startswith(SCHEME) else text
+
+
+def _unquoted(text: str) -> str:
+    return SCHEME + text[len(_QUOTED) :] if text.startswith(_QUOTED) else text
 
 
 def file_references(value: Any) -> list[tuple[str, str]]:

@@ -97,7 +97,6 @@ class AppService:
         task_id = _NO_TASK
         try:
             given = await self._input(self._version.functions[function], request, stored)
-            given = self._parts.links.internalize(given, self._parts.links.default_base)
             await require_files(self._parts.files, given, "payload", request.owner)
             task, _ = await self._parts.scheduler.submit(
                 Submission(
@@ -153,11 +152,12 @@ class AppService:
 
     async def _input(self, schema: FunctionSchema, request: InferRequest, stored: list[str]) -> dict[str, Any]:
         """The app's input, its payload stored if it is to be a file; the file's id is added to `stored`."""
-        item = request.items[0]
+        item, links = request.items[0], self._parts.links
         given = app_input(schema.input_schema, item, request.metadata, service=self.name)
+        fields: dict[str, Any] = links.internalize(given.fields, links.default_base)
         if given.file_field is None:
-            return given.fields
-        return given.fields | {given.file_field: await self._keep(item, request.owner, stored)}
+            return fields
+        return fields | {given.file_field: await self._keep(item, request.owner, stored)}
 
     async def _keep(self, item: Item, owner: str, stored: list[str]) -> str:
         async def chunks() -> AsyncIterator[bytes]:

@@ -17,7 +17,7 @@ from mien.inference.sniff import media_type
 from mien.net.fetch import Fetcher
 from mien.storage.file_records import SCHEME
 from mien.storage.file_store import FileStore
-from mien.storage.links import file_id
+from mien.storage.links import file_id, quoted_texts, unquoted_texts
 from mien.tasks.executor import AppFailed, Reporter, StopReason
 from mien.tasks.records import Attempt, Candidate
 from mien.workers.fit import Fit
@@ -157,11 +157,13 @@ class BuiltinExecutor:
         request = InferRequest((item,), metadata=metadata, owner=owner)
         async for result in service.infer(request, scope, stream=False):
             if result.is_final:
-                return msgspec.json.decode(result.data) if result.value is None else result.value.plain()
+                output = msgspec.json.decode(result.data) if result.value is None else result.value.plain()
+                return quoted_texts(output)
         raise AppFailed(f"{app.name} gave no answer")
 
     async def _payload(self, given: Mapping[str, Any], owner: str, scope: CancelScope) -> tuple[Item, dict[str, str]]:
         """The payload and, as metadata, the remaining fields."""
+        given = {key: value if key == "image" else unquoted_texts(value) for key, value in given.items()}
         fields = {
             key: _text(value) for key, value in given.items() if key not in ("image", "text") and value is not None
         }

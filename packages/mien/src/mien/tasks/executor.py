@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from mien.tasks.records import Attempt, Candidate
 from mien.workers.fit import Fit
-from mien.workers.listener import PoolListener
+from mien.workers.listener import PoolEvents
 
 StopReason = Literal["cancelled", "deadline", "superseded", "shutdown"]
 """Why a running attempt is to end: a cancel, its deadline, a lost claim, the server's shutdown."""
@@ -36,7 +36,7 @@ class WorkerLost(Exception):
         self.reason = reason
 
 
-class Reporter(PoolListener, Protocol):
+class Reporter(PoolEvents, Protocol):
     """Takes what an attempt reports. Call from the event loop only. Nothing here blocks or raises: reports are
     collected and written together, in order, at most some milliseconds later, and are all written before the
     terminal status. Reports after `execute` has ended are dropped.

@@ -3,29 +3,43 @@
 import asyncio
 import shutil
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from mien.encoded import Encoded
 from mien.errors import BodyTooLarge, NotFound, StorageFull
+from mien.net.fetch import Fetcher
 from mien.storage.disk import disk_errors
 from mien.storage.file_records import SCHEME, NewFile, safe_name
 from mien.storage.file_store import FileStore
 from mien.storage.links import file_uri, replace_file_uris
+from mien.tasks.downloads import download
 from mien.workers.files import OutputFile
+from mien.workers.listener import FetchedFile
 
 _REMEMBERED = 1000
+Allowance = Callable[[str], Awaitable[int]]
+"""The most bytes that a task of this owner may fetch as one file, besides MIEN_FILE_MAX_BYTES."""
 
 
 class StoreGate:
-    """Implements `mien.workers.files.FileGate`: inputs are copied, outputs are stored as files of their task."""
+    """Implements `mien.workers.files.FileGate`: inputs are copied or fetched, outputs are stored as files of their
+    task."""
 
-    def __init__(self, files: FileStore) -> None:
+    def __init__(self, files: FileStore, fetcher: Fetcher, allowance: Allowance | None = None) -> None:
         self._files = files
+        self._fetcher = fetcher
+        self._allowance = allowance
         self._stored: OrderedDict[tuple[str, str, int, int, int], str] = OrderedDict()
 
+    async def download(self, owner: str, url: str, folder: Path) -> FetchedFile:
+        """The file behind the URL, below `folder`. Raises MienError."""
+        limit = None if self._allowance is None else await self._allowance(owner)
+        return await download(self._fetcher, url, folder, limit=limit)
+
     async def fetch(self, task_id: str, owner: str, given: Encoded, folder: Path) -> Encoded:
-        """Files of this server become paths in `folder`. Other URLs stay: the app fetches them itself."""
+        """Files of this server become paths in `folder`. Other URLs stay: they are fetched when the app needs them."""
         if SCHEME not in given.text:
             return given  # most inputs name no file: this saves decoding them
 

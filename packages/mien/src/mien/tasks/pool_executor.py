@@ -12,7 +12,7 @@ from typing import Any
 from mien.apps.reference import AppRef
 from mien.apps.registry import AppRegistry
 from mien.encoded import Encoded
-from mien.errors import MienError
+from mien.errors import MienError, class_of_code
 from mien.settings import Locations, Workers
 from mien.storage.disk import disk_errors
 from mien.tasks.executor import AppFailed, Reporter, StopReason, WorkerLost
@@ -91,7 +91,10 @@ class PoolExecutor:
         if isinstance(slot, MienError):
             raise slot
         listener = RunListener(
-            report, lambda: self._output_files(slot), partial(self._files.store, attempt.id, attempt.task.owner)
+            report,
+            lambda: self._output_files(slot),
+            partial(self._files.store, attempt.id, attempt.task.owner),
+            partial(self._files.download, attempt.task.owner),
         )
         work = asyncio.ensure_future(self._work(attempt, slot, report, listener))
         self._running[attempt.id] = _Running(_run_id(attempt), slot, listener, work)
@@ -132,6 +135,7 @@ class PoolExecutor:
                 task.setup,
                 _metadata(attempt, slot),
                 task.session_timeout,
+                partial(self._localised, task.id, task.owner),
             )
         except BaseException:
             self._pool.release(slot)
@@ -152,7 +156,7 @@ class PoolExecutor:
         except AppError as error:
             if error.traceback:
                 report.log(error.traceback)
-            raise AppFailed(error.message, CODES.get(error.kind, "app_failed")) from error
+            raise AppFailed(error.message, _code(error)) from error
         except RunCancelled:
             raise AppFailed("the task was cancelled", "cancelled") from None
         except WorkerGone as gone:
@@ -161,6 +165,10 @@ class PoolExecutor:
             await listener.close()
             if folder:
                 await _remove(folder[0])
+
+    async def _localised(self, task_id: str, owner: str, setup: Any, folder: Path) -> Any:
+        """The setup with the files in it copied to `folder`."""
+        return (await self._files.fetch(task_id, owner, Encoded.of(setup), folder)).value
 
     def _output_files(self, slot: WorkerSlot) -> OutputFiles:
         worker = slot.worker
@@ -214,6 +222,11 @@ def _result(work: "asyncio.Future[Any]") -> Any:
     if work.cancelled():
         raise AppFailed("the task was stopped before the app ran", "cancelled")
     return work.result()
+
+
+def _code(error: AppError) -> str:
+    """The task's error code: that of a file which could not be fetched, if it is one of this server's codes."""
+    return error.code if class_of_code(error.code) else CODES.get(error.kind, "app_failed")
 
 
 def _key(candidate: Candidate) -> WorkerKey:

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 from mien.errors import MienError
+from mien.storage.links import has_references, quoted_texts
 from mien.tasks.executor import Reporter
 from mien.workers.files import OutputFile, OutputFiles
-from mien.workers.listener import Stage
+from mien.workers.listener import FetchedFile, Stage
 
 
 class RunListener:
@@ -19,10 +21,16 @@ class RunListener:
     """
 
     def __init__(
-        self, report: Reporter, files: Callable[[], OutputFiles], store: Callable[[OutputFile], Awaitable[Any]]
+        self,
+        report: Reporter,
+        files: Callable[[], OutputFiles],
+        store: Callable[[OutputFile], Awaitable[Any]],
+        fetch: Callable[[str, Path], Awaitable[FetchedFile]],
     ) -> None:
-        """`files` finds the files in outputs of the run's worker; called when an output has come from it."""
+        """`files` finds the files in outputs of the run's worker; called when an output has come from it. `store` and
+        `fetch` are those of the run's `FileGate`."""
         self._report = report
+        self._fetch = fetch
         self._files = files
         self._store = store
         self._stage = Stage.PREPARING
@@ -46,8 +54,12 @@ class RunListener:
     def progress(self, fraction: float, message: str | None = None) -> None:
         self._report.progress(fraction, message)
 
+    async def fetch(self, url: str, folder: Path) -> FetchedFile:
+        return await self._fetch(url, folder)
+
     def output(self, value: Any) -> None:
         files = self._files()
+        value = _without_references(value)
         if self._storing is None and not files.any_in(value):
             self._report.output(value)
             return
@@ -72,6 +84,7 @@ class RunListener:
             await self._storing
         if self._failure is not None:
             raise self._failure
+        output = _without_references(output)
         if not files.any_in(output):
             return output
         self.stage(Stage.UPLOADING)
@@ -83,3 +96,8 @@ class RunListener:
             self._storing.cancel()
             with contextlib.suppress(asyncio.CancelledError, MienError, OSError):
                 await self._storing
+
+
+def _without_references(output: Any) -> Any:
+    """An app's output, in which no text is a reference to a file: those come from its `File` objects only."""
+    return quoted_texts(output) if has_references(output) else output

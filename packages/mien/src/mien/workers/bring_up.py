@@ -30,8 +30,6 @@ class BringUp:
         start_worker: StartWorker,
         breaker: CrashBreaker,
         metrics: Metrics,
-        *,
-        fetch_private: bool,
     ) -> None:
         self._settings = settings
         self._environments = environments
@@ -39,7 +37,6 @@ class BringUp:
         self._start_worker = start_worker
         self._breaker = breaker
         self._metrics = metrics
-        self._fetch_private = fetch_private
         self._made: dict[tuple[str, str], Environment] = {}
 
     def has_environment(self, key: WorkerKey) -> bool:
@@ -72,7 +69,6 @@ class BringUp:
             start_seconds=self._settings.app_start_seconds,
             setup_seconds=self._settings.app_setup_seconds,
             family=self._run_dir.family,
-            fetch_private=self._fetch_private,
         )
         return await self._counted(slot, spec, job, listener)
 
@@ -95,7 +91,10 @@ class BringUp:
     async def _set_up(self, worker: Worker, job: Job, listener: PoolListener) -> None:
         listener.stage(Stage.SETTING_UP)
         try:
-            seconds = await worker.setup(job.setup, job.metadata, listener)
+            setup = job.setup
+            if setup and job.localise is not None:
+                setup = await job.localise(setup, worker.spec.files_of(None))
+            seconds = await worker.setup(setup, job.metadata, listener)
         except BaseException:
             await worker.kill_and_wait()
             raise

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mien.encoded import Encoded
-from mien.workers.listener import AppError
+from mien.errors import SourceRefused
+from mien.workers.listener import AppError, FetchedFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,14 @@ class FileGate(Protocol):
     """Passes files to workers and stores their output files."""
 
     async def fetch(self, task_id: str, owner: str, given: Encoded, folder: Path) -> Encoded:
-        """The input with every file that the app cannot fetch itself copied to `folder` and replaced by its path.
+        """The input, or setup, with every file of this server copied to `folder` and replaced by its path.
+
 
         `owner`: the task's; files of others do not exist.
         """
+
+    async def download(self, owner: str, url: str, folder: Path) -> FetchedFile:
+        """Fetch a file that a client named by its URL into `folder`. Raises MienError."""
 
     async def store(self, task_id: str, owner: str, file: OutputFile) -> Any:
         """Store the file as one of `owner`'s and return the reference that replaces it in the output."""
@@ -36,6 +41,9 @@ class NoFiles:
 
     async def fetch(self, task_id: str, owner: str, given: Encoded, folder: Path) -> Encoded:
         return given
+
+    async def download(self, owner: str, url: str, folder: Path) -> FetchedFile:
+        raise SourceRefused("no URLs are fetched here")
 
     async def store(self, task_id: str, owner: str, file: OutputFile) -> Any:
         return str(file.path)

@@ -57,6 +57,13 @@ class Inbox:
             self._runs.pop(run_id, None)
             _retrieve(run.ended)
 
+    def listener(self, run_id: str | None) -> Listener | None:
+        """That of the run, or of the start (None), unless it has ended."""
+        if run_id is None:
+            return None if self._starting is None else self._starter
+        run = self.find(run_id)
+        return None if run is None else run.listener
+
     def find(self, run_id: str) -> PendingRun | None:
         """The run, unless it has ended."""
         run = self._runs.get(run_id)
@@ -77,7 +84,7 @@ class Inbox:
                 if run := self.find(message.run_id):
                     run.ended.set_result(message.output)
             case protocol.Failed():
-                self._fail(message.run_id, AppError(message.error, message.kind, message.traceback))
+                self._fail(message.run_id, AppError(message.error, message.kind, message.traceback, message.code))
             case protocol.Cancelled():
                 self._fail(message.run_id, RunCancelled())
             case protocol.Loaded() | protocol.Ready():

@@ -1,6 +1,8 @@
 """A run as the pool sees it."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mien.apps.record import Deployed
@@ -18,3 +20,5 @@ class Job:
     metadata: dict[str, Any]
     session_seconds: float | None = None
     """Idle timeout of the worker, if the run belongs to a session."""
+    localise: Callable[[Any, Path], Awaitable[Any]] | None = None
+    """Returns the setup with files of this server copied to a directory."""

@@ -19,7 +19,7 @@ def make_folders(spec: WorkerSpec) -> None:
     try:
         with disk_errors("the worker was not started"):
             spec.folder.mkdir(parents=True, mode=0o700)
-            for name in ("home", "home/tmp", "spill", "files"):
+            for name in ("home", "home/tmp", "spill", "files", "files/setup"):
                 (spec.folder / name).mkdir(mode=0o700)
             shutil.copytree(spec.content, spec.folder / "app")
     except BaseException:

@@ -4,8 +4,12 @@ Declared once for the whole server: workers report to a `Listener`, the pool add
 the worker (`mien.tasks.executor.Reporter`).
 """
 
+from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Literal, Protocol
+
+from mien.errors import SourceRefused
 
 GoneKind = Literal["exited", "signal", "memory", "processes", "protocol", "start"]
 """How a worker ended: with an exit status; by a signal; over a limit (two kinds); by a protocol error; while starting.
@@ -27,7 +31,7 @@ class Stage(IntEnum):
     """Output files are stored."""
 
 
-class Listener(Protocol):
+class Events(Protocol):
     """Receives the events of a run or a start. Called on the event loop; must not block or raise."""
 
     def log(self, text: str) -> None:
@@ -40,21 +44,44 @@ class Listener(Protocol):
         """A partial output. Replaces the previous one."""
 
 
-class PoolListener(Listener, Protocol):
-    """A listener that is also told about stages."""
+@dataclass(frozen=True, slots=True)
+class FetchedFile:
+    """A file that was fetched for a run."""
+
+    path: Path
+    content_type: str | None = None
+    """As the server that sent it declares; None if it does not."""
+
+
+class Listener(Events, Protocol):
+    """Also fetches the files that a client names by URL: the app's process must not do so on the client's behalf."""
+
+    async def fetch(self, url: str, folder: Path) -> FetchedFile:
+        """Fetch the file into `folder`. Raises MienError, whose message names the URL without its secrets."""
+
+
+class PoolEvents(Events, Protocol):
+    """Events with stages."""
 
     def stage(self, stage: Stage) -> None:
         """The run has entered this stage. Stages that are not needed are skipped."""
 
 
+class PoolListener(PoolEvents, Listener, Protocol):
+    """A listener that is also told about stages."""
+
+
 class NullListener:
-    """A listener that ignores everything."""
+    """A listener that ignores everything and fetches nothing."""
 
     def log(self, text: str) -> None: ...
 
     def progress(self, fraction: float, message: str | None = None) -> None: ...
 
     def output(self, value: Any) -> None: ...
+
+    async def fetch(self, url: str, folder: Path) -> FetchedFile:
+        raise SourceRefused("no URLs are fetched here")
 
 
 class WorkerGone(Exception):
@@ -69,13 +96,14 @@ class WorkerGone(Exception):
 
 
 class AppError(Exception):
-    """The app failed: in its import, its setup or a run. `kind`: as in the protocol."""
+    """The app failed: in its import, its setup or a run. `kind` and `code`: as in the protocol."""
 
-    def __init__(self, message: str, kind: str, traceback: str = "") -> None:
+    def __init__(self, message: str, kind: str, traceback: str = "", code: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.kind = kind
         self.traceback = traceback
+        self.code = code
 
 
 class RunCancelled(Exception):

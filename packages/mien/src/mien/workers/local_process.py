@@ -12,6 +12,7 @@ from infsh._kernel.channel import AsyncChannel
 from mien.apps.process import GuardedProcess
 from mien.encoded import Encoded
 from mien.workers.ending import how_it_ended, start_error
+from mien.workers.fetches import Fetches
 from mien.workers.handshake import Rendezvous, greet, rendezvous
 from mien.workers.inbox import Inbox, PendingRun
 from mien.workers.launch import make_folders, remove_folders, start_process
@@ -40,6 +41,7 @@ class LocalWorker:
         self._app_pid: int | None = None
         self._stop_requested = False
         self._inbox = Inbox()
+        self._fetches = Fetches(self._send, spec.files_of)
         self._listening: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -61,15 +63,16 @@ class LocalWorker:
         return worker
 
     async def setup(self, setup: Any, metadata: dict[str, Any], listener: Listener) -> float:
-        with self._inbox.start(listener) as ready:
-            await self._send(protocol.Setup(setup, metadata, self.spec.marker, self.spec.fetch_private))
+        with self._inbox.start(listener) as ready, self._fetches.until_end(None):
+            files = str(self.spec.files_of(None))
+            await self._send(protocol.Setup(setup, metadata, self.spec.marker, files))
             answer = await self._await_start(ready, self.spec.setup_seconds, "its setup")
         return float(answer.took)
 
     async def run(
         self, run_id: str, function: str | None, given: Encoded, metadata: dict[str, Any], listener: Listener
     ) -> Any:
-        with self._inbox.run(run_id, listener) as run:
+        with self._inbox.run(run_id, listener) as run, self._fetches.until_end(run_id):
             files = str(self.spec.files_of(run_id))
             await self._send(protocol.Run(run_id, protocol.EncodedJson(given.text), function, metadata, files))
             return await run.ended
@@ -168,7 +171,10 @@ class LocalWorker:
     async def _listen(self, channel: AsyncChannel) -> None:
         try:
             while (message := await channel.receive()) is not None:
-                self._inbox.dispatch(message)
+                if isinstance(message, protocol.Fetch):
+                    self._fetches.start(message, self._inbox.listener(message.run_id))
+                else:
+                    self._inbox.dispatch(message)
         except (OSError, protocol.ProtocolError) as error:
             self._inbox.tail.append(f"the worker's messages cannot be parsed: {error}")
         # The connection has ended, but perhaps not the process. Give it time to exit by itself: its own exit status is

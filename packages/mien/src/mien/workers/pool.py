@@ -48,18 +48,14 @@ class WorkerPool:
         start_worker: StartWorker = LocalWorker.start,
         metrics: Metrics | None = None,
         on_capacity_freed: Callable[[], None] = lambda: None,
-        fetch_private: bool = False,
     ) -> None:
-        """`on_capacity_freed`: called when a run may fit that did not before. `fetch_private`: whether apps may fetch
-        input files from private addresses."""
+        """`on_capacity_freed`: called when a run may fit that did not before."""
         metrics = metrics or Metrics()
         self._run_dir = run_dir
         self._on_capacity_freed = on_capacity_freed
         self._slots = Slots(placement)
         self._breaker = CrashBreaker(settings.app_crashes)
-        self._bring_up = BringUp(
-            settings, environments, run_dir, start_worker, self._breaker, metrics, fetch_private=fetch_private
-        )
+        self._bring_up = BringUp(settings, environments, run_dir, start_worker, self._breaker, metrics)
         self._eviction = Eviction(
             self._slots, metrics, idle_seconds=settings.app_idle_seconds, min_warm=settings.app_min_warm
         )

@@ -33,14 +33,12 @@ class WorkerSpec:
     setup_seconds: float = 1800.0
     family: int | None = None
     """A file descriptor that the worker's processes inherit; see `run_dir`."""
-    fetch_private: bool = False
-    """Whether the worker may fetch input files from private addresses."""
     marker: str = field(default_factory=lambda: f"$file:{secrets.token_hex(16)}")
     """The key of local files in its outputs; see `infsh._kernel.protocol.Setup`."""
 
-    def files_of(self, run_id: str) -> Path:
-        """The directory for the input files of a run; its input may not refer to files elsewhere."""
-        return self.folder / "files" / run_id
+    def files_of(self, run_id: str | None) -> Path:
+        """The directory for the input files of a run, or (None) of the setup; neither may refer to files elsewhere."""
+        return self.folder / "files" / (run_id or "setup")
 
 
 class Worker(Protocol):

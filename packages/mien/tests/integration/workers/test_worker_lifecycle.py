@@ -11,7 +11,7 @@ import pytest
 from mien.encoded import Encoded
 from mien.errors import NoResources
 from mien.tasks.executor import AppFailed
-from mien.workers.files import OutputFile
+from mien.workers.files import NoFiles, OutputFile
 from mien.workers.fit import Fit
 
 SEED_APP = """
@@ -41,7 +41,7 @@ class MyApp(BaseApp):
 COLD = ["PREPARING", "SERVING", "SETTING_UP", "RUNNING"]
 
 
-class Kept:
+class Kept(NoFiles):
     """A file gate that reads output files while they exist."""
 
     def __init__(self) -> None:

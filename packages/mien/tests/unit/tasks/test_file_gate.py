@@ -9,11 +9,12 @@ import pytest
 from mien.encoded import Encoded
 from mien.errors import BodyTooLarge, NotFound
 from mien.keys import DEFAULT_OWNER
+from mien.net.fetch import Fetcher
 from mien.storage.database import Database
 from mien.storage.file_records import NewFile
 from mien.storage.file_store import FileStore
 from mien.storage.file_table import FileTable
-from mien.storage.links import file_id, file_uri
+from mien.storage.links import file_id, file_uri, quoted_texts
 from mien.storage.local_blobs import LocalBlobs
 from mien.tasks.file_gate import StoreGate
 from mien.workers.files import OutputFile
@@ -28,6 +29,12 @@ async def files(tmp_path: Path, clock: Any) -> AsyncIterator[FileStore]:
     await database.close()
 
 
+@pytest.fixture
+async def fetcher() -> AsyncIterator[Fetcher]:
+    async with Fetcher(allow_private=True, tries=2, timeout=5.0, max_bytes=1000, too_large=BodyTooLarge) as made:
+        yield made
+
+
 async def uploaded(files: FileStore, content: bytes, name: str) -> str:
     async def chunks() -> AsyncIterator[bytes]:
         yield content
@@ -36,16 +43,16 @@ async def uploaded(files: FileStore, content: bytes, name: str) -> str:
     return file_uri(await files.write(record.id, chunks()))
 
 
-async def test_an_input_without_files_passes_as_it_is(files: FileStore, tmp_path: Path) -> None:
+async def test_an_input_without_files_passes_as_it_is(files: FileStore, fetcher: Fetcher, tmp_path: Path) -> None:
     given = Encoded.of({"text": "https://example.org/files/x.png"})
-    assert await StoreGate(files).fetch("t", DEFAULT_OWNER, given, tmp_path) is given
+    assert await StoreGate(files, fetcher).fetch("t", DEFAULT_OWNER, given, tmp_path) is given
 
 
-async def test_files_of_an_input_become_paths_to_copies(files: FileStore, tmp_path: Path) -> None:
+async def test_files_of_an_input_become_paths_to_copies(files: FileStore, fetcher: Fetcher, tmp_path: Path) -> None:
     name, folder = await uploaded(files, b"content", "a b.txt"), tmp_path / "given"
     folder.mkdir()
     given = Encoded.of({"one": name, "two": [name], "other": 5})
-    value = (await StoreGate(files).fetch("t", DEFAULT_OWNER, given, folder)).value
+    value = (await StoreGate(files, fetcher).fetch("t", DEFAULT_OWNER, given, folder)).value
     path = Path(value["one"])
     assert value == {"one": str(path), "two": [str(path)], "other": 5}
     assert path.is_relative_to(folder)
@@ -53,19 +60,33 @@ async def test_files_of_an_input_become_paths_to_copies(files: FileStore, tmp_pa
     path.write_bytes(b"changed by the app")
     again = tmp_path / "again"
     again.mkdir()
-    value = (await StoreGate(files).fetch("t", DEFAULT_OWNER, given, again)).value
+    value = (await StoreGate(files, fetcher).fetch("t", DEFAULT_OWNER, given, again)).value
     assert Path(value["one"]).read_bytes() == b"content"
 
 
-async def test_a_file_that_is_gone_fails_the_run(files: FileStore, tmp_path: Path) -> None:
+async def test_a_text_that_is_no_reference_is_given_as_the_client_wrote_it(
+    files: FileStore, fetcher: Fetcher, tmp_path: Path
+) -> None:
+    name = await uploaded(files, b"content", "a.txt")
+    given = Encoded.of(quoted_texts({"text": name, "other": "mien-file://text/x"}))
+    assert (await StoreGate(files, fetcher).fetch("t", DEFAULT_OWNER, given, tmp_path)).value == {
+        "text": name,
+        "other": "mien-file://text/x",
+    }
+    assert list(tmp_path.glob("*.txt")) == []
+
+
+async def test_a_file_that_is_gone_fails_the_run(files: FileStore, fetcher: Fetcher, tmp_path: Path) -> None:
     name = await uploaded(files, b"content", "a.txt")
     await files.delete(str(file_id(name)))
     with pytest.raises(NotFound):
-        await StoreGate(files).fetch("t", DEFAULT_OWNER, Encoded.of(name), tmp_path)
+        await StoreGate(files, fetcher).fetch("t", DEFAULT_OWNER, Encoded.of(name), tmp_path)
 
 
-async def test_an_output_file_is_stored_once_while_it_stays_the_same(files: FileStore, tmp_path: Path) -> None:
-    gate, path = StoreGate(files), tmp_path / "out.png"
+async def test_an_output_file_is_stored_once_while_it_stays_the_same(
+    files: FileStore, fetcher: Fetcher, tmp_path: Path
+) -> None:
+    gate, path = StoreGate(files, fetcher), tmp_path / "out.png"
     path.write_bytes(b"one")
     first = await gate.store("t", DEFAULT_OWNER, OutputFile(path, "image/png"))
     assert await gate.store("t", DEFAULT_OWNER, OutputFile(path, "image/png")) == first
@@ -75,8 +96,10 @@ async def test_an_output_file_is_stored_once_while_it_stays_the_same(files: File
     assert await gate.store("t", DEFAULT_OWNER, OutputFile(path)) != first
 
 
-async def test_an_output_file_over_the_limit_is_refused_by_name(files: FileStore, tmp_path: Path) -> None:
+async def test_an_output_file_over_the_limit_is_refused_by_name(
+    files: FileStore, fetcher: Fetcher, tmp_path: Path
+) -> None:
     path = tmp_path / "big.bin"
     path.write_bytes(bytes(1001))
     with pytest.raises(BodyTooLarge, match=r"big\.bin"):
-        await StoreGate(files).store("t", DEFAULT_OWNER, OutputFile(path))
+        await StoreGate(files, fetcher).store("t", DEFAULT_OWNER, OutputFile(path))

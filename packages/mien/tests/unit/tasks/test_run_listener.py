@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mien.errors import StorageFull
+from mien.storage.links import file_id, unquoted_texts
 from mien.tasks.run_listener import RunListener
 from mien.workers.files import OutputFile, OutputFiles
 from mien.workers.listener import NullListener, Stage
@@ -39,7 +40,7 @@ class Run:
         self.report = Report()
         self.go = asyncio.Event()
         self.full = False
-        self.listener = RunListener(self.report, lambda: self.files, self.store)
+        self.listener = RunListener(self.report, lambda: self.files, self.store, self.report.fetch)
         self.listener.stage(Stage.RUNNING)
 
     async def store(self, file: OutputFile) -> str:
@@ -67,6 +68,17 @@ async def test_outputs_without_files_are_passed_on_at_once(run: Run) -> None:
     assert run.report.stages == [Stage.RUNNING], "nothing was uploaded"
 
 
+async def test_a_text_that_looks_like_a_file_of_the_server_stays_a_text(run: Run) -> None:
+    text = f"mien-file://{'0' * 26}/a.png"
+    run.go.set()
+    run.listener.output({"a": [text], "n": 1})
+    final = await run.listener.final({"text": text, **run.file("b")}, run.files)
+    for output in (run.report.outputs[0]["a"][0], final["text"]):
+        assert file_id(output) is None
+        assert unquoted_texts(output) == text
+    assert final["image"] == "stored:b"
+
+
 async def test_none_overtakes_one_that_is_being_stored_and_of_those_that_wait_the_newest_is_kept(run: Run) -> None:
     run.listener.output(run.file("a"))
     await asyncio.sleep(0)
@@ -80,7 +92,7 @@ async def test_none_overtakes_one_that_is_being_stored_and_of_those_that_wait_th
 
 
 async def test_the_app_is_in_its_function_from_its_stage_to_its_return(run: Run) -> None:
-    starting = RunListener(run.report, lambda: run.files, run.store)
+    starting = RunListener(run.report, lambda: run.files, run.store, run.report.fetch)
     assert not starting.in_app
     assert run.listener.in_app
     await run.listener.final(None, run.files)

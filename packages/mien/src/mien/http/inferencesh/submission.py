@@ -16,6 +16,7 @@ from mien.http.inferencesh.context import RequestContext
 from mien.http.openapi import NUMBER, TEXT, json_body
 from mien.net.urls import parse_url
 from mien.storage.file_records import SCHEME
+from mien.storage.links import needs_internalizing
 from mien.tasks.builtin import BUILTIN
 from mien.tasks.input_files import require_files
 from mien.tasks.records import Submission, setup_key
@@ -211,7 +212,7 @@ async def _value(value: Any, name: str, ctx: RequestContext) -> tuple[Any, Encod
     It is encoded first: most texts contain no file, so that most values need not be walked and copied.
     """
     links, encoded = ctx.parts.links, Encoded.of(value)
-    if "/files/" in encoded.text:
+    if needs_internalizing(encoded.text):
         value = await context_of(ctx.request).bodies.work(encoded.size, links.internalize, value, ctx.base)
         encoded = Encoded.of(value)
     if SCHEME in encoded.text:

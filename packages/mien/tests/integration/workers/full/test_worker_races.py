@@ -14,7 +14,7 @@ from mien.apps.process import GuardedProcess, ProcessLimits
 from mien.encoded import Encoded
 from mien.tasks.executor import AppFailed, WorkerLost
 from mien.tasks.records import Attempt, candidate_of
-from mien.workers.files import OutputFile
+from mien.workers.files import NoFiles, OutputFile
 from mien.workers.fit import Fit
 from testing.waiting import eventually_async
 
@@ -83,7 +83,7 @@ async def test_a_stop_that_comes_after_the_end_of_a_run_does_not_touch_the_worke
     assert (await server.run(app))[0]["text"] == "3 "
 
 
-class Gate:
+class Gate(NoFiles):
     """A file gate so slow that the worker is dead before the files are ready."""
 
     def __init__(self, *, dies_at: str) -> None:

@@ -1,0 +1,79 @@
+"""Files behind URLs that clients name, fetched to the disk for one run."""
+
+import asyncio
+import os
+import secrets
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
+
+from mien.net.fetch import Fetcher
+from mien.storage.disk import disk_errors
+from mien.storage.file_records import safe_name
+from mien.workers.listener import FetchedFile
+
+_UNTYPED = ("application/octet-stream", "binary/octet-stream")
+_FAILED = "a file was not given to the app"
+
+
+async def download(fetcher: Fetcher, url: str, folder: Path, *, limit: int | None = None) -> FetchedFile:
+    """The file behind `url`, below `folder`, named as the URL does. `limit`: bytes, if less than the fetcher's.
+
+    Nothing is left of it if it fails or is cancelled. Raises as `Fetcher.save` does, StorageFull, InternalError.
+    """
+    target = folder / secrets.token_hex(8) / safe_name(_name(url))
+    with disk_errors(_FAILED):
+        target.parent.mkdir(mode=0o700)
+    sink = DiskSink(target)
+    try:
+        content_type = await fetcher.save(url, sink, limit=limit)
+    except BaseException:
+        sink.close()
+        target.unlink(missing_ok=True)
+        target.parent.rmdir()
+        raise
+    sink.close()
+    return FetchedFile(target, None if content_type in _UNTYPED else content_type)
+
+
+class DiskSink:
+    """Writes a body to a new file, in a thread: disks stall."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+
+    async def restart(self) -> None:
+        if self._file is None:
+            with disk_errors(_FAILED):
+                descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+                self._file = os.fdopen(descriptor, "wb", buffering=0)
+        else:
+            self._file.seek(0)
+            self._file.truncate()
+
+    async def write(self, chunk: bytes) -> None:
+        # A cancelled download must not close the file under a thread that still writes to it.
+        writing = asyncio.ensure_future(asyncio.to_thread(self._write, chunk))
+        try:
+            await asyncio.shield(writing)
+        except asyncio.CancelledError:
+            await asyncio.wait([writing])
+            raise
+
+    def _write(self, chunk: bytes) -> None:
+        assert self._file is not None  # noqa: S101 - restart comes first
+        with disk_errors(_FAILED):
+            view = memoryview(chunk)
+            while view:
+                view = view[self._file.write(view) :]
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _name(url: str) -> str:
+    """The last segment of the URL's path."""
+    return unquote(urlsplit(url).path).rstrip("/").rpartition("/")[2] or "download"
