@@ -5,6 +5,7 @@ import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -35,7 +36,9 @@ from mien.http.inferencesh.tasks import router as inferencesh_tasks
 from mien.http.insightface.routes import router as insightface
 from mien.http.lumen.routes import InferFirst
 from mien.http.lumen.routes import router as lumen
+from mien.http.methods import HeadWithoutBody, allow_head
 from mien.http.observe import Observe
+from mien.http.openapi.document import document
 from mien.http.operations.routes import router as operations
 from mien.http.origin import OriginGuard
 from mien.inference.registry import ServiceRegistry
@@ -103,6 +106,8 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
         description="One engine, three APIs: faces, images and your own Python models.",
     )
     app.state.context = context
+    for route in app.routes:  # the pages of the documentation
+        allow_head(route)
     on_bug = install_error_handlers(app, metrics)
     app.include_router(operations)
     if apis:
@@ -114,10 +119,19 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     app.add_middleware(OriginGuard, listening=settings.listening, has_keys=lambda: bool(keys.all()))
     if apis:
         app.add_middleware(CompatPaths)
+    app.add_middleware(HeadWithoutBody)
     app.add_middleware(Observe, metrics=metrics, on_bug=on_bug)
     if settings.listening.cors_origins:
         app.add_middleware(Cors, origins=settings.listening.cors_origins)
+    app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
     return app
+
+
+def openapi_of(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, made once."""
+    if app.openapi_schema is None:
+        app.openapi_schema = document(app.title, app.version, app.description, app.routes)
+    return app.openapi_schema
 
 
 async def _start_or_give_up(

@@ -1,7 +1,6 @@
 """The services `face_detection` and `face_recognition`: the faces of images, in the schema `face_v1`."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.images import IMAGE_MIMES, ImageLimits
 from mien.inference.operation_runner import ItemResult, OperationRunner, milliseconds
 from mien.inference.registry import task_of
+from mien.inference.results import FaceV1, FaceV1Face
 from mien.metrics import Metrics
 
 SCHEMA = "face_v1"
@@ -73,7 +73,7 @@ class FaceV1Service:
 
     def _to_result(self, event: Partial[FoundFaces] | Done[FoundFaces]) -> ItemResult:
         found, analysis = event.value, event.value.analysis
-        value = {
+        value: FaceV1 = {
             "faces": [face_json(face, analysis.width, analysis.height) for face in analysis.faces],
             "count": len(analysis.faces),
             "model_id": self._model,
@@ -110,7 +110,7 @@ def face_options(sent: Mapping[str, str], default_threshold: float, *, embedding
     )
 
 
-def face_json(face: Face, width: int, height: int) -> dict[str, Any]:
+def face_json(face: Face, width: int, height: int) -> FaceV1Face:
     """One face in the schema `face_v1`; its box, in pixels, is clipped to the `width` × `height` image."""
     return {
         "bbox": np.clip(face.box, 0, np.array([width, height, width, height], np.float32)),

@@ -2,18 +2,20 @@
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 
 import orjson
 import structlog
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from msgspec import Meta
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mien.errors import InternalError, InvalidField, MethodNotAllowed, MienError, NotFound, RequestError
+from mien.http.methods import allowed_methods
 from mien.metrics import Metrics
 
 log = structlog.get_logger()
@@ -23,8 +25,33 @@ RenderError: TypeAlias = Callable[[Request, MienError], Response]
 _BY_STATUS: dict[int, type[MienError]] = {404: NotFound, 405: MethodNotAllowed}
 
 
-def error_body(error: MienError, request_id: str) -> dict[str, Any]:
-    """Clients of FastAPI read `detail`, those of `/v1/infer` read `success` and `error`."""
+class ErrorCode(TypedDict):
+    """What went wrong, for programs and for people."""
+
+    code: Annotated[str, Meta(description="Stable; see docs/operations.md.")]
+    message: Annotated[str, Meta(description="What was given, what was expected, and what to do.")]
+
+
+class FieldError(TypedDict):
+    """One field that is wrong."""
+
+    type: str
+    loc: Annotated[list[str | int], Meta(description="Where the field is.")]
+    msg: str
+
+
+class ErrorBody(TypedDict):
+    """Every error: clients of FastAPI read `detail`, those of `/v1/infer` read `success` and `error`."""
+
+    success: Literal[False]
+    error: ErrorCode
+    message: str
+    detail: Annotated[str | list[FieldError], Meta(description="The message, or every field that is wrong.")]
+    request_id: Annotated[str, Meta(description="As in the header `X-Request-Id` and in the server's log.")]
+
+
+def error_body(error: MienError, request_id: str) -> ErrorBody:
+    """The body of an error response."""
     detail: Any = list(error.fields) if isinstance(error, InvalidField) and error.fields else error.message
     return {
         "success": False,
@@ -89,6 +116,8 @@ def install_error_handlers(app: FastAPI, metrics: Metrics) -> RespondToBug:
         response = await mien_error(request, known)
         response.status_code = error.status_code
         response.headers.update(error.headers or {})
+        if error.status_code == MethodNotAllowed.status:
+            response.headers["Allow"] = ", ".join(allowed_methods(app.routes, request.scope))
         return response
 
     async def validation_error(request: Request, error: Exception) -> Response:

@@ -29,7 +29,10 @@ class StreamedResponse(Response, ABC):
         self.disconnected.add_done_callback(lambda watch: None if watch.cancelled() else self.on_disconnect())
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await self.send_body()
+            if scope["method"] == "HEAD":
+                await send({"type": "http.response.body", "body": b""})
+            else:
+                await self.send_body()
         except TimeoutError:
             # Re-raised, so that the server closes the connection: sending the last bytes would wait as long again.
             log.warning("client stalled: stream given up", seconds=STALLED_SECONDS)

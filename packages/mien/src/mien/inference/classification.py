@@ -17,6 +17,7 @@ from mien.inference.image_model import PROBABILITIES, ImageModel
 from mien.inference.images import IMAGE_MIMES, ImageLimits
 from mien.inference.operation_runner import ItemResult, OperationRunner, milliseconds
 from mien.inference.registry import task_of
+from mien.inference.results import Label, LabelsV1
 from mien.vision.imagenet import best_classes
 from mien.vision.types import Array
 from mien.zoo.on_demand import OnDemand
@@ -113,10 +114,13 @@ class ClassificationService:
 
     def _to_result(self, event: Partial[BestClasses] | Done[BestClasses]) -> ItemResult:
         best = event.value
-        labels = [{"label": label, "score": score} for label, score in zip(best.labels, best.scores, strict=True)]
+        labels: list[Label] = [
+            {"label": label, "score": score} for label, score in zip(best.labels, best.scores, strict=True)
+        ]
         meta = {
             "top_k": str(len(labels)),
             "processing_time_ms": milliseconds(best.seconds),
             "lumen.model.id": self._image.name,
         }
-        return ItemResult({"labels": labels, "model_id": self._image.name}, meta)
+        value: LabelsV1 = {"labels": labels, "model_id": self._image.name}
+        return ItemResult(value, meta)

@@ -17,6 +17,7 @@ from mien.inference.image_model import EMBEDDING, ImageModel
 from mien.inference.images import IMAGE_MIMES, ImageLimits, payload_refused
 from mien.inference.operation_runner import ItemResult, OperationRunner, milliseconds
 from mien.inference.registry import task_of
+from mien.inference.results import EmbeddingV1
 from mien.inference.text_model import MAX_TOKENS, TextModel, TextVector
 from mien.vision.types import Array
 from mien.zoo.on_demand import OnDemand
@@ -145,4 +146,5 @@ def _to_result(event: Partial[Embedded] | Done[Embedded]) -> ItemResult:
     }
     if found.text is not None:
         meta |= {"tokens": str(found.text.tokens), "truncated": str(found.text.truncated).lower()}
-    return ItemResult({"vector": found.vector, "dim": len(found.vector), "model_id": found.model}, meta)
+    value: EmbeddingV1 = {"vector": found.vector, "dim": len(found.vector), "model_id": found.model}
+    return ItemResult(value, meta)

@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.images import IMAGE_MIMES, ImageLimits
 from mien.inference.operation_runner import ItemResult, OperationRunner, milliseconds
 from mien.inference.registry import task_of
+from mien.inference.results import OcrLine, OcrV1
 from mien.vision.text_lines import LineReader, ReadOptions, TextLine
 
 SCHEMA = "ocr_v1"
@@ -91,9 +91,10 @@ class OcrService:
 
     def _to_result(self, event: Partial[FoundLines] | Done[FoundLines]) -> ItemResult:
         found = event.value
-        items: list[dict[str, Any]] = [
+        items: list[OcrLine] = [
             {"box": np.ascontiguousarray(line.box), "text": line.text, "confidence": line.confidence}
             for line in found.lines
         ]
         meta = {"count": str(len(items)), "duration_ms": milliseconds(found.seconds), "lumen.model.id": self._model}
-        return ItemResult({"items": items, "count": len(items), "model_id": self._model}, meta)
+        value: OcrV1 = {"items": items, "count": len(items), "model_id": self._model}
+        return ItemResult(value, meta)

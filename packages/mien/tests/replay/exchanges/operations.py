@@ -30,7 +30,6 @@ def steps() -> list[Step]:
         *found,
         get("operations/v1/metrics", "/v1/metrics"),
         get("operations/metrics", "/metrics"),
-        get("operations/openapi", "/openapi.json"),
         get("operations/docs", "/docs"),
         get("operations/redoc", "/redoc"),
         get("operations/root", "/"),

@@ -6,31 +6,41 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import orjson
 import structlog
 from fastapi import APIRouter
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from mien.apps.archive import unpack
 from mien.apps.record import Deployed
 from mien.apps.reference import AppRef, parse_ref
-from mien.errors import InternalError, MienError
+from mien.errors import AppInvalid, AppUnknown, InternalError, MienError, RequestError
 from mien.http.body import chunks_to_disk
-from mien.http.errors import error_body
+from mien.http.errors import ErrorBody, error_body
+from mien.http.inferencesh import schema
 from mien.http.inferencesh.context import RequestContext, TaskRoute, request_context
-from mien.http.inferencesh.rendering import app_detail_json, app_json, builtin_json
-from mien.http.media import NDJSON, NDJSON_TYPES, accepts
+from mien.http.inferencesh.rendering import app_detail_json, app_json, builtin_detail_json, builtin_json
+from mien.http.media import BYTES, JSON, NDJSON, NDJSON_TYPES, accepts
+from mien.http.openapi.operation import Binary, Stream, describe
 from mien.tasks.builtin import BUILTIN
 
 log = structlog.get_logger()
 router = APIRouter(route_class=TaskRoute, tags=["Apps"])
-ARCHIVE = {"requestBody": {"required": True, "content": {"application/zip": {}, "application/x-tar": {}}}}
+ARCHIVE = Binary("A zip or tar file, compressed or not, of an app's folder.")
+
+
+class DeployQuery(TypedDict):
+    """The query of `POST /apps`."""
+
+    name: NotRequired[Annotated[str, Meta(description="`namespace/name` of the app, instead of its folder's own.")]]
 
 
 @router.get("/apps")
+@describe(list[schema.App])
 async def list_apps(request: Request) -> Response:
     """Every app with its latest version, the built-in ones first."""
     ctx = request_context(request)
@@ -39,7 +49,14 @@ async def list_apps(request: Request) -> Response:
     return ctx.respond([*builtin, *(app_json(found.version, latest=True) for found in deployed)])
 
 
-@router.post("/apps", openapi_extra=ARCHIVE)
+@router.post("/apps")
+@describe(
+    {JSON: schema.AppDetail, NDJSON: Stream(schema.BuildLine | schema.BuildEnd | ErrorBody, "The build's log.")},
+    body={"application/zip": ARCHIVE, "application/x-tar": ARCHIVE, BYTES: ARCHIVE},
+    query=DeployQuery,
+    scope="admin",
+    errors=(AppInvalid,),
+)
 async def deploy_app(request: Request) -> Response:
     """Deploy the zip or tar file of an app's folder (scope `admin`: this runs its code). `?name=namespace/name` names
     it. With an Accept of NDJSON the build's log comes as it is written, the result or an error last."""
@@ -53,16 +70,18 @@ async def deploy_app(request: Request) -> Response:
 
 
 @router.get("/apps/{reference:path}")
+@describe(schema.AppDetail, errors=(RequestError, AppUnknown))
 async def get_app(request: Request, reference: str) -> Response:
     """One version with its schemas, and the other versions of its app."""
     ctx = request_context(request)
     ref = parse_ref(reference, ctx.parts.settings.apps.app_namespace)
     if ref.app in BUILTIN and ref.version is None:
-        return ctx.respond(builtin_json(BUILTIN[ref.app], detail=True))
+        return ctx.respond(builtin_detail_json(BUILTIN[ref.app]))
     return ctx.respond(await asyncio.to_thread(_detail, ctx, ref))
 
 
 @router.post("/apps/{reference:path}/rollback")
+@describe(schema.App, scope="admin", errors=(RequestError, AppUnknown))
 async def rollback_app(request: Request, reference: str) -> Response:
     """Go back to the version before the latest, or to the one that is named (scope `admin`)."""
     ctx = request_context(request, "admin")
@@ -73,23 +92,25 @@ async def rollback_app(request: Request, reference: str) -> Response:
 
 
 @router.delete("/apps/{reference:path}")
+@describe(schema.AppRemoved, scope="admin", errors=(RequestError, AppUnknown))
 async def remove_app(request: Request, reference: str) -> Response:
     """Remove one version, or without one the whole app (scope `admin`)."""
     ctx = request_context(request, "admin")
     ref = parse_ref(reference, ctx.parts.settings.apps.app_namespace)
     count = await asyncio.to_thread(ctx.parts.apps.remove, ref)
     await ctx.parts.services.refresh()
-    return ctx.respond({"id": ref.app, "removed": count})
+    removed: schema.AppRemoved = {"id": ref.app, "removed": count}
+    return ctx.respond(removed)
 
 
-def _detail(ctx: RequestContext, ref: AppRef) -> dict[str, Any]:
+def _detail(ctx: RequestContext, ref: AppRef) -> schema.AppDetail:
     apps = ctx.parts.apps
     found = apps.resolve(ref)
     app = AppRef(ref.namespace, ref.name)
     return app_detail_json(found.version, apps.versions(app), apps.resolve(app).version.version)
 
 
-async def _deploy(ctx: RequestContext, folder: Path, name: str | None, tell: Any) -> dict[str, Any]:
+async def _deploy(ctx: RequestContext, folder: Path, name: str | None, tell: Any) -> schema.AppDetail:
     deployed: Deployed = await ctx.parts.deployer.deploy(folder, name, tell)
     await ctx.parts.services.refresh()
     return await asyncio.to_thread(
@@ -101,7 +122,7 @@ async def _deploy_log(ctx: RequestContext, folder: Path, name: str | None) -> As
     """The log of a deployment, line by line, then its result or error."""
     lines: asyncio.Queue[str | None] = asyncio.Queue()
 
-    async def work() -> dict[str, Any]:
+    async def work() -> schema.BuildEnd | ErrorBody:
         try:
             return {"success": True, "data": await _deploy(ctx, folder, name, lines.put_nowait)}
         except MienError as error:

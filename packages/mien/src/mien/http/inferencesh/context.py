@@ -3,21 +3,46 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
 
 import orjson
-from fastapi.routing import APIRoute
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
 from mien.errors import InvalidField, MienError
 from mien.http.codecs import json_object
 from mien.http.context import TaskParts, context_of, task_parts
-from mien.http.errors import error_body, error_response
+from mien.http.errors import ErrorCode, FieldError, error_body, error_response
 from mien.http.inferencesh.dialect import Dialect, read_dialect
+from mien.http.media import JSON
+from mien.http.route import Route
 from mien.keys import Scope
 
 ERROR_TYPES = "https://errors.mien.invalid/errors/"
+PROBLEM = "application/problem+json"
+
+
+class Envelope(TypedDict):
+    """What most clients of this API expect around every response. `X-API-Version: 2` asks for `data` alone."""
+
+    success: Literal[True]
+    status: Annotated[int, Meta(description="The HTTP status.")]
+    data: Any
+
+
+class Problem(TypedDict):
+    """Every error: the body that all APIs send, together with the fields of RFC 9457."""
+
+    success: Literal[False]
+    error: ErrorCode
+    message: str
+    detail: str
+    request_id: Annotated[str, Meta(description="As in the header `X-Request-Id` and in the server's log.")]
+    type: Annotated[str, Meta(description="A URI that stands for the code.")]
+    title: str
+    status: int
+    fields: NotRequired[Annotated[list[FieldError], Meta(description="Every field that is wrong.")]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +61,8 @@ class RequestContext:
 
     def respond(self, data: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
         """`data` in the envelope of the client's dialect."""
-        body = data if self.dialect.bare else {"success": True, "status": status, "data": data}
-        return Response(orjson.dumps(body), status, headers, media_type="application/json")
+        whole: Envelope = {"success": True, "status": status, "data": data}
+        return Response(orjson.dumps(data if self.dialect.bare else whole), status, headers, media_type=JSON)
 
     async def read_object(self, limit: int, admitted: ExitStack) -> dict[str, Any]:
         """The body as a JSON object. Its bytes count as admitted until `admitted` closes.
@@ -70,23 +95,32 @@ def dialect_of(request: Request) -> Dialect:
 def problem(request: Request, error: MienError) -> Response:
     """The error for clients of every version: this server's own body together with the fields of RFC 9457."""
     response = error_response(error, request.state.request_id)
-    body = error_body(error, request.state.request_id) | {
+    known = error_body(error, request.state.request_id)
+    body: Problem = {
+        "success": known["success"],
+        "error": known["error"],
+        "message": known["message"],
+        "detail": error.message,
+        "request_id": known["request_id"],
         "type": f"{ERROR_TYPES}{error.code}",
         "title": HTTPStatus(error.status).phrase if error.status != 499 else "Client Closed Request",
         "status": error.status,
-        "detail": error.message,
     }
     if isinstance(error, InvalidField) and error.fields:
-        body["fields"] = list(error.fields)
-    kind = "application/problem+json" if dialect_of(request).problems else "application/json"
+        body["fields"] = cast(list[FieldError], list(error.fields))
+    kind = PROBLEM if dialect_of(request).problems else JSON
     headers = {
         name: value for name, value in response.headers.items() if name not in ("content-length", "content-type")
     }
     return Response(orjson.dumps(body), error.status, headers, media_type=kind)
 
 
-class TaskRoute(APIRoute):
+class TaskRoute(Route):
     """A route whose errors have this API's form."""
+
+    envelope = Envelope
+    error_type = Problem
+    error_media_types = (JSON, PROBLEM)
 
     @staticmethod
     def render_error(request: Request, error: MienError) -> Response:

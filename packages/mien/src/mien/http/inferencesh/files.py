@@ -3,22 +3,33 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 from urllib.parse import quote
 
 import msgspec
 from fastapi import APIRouter
+from msgspec import Meta
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from mien.errors import Forbidden, InvalidField, NotFound, UnsupportedMediaType
+from mien.errors import (
+    Conflict,
+    Forbidden,
+    InvalidField,
+    NotFound,
+    RangeNotSatisfiable,
+    RequestError,
+    StorageFull,
+    UnsupportedMediaType,
+)
 from mien.http.body import chunks_to_disk
 from mien.http.forms import FORM, FormLimits, read_form, text_fields
+from mien.http.inferencesh import schema
 from mien.http.inferencesh.context import RequestContext, TaskRoute, request_context
 from mien.http.inferencesh.rendering import file_json
-from mien.http.media import JSON, content_type
-from mien.http.openapi import TEXT, json_body
+from mien.http.media import BYTES, JSON, content_type
+from mien.http.openapi.operation import Answer, Binary, Form, describe
 from mien.http.ranges import parse_range
 from mien.storage.blobs import Blob
 from mien.storage.file_records import FileRecord, NewFile
@@ -33,37 +44,58 @@ FORM_LIMITS = FormLimits(files=1, field_bytes=BODY_BYTES, memory_bytes=1024 * 10
 READ_BLOCK = 1024 * 1024
 
 
-FILES_BODY = json_body(
-    {
-        "type": "object",
-        "properties": {
-            "files": {
-                "type": "array",
-                "items": {
-                    "type": "object",
-                    "properties": {
-                        "filename": TEXT,
-                        "content_type": TEXT,
-                        "size": {"type": "integer"},
-                        "path": TEXT,
-                        "public": {"type": "boolean"},
-                    },
-                },
-            }
-        },
-    }
-)
+class NewRecord(msgspec.Struct):
+    """A file to be uploaded."""
 
-
-class _Wanted(msgspec.Struct):
     filename: str | None = None
     content_type: str | None = None
-    size: int | None = None
-    path: str | None = None
-    public: bool | None = None
+    size: Annotated[int | None, Meta(description="Bytes.")] = None
+    path: Annotated[str | None, Meta(description="On the client's side; stored for the client only.")] = None
+    public: Annotated[bool | None, Meta(description="Readable by anyone who knows its URL.")] = None
 
 
-@router.post("/files", openapi_extra=FILES_BODY)
+class NewRecords(TypedDict):
+    """Files to be uploaded, each to the `upload_url` of its record."""
+
+    files: list[NewRecord]
+
+
+class UploadFields(TypedDict):
+    """The fields of a form beside its file, which they describe."""
+
+    filename: NotRequired[str]
+    content_type: NotRequired[str]
+    path: NotRequired[str]
+    public: NotRequired[Annotated[str, Meta(description="`true`: readable by anyone who knows its URL.")]]
+
+
+class FilesQuery(TypedDict):
+    """The query of `GET /files`."""
+
+    cursor: NotRequired[Annotated[str, Meta(description="`next_cursor` of the page before.")]]
+
+
+class SignedQuery(TypedDict):
+    """The query of a signed URL."""
+
+    expires: NotRequired[str]
+    signature: NotRequired[str]
+
+
+class ContentHeaders(TypedDict):
+    """Headers of `GET /files/{file_id}/{name}`."""
+
+    range: NotRequired[Annotated[str, Meta(description="One range, such as `bytes=0-99`.")]]
+    if_range: NotRequired[str]
+    if_none_match: NotRequired[str]
+
+
+@router.post("/files")
+@describe(
+    list[schema.File] | schema.File,
+    body={JSON: NewRecords, FORM: Form(UploadFields, {"file": "The file."})},
+    errors=(StorageFull,),
+)
 async def create_files(request: Request) -> Response:
     """JSON: a record for each of `files`, with the `upload_url` that its content is to be put to. Multipart: one file
     with its content, answered by its record."""
@@ -87,15 +119,18 @@ async def create_files(request: Request) -> Response:
 
 
 @router.get("/files")
+@describe(schema.FilePage, query=FilesQuery, errors=(RequestError,))
 async def list_files(request: Request) -> Response:
     """Records, newest first; `cursor` pages."""
     ctx = request_context(request)
     page = await ctx.parts.files.find(owner=ctx.reach, cursor=request.query_params.get("cursor"), limit=50)
     items = [file_json(record, ctx.parts.links, ctx.base) for record in page.files]
-    return ctx.respond({"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None})
+    shown: schema.FilePage = {"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None}
+    return ctx.respond(shown)
 
 
 @router.get("/files/{file_id}")
+@describe(schema.File, errors=(NotFound,))
 async def get_file(request: Request, file_id: str) -> Response:
     """The record, with an `upload_url` as long as there is no content."""
     ctx = request_context(request)
@@ -104,14 +139,23 @@ async def get_file(request: Request, file_id: str) -> Response:
 
 
 @router.delete("/files/{file_id}")
+@describe(schema.Deleted, errors=(NotFound,))
 async def delete_file(request: Request, file_id: str) -> Response:
     """Remove the file."""
     ctx = request_context(request)
     await ctx.parts.files.delete(file_id, ctx.reach)
-    return ctx.respond({"id": file_id, "deleted": True})
+    deleted: schema.Deleted = {"id": file_id, "deleted": True}
+    return ctx.respond(deleted)
 
 
 @router.put("/files/{file_id}/{name:path}")
+@describe(
+    schema.File,
+    body={BYTES: Binary("The content, of the type that its Content-Type says.")},
+    query=SignedQuery,
+    scope=None,
+    errors=(Forbidden, NotFound, Conflict, StorageFull),
+)
 async def put_content(request: Request, file_id: str, name: str) -> Response:
     """The content, for a record's `upload_url`. It is readable as soon as this has answered."""
     ctx = request_context(request, None)
@@ -122,8 +166,17 @@ async def put_content(request: Request, file_id: str, name: str) -> Response:
     return ctx.respond(file_json(record, ctx.parts.links, ctx.base))
 
 
-@router.head("/files/{file_id}/{name:path}", include_in_schema=False)
 @router.get("/files/{file_id}/{name:path}")
+@describe(
+    {"*/*": Binary("The content.")},
+    query=SignedQuery,
+    headers=ContentHeaders,
+    errors=(NotFound, RangeNotSatisfiable),
+    others={
+        206: Answer("The range.", {"*/*": Binary("That part of the content.")}),
+        304: Answer("The content is the one that If-None-Match names."),
+    },
+)
 async def get_content(request: Request, file_id: str, name: str) -> Response:
     """The content: public, by its signed URL, or with an API key. Ranges are honoured."""
     ctx = request_context(request, None)
@@ -219,9 +272,9 @@ async def _stored(ctx: RequestContext, upload: UploadFile, fields: dict[str, str
         raise
 
 
-def _wanted(item: Any, number: int) -> _Wanted:
+def _wanted(item: Any, number: int) -> NewRecord:
     try:
-        wanted = msgspec.convert(item, _Wanted)
+        wanted = msgspec.convert(item, NewRecord)
     except msgspec.ValidationError as error:
         raise InvalidField(f"files[{number}]: {error}") from None
     if wanted.size is not None and wanted.size < 0:
@@ -229,7 +282,7 @@ def _wanted(item: Any, number: int) -> _Wanted:
     return wanted
 
 
-def _new(wanted: _Wanted, ctx: RequestContext) -> NewFile:
+def _new(wanted: NewRecord, ctx: RequestContext) -> NewFile:
     return NewFile(
         filename=wanted.filename or wanted.path,
         content_type=wanted.content_type,

@@ -6,11 +6,11 @@ that concatenates them, over any number of resumed connections, has every status
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any
 
 import msgspec
 
 from mien.encoded import NULL
+from mien.http.inferencesh import schema
 from mien.http.inferencesh.dialect import Table
 from mien.http.inferencesh.rendering import event_json, log_json, task_json
 from mien.storage.links import Links
@@ -91,21 +91,23 @@ def newest(lines: Iterable[LogLine], count: int, chars: int = FULL_CHARS) -> tup
     return tuple(kept)
 
 
-def frame_json(frame: Frame, tail: Iterable[LogLine], table: Table, links: Links, base: str) -> dict[str, Any]:
+def frame_json(frame: Frame, tail: Iterable[LogLine], table: Table, links: Links, base: str) -> schema.TaskFrame:
     """The frame's object. `tail`: the task's newest log lines."""
     task = frame.task
     shorter = not frame.whole and task.input.size > SMALL_INPUT
     if shorter:
         task = msgspec.structs.replace(task, input=NULL)
-    shown = task_json(task, table, links, base, newest(tail, FULL_LINES if frame.whole else TAIL_LINES))
+    number = frame.cursor.events - len(frame.events)
+    shown: schema.TaskFrame = {
+        **task_json(task, table, links, base, newest(tail, FULL_LINES if frame.whole else TAIL_LINES)),
+        "new_events": [
+            event_json(event, task.id, number + place, table) for place, event in enumerate(frame.events, 1)
+        ],
+        "new_logs": [log_json(line, task.id) for line in frame.logs],
+        "cursor": str(frame.cursor),
+    }
     if shorter:
         del shown["input"]
-    number = frame.cursor.events - len(frame.events)
-    shown["new_events"] = [
-        event_json(event, task.id, number + place, table) for place, event in enumerate(frame.events, 1)
-    ]
-    shown["new_logs"] = [log_json(line, task.id) for line in frame.logs]
-    shown["cursor"] = str(frame.cursor)
     return shown
 
 

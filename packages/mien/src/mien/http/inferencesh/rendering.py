@@ -4,12 +4,13 @@ import json
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, overload
 
 import orjson
 
 from mien.apps.record import AppVersion, Deployed
 from mien.encoded import Encoded
+from mien.http.inferencesh import schema
 from mien.http.inferencesh.dialect import Table, wire_number, wire_status
 from mien.storage.file_records import SCHEME, FileRecord
 from mien.storage.links import Links
@@ -17,39 +18,42 @@ from mien.tasks.builtin import BuiltinApp
 from mien.tasks.records import Event, LogLine, Task
 from mien.tasks.sessions import Session, Sessions
 
-_NULLS = (
-    "deleted_at",
-    "user_id",
-    "team_id",
-    "flow_id",
-    "flow_run_id",
-    "sub_flow_run_id",
-    "chat_id",
-    "agent_id",
-    "agent_version_id",
-    "agent",
-    "engine_id",
-    "engine",
-    "rating",
-    "telemetry",
-    "transaction_id",
-    "transaction",
-    "graph_id",
-    "user_public_key",
-    "engine_public_key",
-    "egress",
-    "socket",
-)
-"""Fields of the clients' types that have no meaning here."""
+_UNUSED: schema.Unused = {
+    "deleted_at": None,
+    "user_id": None,
+    "team_id": None,
+    "flow_id": None,
+    "flow_run_id": None,
+    "sub_flow_run_id": None,
+    "chat_id": None,
+    "agent_id": None,
+    "agent_version_id": None,
+    "agent": None,
+    "engine_id": None,
+    "engine": None,
+    "rating": None,
+    "telemetry": None,
+    "transaction_id": None,
+    "transaction": None,
+    "graph_id": None,
+    "user_public_key": None,
+    "engine_public_key": None,
+    "egress": None,
+    "socket": None,
+}
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
+@overload
+def rfc3339(at: float) -> str: ...
+@overload
+def rfc3339(at: float | None) -> str | None: ...
 def rfc3339(at: float | None) -> str | None:
     """RFC 3339, UTC, microseconds."""
     return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
-def event_json(event: Event, task_id: str, number: int, table: Table) -> dict[str, Any]:
+def event_json(event: Event, task_id: str, number: int, table: Table) -> schema.TaskEvent:
     at = rfc3339(event.at)
     return {
         "id": f"{task_id}.{number}",
@@ -63,7 +67,7 @@ def event_json(event: Event, task_id: str, number: int, table: Table) -> dict[st
     }
 
 
-def log_json(line: LogLine, task_id: str) -> dict[str, Any]:
+def log_json(line: LogLine, task_id: str) -> schema.TaskLogLine:
     at = rfc3339(line.at)
     return {
         "id": line.number,
@@ -81,7 +85,7 @@ def external_json(given: Encoded, links: Links, base: str, owner: str) -> Any:
     return links.externalize(given.value, base, owner) if SCHEME in given.text else orjson.Fragment(given.text)
 
 
-def task_json(task: Task, table: Table, links: Links, base: str, logs: Iterable[LogLine] = ()) -> dict[str, Any]:
+def task_json(task: Task, table: Table, links: Links, base: str, logs: Iterable[LogLine] = ()) -> schema.Task:
     """The whole task, for orjson."""
     return {
         "id": task.id,
@@ -127,11 +131,11 @@ def task_json(task: Task, table: Table, links: Links, base: str, logs: Iterable[
         "visibility": "private",
         "is_featured": False,
         "usage_events": [],
-        **dict.fromkeys(_NULLS),
+        **_UNUSED,
     }
 
 
-def status_json(task: Task, table: Table) -> dict[str, Any]:
+def status_json(task: Task, table: Table) -> schema.TaskStatus:
     """What clients poll."""
     return {
         "id": task.id,
@@ -144,8 +148,8 @@ def status_json(task: Task, table: Table) -> dict[str, Any]:
     }
 
 
-def file_json(record: FileRecord, links: Links, base: str, *, upload: bool = False) -> dict[str, Any]:
-    shown = {
+def file_json(record: FileRecord, links: Links, base: str, *, upload: bool = False) -> schema.File:
+    shown: schema.File = {
         "id": record.id,
         "created_at": rfc3339(record.created_at),
         "updated_at": rfc3339(record.updated_at),
@@ -164,10 +168,12 @@ def file_json(record: FileRecord, links: Links, base: str, *, upload: bool = Fal
         "rating": None,
         "metadata": None,
     }
-    return shown | {"upload_url": links.write_url(base, record)} if upload else shown
+    if upload:
+        shown["upload_url"] = links.write_url(base, record)
+    return shown
 
 
-def app_json(version: AppVersion, *, latest: bool) -> dict[str, Any]:
+def app_json(version: AppVersion, *, latest: bool) -> schema.App:
     """An app's version without its schemas."""
     manifest = version.manifest
     return {
@@ -194,10 +200,11 @@ def app_json(version: AppVersion, *, latest: bool) -> dict[str, Any]:
     }
 
 
-def app_detail_json(version: AppVersion, versions: list[Deployed], latest: str) -> dict[str, Any]:
+def app_detail_json(version: AppVersion, versions: list[Deployed], latest: str) -> schema.AppDetail:
     """A version with its schemas, and the other versions of its app."""
     default = version.functions.get(version.default_function)
-    return app_json(version, latest=version.version == latest) | {
+    return {
+        **app_json(version, latest=version.version == latest),
         "input_schema": default.input_schema if default else None,
         "output_schema": default.output_schema if default else None,
         "setup_schema": version.setup_schema,
@@ -224,9 +231,10 @@ def app_detail_json(version: AppVersion, versions: list[Deployed], latest: str) 
     }
 
 
-def builtin_json(app: BuiltinApp, *, detail: bool = False) -> dict[str, Any]:
+def builtin_json(app: BuiltinApp) -> schema.App:
+    """A built-in app without its schemas."""
     namespace, _, name = app.name.partition("/")
-    shown: dict[str, Any] = {
+    return {
         "id": app.name,
         "namespace": namespace,
         "name": name,
@@ -245,27 +253,30 @@ def builtin_json(app: BuiltinApp, *, detail: bool = False) -> dict[str, Any]:
         "builtin": True,
         "resources": None,
     }
-    if detail:
-        shown |= {
-            "input_schema": app.input_schema,
-            "output_schema": app.output_schema,
-            "setup_schema": None,
-            "functions_schema": {
-                "run": {
-                    "description": app.description,
-                    "input_schema": app.input_schema,
-                    "output_schema": app.output_schema,
-                }
-            },
-            "packages": [],
-            "files": 0,
-            "size": 0,
-            "versions": [],
-        }
-    return shown
 
 
-def session_json(session: Session, sessions: Sessions) -> dict[str, Any]:
+def builtin_detail_json(app: BuiltinApp) -> schema.AppDetail:
+    """A built-in app with its schemas."""
+    return {
+        **builtin_json(app),
+        "input_schema": app.input_schema,
+        "output_schema": app.output_schema,
+        "setup_schema": None,
+        "functions_schema": {
+            "run": {
+                "description": app.description,
+                "input_schema": app.input_schema,
+                "output_schema": app.output_schema,
+            }
+        },
+        "packages": [],
+        "files": 0,
+        "size": 0,
+        "versions": [],
+    }
+
+
+def session_json(session: Session, sessions: Sessions) -> schema.Session:
     return {
         "id": session.id,
         "session_id": session.id,

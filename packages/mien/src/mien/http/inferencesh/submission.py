@@ -3,9 +3,10 @@
 import math
 import re
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
+from msgspec import Meta
 
 from mien.apps.record import AppVersion
 from mien.apps.reference import AppRef, parse_ref
@@ -13,7 +14,6 @@ from mien.encoded import Encoded
 from mien.errors import AppUnknown, InvalidField, MienError, RequestError
 from mien.http.context import context_of
 from mien.http.inferencesh.context import RequestContext
-from mien.http.openapi import NUMBER, TEXT, json_body
 from mien.net.urls import parse_url
 from mien.storage.file_records import SCHEME
 from mien.storage.links import needs_internalizing
@@ -27,54 +27,31 @@ NEW_SESSION = "new"
 _VERSION = re.compile(r"[0-9a-f]{4,64}")
 
 
+Instant: TypeAlias = Annotated[str | float | None, Meta(description="RFC 3339 with an offset, or seconds since 1970.")]
+
+
 class RunParams(msgspec.Struct):
-    """The body of `POST /run`. Other fields are ignored, as older servers do; `RUN_BODY` documents these."""
+    """The body of `POST /run`. Other fields are ignored, as older servers do."""
 
-    app: str
-    input: Any = None
-    setup: Any = None
-    infra: str | None = None
+    app: Annotated[str, Meta(description="`[namespace/]name[@version][:function]`")]
+    input: Annotated[Any, Meta(description="As the app's input schema has it.")] = None
+    setup: Annotated[Any, Meta(description="As the app's setup schema has it.")] = None
+    infra: Annotated[str | None, Meta(description=f"One of {', '.join(INFRA)}; all run here.")] = None
     variant: str | None = None
-    version: str | None = None
-    function: str | None = None
-    workers: list[str] | None = None
-    webhook: str | None = None
-    session: str | None = None
-    session_timeout: float | None = None
-    run_at: str | float | None = None
-    deadline: str | float | None = None
-    timeout: float | None = None
-    retries: int | None = None
-    priority: int | None = None
-    idempotency_key: str | None = None
+    version: Annotated[str | None, Meta(description="The version's id, if `app` has none.")] = None
+    function: Annotated[str | None, Meta(description="The app's default, if `app` has none.")] = None
+    workers: Annotated[list[str] | None, Meta(description="Ids of the workers that may run it.")] = None
+    webhook: Annotated[str | None, Meta(description="A URL that is told the end of the task.")] = None
+    session: Annotated[str | None, Meta(description=f"A session's id, or `{NEW_SESSION}`.")] = None
+    session_timeout: Annotated[float | None, Meta(description="Seconds without a call after which it ends.")] = None
+    run_at: Instant = None
+    deadline: Instant = None
+    timeout: Annotated[float | None, Meta(description="Seconds that an attempt may take.")] = None
+    retries: Annotated[int | None, Meta(description="New attempts after lost workers.")] = None
+    priority: Annotated[int | None, Meta(description="-100..100; 0 if it is missing.")] = None
+    idempotency_key: Annotated[str | None, Meta(description=f"At most {MAX_KEY_LENGTH} characters.")] = None
     metadata: dict[str, Any] | None = None
-
-
-RUN_BODY = json_body(
-    {
-        "type": "object",
-        "required": ["app"],
-        "properties": {
-            "app": {"type": "string", "description": "[namespace/]name[@version][:function]"},
-            "input": {},
-            "setup": {},
-            "variant": TEXT,
-            "infra": {"enum": ["cloud", "private", "private_first"]},
-            "function": TEXT,
-            "workers": {"type": "array", "items": TEXT},
-            "webhook": TEXT,
-            "session": TEXT,
-            "session_timeout": NUMBER,
-            "run_at": {},
-            "deadline": {},
-            "timeout": NUMBER,
-            "retries": {"type": "integer"},
-            "priority": {"type": "integer"},
-            "idempotency_key": TEXT,
-            "metadata": {"type": "object"},
-        },
-    }
-)
+    stream: Annotated[Any, Meta(description="`true`: the answer is the task's stream, if Accept names one.")] = None
 
 
 def read_params(body: dict[str, Any]) -> RunParams:

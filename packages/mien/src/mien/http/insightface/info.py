@@ -1,12 +1,11 @@
 """`GET /info`: models and defaults, under the keys that clients of the original server read."""
 
-from typing import Any
-
 from mien import __version__
 from mien.http.context import Runtime
+from mien.http.insightface.schema import Info
 
 
-def info(runtime: Runtime) -> dict[str, Any]:
+def info(runtime: Runtime) -> Info:
     """The body of the response. Holds no secrets."""
     settings, facts = runtime.settings, runtime.models
     models, limits = settings.models, settings.limits

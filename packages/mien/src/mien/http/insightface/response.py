@@ -1,7 +1,5 @@
 """Responses of the InsightFace-REST API: always all documented keys, null where they were not requested."""
 
-from typing import Any
-
 import numpy as np
 import pybase64
 from starlette.requests import Request
@@ -10,7 +8,7 @@ from starlette.responses import Response
 from mien.faces.pipeline import Face, FaceAnalysis
 from mien.faces.service import ImageDone, ImageResult
 from mien.http.codecs import json_response, msgpack_response
-from mien.http.insightface.schema import ExtractParameters
+from mien.http.insightface.schema import CompareAnswer, ExtractAnswer, ExtractParameters, FaceAnswer, ImageAnswer, Took
 from mien.http.media import JSON, MSGPACK, MSGPACK_TYPES, accepted, bare
 
 STATUS_WORDS = {"success": ("success", "error"), "ok": ("ok", "failed")}
@@ -18,39 +16,39 @@ STATUS_WORDS = {"success": ("success", "error"), "ok": ("ok", "failed")}
 
 def extract_json(
     results: list[ImageResult], parameters: ExtractParameters, total_ms: float, status_words: str
-) -> dict[str, Any]:
+) -> ExtractAnswer:
     """The body of an `/extract` response. Vectors stay numpy arrays: the encoders write them natively."""
     words = STATUS_WORDS[status_words]
-    took: dict[str, Any] = {"total_ms": total_ms}
+    took: Took = {"total_ms": total_ms}
     if parameters.verbose_timings:
         done = [result for result in results if isinstance(result, ImageDone)]
         took["read_imgs_ms"] = sum(result.read_ms for result in done)
         took["embed_all_ms"] = sum(result.analysis.embed_ms for result in done)
     data = [image_json(result, parameters, words) for result in results]
-    body: dict[str, Any] = {"took": took, "data": data}
+    body: ExtractAnswer = {"took": took, "data": data}
     if parameters.embed_only and status_words == "ok":
         # the original's envelope for crops, in addition to the one of every other response
-        body |= {"took_ms": total_ms, "status": words[0]}
+        body["took_ms"], body["status"] = total_ms, words[0]
     return body
 
 
-def image_json(result: ImageResult, parameters: ExtractParameters, words: tuple[str, str]) -> dict[str, Any]:
+def image_json(result: ImageResult, parameters: ExtractParameters, words: tuple[str, str]) -> ImageAnswer:
     """One image: its faces, or its error."""
     good, bad = words
     if isinstance(result, ImageDone):
         return {"status": good, "took_ms": result.took_ms, "faces": faces_json(result.analysis, parameters)}
-    failed: dict[str, Any] = {"status": bad, "took_ms": 0.0, "faces": [], "error": result.error.message}
+    failed: ImageAnswer = {"status": bad, "took_ms": 0.0, "faces": [], "error": result.error.message}
     if bad == "failed":  # where clients of the original server look for the error; never an actual traceback
         failed["traceback"] = result.error.message
     return failed
 
 
-def faces_json(analysis: FaceAnalysis, parameters: ExtractParameters) -> list[dict[str, Any]]:
+def faces_json(analysis: FaceAnalysis, parameters: ExtractParameters) -> list[FaceAnswer]:
     """The faces of one image."""
     return [_face_json(face, analysis.scale, parameters.return_landmarks) for face in analysis.faces]
 
 
-def _face_json(face: Face, scale: float, landmarks: bool) -> dict[str, Any]:
+def _face_json(face: Face, scale: float, landmarks: bool) -> FaceAnswer:
     traits = face.attributes
     box = np.trunc(face.box).astype(int).tolist()
     return {
@@ -68,7 +66,7 @@ def _face_json(face: Face, scale: float, landmarks: bool) -> dict[str, Any]:
         "mask": traits.mask,
         "mask_probs": None
         if traits.mask_probs is None
-        else dict(zip(("mask", "no_mask"), traits.mask_probs, strict=True)),
+        else {"mask": traits.mask_probs[0], "no_mask": traits.mask_probs[1]},
     }
 
 
@@ -81,6 +79,6 @@ def response_type(request: Request, *, msgpack: bool) -> str:
     return JSON if not msgpack and JSON in wanted[: wanted.index(best)] else best
 
 
-def render(body: dict[str, Any], kind: str) -> Response:
+def render(body: ExtractAnswer | CompareAnswer, kind: str) -> Response:
     """The body in the media type `kind`. numpy arrays are written natively, float32 as float32."""
     return json_response(body) if kind == JSON else msgpack_response(body, kind)

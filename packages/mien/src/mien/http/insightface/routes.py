@@ -1,7 +1,6 @@
 """Routes of the InsightFace-REST API. Handlers take the raw request: no copy, no second validation."""
 
 import time
-from typing import Any
 
 import numpy as np
 from fastapi import APIRouter
@@ -11,9 +10,10 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from mien.engine.cancellation import CancelScope
 from mien.engine.engine import Failed
 from mien.engine.sources import Source
-from mien.errors import InvalidField, MienError, Unavailable
+from mien.errors import ImageError, InvalidField, MienError, SourceFailed, SourceNotFound, SourceRefused, Unavailable
 from mien.faces.service import DrawFaces, ImageDone, ImageResult
 from mien.http.context import Runtime, authorised, context_of
+from mien.http.forms import FORM
 from mien.http.insightface.info import info as info_of
 from mien.http.insightface.request import options_of, parsed_form, parsed_request, sources_of
 from mien.http.insightface.response import extract_json, faces_json, render, response_type
@@ -25,21 +25,30 @@ from mien.http.insightface.schema import (
     ExtractAnswer,
     ExtractParameters,
     ExtractRequest,
+    Info,
+    SelfCheckFailed,
+    SelfCheckPassed,
 )
-from mien.http.openapi import body_of
+from mien.http.media import JSON, MSGPACK_TYPES
+from mien.http.openapi.operation import Answer, Binary, Described, Form, describe
+from mien.http.route import Route
 from mien.vision.recognition import cosine_similarity
 from mien.vision.types import Array
 
-router = APIRouter()
+router = APIRouter(route_class=Route)
 recognition = "Detection & recognition"
 utility = "Utility"
 FEW_VECTORS = 64
 """Up to so many faces a response is encoded faster than a switch of threads takes."""
+IMAGE_ERRORS = (ImageError, SourceRefused, SourceNotFound, SourceFailed)
 
 
-@router.post(
-    "/extract", tags=[recognition], responses={200: {"model": ExtractAnswer}}, openapi_extra=body_of(ExtractRequest)
-)
+def _ways(described: Described) -> dict[str, Described]:
+    return dict.fromkeys((JSON, *MSGPACK_TYPES), described)
+
+
+@router.post("/extract", tags=[recognition])
+@describe(_ways(ExtractAnswer), body=_ways(ExtractRequest))
 async def extract(request: Request) -> Response:
     """Find faces and compute their embeddings in a batch of images. JSON or MessagePack, both ways."""
     started = time.perf_counter()
@@ -55,7 +64,7 @@ async def extract(request: Request) -> Response:
 
 async def _extracted(
     sources: list[Source], parameters: ExtractParameters, runtime: Runtime, scope: CancelScope, started: float
-) -> dict[str, Any]:
+) -> ExtractAnswer:
     api = runtime.settings.api
     results = await runtime.faces.analyse(
         sources, options_of(parameters, api.default_threshold), scope, aligned=parameters.embed_only
@@ -64,7 +73,8 @@ async def _extracted(
     return extract_json(results, parameters, total_ms, api.status_words)
 
 
-@router.post("/multipart/extract", tags=[recognition], responses={200: {"model": ExtractAnswer}})
+@router.post("/multipart/extract", tags=[recognition])
+@describe(_ways(ExtractAnswer), body={FORM: Form(ExtractParameters, {"file": "The images."}, many=True)})
 async def multipart_extract(request: Request) -> Response:
     """As `/extract`, with the images as uploaded files (any field names) and the parameters as form fields."""
     started = time.perf_counter()
@@ -73,9 +83,8 @@ async def multipart_extract(request: Request) -> Response:
         return render(answer, response_type(request, msgpack=False))
 
 
-@router.post(
-    "/compare", tags=[recognition], responses={200: {"model": CompareAnswer}}, openapi_extra=body_of(CompareRequest)
-)
+@router.post("/compare", tags=[recognition])
+@describe(_ways(CompareAnswer), body=_ways(CompareRequest), errors=IMAGE_ERRORS)
 async def compare(request: Request) -> Response:
     """Compare every face of one image with every face of another."""
     started = time.perf_counter()
@@ -89,7 +98,7 @@ async def compare(request: Request) -> Response:
         first, second = (_succeeded(result, number) for number, result in enumerate(results, 1))
         similarity = _similarity(_vectors(first), _vectors(second))
         threshold = runtime.models.same_threshold
-        answer = {
+        answer: CompareAnswer = {
             "took": {"total_ms": (time.perf_counter() - started) * 1e3},
             "model": runtime.settings.models.recogniser,
             "threshold": threshold,
@@ -121,12 +130,8 @@ def _similarity(first: list[Array], second: list[Array]) -> Array:
     return cosine_similarity(np.stack(first), np.stack(second))
 
 
-@router.post(
-    "/draw_detections",
-    tags=[recognition],
-    openapi_extra=body_of(DrawRequest),
-    responses={200: {"content": {"image/jpeg": {}}}},
-)
+@router.post("/draw_detections", tags=[recognition])
+@describe({"image/jpeg": Binary()}, body=_ways(DrawRequest), errors=IMAGE_ERRORS)
 async def draw_detections(request: Request) -> Response:
     """The first image with its faces drawn in, as JPEG."""
     async with parsed_request(request, DrawRequest) as (body, runtime, scope):
@@ -136,7 +141,8 @@ async def draw_detections(request: Request) -> Response:
         return await _drawn(sources[0], body, runtime, scope)
 
 
-@router.post("/multipart/draw_detections", tags=[recognition], responses={200: {"content": {"image/jpeg": {}}}})
+@router.post("/multipart/draw_detections", tags=[recognition])
+@describe({"image/jpeg": Binary()}, body={FORM: Form(DrawParameters, {"file": "The image."})}, errors=IMAGE_ERRORS)
 async def multipart_draw_detections(request: Request) -> Response:
     """An uploaded image (field `file`) with its faces drawn in, as JPEG."""
     async with parsed_form(request, DrawParameters) as (sources, parameters, runtime, scope):
@@ -161,6 +167,7 @@ async def _drawn(source: Source, parameters: DrawParameters, runtime: Runtime, s
 
 
 @router.get("/info", tags=[utility])
+@describe(Info)
 async def info(request: Request) -> JSONResponse:
     """Models and defaults of this server. Holds no secrets."""
     runtime = authorised(request)
@@ -168,6 +175,7 @@ async def info(request: Request) -> JSONResponse:
 
 
 @router.get("/health", tags=[utility])
+@describe(SelfCheckPassed, scope=None, others={500: Answer("It failed.", {JSON: SelfCheckFailed})})
 async def health(request: Request) -> JSONResponse:
     """Finds the face in a built-in photo, through every stage: 200 `{"status": "ok"}`, else 500."""
     runtime = context_of(request).readiness.runtime
@@ -176,8 +184,10 @@ async def health(request: Request) -> JSONResponse:
             raise Unavailable("the models are being loaded")
         await runtime.self_check.run()
     except MienError:
-        return JSONResponse({"detail": "self check failed"}, 500)
-    return JSONResponse({"status": "ok"})
+        failed: SelfCheckFailed = {"detail": "self check failed"}
+        return JSONResponse(failed, 500)
+    passed: SelfCheckPassed = {"status": "ok"}
+    return JSONResponse(passed)
 
 
 @router.get("/", include_in_schema=False)

@@ -1,10 +1,11 @@
-"""Requests and responses of this API as pydantic models: requests are validated by them, both are documented."""
+"""Requests of this API as pydantic models that validate them, responses as the types that are rendered."""
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from msgspec import Meta
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-T = TypeVar("T")
+from mien.inference.results import OptionalVector
 
 
 def _binary_or_text(value: Any) -> Any:
@@ -14,7 +15,9 @@ def _binary_or_text(value: Any) -> Any:
     raise ValueError("expected an encoded image: bytes in MessagePack, base64 text in JSON")
 
 
-EncodedImage = Annotated[bytes | str, BeforeValidator(_binary_or_text)]
+EncodedImage = Annotated[
+    bytes | str, BeforeValidator(_binary_or_text), WithJsonSchema({"type": "string", "description": "Base64 or bytes."})
+]
 
 
 class NullMeansDefault(BaseModel):
@@ -89,54 +92,137 @@ class CompareRequest(FindParameters):
     img_req_headers: dict[str, str] = {}
 
 
-class Took(BaseModel):
+class Took(TypedDict):
     """Milliseconds."""
 
     total_ms: float
-    read_imgs_ms: float | None = Field(default=None, description="Fetching and decoding, summed over the images.")
-    embed_all_ms: float | None = Field(default=None, description="Aligning and embedding, summed over the images.")
+    read_imgs_ms: NotRequired[Annotated[float, Meta(description="Fetching and decoding, summed over the images.")]]
+    embed_all_ms: NotRequired[Annotated[float, Meta(description="Aligning and embedding, summed over the images.")]]
 
 
-class FaceAnswer(BaseModel):
+class MaskProbabilities(TypedDict):
+    """How likely the face wears a mask, and does not."""
+
+    mask: float
+    no_mask: float
+
+
+class FaceAnswer(TypedDict):
     """One face. Pixels are those of the upright image; what was not asked for is null."""
 
-    num_det: int = Field(description="Rank of this face among the image's detections.")
-    prob: float = Field(description="Detection score, 0..1.")
-    size: int = Field(description="Width of the box in pixels.")
-    bbox: list[int] = Field(description="x1, y1, x2, y2; may reach over the image's edges.")
-    scale: float = Field(description="Factor at which the detector saw the image.")
-    landmarks: list[list[int]] | None = Field(description="Left eye, right eye, nose, left and right mouth corner.")
-    norm: float | None = Field(description="Length of the raw embedding.")
-    vec: list[float] | None = Field(description="The embedding, of length 1.")
-    facedata: str | None = Field(description="Aligned crop, base64 JPEG.")
-    gender: int | None = Field(description="0 female, 1 male.")
+    num_det: Annotated[int, Meta(description="Rank of this face among the image's detections.")]
+    prob: Annotated[float, Meta(description="Detection score, 0..1.")]
+    size: Annotated[int, Meta(description="Width of the box in pixels.")]
+    bbox: Annotated[list[int], Meta(description="x1, y1, x2, y2; may reach over the image's edges.")]
+    scale: Annotated[float, Meta(description="Factor at which the detector saw the image.")]
+    landmarks: Annotated[
+        list[list[int]] | None, Meta(description="Left eye, right eye, nose, left and right mouth corner.")
+    ]
+    norm: Annotated[float | None, Meta(description="Length of the raw embedding.")]
+    vec: Annotated[OptionalVector, Meta(description="The embedding, of length 1.")]
+    facedata: Annotated[str | None, Meta(description="Aligned crop, base64 JPEG.")]
+    gender: Annotated[int | None, Meta(description="0 female, 1 male.")]
     age: int | None
     mask: bool | None
-    mask_probs: dict[str, float] | None
+    mask_probs: MaskProbabilities | None
 
 
-class ImageAnswer(BaseModel):
+class ImageAnswer(TypedDict):
     """One image."""
 
-    status: str = Field(description="`success` or `error`; `ok` or `failed` where the server is set so.")
+    status: Annotated[str, Meta(description="`success` or `error`; `ok` or `failed` where the server is set so.")]
     took_ms: float
     faces: list[FaceAnswer]
-    error: str | None = Field(default=None, description="Why the image failed; absent otherwise.")
+    error: NotRequired[Annotated[str, Meta(description="Why the image failed; absent otherwise.")]]
+    traceback: NotRequired[Annotated[str, Meta(description="The same, where the words are `ok` and `failed`.")]]
 
 
-class ExtractAnswer(BaseModel):
+class ExtractAnswer(TypedDict):
     """Answer of `POST /extract`."""
 
     took: Took
     data: list[ImageAnswer]
+    took_ms: NotRequired[Annotated[float, Meta(description="With `embed_only` and the words `ok` and `failed`.")]]
+    status: NotRequired[str]
 
 
-class CompareAnswer(BaseModel):
+class CompareAnswer(TypedDict):
     """Answer of `POST /compare`."""
 
     took: Took
     model: str
-    threshold: float = Field(description="Cosine from which two faces count as the same person.")
-    faces: list[list[FaceAnswer]] = Field(description="Faces of the first and of the second image.")
-    similarity: list[list[float]] = Field(description="Cosine of each face of the first with each of the second.")
-    same: list[list[bool]]
+    threshold: Annotated[float, Meta(description="Cosine from which two faces count as the same person.")]
+    faces: Annotated[list[list[FaceAnswer]], Meta(description="Faces of the first and of the second image.")]
+    similarity: Annotated[
+        Any,
+        Meta(
+            description="Cosine of each face of the first with each of the second.",
+            extra_json_schema={"type": "array", "items": {"type": "array", "items": {"type": "number"}}},
+        ),
+    ]
+    same: Annotated[
+        Any, Meta(extra_json_schema={"type": "array", "items": {"type": "array", "items": {"type": "boolean"}}})
+    ]
+
+
+class SelfCheckPassed(TypedDict):
+    """Answer of `GET /health`."""
+
+    status: Literal["ok"]
+
+
+class SelfCheckFailed(TypedDict):
+    """Answer of `GET /health` if the face is not found, or the models are not loaded."""
+
+    detail: str
+
+
+class InfoModels(TypedDict):
+    """The models in use."""
+
+    inference_backend: str
+    providers: list[str]
+    det_name: str
+    rec_name: str
+    max_size: Annotated[list[int], Meta(description="Pixels of the detector's input.")]
+    ga_name: str | None
+    mask_detector: str | None
+    rec_batch_size: int
+    det_batch_size: int
+    embedding_dim: int | None
+    same_threshold: float | None
+    force_fp16: bool
+    triton_uri: None
+
+
+class InfoDefaults(TypedDict):
+    """What parameters are if a request does not say."""
+
+    return_face_data: bool
+    return_landmarks: bool
+    extract_embedding: bool
+    extract_ga: bool
+    detect_masks: bool
+    det_thresh: float
+    img_req_headers: Annotated[list[str], Meta(description="Names of the headers that images are fetched with.")]
+    sslv3_hack: bool
+
+
+class InfoLimits(TypedDict):
+    """Limits of a request."""
+
+    max_images: int
+    max_body_bytes: int
+    max_image_bytes: int
+    max_pixels: int
+
+
+class Info(TypedDict):
+    """Answer of `GET /info`."""
+
+    version: str
+    tensorrt_version: None
+    log_level: str
+    models: InfoModels
+    defaults: InfoDefaults
+    limits: InfoLimits

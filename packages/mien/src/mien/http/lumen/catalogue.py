@@ -14,7 +14,11 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from mien.errors import MienError, NotFound, UpgradeRequired
 from mien.http.context import Runtime, authorised, context_of
 from mien.http.errors import error_response
+from mien.http.lumen import schema
 from mien.http.lumen.nodes import active, local_node, now, remote_node, tasks_of, watched_node
+from mien.http.media import JSON
+from mien.http.openapi.operation import Answer, Enveloped, describe
+from mien.http.route import Route
 from mien.settings import Settings
 
 Handler = TypeVar("Handler", bound=Callable[[Request], Awaitable[Response]])
@@ -22,36 +26,41 @@ SERVICE = "Lumen REST API"
 WATCH_PATH = "/v1/nodes/watch"
 GOING_AWAY = 1001
 
-router = APIRouter(tags=["Nodes"])
+STARTING = Answer("The models are being loaded.", {JSON: Enveloped(schema.Answer, schema.Health)})
+
+router = APIRouter(route_class=Route, tags=["Nodes"])
 
 
-def get(path: str) -> Callable[[Handler], Handler]:
-    """Register a GET route that also handles HEAD, and a trailing slash."""
+def get(path: str, data: type, **declared: Any) -> Callable[[Handler], Handler]:
+    """Register a GET route that also handles a trailing slash. `data`: what the envelope holds."""
 
     def add(handler: Handler) -> Handler:
-        router.add_api_route(path, handler, methods=["GET"], response_model=None)
-        for extra in (path, f"{path}/"):
-            router.add_route(extra, handler, ["GET", "HEAD"], include_in_schema=False)
+        describe(Enveloped(schema.Answer, data), **declared)(handler)
+        router.add_api_route(path, handler, methods=["GET"], name=f"v1_{handler.__name__}", response_model=None)
+        router.add_route(f"{path}/", handler, ["GET"], include_in_schema=False)
         return handler
 
     return add
 
 
-@get("/v1/health")
+@get("/v1/health", schema.Health, scope=None, others={503: STARTING})
 async def health(request: Request) -> JSONResponse:
     """Whether requests are served. Needs no key."""
     ready = context_of(request).readiness.runtime is not None
-    body = envelope({"service": SERVICE, "status": "healthy" if ready else "starting"})
-    return JSONResponse({**body, "success": ready}, 200 if ready else 503, None if ready else {"Retry-After": "2"})
+    data: schema.Health = {"service": SERVICE, "status": "healthy" if ready else "starting"}
+    return JSONResponse(
+        {**envelope(data), "success": ready}, 200 if ready else 503, None if ready else {"Retry-After": "2"}
+    )
 
 
-@get("/v1/nodes")
+@get("/v1/nodes", schema.Nodes)
 async def nodes(request: Request) -> JSONResponse:
     """This server and the nodes behind it, with what each can do."""
-    return JSONResponse(envelope({"nodes": all_nodes(authorised(request))}))
+    data: schema.Nodes = {"nodes": all_nodes(authorised(request))}
+    return JSONResponse(envelope(data))
 
 
-@get("/v1/nodes/{node_id}/capabilities")
+@get("/v1/nodes/{node_id}/capabilities", list[schema.NodeCapability], errors=(NotFound,))
 async def capabilities(request: Request) -> JSONResponse:
     """What one node can do."""
     runtime = authorised(request)
@@ -64,27 +73,28 @@ async def capabilities(request: Request) -> JSONResponse:
     raise NotFound(f"no node is called {wanted[:80]!r}; there are: {listed}")
 
 
-@get("/v1/tasks")
+@get("/v1/tasks", schema.OfferedTasks)
 async def tasks(request: Request) -> JSONResponse:
     """Every task with its node, by service: the names that `task` takes."""
     return JSONResponse(envelope(tasks_of(all_nodes(authorised(request)))))
 
 
-@get("/v1/metrics")
+@get("/v1/metrics", schema.InferMetrics)
 async def metrics(request: Request) -> JSONResponse:
     """Counts of `/v1/infer`, streams included. `/metrics` has more, for Prometheus."""
     known = all_nodes(authorised(request))
     counts = context_of(request).infer_traffic.shape()
-    return JSONResponse(envelope({**counts, "active_nodes": active(known), "total_nodes": len(known)}))
+    data: schema.InferMetrics = {**counts, "active_nodes": active(known), "total_nodes": len(known)}
+    return JSONResponse(envelope(data))
 
 
-@get("/v1/config")
+@get("/v1/config", schema.Config)
 async def config(request: Request) -> JSONResponse:
     """Limits and timeouts of this server; no secrets and no paths."""
     return JSONResponse(envelope(configuration(authorised(request).settings)))
 
 
-def all_nodes(runtime: Runtime) -> list[dict[str, Any]]:
+def all_nodes(runtime: Runtime) -> list[schema.Node]:
     """This server first, then the nodes behind it."""
     local = local_node(runtime.registry.local(), runtime.settings.limits.queue_images)
     return [local, *map(remote_node, runtime.nodes.nodes)]
@@ -93,7 +103,8 @@ def all_nodes(runtime: Runtime) -> list[dict[str, Any]]:
 # --- a WebSocket that sends the nodes now and at each change
 
 
-@router.get(WATCH_PATH, response_model=None, responses={426: {"description": "Connect to it as a WebSocket."}})
+@router.get(WATCH_PATH, name="v1_watch", response_model=None)
+@describe({}, scope=None, errors=(UpgradeRequired,))
 async def watch_without_upgrade(request: Request) -> Response:
     """A WebSocket: sends `{"type": "snapshot", "nodes": [...]}` at once and at each change."""
     error = UpgradeRequired("this route requires a WebSocket connection")
@@ -140,12 +151,12 @@ async def snapshots(runtime: Runtime) -> AsyncIterator[list[dict[str, Any]]]:
 # --- the data of the responses
 
 
-def envelope(data: Any) -> dict[str, Any]:
+def envelope(data: Any) -> schema.Answer:
     """The envelope of every response of this API."""
     return {"success": True, "data": data, "timestamp": now()}
 
 
-def configuration(settings: Settings) -> dict[str, Any]:
+def configuration(settings: Settings) -> schema.Config:
     """Under the original's keys, durations in nanoseconds, limits beside them."""
     return {
         "server": {

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mien import __version__
+from mien.http.lumen import schema
 from mien.inference.contract import Service, TaskInfo
 from mien.nodes.capability import RUNTIME, Capability, capability_of, from_message
 from mien.nodes.contract import SOURCE_KEY
@@ -31,7 +32,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def local_node(services: Sequence[Service], max_concurrency: int) -> dict[str, Any]:
+def local_node(services: Sequence[Service], max_concurrency: int) -> schema.Node:
     """This server as one of its nodes."""
     capabilities = [_by_model(capability_of(service, max_concurrency)) for service in services]
     models = dict.fromkeys(name for one in capabilities for name in one.model_ids)
@@ -50,7 +51,7 @@ def local_node(services: Sequence[Service], max_concurrency: int) -> dict[str, A
     }
 
 
-def remote_node(node: Node) -> dict[str, Any]:
+def remote_node(node: Node) -> schema.Node:
     """A node on another machine, with its state and its figures."""
     capabilities = [from_message(message) for message in node.capabilities]
     models = {model: one.runtime for one in capabilities for model in one.model_ids}
@@ -103,29 +104,31 @@ def _compatibility(node: Node) -> str:
     return "compatible" if node.state is State.READY or node.capabilities else "pending"
 
 
-def _model(name: str, runtime: str) -> dict[str, Any]:
+def _model(name: str, runtime: str) -> schema.NodeModel:
     return {"id": name, "name": name, "version": "", "runtime": runtime}
 
 
-def _capability(one: Capability, *, is_local: bool) -> dict[str, Any]:
+def _capability(one: Capability, *, is_local: bool) -> schema.NodeCapability:
     """`extra` is what the node sent; this server sends itself nothing."""
+    extra: schema.NodeExtra = {} if is_local else {"extra": dict(one.extra)}
     return {
         "service_name": one.service_name,
         "model_ids": list(one.model_ids),
         "runtime": one.runtime,
         "max_concurrency": one.max_concurrency,
         "precisions": list(one.precisions),
-        **({} if is_local else {"extra": dict(one.extra)}),
+        **extra,
         "tasks": [_task(task, is_local=is_local) for task in one.tasks],
         "protocol_version": one.protocol_version,
     }
 
 
-def _task(task: TaskInfo, *, is_local: bool) -> dict[str, Any]:
+def _task(task: TaskInfo, *, is_local: bool) -> schema.NodeTask:
     """Other nodes list their aliases as tasks."""
+    aliases: schema.NodeAliases = {"aliases": list(task.aliases)} if is_local else {}
     return {
         "name": task.name,
-        **({"aliases": list(task.aliases)} if is_local else {}),
+        **aliases,
         "input_mimes": list(task.input_mimes),
         "output_mimes": list(task.output_mimes),
         "limits": dict(task.limits),
@@ -139,9 +142,9 @@ def _moment(when: datetime | None) -> str | None:
 # --- all of them together
 
 
-def tasks_of(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def tasks_of(nodes: Sequence[schema.Node]) -> schema.OfferedTasks:
     """Every task of every node, by service and all together."""
-    services: dict[str, list[dict[str, Any]]] = {}
+    services: dict[str, list[schema.OfferedTask]] = {}
     for node in nodes:
         for offered in node.get("capabilities") or ():
             services.setdefault(offered["service_name"], []).extend(
@@ -168,6 +171,6 @@ def tasks_of(nodes: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def active(nodes: Sequence[dict[str, Any]]) -> int:
+def active(nodes: Sequence[schema.Node]) -> int:
     """How many nodes take requests."""
     return sum(node["status"] == "active" for node in nodes)

@@ -15,6 +15,7 @@ from mien.engine.cancellation import CancelScope
 from mien.errors import Cancelled, MienError
 from mien.http.codecs import json_response
 from mien.http.lumen.messages import PrefetchingReader
+from mien.http.lumen.schema import InferAnswer, InferData, InferEvent
 from mien.http.lumen.traffic import Outcome
 from mien.http.media import BYTES, EVENT_STREAM, JSON, NDJSON, NDJSON_TYPES, bare
 from mien.http.streaming import StreamedResponse
@@ -35,7 +36,7 @@ def whole_response(result: InferResult, correlation_id: str, *, wanted: Sequence
     """
     if _wants_bytes(result, wanted):
         return _bytes_response(result, correlation_id)
-    data: dict[str, Any] = {
+    data: InferData = {
         "correlation_id": correlation_id,
         "is_final": True,
         "result": pybase64.b64encode_as_string(result.data),
@@ -48,7 +49,8 @@ def whole_response(result: InferResult, correlation_id: str, *, wanted: Sequence
     }
     if decode:
         data["result_json"] = _decoded(result)
-    return json_response({"success": True, "data": data}, headers=correlation(correlation_id))
+    answer: InferAnswer = {"success": True, "data": data}
+    return json_response(answer, headers=correlation(correlation_id))
 
 
 def correlation(correlation_id: str) -> dict[str, str]:
@@ -89,9 +91,9 @@ def _bytes_response(result: InferResult, correlation_id: str) -> Response:
 # --- events
 
 
-def result_event(result: InferResult, *, number: int, correlation_id: str, decode: bool) -> dict[str, Any]:
+def result_event(result: InferResult, *, number: int, correlation_id: str, decode: bool) -> InferEvent:
     """One message as an event. `seq` is its place among pieces where it is one, else the number of the event."""
-    event: dict[str, Any] = {
+    event: InferEvent = {
         "correlation_id": correlation_id,
         "is_final": result.is_final,
         "meta": dict(result.meta),
@@ -108,7 +110,7 @@ def result_event(result: InferResult, *, number: int, correlation_id: str, decod
     return event
 
 
-def error_event(error: MienError, *, number: int, correlation_id: str) -> dict[str, Any]:
+def error_event(error: MienError, *, number: int, correlation_id: str) -> InferEvent:
     """The final event of a stream that failed midway."""
     event = result_event(InferResult(is_final=True), number=number, correlation_id=correlation_id, decode=False)
     return {**event, "error": {"code": error.code, "message": error.message}}
@@ -122,7 +124,7 @@ class Framing(ABC):
     """Keeps a silent connection alive; empty if the framing has no way to say nothing."""
 
     @abstractmethod
-    def encode(self, event: dict[str, Any], number: int) -> bytes:
+    def encode(self, event: InferEvent, number: int) -> bytes:
         """The event's bytes, its terminator included."""
 
 
@@ -131,7 +133,7 @@ class BareJson(Framing):
 
     media_type = EVENT_STREAM  # the original's; bodies are for readers that split, not for EventSource
 
-    def encode(self, event: dict[str, Any], number: int) -> bytes:
+    def encode(self, event: InferEvent, number: int) -> bytes:
         return orjson.dumps(event) + b"\n\n"
 
 
@@ -141,7 +143,7 @@ class ServerSentEvents(Framing):
     media_type = f"{EVENT_STREAM}; charset=utf-8"
     heartbeat = b": waiting\n\n"
 
-    def encode(self, event: dict[str, Any], number: int) -> bytes:
+    def encode(self, event: InferEvent, number: int) -> bytes:
         name = b"failure" if event["error"] else b"message"
         return b"id: %d\nevent: %b\ndata: %b\n\n" % (number, name, orjson.dumps(event))
 
@@ -151,7 +153,7 @@ class JsonLines(Framing):
 
     media_type = NDJSON
 
-    def encode(self, event: dict[str, Any], number: int) -> bytes:
+    def encode(self, event: InferEvent, number: int) -> bytes:
         return orjson.dumps(event) + b"\n"
 
 

@@ -9,10 +9,11 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mien.engine.cancellation import CancelScope
-from mien.errors import MienError
+from mien.errors import AppRunFailed, DeadlineExceeded, MienError, NodeFailed, NotFound
 from mien.http.context import Runtime, authorised_caller, context_of
 from mien.http.disconnect import cancel_on_disconnect
 from mien.http.errors import render_error
+from mien.http.forms import FORM
 from mien.http.lumen.catalogue import router as catalogue
 from mien.http.lumen.messages import Messages, PrefetchingReader, collect
 from mien.http.lumen.request import (
@@ -24,16 +25,39 @@ from mien.http.lumen.request import (
     route,
 )
 from mien.http.lumen.response import EventStream, correlation, framing_for, whole_response
-from mien.http.lumen.schema import INFER_ANSWERS, INFER_BODY
-from mien.http.media import accepted
+from mien.http.lumen.schema import InferAnswer, InferBody, InferEvent, InferFields, InferHeaders, InferQuery
+from mien.http.media import BYTES, EVENT_STREAM, JSON, MSGPACK_TYPES, NDJSON, accepted
+from mien.http.openapi.operation import Binary, Form, Stream, describe
+from mien.http.route import Route
 from mien.inference.contract import InferRequest, Service
+from mien.inference.results import EmbeddingV1, FaceV1, LabelsV1, OcrV1
 
 PATH = "/v1/infer"
 PATHS = (PATH, f"{PATH}/")
+RESULTS = {"face_v1": FaceV1, "labels_v1": LabelsV1, "embedding_v1": EmbeddingV1, "ocr_v1": OcrV1}
 
-router = APIRouter()
+router = APIRouter(route_class=Route)
 
 
+@describe(
+    {
+        JSON: InferAnswer,
+        EVENT_STREAM: Stream(
+            InferEvent, "With `_stream`: objects with a blank line after each; events if Accept asks."
+        ),
+        NDJSON: Stream(InferEvent, "With `_stream`: an event a line."),
+        **{f"{JSON};schema={name}": result for name, result in RESULTS.items()},
+        "*/*": Binary("The result itself, if Accept asks for its media type, such as those above."),
+    },
+    body={
+        **dict.fromkeys((JSON, *MSGPACK_TYPES), InferBody),
+        FORM: Form(InferFields, {"payload": "The payload; several are a batch."}, many=True),
+        BYTES: Binary("The payload; everything else in the query."),
+    },
+    query=InferQuery,
+    headers=InferHeaders,
+    errors=(NotFound, AppRunFailed, NodeFailed, DeadlineExceeded),
+)
 async def infer(request: Request) -> Response:
     """Ask a service by name. JSON, MessagePack, multipart or raw bytes in; one result or a stream of events out."""
     runtime, caller = authorised_caller(request)
@@ -50,15 +74,7 @@ async def infer(request: Request) -> Response:
         return await _whole(request, routed.service, routed.request, scope)
 
 
-router.add_api_route(
-    PATH,
-    infer,
-    methods=["POST"],
-    tags=["Inference"],
-    responses=INFER_ANSWERS,
-    openapi_extra=INFER_BODY,
-    response_model=None,
-)
+router.add_api_route(PATH, infer, methods=["POST"], tags=["Inference"], response_model=None)
 router.add_route(f"{PATH}/", infer, ["POST"], include_in_schema=False)
 router.include_router(catalogue)
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+
+from mien.http.lumen.schema import TrafficCounts
 
 SMOOTHING = 0.1  # weight of the newest latency in the moving average
 WINDOW_SECONDS = 60.0
@@ -63,7 +64,7 @@ class Traffic:
             self.good += 1
             self._recent.append(time.monotonic())
 
-    def shape(self) -> dict[str, Any]:
+    def shape(self) -> TrafficCounts:
         """Under the names of both generations of the protocol; latencies in nanoseconds."""
         failed = self.total - self.good
         start = time.monotonic() - WINDOW_SECONDS
