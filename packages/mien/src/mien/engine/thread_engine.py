@@ -175,6 +175,7 @@ async def _next(events: _Events, scope: CancelScope) -> Event[Any]:
                 async with asyncio.timeout(scope.remaining()):
                     event = await events.get()
             except TimeoutError:
+                scope.expire()
                 event = None
         else:
             event = events.get_nowait()

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mien.http.errors import RespondToBug
+from mien.http.streaming import ClientStalled
 from mien.metrics import Metrics
 
 log = structlog.get_logger()
@@ -42,6 +43,9 @@ class Observe:
 
         try:
             await self._app(scope, receive, observed_send)
+        except ClientStalled:
+            # Returning closes the connection, as the response is incomplete; an exception would be logged as a fault.
+            return
         except Exception as error:
             if status:  # part of the response is sent: only closing the connection tells the client
                 log.error("response broke off", exc_info=error)

@@ -15,6 +15,10 @@ STALLED_SECONDS = 30.0
 """A stream is given up when its client has read nothing for this long."""
 
 
+class ClientStalled(Exception):
+    """The client of a stream reads nothing: its connection is to be closed. No fault of this server."""
+
+
 class StreamedResponse(Response, ABC):
     """A response whose length is not known when it starts. Subclasses write it."""
 
@@ -34,9 +38,9 @@ class StreamedResponse(Response, ABC):
             else:
                 await self.send_body()
         except TimeoutError:
-            # Re-raised, so that the server closes the connection: sending the last bytes would wait as long again.
+            # Raised, so that the server closes the connection: sending the last bytes would wait as long again.
             log.warning("client stalled: stream given up", seconds=STALLED_SECONDS)
-            raise
+            raise ClientStalled from None
         finally:
             self.disconnected.cancel()
             await self.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from mien.apps.record import AppVersion, Deployed, FunctionSchema
 from mien.apps.registry import AppRegistry
 from mien.encoded import Encoded
 from mien.engine.cancellation import CancelScope
-from mien.errors import AppRunFailed, Cancelled, InvalidField, MienError, Unavailable
+from mien.errors import AppRunFailed, Cancelled, DeadlineExceeded, InvalidField, MienError, Unavailable
 from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
 from mien.inference.registry import ServiceRegistry, task_of
 from mien.storage.file_records import NewFile
@@ -111,18 +112,21 @@ class AppService:
             )
             task_id = task.id
             number = 0
-            async with scope.bounding():
-                async for update in self._follow(task.id):
+            async with aclosing(self._follow(task.id)) as updates:
+                while (update := await _next(updates, scope)) is not None:
                     task = update
                     if stream and not task.terminal and task.output is not None:
                         yield self._message(task, number)
                         number += 1
+            if task.error_code == DeadlineExceeded.code:  # the task's deadline is the request's
+                scope.expire()
+                scope.check()
             yield self._final(task, number)
             task_id = _NO_TASK
         finally:
             await asyncio.shield(self._clean(task_id, stored))
 
-    async def _follow(self, task_id: str) -> AsyncIterator[Task]:
+    async def _follow(self, task_id: str) -> AsyncGenerator[Task, None]:
         with await self._parts.feed.watch(task_id) as watch:
             async for update in watch:
                 yield update.task
@@ -168,6 +172,16 @@ class AppService:
         record = await self._parts.files.create(new)
         stored.append(record.id)
         return file_uri(await self._parts.files.write(record.id, chunks()))
+
+
+async def _next(updates: AsyncIterator[Task], scope: CancelScope) -> Task | None:
+    """The next update, None after the last one. Raises DeadlineExceeded, Cancelled.
+
+    Bounded here and not around the loop: a scope that ends while the consumer of a generator is at work would interrupt
+    the consumer.
+    """
+    async with scope.bounding():
+        return await anext(updates, None)
 
 
 def _last(message: InferResult, number: int) -> InferResult:

@@ -48,6 +48,7 @@ class PrefetchingReader:
     def __init__(self, messages: Messages) -> None:
         self._messages = messages
         self._queue: asyncio.Queue[InferResult | MienError] = asyncio.Queue(AHEAD)
+        self._closing = False
         self._reading = asyncio.create_task(self._read())
 
     async def next(self) -> InferResult:
@@ -59,6 +60,7 @@ class PrefetchingReader:
 
     async def close(self) -> None:
         """End the service's work."""
+        self._closing = True
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
 
@@ -73,6 +75,10 @@ class PrefetchingReader:
         except Exception as error:
             log.error("the service failed", exc_info=error)
             await self._queue.put(InternalError("the server failed; its log has the details under the request id"))
+        except asyncio.CancelledError:
+            if not self._closing:  # by whatever the service did: the client still gets its final event
+                await self._queue.put(InternalError("the service ended its response without a final message"))
+            raise
         finally:
             await self._messages.close()
 
