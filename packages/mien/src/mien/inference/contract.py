@@ -112,6 +112,7 @@ class TaskInfo:
     input_mimes: tuple[str, ...]
     output_mimes: tuple[str, ...]
     model: str = ""
+    """Empty: it depends on the payload, and other tasks of the service name each model."""
     aliases: tuple[str, ...] = ()
     """Other names that requests may use; some are those of older clients."""
     limits: Mapping[str, str] = field(default_factory=dict)

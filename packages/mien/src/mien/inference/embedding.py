@@ -133,8 +133,8 @@ def _offered(image: str | None, text: str | None, limits: Mapping[str, str]) -> 
         *([TaskInfo(TEXT, TEXT_MIMES, out, text, TEXT_ALIASES, text_limits)] if text else []),
     ]
     mimes = tuple(mime for info in single for mime in info.input_mimes)
-    models = " ".join(info.model for info in single)
-    return [TaskInfo(EITHER, mimes, out, models, EITHER_ALIASES, limits if image else text_limits), *single]
+    model = single[0].model if len(single) == 1 else ""
+    return [TaskInfo(EITHER, mimes, out, model, EITHER_ALIASES, limits if image else text_limits), *single]
 
 
 def _to_result(event: Partial[Embedded] | Done[Embedded]) -> ItemResult:

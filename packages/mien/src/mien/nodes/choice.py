@@ -1,15 +1,12 @@
-"""Which of a node's services a gRPC request means.
-
-Not as `/v1/infer` chooses: there a service is named first and tasks are compared in any case; here clients know the
-task names that capabilities list, and the service is a hint only.
-"""
+"""Which of a node's services a gRPC request means."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mien.errors import NotFound, RequestError, Unavailable
 from mien.inference.contract import Service
-from mien.nodes.capability import ALL, names
+from mien.inference.registry import pick
+from mien.nodes.capability import ALL
 from mien.nodes.contract import STREAM_SUFFIX
 
 
@@ -19,31 +16,36 @@ class Choice:
 
     service: Service
     task: str
-    """The task's name at the service; empty: its default."""
+    """The task's name at the service, as the request spells it; empty: its default."""
     stream: bool
 
 
 def choose(services: Sequence[Service], task: str, hint: str) -> Choice:
-    """The service for a request's task and its optional service hint. Raises NotFound, RequestError, Unavailable."""
+    """The service for a request's task and its optional service hint. Raises NotFound, RequestError, Unavailable.
+
+    As for `/v1/infer`, but the suffix that asks for a stream is the task's, and the service is a hint only: clients
+    know the task names that capabilities list.
+    """
     if not services:
         raise Unavailable("this node has no services yet", retry_after=2.0)
     task, hint = task.strip(), hint.strip().lower()
-    if hint and hint != ALL:
-        wanted = {hint, hint.removesuffix(STREAM_SUFFIX)}
-        services = [service for service in services if service.name in wanted]
-        if not services:
-            raise NotFound(f"there is no service {hint!r} here")
+    if hint == ALL:
+        hint = ""
+    known = {service.name for service in services}
+    plain_hint = hint if hint in known else hint.removesuffix(STREAM_SUFFIX)
     if not task:
-        if len(services) > 1:
+        if len(services) > 1 and not plain_hint:
             raise RequestError("the request names no task")
-        return Choice(services[0], "", hint.endswith(STREAM_SUFFIX))
-    plain = task.removesuffix(STREAM_SUFFIX)
+        service = pick([services], plain_hint, "")[0] if plain_hint else services[0]
+        return Choice(service, "", hint != plain_hint)
+    plain = task[: -len(STREAM_SUFFIX)] if task.lower().endswith(STREAM_SUFFIX) else task
+    failure: NotFound | None = None
     for name in dict.fromkeys((task, plain)):
-        for service in services:
-            if any(name in names(info) for info in service.tasks()):
-                return Choice(service, name, task.endswith(STREAM_SUFFIX))
+        try:
+            return Choice(pick([services], plain_hint, name, is_hint=True)[0], name, task != plain)
+        except NotFound as error:
+            failure = failure or error
     for service in services:
-        if service.name in (task, plain):
-            return Choice(service, "", service.name != task)
-    known = sorted({name for service in services for info in service.tasks() for name in names(info)})
-    raise NotFound(f"there is no task {task!r} here; there are: {', '.join(known)}")
+        if service.name in (task.lower(), plain.lower()) and plain_hint in ("", service.name):
+            return Choice(service, "", service.name != task.lower())
+    raise failure or NotFound(f"there is no task {task!r} here")

@@ -14,12 +14,17 @@ from mien.nodes.node import Cooldown, Node, State, Stats
 
 
 class Faces:
-    """A service whose task has two models and an alias."""
+    """A service with two models, whose first task has an alias and uses both."""
 
     name = "face"
 
     def tasks(self) -> Sequence[TaskInfo]:
-        return [TaskInfo("face_embed", ("image/jpeg",), ("application/json",), "yunet sface", ("embed",), {"max": "1"})]
+        kinds = ("image/jpeg",), ("application/json",)
+        return [
+            TaskInfo("face_embed", *kinds, "", ("embed",), {"max": "1"}),
+            TaskInfo("face_detect", *kinds, "yunet"),
+            TaskInfo("face_crop_embed", *kinds, "sface"),
+        ]
 
     async def infer(
         self, request: InferRequest, scope: CancelScope, *, stream: bool
@@ -28,7 +33,9 @@ class Faces:
 
 
 def node(state: State = State.READY, **fields: object) -> Node:
-    known = Node("box@10.0.0.1:50051", "10.0.0.1:50051", "mdns", Cooldown(1, 2), {"v": "0.9", "runtime": "cpu"}, state)
+    known = Node(
+        "box@10.0.0.1:50051", "10.0.0.1:50051", "mdns", Cooldown(1, 2), {"v": "0.9", "runtime": "cpu"}, state=state
+    )
     for name, value in fields.items():
         setattr(known, name, value)
     return known
@@ -37,7 +44,7 @@ def node(state: State = State.READY, **fields: object) -> Node:
 def test_this_server_shows_each_model_and_alias() -> None:
     shown = local_node([Faces()], 7)
     assert [model["id"] for model in shown["models"]] == ["yunet", "sface"]
-    assert shown["tasks"] == ["face_embed"]
+    assert shown["tasks"] == ["face_embed", "face_detect", "face_crop_embed"]
     (capability,) = shown["capabilities"]
     assert "extra" not in capability
     assert (capability["service_name"], capability["runtime"], capability["precisions"]) == (
@@ -47,15 +54,13 @@ def test_this_server_shows_each_model_and_alias() -> None:
     )
     assert capability["model_ids"] == ["yunet", "sface"]
     assert capability["max_concurrency"] == 7
-    assert capability["tasks"] == [
-        {
-            "name": "face_embed",
-            "aliases": ["embed"],
-            "input_mimes": ["image/jpeg"],
-            "output_mimes": ["application/json"],
-            "limits": {"max": "1"},
-        }
-    ]
+    assert capability["tasks"][0] == {
+        "name": "face_embed",
+        "aliases": ["embed"],
+        "input_mimes": ["image/jpeg"],
+        "output_mimes": ["application/json"],
+        "limits": {"max": "1"},
+    }
 
 
 def test_another_mien_node_shows_what_it_sent_without_names_for_streams() -> None:
@@ -63,10 +68,10 @@ def test_another_mien_node_shows_what_it_sent_without_names_for_streams() -> Non
     shown = remote_node(node(capabilities=(message,)))
     assert (shown["status"], shown["availability"], shown["compatibility"]) == ("active", "ready", "compatible")
     assert (shown["version"], shown["runtime"]) == (__version__, "onnxruntime")
-    assert shown["tasks"] == ["face_embed", "embed"]
+    assert shown["tasks"] == ["face_embed", "embed", "face_detect", "face_crop_embed"]
     (capability,) = shown["capabilities"]
     assert capability["extra"] == {"mien": __version__}
-    assert capability["model_ids"] == ["yunet sface"]
+    assert capability["model_ids"] == ["yunet", "sface"]
     assert capability["tasks"][0] == {
         "name": "face_embed",
         "input_mimes": ["image/jpeg"],

@@ -1,7 +1,6 @@
 """This server and the nodes behind it as JSON: what `/v1/nodes`, `/v1/tasks` and the watch send."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -34,7 +33,7 @@ def now() -> str:
 
 def local_node(services: Sequence[Service], max_concurrency: int) -> schema.Node:
     """This server as one of its nodes."""
-    capabilities = [_by_model(capability_of(service, max_concurrency)) for service in services]
+    capabilities = [capability_of(service, max_concurrency) for service in services]
     models = dict.fromkeys(name for one in capabilities for name in one.model_ids)
     return {
         "id": LOCAL,
@@ -91,11 +90,6 @@ def watched_node(node: Node) -> dict[str, Any]:
     """A node as the messages of the watch have it."""
     txt = {key: node.txt[key] for key in ("v", "runtime") if key in node.txt}
     return {"node_id": node.id, "address": node.address, **({"txt": txt} if txt else {})}
-
-
-def _by_model(capability: Capability) -> Capability:
-    """With each model by itself: a task with several models names them in one string."""
-    return replace(capability, model_ids=tuple(dict.fromkeys(" ".join(capability.model_ids).split())))
 
 
 def _compatibility(node: Node) -> str:

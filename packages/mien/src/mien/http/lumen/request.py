@@ -10,15 +10,7 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
 from mien.base64 import decode_base64
-from mien.errors import (
-    BodyTooLarge,
-    ImageError,
-    ImageTooLarge,
-    InvalidField,
-    NotFound,
-    RequestError,
-    UnsupportedMediaType,
-)
+from mien.errors import BodyTooLarge, ImageError, ImageTooLarge, InvalidField, RequestError, UnsupportedMediaType
 from mien.http.codecs import json_value, kind_of, msgpack_value
 from mien.http.context import context_of
 from mien.http.forms import FORM, text_fields
@@ -280,31 +272,18 @@ def route(envelope: Envelope, registry: ServiceRegistry, owner: str) -> Route:
     metadata = dict(envelope.metadata or {})
     timeout_ms = metadata.pop(TIMEOUT_KEY, "")
     asked = envelope.service.strip().lower()
-    if not asked:  # as later versions of the protocol say it
+    is_hint = not asked
+    if is_hint:  # as later versions of the protocol say it
         asked = metadata.pop(SERVICE_KEY, "").strip().lower()
     name = asked.removesuffix(STREAM_SUFFIX)
     task = envelope.task.strip()
-    service = _service(name, task, registry)
+    if not name and not task:
+        listed = ", ".join(service.name for service in registry.services()) or "none"
+        raise InvalidField(f"service: expected the name of a service; there are: {listed}")
+    service, _ = registry.pick(name, task, is_hint=is_hint)
     items = tuple(Item(data, media_type(data, envelope.payload_mime)) for data in envelope.payloads)
     request = InferRequest(items, task, metadata, envelope.correlation_id, owner)
     return Route(service, request, name != asked, timeout_ms)
-
-
-def _service(name: str, task: str, registry: ServiceRegistry) -> Service:
-    if not name:
-        if not task:
-            listed = ", ".join(service.name for service in registry.services()) or "none"
-            raise InvalidField(f"service: expected the name of a service; there are: {listed}")
-        return registry.for_task(task)[0]
-    service = registry.resolve(name)
-    try:
-        registry.task_of(service, task)
-    except NotFound as unknown:
-        try:  # another one of that kind, say on a node, may have it
-            return registry.for_task(task)[0]
-        except NotFound:
-            raise unknown from None
-    return service
 
 
 def deadline_seconds(in_metadata: str, in_header: str, most: float) -> float:
