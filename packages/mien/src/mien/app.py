@@ -171,7 +171,12 @@ async def start(
 
     # Other nodes, and this server's own: it listens already, but rejects requests until the models are loaded.
     remote = RemoteServices(registry)
-    nodes = NodePool.from_settings(settings.nodes, count=metrics.observe_node_request, on_change=remote.update)
+    nodes = NodePool.from_settings(
+        settings.nodes,
+        waiting=settings.limits.queue_images,
+        count=metrics.observe_node_request,
+        on_change=remote.update,
+    )
     stack.push_async_callback(nodes.close)
     open_without_keys = not settings.listening.auth or is_loopback(settings.node_host)
     access = node_access(keys, open_without_keys=open_without_keys)

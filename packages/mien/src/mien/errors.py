@@ -179,6 +179,10 @@ class Unavailable(MienError):
     status = 503
 
 
+class NodeLost(Unavailable):
+    """The connection to a node broke: nothing of it can be used, whatever the task."""
+
+
 class DeadlineExceeded(MienError):
     """The deadline of the request passed before its work was done."""
 
@@ -230,6 +234,12 @@ class CannotListen(MienError):
     """The server cannot open its ports as configured; seen at startup only."""
 
     code = "cannot_listen"
+
+
+class TlsInvalid(MienError):
+    """A certificate or key that the settings name cannot be used; seen at startup only."""
+
+    code = "tls_invalid"
 
 
 # --- images: these fail one image, never the others of its request

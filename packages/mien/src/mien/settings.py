@@ -26,9 +26,9 @@ def _split_commas(value: Any) -> Any:
 
 def _addresses(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) <= 65535:
-            raise ValueError(f"expected host:port; got {value!r}")
+        host, _, port = value.removeprefix("grpcs://").removeprefix("grpc://").rpartition(":")
+        if not host or "/" in host or not port.isdecimal() or not 0 < int(port) <= 65535:
+            raise ValueError(f"expected host:port, or grpcs://host:port for TLS; got {value!r}")
     return values
 
 
@@ -425,10 +425,32 @@ class Nodes(Group):
         description="Address of the gRPC node. None: as MIEN_HOST. Anything but loopback requires API keys.",
     )
     grpc_requests: int = Field(
-        default=64, ge=1, description="Maximum number of concurrent gRPC requests; more are rejected."
+        default=64,
+        ge=1,
+        description="gRPC requests that run at once; up to MIEN_QUEUE_IMAGES more wait for their turn.",
+    )
+    grpc_tls_certificate: AbsolutePath | None = Field(
+        default=None, description="PEM file with the gRPC node's certificate chain. None: no TLS."
+    )
+    grpc_tls_key: AbsolutePath | None = Field(
+        default=None, description="PEM file with the private key of MIEN_GRPC_TLS_CERTIFICATE, without a password."
+    )
+    grpc_tls_client_ca: AbsolutePath | None = Field(
+        default=None,
+        description="PEM file with authorities: gRPC clients need a certificate of one of them (mutual TLS).",
     )
     nodes: Annotated[CommaList, AfterValidator(_addresses)] = Field(
-        default=(), description="Nodes to send requests to: `host:port`, separated by commas."
+        default=(),
+        description="Nodes to send requests to: `host:port`, or `grpcs://host:port` for TLS, separated by commas.",
+    )
+    node_tls_ca: AbsolutePath | None = Field(
+        default=None, description="PEM file with the authorities of the nodes' certificates. None: well-known ones."
+    )
+    node_tls_certificate: AbsolutePath | None = Field(
+        default=None, description="PEM file with the certificate that nodes get that ask for one."
+    )
+    node_tls_key: AbsolutePath | None = Field(
+        default=None, description="PEM file with the private key of MIEN_NODE_TLS_CERTIFICATE, without a password."
     )
     node_key: SecretStr | None = Field(
         default=None,
@@ -440,7 +462,9 @@ class Nodes(Group):
     )
     node_health_seconds: float = Field(default=30.0, ge=0, description="Seconds between health checks. 0: none.")
     node_cooldown_min: float = Field(
-        default=10.0, gt=0, description="Seconds without requests for a node that failed; doubles with each failure."
+        default=10.0,
+        gt=0,
+        description="Seconds without requests for a node that failed three times in a row; doubles with each failure.",
     )
     node_cooldown_max: float = Field(default=120.0, gt=0, description="Maximum cooldown of a node in seconds.")
     prefer_remote: bool = Field(

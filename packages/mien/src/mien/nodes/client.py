@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -12,10 +12,11 @@ from google.protobuf.empty_pb2 import Empty
 from grpc_health.v1 import health_pb2
 
 from mien.engine.cancellation import CancelScope
-from mien.errors import MienError, NodeFailed, NodeIncompatible, RequestError, Unavailable
+from mien.errors import MienError, NodeFailed, NodeIncompatible, NodeLost, RequestError, Unavailable
 from mien.inference.contract import InferRequest, InferResult
 from mien.nodes.chunks import InvalidResponse, ResultJoiner, assemble, split
 from mien.nodes.contract import (
+    ENVELOPE_BYTES,
     GET_CAPABILITIES,
     HEALTH,
     INFER,
@@ -28,10 +29,16 @@ from mien.nodes.contract import (
 from mien.nodes.items import pack
 from mien.nodes.mapping import CODE_KEY, from_in_band, from_status
 from mien.nodes.proto import inference_pb2 as pb
+from mien.nodes.response_check import ResponseCheck, check_tensor
+from mien.nodes.tls import ClientTls
+from mien.nodes.wire import Malformed, reader
 
 GRPC_HEALTH = "/grpc.health.v1.Health/Check"
 END_GRACE_SECONDS = 0.25  # for a node to end its stream after its final message
 MAX_MESSAGES = 10_000  # of one collected response
+EARLY_SECONDS = 0.05
+"""gRPC's timers, here and on the node, run on clocks of their own: a call may end so much before our deadline."""
+_OUR_DEADLINE = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED)
 
 Rpc: TypeAlias = "grpc.aio.StreamStreamCall[Any, pb.InferResponse]"
 
@@ -53,21 +60,31 @@ class NodeClient:
         address: str,
         *,
         key: str | None = None,
+        tls: ClientTls | None = None,
         chunking: Chunking | None = None,
         max_bytes: int = 256 * 1024 * 1024,
     ) -> None:
-        """`address`: host:port. `key`: an API key that the node asks for. `max_bytes`: largest result."""
+        """`address`: host:port. `key`: an API key that the node asks for. `tls`: plain text if None.
+        `max_bytes`: largest result. Raises TlsInvalid.
+        """
         self.address = address
+        self._credentials = None if tls is None else tls.credentials()
         self._chunking = chunking or Chunking()
         self._max_bytes = max_bytes
+        self._max_message = max_bytes + ENVELOPE_BYTES
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
         self.capabilities: tuple[pb.Capability, ...] = ()
         self._ending: set[asyncio.Task[None]] = set()
+        self._ends = True
         self._open(pings=False)
 
     def _open(self, *, pings: bool) -> None:
         self._pings = pings
-        self._channel = grpc.aio.insecure_channel(self.address, client_options(self._max_bytes, pings=pings))
+        options = client_options(self._max_bytes, pings=pings)
+        if self._credentials is None:
+            self._channel = grpc.aio.insecure_channel(self.address, options)
+        else:
+            self._channel = grpc.aio.secure_channel(self.address, self._credentials, options)
 
     @property
     def is_mien(self) -> bool:
@@ -96,9 +113,9 @@ class NodeClient:
         return self.capabilities
 
     async def _read_capabilities(self, seconds: float) -> list[pb.Capability]:
-        stream = self._channel.unary_stream(STREAM_CAPABILITIES, Empty.SerializeToString, pb.Capability.FromString)
+        stream = self._channel.unary_stream(STREAM_CAPABILITIES, Empty.SerializeToString, reader(pb.Capability))
         try:
-            return [one async for one in stream(Empty(), timeout=seconds, metadata=self._metadata)]
+            return [self._well_formed(one) async for one in stream(Empty(), timeout=seconds, metadata=self._metadata)]
         except grpc.aio.AioRpcError as error:
             if error.code() is not grpc.StatusCode.UNIMPLEMENTED:
                 raise
@@ -128,8 +145,13 @@ class NodeClient:
 
     async def _unary(self, path: str, kind: Any, seconds: float, request: Any = None) -> Any:
         asked = Empty() if request is None else request
-        method: Any = self._channel.unary_unary(path, lambda message: message.SerializeToString(), kind.FromString)
-        return await method(asked, timeout=seconds, metadata=self._metadata)
+        method: Any = self._channel.unary_unary(path, lambda message: message.SerializeToString(), reader(kind))
+        return self._well_formed(await method(asked, timeout=seconds, metadata=self._metadata))
+
+    def _well_formed(self, message: Any) -> Any:
+        if isinstance(message, Malformed):
+            raise NodeFailed(f"node {self.address}: its response is not a valid {message.kind}")
+        return message
 
     async def infer(
         self, request: InferRequest, scope: CancelScope, *, service: str = "", stream: bool
@@ -140,7 +162,7 @@ class NodeClient:
         reports, or Unavailable when it is gone. Deadline and cancellation of `scope` reach the node.
         """
         scope.check()
-        rpc: Rpc = self._channel.stream_stream(INFER, pb.InferRequest.SerializeToString, pb.InferResponse.FromString)(
+        rpc: Rpc = self._channel.stream_stream(INFER, pb.InferRequest.SerializeToString, reader(pb.InferResponse))(
             self._messages(request, service, stream), timeout=scope.remaining(), metadata=self._metadata
         )
         loop = asyncio.get_running_loop()
@@ -151,7 +173,8 @@ class NodeClient:
         scope.subscribe(wake)
         complete = False
         try:
-            async with aclosing(self._read(rpc, scope)) as messages:
+            check = ResponseCheck(request.correlation_id, stream=stream)
+            async with aclosing(self._read(rpc, scope, check)) as messages:
                 if not stream:
                     whole = await self._collected(messages)
                     complete = True
@@ -200,27 +223,15 @@ class NodeClient:
         known = stream and any(streamed == one.name for capability in self.capabilities for one in capability.tasks)
         return streamed if known else task
 
-    async def _read(self, rpc: Rpc, scope: CancelScope) -> AsyncGenerator[InferResult, None]:
-        """Messages up to the final one. Raises what ended the call before it."""
-        while True:
-            try:
-                message = await rpc.read()
-            except grpc.aio.AioRpcError as error:
-                raise self._ended(error, scope) from None
-            except asyncio.CancelledError:
-                task = asyncio.current_task()
-                if task is None or task.cancelling():
-                    raise
-                # Nobody cancelled this task: gRPC raises the same for `rpc.cancel()` and for a channel that is closed.
-                scope.check()
-                raise Unavailable(f"node {self.address}: the connection was closed") from None
-            if not isinstance(message, pb.InferResponse):  # the end of the stream
-                status = await rpc.code()
-                if status is not grpc.StatusCode.OK:
-                    raise self._ended_with(status, await rpc.details(), await rpc.trailing_metadata(), scope)
-                return
+    async def _read(self, rpc: Rpc, scope: CancelScope, check: ResponseCheck) -> AsyncGenerator[InferResult, None]:
+        """Messages up to the final one. Raises what ended the call before it, and NodeFailed for a damaged response."""
+        while (message := await self._next(rpc, scope)) is not None:
             if message.HasField("error"):
                 raise from_in_band(message, self.address)
+            with self._failing():
+                check.add(message)
+            if message.is_final:
+                await self._require_end(rpc)
             yield InferResult(
                 message.result,
                 message.result_mime,
@@ -234,6 +245,44 @@ class NodeClient:
             if message.is_final:
                 return
 
+    async def _next(self, rpc: Rpc, scope: CancelScope) -> pb.InferResponse | None:
+        """The next message; None at the end of a call that succeeded."""
+        try:
+            message: Any = await rpc.read()
+        except grpc.aio.AioRpcError as error:
+            raise self._ended(error, scope) from None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody cancelled this task: gRPC raises the same for `rpc.cancel()` and for a channel that is closed.
+            scope.check()
+            raise NodeLost(f"node {self.address}: the connection was closed") from None
+        if isinstance(message, pb.InferResponse):
+            return message
+        self._well_formed(message)
+        status = await rpc.code()
+        if status is not grpc.StatusCode.OK:
+            raise self._ended_with(status, await rpc.details(), await rpc.trailing_metadata(), scope)
+        return None
+
+    async def _require_end(self, rpc: Rpc) -> None:
+        """Raise NodeFailed if anything follows the final message.
+
+        Some nodes keep their side open for as long as ours is: one that did so once is not waited for again.
+        """
+        if not self._ends:
+            return
+        following = asyncio.ensure_future(rpc.read())
+        try:
+            done, _ = await asyncio.wait({following}, timeout=END_GRACE_SECONDS)
+        finally:
+            if not following.done():
+                following.cancel()
+        self._ends = bool(done)
+        if done and following.exception() is None and following.result() is not grpc.aio.EOF:
+            raise NodeFailed(f"node {self.address} went on after the final message of its response")
+
     async def _collected(self, messages: AsyncIterator[InferResult]) -> InferResult:
         collected: list[InferResult] = []
         size = 0
@@ -241,24 +290,40 @@ class NodeClient:
             collected.append(message)
             size += len(message.data)
             if size > self._max_bytes or len(collected) > MAX_MESSAGES:
-                raise NodeFailed(f"node {self.address}: its response is over the limit of {self._max_bytes} bytes")
-        try:
-            return assemble(collected)
-        except InvalidResponse as error:
-            raise NodeFailed(f"node {self.address}: its response is incomplete: {error}") from None
+                raise self._over_limit()
+        if not (collected and collected[-1].is_final):
+            raise self._unfinished()
+        with self._failing():
+            whole = assemble(collected)
+            check_tensor(whole.data, whole.meta)
+        return whole
 
     async def _joined(self, messages: AsyncIterator[InferResult]) -> AsyncGenerator[InferResult, None]:
         joiner = ResultJoiner(self._max_bytes)
         final = False
-        try:
-            async for message in messages:
-                if (result := joiner.add(message)) is not None:
-                    final = result.is_final
-                    yield result
-        except InvalidResponse as error:
-            raise NodeFailed(f"node {self.address}: its response is incomplete: {error}") from None
+        async for message in messages:
+            with self._failing():
+                result = joiner.add(message)
+                if result is not None and result.total <= 1:
+                    check_tensor(result.data, result.meta)
+            if result is not None:
+                final = result.is_final
+                yield result
         if not final:
-            raise NodeFailed(f"node {self.address} ended its response without a final message")
+            raise self._unfinished()
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        try:
+            yield
+        except InvalidResponse as error:
+            raise NodeFailed(f"node {self.address}: its response is damaged: {error}") from None
+
+    def _over_limit(self) -> NodeFailed:
+        return NodeFailed(f"node {self.address}: its response is over the limit of {self._max_bytes} bytes")
+
+    def _unfinished(self) -> NodeFailed:
+        return NodeFailed(f"node {self.address} ended its response without a final message")
 
     def _end_in_background(self, rpc: Rpc) -> None:
         """Let the node end the stream: one that sees a cancel takes the request for aborted. Nobody waits for this."""
@@ -276,11 +341,13 @@ class NodeClient:
         trailing: Iterable[tuple[str, str | bytes]] | None,
         scope: CancelScope,
     ) -> MienError:
-        if scope.over():
-            try:
-                scope.check()
-            except MienError as error:
-                return error
+        """The error of a call that ended with this status: the scope's own, where that is the reason."""
+        if status in _OUR_DEADLINE and (remaining := scope.remaining()) is not None and remaining < EARLY_SECONDS:
+            scope.expire()
+        try:
+            scope.check()
+        except MienError as error:
+            return error
         return self._error(status, details, trailing)
 
     def _failure(self, error: grpc.aio.AioRpcError) -> MienError:
@@ -293,6 +360,8 @@ class NodeClient:
         self, status: grpc.StatusCode, details: str | None, trailing: Iterable[tuple[str, str | bytes]] | None
     ) -> MienError:
         extra: Mapping[str, str] = {key: value for key, value in trailing or () if isinstance(value, str)}
+        if status is grpc.StatusCode.RESOURCE_EXHAUSTED and f"vs. {self._max_message})" in (details or ""):
+            return self._over_limit()  # gRPC's own words, on this side
         if status is grpc.StatusCode.CANCELLED and CODE_KEY not in extra:
             status = grpc.StatusCode.UNAVAILABLE  # not cancelled by us: the node or the connection went away
         return from_status(status, details or "", extra, self.address)

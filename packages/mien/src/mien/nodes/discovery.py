@@ -15,13 +15,15 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from mien import __version__
 from mien.nodes.contract import PROTOCOL_VERSION
-from mien.nodes.pool import NodePool
+from mien.nodes.pool import TLS_SCHEME, NodePool
 
 log = structlog.get_logger()
 
 TYPE = "_lumen._tcp.local."
 RESOLVE_MS = 3000
 MISSES = 2  # queries without an answer after which a node is gone
+TLS_KEY = "tls"
+"""Key of the TXT record; its value is 1 for a node that is reached by TLS."""
 TASKS_BYTES = 240  # a TXT string holds 255 bytes, its key included
 
 
@@ -34,6 +36,8 @@ class Announcement:
     runtime: str
     host: str
     """The address that the node listens on."""
+    is_secure: bool = False
+    """Whether it is reached by TLS."""
 
     def info(self, identity: str) -> AsyncServiceInfo:
         """The DNS records. `identity`: a UUID."""
@@ -52,6 +56,7 @@ class Announcement:
                 "v": __version__,
                 "runtime": self.runtime,
                 "proto": PROTOCOL_VERSION,
+                **({TLS_KEY: "1"} if self.is_secure else {}),
             },
         )
 
@@ -156,9 +161,9 @@ class Discovery:
         if txt.get("uuid") == self._identity or self._pool is None:
             return
         instance = name.removesuffix(f".{TYPE}")
-        now = {
-            self._pool.add(f"{address}:{info.port}", name=instance, source="mdns", txt=txt) for address in addresses[:1]
-        }
+        scheme = TLS_SCHEME if txt.get(TLS_KEY) == "1" else ""
+        address = f"{scheme}{addresses[0]}:{info.port}"
+        now = {self._pool.add(address, name=instance, source="mdns", txt=txt)}
         for node_id in self._found.get(name, set()) - now:  # it moved
             await self._pool.remove(node_id)
         self._found[name] = now

@@ -1,12 +1,14 @@
 """One `Infer` stream of a client: its requests are reassembled, run concurrently and answered as they finish."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, cast
 
-import grpc
+import grpc.aio
 import structlog
 
 from mien.engine.cancellation import CancelScope
@@ -19,11 +21,14 @@ from mien.nodes.contract import SERVICE_KEY
 from mien.nodes.items import unpack
 from mien.nodes.mapping import in_band
 from mien.nodes.proto import inference_pb2 as pb
+from mien.nodes.wire import Malformed, well_formed
 
 log = structlog.get_logger()
 
+SMOOTHING = 0.1  # weight of the newest request in the moving average
 DISCARD_SECONDS, DISCARD_QUIET = 1.0, 0.05  # at most in all; until no further message arrives
 
+Received: TypeAlias = pb.InferRequest | Malformed
 Context: TypeAlias = "grpc.aio.ServicerContext[pb.InferRequest, pb.InferResponse]"
 
 
@@ -38,7 +43,8 @@ class Limits:
     """The limits of this node over all its streams, and its current load. Used from the event loop only."""
 
     max_requests: int
-    """Requests running at once."""
+    """Requests running at once; further ones wait for their turn."""
+    max_waiting: int
     max_bytes: int
     """Bytes of one payload."""
     max_held: int
@@ -49,26 +55,48 @@ class Limits:
     idle: float
     """Seconds without a message or a running request after which a stream is ended."""
     running: int = field(default=0, init=False)
+    waiting: int = field(default=0, init=False)
     held: int = field(default=0, init=False)
     quiet: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    """Set while nothing runs."""
+    """Set while nothing runs or waits."""
+    _slots: asyncio.Semaphore = field(init=False)
+    _seconds: float = field(default=0.0, init=False)
+    """Moving average of what a request takes."""
 
     def __post_init__(self) -> None:
         self.quiet.set()
+        self._slots = asyncio.Semaphore(self.max_requests)  # first come, first served
 
-    @contextmanager
-    def run(self) -> Iterator[None]:
-        """Count one running request. Raises Overloaded."""
-        if self.running >= self.max_requests:
-            raise Overloaded(f"this node runs {self.running} requests, its limit", retry_after=1.0)
-        self.running += 1
+    @asynccontextmanager
+    async def run(self, scope: CancelScope) -> AsyncIterator[None]:
+        """Wait for a slot and hold it. Raises Overloaded, DeadlineExceeded, Cancelled."""
+        if self._slots.locked() and self.waiting >= self.max_waiting:
+            raise Overloaded(
+                f"this node runs {self.running} requests and {self.waiting} wait, its limit",
+                retry_after=max(1.0, math.ceil(self.waiting * self._seconds / self.max_requests)),
+            )
         self.quiet.clear()
         try:
-            yield
+            await self._turn(scope)
+            self.running += 1
+            began = time.monotonic()
+            try:
+                yield
+            finally:
+                self._seconds += SMOOTHING * (time.monotonic() - began - self._seconds)
+                self.running -= 1
+                self._slots.release()
         finally:
-            self.running -= 1
-            if not self.running:
+            if not self.running and not self.waiting:
                 self.quiet.set()
+
+    async def _turn(self, scope: CancelScope) -> None:
+        self.waiting += 1
+        try:
+            async with scope.bounding():
+                await self._slots.acquire()
+        finally:
+            self.waiting -= 1
 
     def hold(self, size: int) -> None:
         """Reserve memory for received bytes; a negative size releases it. Raises Overloaded."""
@@ -106,9 +134,9 @@ class InferStream:
         self._held = 0
         self._requests = 0
 
-    async def run(self, messages: AsyncIterator[pb.InferRequest]) -> None:
+    async def run(self, messages: AsyncIterator[Received]) -> None:
         """Answer until the client is done. Raises MienError; CancelledError when the client disconnects."""
-        reading: asyncio.Task[pb.InferRequest | None] | None = asyncio.create_task(_next(messages))
+        reading: asyncio.Task[Received | None] | None = asyncio.create_task(_next(messages))
         try:
             while reading is not None or self._running:
                 under_way = {*self._running, *([] if reading is None else [reading])}
@@ -137,10 +165,11 @@ class InferStream:
         if self._merger.incomplete:
             raise DeadlineExceeded(f"no further chunk of the request arrived for {self._limits.idle:g} s")
 
-    def _receive(self, message: pb.InferRequest | None) -> None:
-        if message is None:
+    def _receive(self, received: Received | None) -> None:
+        if received is None:
             self._merger.require_complete()
             return
+        message = well_formed(received)
         size = len(message.payload)
         self._limits.hold(size)
         self._held += size
@@ -156,7 +185,7 @@ class InferStream:
     async def _answer(self, request: CompleteRequest, scope: CancelScope) -> None:
         """Send the response to one request. Raises what is to end the stream."""
         try:
-            with self._limits.run():
+            async with self._limits.run(scope):
                 await self._infer(request, scope)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is answered and the stream goes on
             failure = failure_of(error, "request failed", task=request.head.task)
@@ -191,11 +220,14 @@ class InferStream:
 
     async def _send(self, message: pb.InferResponse) -> None:
         async with self._writing:
-            await self._context.write(message)
+            try:
+                await self._context.write(message)
+            except grpc.aio.InternalError:  # the call is over, by its deadline or its client
+                raise asyncio.CancelledError from None
 
-    async def _end(self, reading: "asyncio.Task[pb.InferRequest | None] | None") -> None:
+    async def _end(self, reading: "asyncio.Task[Received | None] | None") -> None:
         """Cancel what still runs: there is nobody to answer any more."""
-        tasks: list[asyncio.Task[None] | asyncio.Task[pb.InferRequest | None]] = list(self._running)
+        tasks: list[asyncio.Task[None] | asyncio.Task[Received | None]] = list(self._running)
         for scope in self._running.values():
             scope.cancel()
         if reading is not None:
@@ -214,9 +246,7 @@ def failure_of(error: Exception, event: str, **context: str) -> MienError:
     return InternalError("the node failed on this request; its log has the details")
 
 
-async def discard(
-    messages: AsyncIterator[pb.InferRequest], reading: "asyncio.Task[pb.InferRequest | None] | None" = None
-) -> None:
+async def discard(messages: AsyncIterator[Received], reading: "asyncio.Task[Received | None] | None" = None) -> None:
     """Read on for a moment before a call is refused: a client that is cut off while it sends never sees the status."""
     loop = asyncio.get_running_loop()
     end = loop.time() + DISCARD_SECONDS
@@ -230,7 +260,7 @@ async def discard(
         reading = None
 
 
-async def _next(messages: AsyncIterator[pb.InferRequest]) -> pb.InferRequest | None:
+async def _next(messages: AsyncIterator[Received]) -> Received | None:
     return await anext(messages, None)
 
 

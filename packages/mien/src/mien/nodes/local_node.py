@@ -12,6 +12,7 @@ from mien.nodes.capability import RUNTIME, names
 from mien.nodes.discovery import Announcement, Discovery
 from mien.nodes.pool import NodePool
 from mien.nodes.server import NodeServer
+from mien.nodes.tls import ServerTls
 from mien.settings import Settings
 
 log = structlog.get_logger()
@@ -35,7 +36,9 @@ class LocalNode:
         self._server = NodeServer(
             registry.local,
             access=access,
+            tls=ServerTls.from_settings(settings.nodes),
             max_requests=settings.nodes.grpc_requests,
+            max_waiting=settings.limits.queue_images,
             max_bytes=settings.limits.max_body_bytes,
             max_held=settings.limits.queue_bytes,
             timeout=settings.limits.request_timeout,
@@ -43,7 +46,7 @@ class LocalNode:
         )
 
     async def __aenter__(self) -> Self:
-        """Listen and look for nodes, where the settings say so. Raises CannotListen."""
+        """Listen and look for nodes, where the settings say so. Raises CannotListen, TlsInvalid."""
         if self._nodes.grpc_port is not None:
             self._port = await self._server.start(self._host, self._nodes.grpc_port)
         if self._nodes.mdns_browse or (self._nodes.mdns_announce and self._port is not None):
@@ -67,7 +70,9 @@ class LocalNode:
         await self._server.set_ready()
         if self._discovery is not None and self._nodes.mdns_announce:
             tasks = [name for service in self._registry.local() for task in service.tasks() for name in names(task)]
-            await self._discovery.announce(Announcement(self._port, tasks, RUNTIME, self._host))
+            await self._discovery.announce(
+                Announcement(self._port, tasks, RUNTIME, self._host, is_secure=self._server.is_secure)
+            )
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -4,6 +4,7 @@ Beside the status, a Mien node sends `mien-error-code` (and `retry-after`) in th
 an in-band error, so that a Mien gateway answers exactly what the node would have answered itself.
 """
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -16,6 +17,7 @@ from mien.errors import (
     Forbidden,
     MienError,
     NodeFailed,
+    NodeLost,
     NotFound,
     Overloaded,
     RequestError,
@@ -29,6 +31,9 @@ CODE_KEY = "mien-error-code"
 RETRY_KEY = "retry-after"
 CUT_OFF = "Internal error from Core"
 """The details of gRPC for Python when the peer ends a call to which messages are still being written."""
+
+MAX_TEXT_BYTES = 1024
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 _STATUSES = MappingProxyType(
     {
@@ -55,7 +60,6 @@ _ERRORS: Mapping[StatusCode, type[MienError]] = MappingProxyType(
         StatusCode.UNAVAILABLE: Unavailable,
         StatusCode.FAILED_PRECONDITION: Unavailable,
         StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-        StatusCode.CANCELLED: Cancelled,
     }
 )
 _IN_BAND: Mapping[int, type[MienError]] = MappingProxyType(
@@ -100,7 +104,9 @@ def from_status(status: StatusCode, details: str, trailing: Mapping[str, str], n
     """The error that a node's gRPC status becomes for the gateway's client."""
     known = _known(trailing.get(CODE_KEY))
     if known is None and details == CUT_OFF:
-        return Unavailable(f"node {node} ended the call while the request was being sent")
+        return NodeLost(f"node {node} ended the call while the request was being sent")
+    if known is None and status is StatusCode.UNAVAILABLE:  # gRPC's own status for a connection that breaks
+        known = NodeLost
     if known is None and status is StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
         known = BodyTooLarge  # gRPC's own words for a message over the receiver's limit
     return _build(known or _ERRORS.get(status, NodeFailed), details or status.name, trailing, node)
@@ -116,7 +122,16 @@ def from_in_band(response: InferResponse, node: str) -> MienError:
     return _build(known or _IN_BAND.get(error.code, NodeFailed), message, response.meta, node)
 
 
+def plain_text(text: str) -> str:
+    """A node's words as they may be passed on: one line of at most 1 kB."""
+    line = " ".join(_CONTROLS.sub(" ", text[: 4 * MAX_TEXT_BYTES]).split())
+    if len(line.encode()) <= MAX_TEXT_BYTES:
+        return line
+    return line.encode()[: MAX_TEXT_BYTES - 3].decode(errors="ignore") + "…"
+
+
 def _build(kind: type[MienError], message: str, extra: Mapping[str, str], node: str) -> MienError:
+    message = plain_text(message)
     if kind.status >= 500 or kind is Overloaded:
         message = f"node {node}: {message}"
     error = kind(message)
@@ -134,7 +149,8 @@ def _seconds(text: str | None) -> float | None:
 def _known(code: str | None) -> type[MienError] | None:
     """The class of an error code that another Mien server sent.
 
-    None for what concerns the gateway's own key, which is not its client's fault, and for faults of the node.
+    None for what is not the fault of the gateway's client: its own key, faults of the node, and a request that the node
+    cancelled on its own.
     """
     kind = class_of_code(code or "")
-    return None if kind is None or kind in (Unauthorized, Forbidden) or kind.status == 500 else kind
+    return None if kind is None or kind in (Unauthorized, Forbidden, Cancelled) or kind.status == 500 else kind

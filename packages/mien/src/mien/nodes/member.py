@@ -108,8 +108,8 @@ class Member:
             self._enter(State.CONNECTING, "")
         capabilities = await self.client.connect(self._options.connect)
         await self.client.check(self._options.connect)
-        if node.unreachable_since is not None:  # it was away, perhaps restarted: old failures say nothing about it
-            node.cooldown.cleared()
+        if node.unreachable_since is not None:
+            node.recovered()
             node.unreachable_since = None
         node.last_seen = datetime.now(UTC)
         is_different = node.capabilities != capabilities

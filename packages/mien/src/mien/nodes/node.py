@@ -1,5 +1,6 @@
 """One known node: its state, its cooldown, its figures. No network and no waiting here; time is passed in."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -22,9 +23,14 @@ class State(StrEnum):
     INCOMPATIBLE = "incompatible"
 
 
+STRIKES = 3
+"""Consecutive failures that start a cooldown, as in the original: one may be an accident."""
+
+
 @dataclass(slots=True)
 class Cooldown:
-    """A node that failed gets no requests for `least` seconds, doubling with each failure up to `most`."""
+    """What failed three times in a row gets no requests for `least` seconds, and then one request: if that fails, too,
+    for twice as long, up to `most`."""
 
     least: float
     most: float
@@ -32,13 +38,17 @@ class Cooldown:
     """In a row."""
     until: float = float("-inf")
     """On the clock of the times that the methods take."""
+    counted: float = float("-inf")
+    """When the last failure was counted."""
 
-    def failed(self, now: float) -> None:
-        """Start a cooldown unless one runs: of requests that fail together when a node breaks, the first counts."""
-        if now < self.until:
+    def failed(self, began: float, now: float) -> None:
+        """A request that began at `began` failed. Of those that fail together when something breaks, one counts."""
+        if began < self.counted or now < self.until:
             return
-        self.until = now + Backoff(self.least, self.most).pause(self.failures)
+        self.counted = now
         self.failures += 1
+        if self.failures >= STRIKES:
+            self.until = now + Backoff(self.least, self.most).pause(self.failures - STRIKES)
 
     def cleared(self) -> None:
         self.failures = 0
@@ -82,8 +92,11 @@ class Node:
     source: str
     """`static` or `mdns`."""
     cooldown: Cooldown
+    """Of the node as a whole: its connection breaks."""
     txt: dict[str, str] = field(default_factory=dict)
     """The TXT record of its announcement."""
+    task_cooldowns: dict[tuple[str, str], Cooldown] = field(default_factory=dict)
+    """Of single tasks, by service and task: the node works, but reports that it cannot do this now."""
     state: State = State.DISCOVERED
     reason: str = ""
     """Why it is unavailable or incompatible."""
@@ -92,12 +105,35 @@ class Node:
     unreachable_since: float | None = None
     outstanding: int = 0
     """Requests of this server that it has not answered yet."""
+    busy: Counter[str] = field(default_factory=Counter)
+    """The same by service."""
     turn: int = 0
     """Number of the choice that last fell on it: among equals, the longest unused is chosen."""
     stats: Stats = field(default_factory=Stats)
 
-    def usable(self, now: float) -> bool:
-        return self.state is State.READY and not self.cooldown.left(now)
+    def usable(self, now: float, service: str = "", task: str = "") -> bool:
+        """Whether it gets requests for the task; without one, whether it gets any."""
+        return self.state is State.READY and not self.cooldown_left(now, service, task)
+
+    def cooldown_left(self, now: float, service: str, task: str) -> float:
+        """Seconds until it gets requests for the task again, 0 if it does now."""
+        own = self.task_cooldowns.get((service, task.lower()))
+        return max(self.cooldown.left(now), 0.0 if own is None else own.left(now))
+
+    def task_cooldown(self, service: str, task: str) -> Cooldown:
+        fresh = Cooldown(self.cooldown.least, self.cooldown.most)
+        return self.task_cooldowns.setdefault((service, task.lower()), fresh)
+
+    def recovered(self) -> None:
+        """It was away, perhaps restarted: old failures say nothing about it."""
+        self.cooldown.cleared()
+        self.task_cooldowns.clear()
+
+    def free_slots(self, service: str) -> float:
+        """How many more requests for the service it takes at once, by what it advertises; may be negative."""
+        found = self.capability(service)
+        most = 0 if found is None else found.max_concurrency
+        return most - self.busy[service] if most else float("inf")  # 0: it does not say
 
     def capability(self, service: str) -> Capability | None:
         """Its service of that name, which is in lower case."""

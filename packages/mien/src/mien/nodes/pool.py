@@ -14,6 +14,7 @@ from mien.nodes.client import Chunking, NodeClient
 from mien.nodes.member import Connection, Member, MonitorOptions
 from mien.nodes.node import Cooldown, Node, State, service_name
 from mien.nodes.routing import Count, Router
+from mien.nodes.tls import ClientTls
 from mien.settings import Nodes
 
 log = structlog.get_logger()
@@ -32,6 +33,16 @@ class PoolOptions:
     cooldown_max: float = 120.0
     forget: float = 300.0
     """After which a found node that cannot be reached is forgotten."""
+    waiting: int = 512
+    """Requests that may wait for a free slot of a node."""
+
+
+TLS_SCHEME, PLAIN_SCHEME = "grpcs://", "grpc://"
+
+
+def split_address(address: str) -> tuple[bool, str]:
+    """Whether a node is reached by TLS, and its `host:port`."""
+    return address.startswith(TLS_SCHEME), address.removeprefix(TLS_SCHEME).removeprefix(PLAIN_SCHEME)
 
 
 class NodePool:
@@ -55,7 +66,7 @@ class NodePool:
         self._clock = clock
         self._members: dict[str, Member] = {}
         self._monitors: dict[str, asyncio.Task[None]] = {}
-        self._router = Router(self._members, clock, count)
+        self._router = Router(self._members, clock, count, options.waiting)
         self._changed = asyncio.Event()
         self._on_change = on_change
 
@@ -64,16 +75,25 @@ class NodePool:
         cls,
         settings: Nodes,
         *,
+        waiting: int = 512,
         count: Count = lambda node, outcome, seconds: None,
         on_change: "Callable[[NodePool], None]" = lambda pool: None,
     ) -> "NodePool":
-        """A pool with the settings' limits and no node yet."""
+        """A pool with the settings' limits and no node yet. Raises TlsInvalid.
+
+        `waiting`: requests that may wait for a node.
+        """
         chunking = Chunking(settings.chunk_auto, settings.chunk_threshold, settings.chunk_max_bytes)
         key = settings.node_key.get_secret_value() if settings.node_key else None
 
+        tls = ClientTls.from_settings(settings)
+        tls.credentials()  # unusable files are found now, not when a node is found
+
         def connect(address: str, source: str) -> Connection:
             # Anybody can announce a node: the key is for those that the operator named.
-            return NodeClient(address, key=key if source == "static" else None, chunking=chunking)
+            is_secure, plain = split_address(address)
+            own_key = key if source == "static" else None
+            return NodeClient(plain, key=own_key, tls=tls if is_secure else None, chunking=chunking)
 
         options = PoolOptions(
             settings.node_limit,
@@ -82,6 +102,7 @@ class NodePool:
             settings.node_cooldown_min,
             settings.node_cooldown_max,
             settings.node_forget_seconds,
+            waiting,
         )
         return cls(options, connect, count=count, on_change=on_change)
 
@@ -167,11 +188,12 @@ class NodePool:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
         self._on_change(self)
+        self._router.serve_waiting()
 
     # --- requests
 
     def infer(
-        self, service: str, request: InferRequest, scope: CancelScope, *, stream: bool
+        self, service: str, request: InferRequest, scope: CancelScope, *, stream: bool, has_substitute: bool = False
     ) -> AsyncGenerator[InferResult, None]:
         """The response of the best node, as `Router.infer` has it."""
-        return self._router.infer(service, request, scope, stream=stream)
+        return self._router.infer(service, request, scope, stream=stream, has_substitute=has_substitute)

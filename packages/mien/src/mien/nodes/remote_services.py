@@ -1,20 +1,31 @@
 """The services of other nodes in this server's registry, kept up to what the nodes offer."""
 
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+import structlog
 
 from mien.engine.cancellation import CancelScope
-from mien.errors import NotFound
-from mien.inference.contract import InferRequest, InferResult, TaskInfo
-from mien.inference.registry import ServiceRegistry
+from mien.errors import NotFound, Overloaded, Unavailable
+from mien.inference.contract import InferRequest, InferResult, Service, TaskInfo
+from mien.inference.registry import ServiceRegistry, task_of
 from mien.nodes.pool import NodePool
+
+log = structlog.get_logger()
 
 
 class RemoteService:
-    """A service that one or more nodes have; for its callers, a service as any other of this server."""
+    """A service that one or more nodes have; for its callers, a service as any other of this server.
 
-    def __init__(self, pool: NodePool, name: str) -> None:
+    Where this server has the service, too, that one steps in when no node takes a request, or when so many wait for
+    one that it would be as many again as the nodes run at once.
+    """
+
+    def __init__(self, pool: NodePool, name: str, registry: ServiceRegistry) -> None:
+        """`registry`: whose local service of that name steps in."""
         self._pool = pool
         self._name = name
+        self._registry = registry
 
     @property
     def name(self) -> str:
@@ -23,8 +34,49 @@ class RemoteService:
     def tasks(self) -> Sequence[TaskInfo]:
         return self._pool.tasks(self._name)
 
-    def infer(self, request: InferRequest, scope: CancelScope, *, stream: bool) -> AsyncGenerator[InferResult, None]:
-        return self._pool.infer(self._name, request, scope, stream=stream)
+    async def infer(
+        self, request: InferRequest, scope: CancelScope, *, stream: bool
+    ) -> AsyncGenerator[InferResult, None]:
+        """The response of a node, or of the local service if none of it has been sent yet."""
+        local = self._substitute(request.task)
+        started = False
+        try:
+            remote = self._pool.infer(self._name, request, scope, stream=stream, has_substitute=local is not None)
+            async with aclosing(remote) as results:
+                async for result in results:
+                    started = True
+                    yield result
+        except (Unavailable, Overloaded) as error:
+            if local is None or started or scope.over():
+                raise
+            reason = error.message
+        else:
+            return
+        log.info("no node takes the request; it is answered here", service=self._name, reason=reason)
+        try:
+            async with aclosing(local.infer(request, scope, stream=stream)) as results:
+                async for result in results:
+                    started = True
+                    yield result
+        except Overloaded:
+            if started:
+                raise
+        else:
+            return
+        async with aclosing(self._pool.infer(self._name, request, scope, stream=stream)) as results:
+            async for result in results:
+                yield result
+
+    def _substitute(self, task: str) -> Service | None:
+        """This server's own service, if it has the task."""
+        for service in self._registry.local():
+            if service.name == self._name:
+                try:
+                    task_of(service, task)
+                except NotFound:
+                    return None
+                return service
+        return None
 
 
 class RemoteServices:
@@ -39,7 +91,7 @@ class RemoteServices:
 
     def update(self, pool: NodePool) -> None:
         """Join what the nodes offer now, and remove what none of them does any more."""
-        offered = {name: RemoteService(pool, name) for name in pool.service_names()}
+        offered = {name: RemoteService(pool, name, self._registry) for name in pool.service_names()}
         for name in self._joined - set(offered):
             self._registry.remove(name, remote=True)
         for service in offered.values():

@@ -9,9 +9,10 @@ import grpc
 import grpc.aio
 import structlog
 from google.protobuf.empty_pb2 import Empty
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from google.protobuf.message import Message
+from grpc_health.v1 import health, health_pb2
 
-from mien.errors import CannotListen, MienError, Unavailable
+from mien.errors import CannotListen, MienError, RequestError, Unavailable
 from mien.inference.contract import Service
 from mien.keys import AccessRule, Caller, KeyStore
 from mien.nodes.capability import capability_of, combined, to_message
@@ -19,9 +20,12 @@ from mien.nodes.contract import RESULT_CHUNK_BYTES, SERVICE, server_options
 from mien.nodes.infer_stream import Context, Counter, InferStream, Limits, discard, failure_of
 from mien.nodes.mapping import metadata_of, status_of
 from mien.nodes.proto.inference_pb2 import Capability, InferRequest, InferResponse
+from mien.nodes.tls import ServerTls
+from mien.nodes.wire import Malformed, reader, well_formed
 
 log = structlog.get_logger()
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 AnyContext = grpc.aio.ServicerContext[Any, Any]
 
 IDLE_SECONDS = 60.0
@@ -44,40 +48,52 @@ class NodeServer:
         services: Callable[[], Sequence[Service]],
         *,
         access: AccessRule | None = None,
+        tls: ServerTls | None = None,
         max_requests: int = 64,
+        max_waiting: int = 512,
         max_bytes: int = 64 * 1024 * 1024,
         max_held: int = 512 * 1024 * 1024,
         timeout: float = 120.0,
         idle: float = IDLE_SECONDS,
         count: Counter = lambda outcome: None,
     ) -> None:
-        """`access`: who may call; anybody if None. `timeout`: seconds for requests without a deadline. `idle`: seconds
+        """`access`: who may call; anybody if None. `tls`: plain text if None. `max_requests`: running at once; up to
+        `max_waiting` more wait for their turn. `timeout`: seconds for requests without a deadline. `idle`: seconds
         until a stream without messages ends.
         """
         self._services = services
         self._access = access
+        self._tls = tls
         self._max_bytes = max_bytes
         self._count = count
-        self.limits = Limits(max_requests, max_bytes, max_held, RESULT_CHUNK_BYTES, timeout, idle)
+        self.limits = Limits(max_requests, max_waiting, max_bytes, max_held, RESULT_CHUNK_BYTES, timeout, idle)
         self._ready = False
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
 
+    @property
+    def is_secure(self) -> bool:
+        """Whether clients have to use TLS."""
+        return self._tls is not None
+
     async def start(self, host: str, port: int) -> int:
-        """Listen; returns the port, which is chosen if `port` is 0. Raises CannotListen."""
+        """Listen; returns the port, which is chosen if `port` is 0. Raises CannotListen, TlsInvalid."""
+        credentials = None if self._tls is None else self._tls.credentials()
         self._server = grpc.aio.server(options=server_options(self._max_bytes))
         await self._tell_health(ready=False)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._server.add_generic_rpc_handlers((self._handlers(),))
+        self._server.add_generic_rpc_handlers((self._handlers(), self._health_handlers()))
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         try:
-            bound = self._server.add_insecure_port(address)
+            if credentials is None:
+                bound = self._server.add_insecure_port(address)
+            else:
+                bound = self._server.add_secure_port(address, credentials)
         except RuntimeError as error:
             raise CannotListen(
                 f"cannot listen for gRPC on {address}: it is in use or not ours; choose another with --grpc-port"
             ) from error
         await self._server.start()
-        log.info("listening", grpc=f"{host}:{bound}")
+        log.info("listening", grpc=f"{host}:{bound}", tls=credentials is not None)
         return bound
 
     async def set_ready(self, ready: bool = True) -> None:
@@ -103,12 +119,12 @@ class NodeServer:
             await self._health.set(name, kinds.SERVING if ready else kinds.NOT_SERVING)
 
     def _handlers(self) -> grpc.GenericRpcHandler:
-        empty, send = Empty.FromString, Capability.SerializeToString
+        empty, send = reader(Empty), Capability.SerializeToString
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
                 "Infer": grpc.stream_stream_rpc_method_handler(
-                    self._infer, InferRequest.FromString, InferResponse.SerializeToString
+                    self._infer, reader(InferRequest), InferResponse.SerializeToString
                 ),
                 "GetCapabilities": grpc.unary_unary_rpc_method_handler(self._get_capabilities, empty, send),
                 "StreamCapabilities": grpc.unary_stream_rpc_method_handler(self._stream_capabilities, empty, send),
@@ -116,7 +132,25 @@ class NodeServer:
             },
         )
 
-    async def _infer(self, messages: AsyncIterator[InferRequest], context: Context) -> None:
+    def _health_handlers(self) -> grpc.GenericRpcHandler:
+        request, send = reader(health_pb2.HealthCheckRequest), health_pb2.HealthCheckResponse.SerializeToString
+        return grpc.method_handlers_generic_handler(
+            health.SERVICE_NAME,
+            {
+                "Check": grpc.unary_unary_rpc_method_handler(self._check_health, request, send),
+                "Watch": grpc.unary_stream_rpc_method_handler(self._watch_health, request, send),
+            },
+        )
+
+    async def _check_health(self, message: Any, context: AnyContext) -> health_pb2.HealthCheckResponse:
+        request = await _well_formed(message, context)
+        return await self._health.Check(request, context)
+
+    async def _watch_health(self, message: Any, context: AnyContext) -> None:
+        request = await _well_formed(message, context)
+        await self._health.Watch(request, context)
+
+    async def _infer(self, messages: AsyncIterator[InferRequest | Malformed], context: Context) -> None:
         async def answer(caller: Caller) -> None:
             await InferStream(self._services, self.limits, context, self._count, caller.owner).run(messages)
 
@@ -125,21 +159,23 @@ class NodeServer:
 
         await self._guarded(context, answer, refuse)
 
-    async def _get_capabilities(self, _: Empty, context: AnyContext) -> Capability:
+    async def _get_capabilities(self, request: Empty | Malformed, context: AnyContext) -> Capability:
         async def answer(_: Caller) -> Capability:
+            well_formed(request)
             return combined(self._capabilities())
 
         return await self._guarded(context, answer)
 
-    async def _stream_capabilities(self, _: Empty, context: AnyContext) -> None:
+    async def _stream_capabilities(self, request: Empty | Malformed, context: AnyContext) -> None:
         async def answer(_: Caller) -> None:
+            well_formed(request)
             for one in self._capabilities():
                 await context.write(one)
 
         await self._guarded(context, answer)
 
-    async def _ping(self, request: Empty, _: AnyContext) -> Empty:
-        return request
+    async def _ping(self, request: Empty | Malformed, context: AnyContext) -> Empty:
+        return await _well_formed(request, context)
 
     def _capabilities(self) -> list[Capability]:
         services = self._services()
@@ -172,8 +208,26 @@ class NodeServer:
             return await answer(caller)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client gets a status
             failure = failure_of(error, "gRPC call failed")
-        await context.abort(status_of(failure), failure.message, metadata_of(failure))
+        await abort(context, failure)
         raise failure  # unreachable: abort raises
+
+
+async def abort(context: AnyContext, failure: MienError) -> None:
+    """End the call with the failure's status. Always raises."""
+    try:
+        await context.abort(status_of(failure), failure.message, metadata_of(failure))
+    except grpc.aio.InternalError:
+        # The call is over already, by its deadline or its client. gRPC would log this as a fault.
+        raise asyncio.CancelledError from None
+
+
+async def _well_formed(message: M | Malformed, context: AnyContext) -> M:
+    """The message; a malformed one ends the call with INVALID_ARGUMENT."""
+    try:
+        return well_formed(message)
+    except RequestError as error:
+        await abort(context, error)
+        raise
 
 
 def _bearer(context: AnyContext) -> str:

@@ -111,7 +111,7 @@ class Failing:
 
 async def main(port: int, log: Path, name: str) -> None:
     services = [Echo(log, name), Steps(log, name), Failing(log, name)]
-    server = NodeServer(lambda: services, max_requests=8, idle=2.0, max_bytes=16 * 1024 * 1024)
+    server = NodeServer(lambda: services, max_requests=8, max_waiting=4, idle=2.0, max_bytes=16 * 1024 * 1024)
     bound = await server.start("127.0.0.1", port)
     await server.set_ready()
     sys.stdout.write(f"ready {bound}\n")

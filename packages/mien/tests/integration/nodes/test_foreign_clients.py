@@ -181,16 +181,49 @@ async def test_any_sequence_of_chunks_is_answered_or_refused(raw: Any, seed: int
     assert time.monotonic() - started < 2
 
 
-async def test_too_many_requests_are_refused(raw_own: Any) -> None:
+async def test_requests_wait_for_their_turn_and_too_many_are_refused(raw_own: Any) -> None:
     slow = [
         InferRequest(correlation_id=str(i), task="steps_v1", payload=b"x", meta={"silent": "0.5", "steps": "1"})
-        for i in range(12)
-    ]  # the node of the tests takes 8 at once
+        for i in range(16)
+    ]  # the node of the tests runs 8 at once, and 4 may wait
     stream = await send(raw_own, *slow)
     answers = [message async for message in stream]
     refused = [message for message in answers if message.HasField("error")]
-    assert (len(answers), len(refused)) == (12, 4)
+    assert (len(answers), len(refused)) == (16, 4)
     assert {message.error.detail for message in refused} == {"overloaded"}
+
+
+async def test_a_request_that_waits_for_its_turn_ends_at_its_deadline(raw_own: Any) -> None:
+    slow = [
+        InferRequest(correlation_id=str(i), task="steps_v1", payload=b"x", meta={"silent": "3", "steps": "1"})
+        for i in range(8)
+    ]
+    running = await send(raw_own, *slow)
+    late = raw_own(timeout=0.3)
+    await late.write(InferRequest(task="echo_v1", payload=b"x"))
+    assert await late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert len([message async for message in running]) == 8
+
+
+@pytest.mark.parametrize("method", ["Infer", "StreamCapabilities", "GetCapabilities", "Health"])
+async def test_what_is_no_protobuf_is_an_invalid_argument(node: Any, method: str, capfd: Any) -> None:
+    await refuses(node, f"/home_native.v1.Inference/{method}", capfd)
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+async def test_the_health_service_says_so_too(node: Any, method: str, capfd: Any) -> None:
+    await refuses(node, f"/grpc.health.v1.Health/{method}", capfd)
+
+
+async def refuses(node: Any, path: str, capfd: Any) -> None:
+    async with grpc.aio.insecure_channel(node.address) as channel:
+        call = channel.stream_stream(path)(iter([b"\xff\xff\xff no protobuf"]), timeout=10)
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            async for _ in call:
+                pass
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "is not a valid" in refused.value.details()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 async def test_a_connection_that_breaks_cancels_its_requests(own_node: Any) -> None:

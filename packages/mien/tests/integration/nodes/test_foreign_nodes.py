@@ -28,7 +28,11 @@ TASKS = [IOTask(name="t"), IOTask(name="t_stream")]
 
 @asynccontextmanager
 async def foreign_node(
-    *answers: InferResponse, version: str = "1.0", streams: bool = True, ends: bool = True
+    *answers: InferResponse,
+    version: str = "1.0",
+    streams: bool = True,
+    ends: bool = True,
+    max_bytes: int = 256 * 1024 * 1024,
 ) -> AsyncIterator[tuple[NodeClient, list[InferRequest]]]:
     """A client of a node that answers every request with `answers`, and what the node received."""
     received: list[InferRequest] = []
@@ -51,7 +55,7 @@ async def foreign_node(
     read, write = Empty.FromString, Capability.SerializeToString
     handlers = {
         "Infer": grpc.stream_stream_rpc_method_handler(
-            infer, InferRequest.FromString, InferResponse.SerializeToString
+            infer, InferRequest.FromString, _serialized
         ),
         "GetCapabilities": grpc.unary_unary_rpc_method_handler(get, read, write),
     }  # fmt: skip
@@ -62,12 +66,16 @@ async def foreign_node(
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    client = NodeClient(f"127.0.0.1:{port}")
+    client = NodeClient(f"127.0.0.1:{port}", max_bytes=max_bytes)
     try:
         yield client, received
     finally:
         await client.close()
         await server.stop(None)
+
+
+def _serialized(answer: InferResponse | bytes) -> bytes:
+    return answer if isinstance(answer, bytes) else answer.SerializeToString()
 
 
 async def _alive(request: Empty, context: Any) -> Empty:
@@ -128,16 +136,99 @@ async def test_pieces_of_a_foreign_result_are_joined() -> None:
 async def test_pieces_that_make_no_whole_are_the_nodes_failure() -> None:
     pieces = [InferResponse(result=b"a", seq=0, total=3), InferResponse(result=b"c", seq=2, total=3, is_final=True)]
     async with foreign_node(*pieces) as (client, _):
-        with pytest.raises(NodeFailed, match="expected 3 chunks, got 2"):
+        with pytest.raises(NodeFailed, match="expected seq 1 of 3, got seq 2"):
             await ask(client)
 
 
-async def test_the_last_message_counts_where_none_is_final() -> None:
-    async with foreign_node(InferResponse(result=b"a"), InferResponse(result=b"b")) as (client, _):
-        (result,) = await ask(client)
-        assert (result.data, result.is_final) == (b"b", True)
-        with pytest.raises(NodeFailed, match="without a final message"):
-            await ask(client, stream=True)
+def final(**fields: Any) -> InferResponse:
+    return InferResponse(is_final=True, **fields)
+
+
+TENSOR = {"lumen.output.kind": "tensor", "lumen.output.tensor.dtype": "fp32", "lumen.output.tensor.shape": "[2,3]"}
+DAMAGED = {
+    "no message": ([], "without a final message"),
+    "no final message": ([InferResponse(result=b"a"), InferResponse(result=b"b")], "without a final message"),
+    "another request's answer": ([final(result=b"a", correlation_id="other")], "another request, 'other'"),
+    "a message after the final one": ([final(result=b"a"), InferResponse(result=b"b")], "went on after the final"),
+    "two final messages": ([final(result=b"a"), final(result=b"b")], "went on after the final"),
+    "a hole among chunks": (
+        [InferResponse(result=b"a", seq=0, total=3), final(result=b"c", seq=2, total=3, offset=2)],
+        "expected seq 1 of 3, got seq 2",
+    ),
+    "a chunk twice": (
+        [InferResponse(result=b"a", seq=0, total=2), InferResponse(result=b"a", seq=0, total=2)],
+        "expected seq 1 of 2, got seq 0",
+    ),
+    "chunks of different totals": (
+        [InferResponse(result=b"a", seq=0, total=2), final(result=b"b", seq=1, total=3, offset=1)],
+        "totals differ",
+    ),
+    "fewer chunks than announced": ([final(result=b"a", seq=0, total=2)], "expected 2 chunks, got 1"),
+    "more chunks than announced": (
+        [InferResponse(result=b"a", seq=i, total=2, offset=i) for i in range(3)],
+        "expected seq 0 of 2, got seq 2",
+    ),
+    "a chunk of endlessly many": ([InferResponse(result=b"a", total=2**50)], "at most 65536"),
+    "an offset of no chunk": ([final(result=b"a", offset=7)], "begins at offset 7"),
+    "a tensor of another size": ([final(result=b"x" * 23, meta=TENSOR)], r"shape \[2, 3\] has 24 bytes; 23 came"),
+    "a tensor of no shape": (
+        [final(result=b"x" * 24, meta={**TENSOR, "lumen.output.tensor.shape": "six"})],
+        "without a shape",
+    ),
+    "endless meta": ([final(result=b"a", meta={"k": "v" * 70_000})], "bytes of meta"),
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("damage", DAMAGED)
+async def test_a_damaged_response_is_the_nodes_failure(damage: str, stream: bool) -> None:
+    answers, words = DAMAGED[damage]
+    async with foreign_node(*answers) as (client, _):
+        with pytest.raises(NodeFailed, match=words):
+            await ask(client, stream=stream)
+
+
+async def test_a_stream_with_a_hole_or_a_result_twice_is_the_nodes_failure() -> None:
+    for seqs in ([0, 2, 3], [0, 1, 1, 2], [1, 2], [0, 0, 2]):
+        answers = [InferResponse(result=b"a", seq=seq, is_final=seq == max(seqs)) for seq in seqs]
+        async with foreign_node(*answers) as (client, _):
+            with pytest.raises(NodeFailed, match="expected seq"):
+                await ask(client, stream=True)
+
+
+async def test_results_may_be_numbered_or_not() -> None:
+    for seqs in ([0, 1, 2, 3], [0, 0, 0, 0], [0, 1, 2, 0]):
+        answers = [InferResponse(result=b"a", seq=seq, is_final=at == 3) for at, seq in enumerate(seqs)]
+        async with foreign_node(*answers) as (client, _):
+            assert len(await ask(client, stream=True)) == 4
+
+
+async def test_a_tensor_of_its_size_is_passed_on() -> None:
+    async with foreign_node(final(result=b"x" * 24, meta=TENSOR)) as (client, _):
+        assert (await ask(client))[0].data == b"x" * 24
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_result_over_the_limit_is_the_nodes_failure(stream: bool) -> None:
+    large = final(result=b"x" * 3_000_000)
+    pieces = [
+        InferResponse(
+            result=b"x" * 900_000, seq=i, total=4, offset=i * 900_000, is_final=i == 3, meta={"lumen.chunked": "true"}
+        )
+        for i in range(4)
+    ]
+    for answers in ([large], pieces):
+        async with foreign_node(*answers, max_bytes=1_000_000) as (client, _):
+            with pytest.raises(NodeFailed, match="limit of 1000000 bytes"):
+                await ask(client, stream=stream)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_response_that_is_no_protobuf_is_the_nodes_failure(stream: bool, caplog: Any) -> None:
+    async with foreign_node(b"\xff\xff\xff") as (client, _):  # type: ignore[arg-type]
+        with pytest.raises(NodeFailed, match=r"not a valid home_native\.v1\.InferResponse"):
+            await ask(client, stream=stream)
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_node_that_does_not_end_its_stream_is_not_waited_for() -> None:

@@ -9,24 +9,29 @@ from mien.inference.contract import InferRequest, InferResult
 from mien.nodes.proto.inference_pb2 import Capability, IOTask
 
 
-def capability(service: str = "s", *tasks: str) -> Capability:
+def capability(service: str = "s", *tasks: str, concurrency: int = 0) -> Capability:
     return Capability(
-        service_name=service, protocol_version="1.0", tasks=[IOTask(name=name) for name in tasks or ("t",)]
+        service_name=service,
+        protocol_version="1.0",
+        tasks=[IOTask(name=name) for name in tasks or ("t",)],
+        max_concurrency=concurrency,
     )
 
 
 class ScriptedConnection:
     """A `Connection`. Its node answers with its address."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, concurrency: int = 0) -> None:
         self.address = address
-        self.capabilities: tuple[Capability, ...] = (capability(),)
+        self.capabilities: tuple[Capability, ...] = (capability(concurrency=concurrency),)
         self.unwell: MienError | None = None
         """Raised by `connect` and `check`."""
         self.failure: MienError | None = None
         """Raised by requests, after a part if `late`."""
         self.late = False
         self.asked = 0
+        self.running = self.most = 0
+        """Requests at once, now and at most."""
         self.release = asyncio.Event()
         """Requests wait for it."""
         self.release.set()
@@ -44,7 +49,12 @@ class ScriptedConnection:
         self, request: InferRequest, call: CancelScope, *, service: str = "", stream: bool
     ) -> AsyncGenerator[InferResult, None]:
         self.asked += 1
-        await self.release.wait()
+        self.running += 1
+        self.most = max(self.most, self.running)
+        try:
+            await self.release.wait()
+        finally:
+            self.running -= 1
         if self.closed:
             raise Unavailable("the connection was closed")
         if self.late or stream:

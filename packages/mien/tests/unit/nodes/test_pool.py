@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mien.engine.cancellation import CancelScope
-from mien.errors import NodeIncompatible, NotFound, Overloaded, RequestError, Unavailable
+from mien.errors import DeadlineExceeded, NodeIncompatible, NodeLost, NotFound, Overloaded, RequestError, Unavailable
 from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
 from mien.inference.registry import ServiceRegistry
 from mien.nodes.node import Cooldown, State
@@ -89,28 +89,186 @@ async def test_a_failed_node_cools_down_and_its_request_goes_to_another(world: M
     w = world()
     await w.add("a:1", "b:1")
     w.clients["a:1"].failure = Unavailable("gone")
-    assert [await w.ask() for _ in range(3)] == ["b:1"] * 3
-    assert w.clients["a:1"].asked == 1
+    assert [await w.ask() for _ in range(9)] == ["b:1"] * 9
+    assert w.clients["a:1"].asked == 3
     w.clients["a:1"].failure = None
     w.clock.now += 9.9
     assert await w.ask() == "b:1"
     w.clock.now += 0.2
     assert await w.ask() == "a:1"
     failed, fine = (node.stats for node in w.pool.nodes)
-    assert (failed.requests, failed.failures, failed.successes, fine.successes) == (2, 1, 1, 4)
+    assert (failed.requests, failed.failures, failed.successes, fine.successes) == (4, 3, 1, 10)
 
 
 def test_the_cooldown_doubles_to_its_most_and_success_clears_it() -> None:
     cooldown, now, seen = Cooldown(10, 120), 0.0, []
-    for _ in range(6):
-        cooldown.failed(now)
-        cooldown.failed(now)  # a request that ran beside the first
+    for _ in range(8):
+        cooldown.failed(now, now)
+        cooldown.failed(now - 1, now)  # a request that ran beside the first
         seen.append(cooldown.left(now))
-        now = cooldown.until
-    assert seen == [10, 20, 40, 80, 120, 120]
+        now += cooldown.left(now)
+    assert seen == [0, 0, 10, 20, 40, 80, 120, 120]
     cooldown.cleared()
-    cooldown.failed(now)
+    for _ in range(3):
+        assert cooldown.left(now) == 0
+        cooldown.failed(now, now)
     assert cooldown.left(now) == 10
+
+
+async def test_what_a_node_cannot_do_now_takes_only_that_task_from_it(world: MakeWorld) -> None:
+    w = world()
+    client = w.prepared["a:1"] = ScriptedConnection("a:1")
+    client.capabilities = (capability("s", "t", "u"),)
+    await w.add("a:1")
+    client.failure = Unavailable("the model is being loaded")
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="loaded"):
+            await w.ask()
+    client.failure = None
+    with pytest.raises(Unavailable, match="no node takes requests"):
+        await w.ask()
+    assert await w.ask(InferRequest((Item(b"x", "text/plain"),), "u")) == "a:1"
+    client.failure = NodeLost("the connection broke")
+    for _ in range(3):
+        with pytest.raises(NodeLost):
+            await w.ask(InferRequest((Item(b"x", "text/plain"),), "u"))
+    client.failure = None
+    w.clock.now += 9
+    for task in ("t", "u"):
+        with pytest.raises(Unavailable, match="no node takes requests"):
+            await w.ask(InferRequest((Item(b"x", "text/plain"),), task))
+
+
+async def test_a_success_between_failures_keeps_a_node_in_use(world: MakeWorld) -> None:
+    w = world()
+    await w.add("a:1")
+    for _ in range(5):
+        for failure in (NodeLost("gone"), NodeLost("gone")):
+            w.clients["a:1"].failure = failure
+            with pytest.raises(Unavailable, match="gone"):
+                await w.ask()
+        w.clients["a:1"].failure = None
+        assert await w.ask() == "a:1"
+
+
+# --- as many at once as a node advertises
+
+
+async def busy(w: World, count: int) -> list["asyncio.Task[str]"]:
+    """So many requests to the pool, whose nodes answer none yet."""
+    for client in w.clients.values():
+        client.release.clear()
+    asked = [asyncio.create_task(w.ask()) for _ in range(count)]
+    await w.settle()
+    return asked
+
+
+def allow(w: World) -> None:
+    for client in w.clients.values():
+        client.release.set()
+
+
+async def test_a_node_gets_no_more_requests_at_once_than_it_advertises(world: MakeWorld) -> None:
+    w = world()
+    client = w.prepared["a:1"] = ScriptedConnection("a:1", concurrency=3)
+    await w.add("a:1")
+    asked = await busy(w, 20)
+    assert client.asked == client.most == 3
+    allow(w)
+    assert await asyncio.gather(*asked) == ["a:1"] * 20
+    assert client.most == 3
+    assert w.pool.nodes[0].outstanding == 0
+
+
+async def test_requests_wait_in_the_order_in_which_they_came(world: MakeWorld) -> None:
+    w = world()
+    w.prepared["a:1"] = ScriptedConnection("a:1", concurrency=1)
+    await w.add("a:1")
+    order: list[int] = []
+    asked = await busy(w, 5)
+    for number, task in enumerate(asked):
+        task.add_done_callback(lambda _, number=number: order.append(number))
+    allow(w)
+    await asyncio.gather(*asked)
+    assert order == [0, 1, 2, 3, 4]
+
+
+async def test_a_request_that_waits_in_vain_ends_at_its_deadline_or_with_its_caller(world: MakeWorld) -> None:
+    w = world()
+    client = w.prepared["a:1"] = ScriptedConnection("a:1", concurrency=1)
+    await w.add("a:1")
+    asked = await busy(w, 1)
+    with pytest.raises(DeadlineExceeded):
+        [one async for one in w.pool.infer("s", REQUEST, CancelScope(0.02), stream=False)]
+    gone = asyncio.create_task(w.ask())
+    await w.settle()
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    allow(w)
+    assert await asyncio.gather(*asked) == ["a:1"]
+    assert await w.ask() == "a:1"
+    assert client.asked == 2
+
+
+async def test_a_node_that_leaves_ends_the_wait_for_it(world: MakeWorld) -> None:
+    w = world()
+    w.prepared["a:1"] = ScriptedConnection("a:1", concurrency=1)
+    await w.add("a:1")
+    asked = await busy(w, 3)
+    await w.pool.remove("static@a:1")
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(one) for one in found] == [Unavailable, NotFound, NotFound]
+
+
+async def test_beyond_the_limit_of_waiting_requests_the_answer_says_when_to_come_back(world: MakeWorld) -> None:
+    w = world(waiting=2)
+    w.prepared["a:1"] = ScriptedConnection("a:1", concurrency=1)
+    await w.add("a:1")
+    asked = await busy(w, 3)
+    w.pool.nodes[0].stats.latency = 4.0
+    with pytest.raises(Overloaded, match="2 requests wait") as refused:
+        await w.ask()
+    assert refused.value.retry_after == 8
+    allow(w)
+    await asyncio.gather(*asked)
+
+
+@pytest.mark.parametrize("refuses", [False, True])
+async def test_when_twice_as_many_as_the_nodes_take_have_come_the_local_service_steps_in(
+    world: MakeWorld, refuses: bool
+) -> None:
+    registry = ServiceRegistry(prefer_remote=True)
+    local = Local()
+    local.refuses = refuses
+    registry.add(local)
+    w = world(on_change=RemoteServices(registry).update)
+    w.prepared["a:1"] = ScriptedConnection("a:1", concurrency=2)
+    await w.add("a:1")
+    service = registry.resolve("s")
+
+    async def ask() -> bytes:
+        return [one async for one in service.infer(REQUEST, CancelScope(5), stream=False)][-1].data
+
+    w.clients["a:1"].release.clear()
+    asked = [asyncio.create_task(ask()) for _ in range(7)]
+    await w.settle()
+    assert [task.done() for task in asked] == [False] * 4 + [not refuses] * 3
+    allow(w)
+    found = await asyncio.gather(*asked)
+    assert found == [b"a:1"] * 4 + [b"a:1" if refuses else b"local"] * 3
+
+
+async def test_the_local_service_steps_in_for_a_node_that_fails_before_its_first_message(world: MakeWorld) -> None:
+    registry = ServiceRegistry(prefer_remote=True)
+    registry.add(Local())
+    w = world(on_change=RemoteServices(registry).update)
+    await w.add("a:1")
+    client, service = w.clients["a:1"], registry.resolve("s")
+    client.failure = Unavailable("gone")
+    assert [one.data async for one in service.infer(REQUEST, CancelScope(5), stream=False)] == [b"local"]
+    client.late = True
+    with pytest.raises(Unavailable, match="gone"):
+        [one async for one in service.infer(REQUEST, CancelScope(5), stream=False)]
 
 
 async def test_nothing_is_retried_once_something_was_streamed(world: MakeWorld) -> None:
@@ -148,8 +306,9 @@ async def test_while_all_cool_down_the_answer_says_when_to_come_back(world: Make
     w = world()
     await w.add("a:1")
     w.clients["a:1"].failure = Unavailable("gone")
-    with pytest.raises(Unavailable, match="gone"):
-        await w.ask()
+    for _ in range(3):
+        with pytest.raises(Unavailable, match="gone"):
+            await w.ask()
     w.clock.now += 4
     with pytest.raises(Unavailable, match="no node takes requests") as refused:
         await w.ask()
@@ -165,7 +324,7 @@ async def test_requests_go_by_task_to_nodes_that_have_it(world: MakeWorld) -> No
     assert [await w.ask(asked) for _ in range(3)] == ["b:1"] * 3
     with pytest.raises(NotFound):
         await w.ask(InferRequest((Item(b"x", "text/plain"),), "v"))
-    assert [task.name for task in RemoteService(w.pool, "s").tasks()] == ["u", "t"]
+    assert [task.name for task in RemoteService(w.pool, "s", ServiceRegistry()).tasks()] == ["u", "t"]
 
 
 async def test_another_protocol_is_never_routed_and_says_why(world: MakeWorld) -> None:
@@ -218,6 +377,7 @@ async def test_what_a_node_did_is_counted(world: MakeWorld) -> None:
 
 class Local:
     name = "s"
+    refuses = False
 
     def tasks(self) -> list[TaskInfo]:
         return [TaskInfo("t", (), ())]
@@ -225,6 +385,8 @@ class Local:
     async def infer(
         self, request: InferRequest, call: CancelScope, *, stream: bool
     ) -> AsyncGenerator[InferResult, None]:
+        if self.refuses:
+            raise Overloaded("the queue is full")
         yield InferResult(b"local", is_final=True)
 
 

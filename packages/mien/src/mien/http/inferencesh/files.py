@@ -31,10 +31,10 @@ from mien.http.inferencesh.rendering import file_json
 from mien.http.media import BYTES, JSON, content_type
 from mien.http.openapi.operation import Answer, Binary, Form, describe
 from mien.http.ranges import parse_range
+from mien.http.untrusted import untrusted_headers
 from mien.storage.blobs import Blob
 from mien.storage.file_records import FileRecord, NewFile
 from mien.storage.file_table import unknown
-from mien.storage.media_types import inline
 
 router = APIRouter(route_class=TaskRoute, tags=["Files"])
 MAX_FILES = 100
@@ -229,15 +229,11 @@ async def _signed(ctx: RequestContext, method: str, file_id: str) -> FileRecord:
 
 def content_headers(record: FileRecord) -> dict[str, str]:
     """Headers that keep a browser from running uploaded content as part of this origin."""
-    shown = "inline" if inline(record.content_type) else "attachment"
     ascii_name = record.filename.encode("ascii", "replace").decode().replace("\\", "_").replace('"', "_")
     quoted = quote(record.filename, safe="")
     charset = "; charset=utf-8" if record.content_type.startswith("text/") else ""
     return {
-        "Content-Type": record.content_type + charset,
-        "Content-Disposition": f"{shown}; filename=\"{ascii_name}\"; filename*=UTF-8''{quoted}",
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "default-src 'none'; sandbox",
+        **untrusted_headers(record.content_type + charset, f"filename=\"{ascii_name}\"; filename*=UTF-8''{quoted}"),
         "Cross-Origin-Resource-Policy": "cross-origin",
         "Accept-Ranges": "bytes",
         "ETag": f'"{record.sha256}"',

@@ -9,19 +9,22 @@ from urllib.parse import quote
 
 import orjson
 import pybase64
+import structlog
 from starlette.responses import Response
 
 from mien.engine.cancellation import CancelScope
-from mien.errors import Cancelled, MienError
+from mien.errors import InternalError, MienError
 from mien.http.codecs import json_response
 from mien.http.lumen.messages import PrefetchingReader
 from mien.http.lumen.schema import InferAnswer, InferData, InferEvent
 from mien.http.lumen.traffic import Outcome
 from mien.http.media import BYTES, EVENT_STREAM, JSON, NDJSON, NDJSON_TYPES, bare
 from mien.http.streaming import StreamedResponse
+from mien.http.untrusted import untrusted_headers
 from mien.inference.contract import InferResult
 from mien.metrics import Metrics
 
+log = structlog.get_logger()
 HEARTBEAT_SECONDS = 15.0
 _VISIBLE = "".join(chr(code) for code in range(0x21, 0x7F) if chr(code) != "%")
 
@@ -79,9 +82,10 @@ def _wants_bytes(result: InferResult, wanted: Sequence[str]) -> bool:
 
 
 def _bytes_response(result: InferResult, correlation_id: str) -> Response:
+    mime = result.mime
     headers = {
         **correlation(correlation_id),
-        "Content-Type": result.mime if result.mime.isascii() and result.mime.isprintable() and result.mime else BYTES,
+        **untrusted_headers(mime if mime and mime.isascii() and mime.isprintable() else BYTES),
         "X-Result-Schema": quote(result.schema, safe=_VISIBLE),
         "X-Result-Meta": quote(orjson.dumps(dict(result.meta)), safe=_VISIBLE),
     }
@@ -218,21 +222,27 @@ class EventStream(StreamedResponse):
         message = self._first
         try:
             while True:
-                event = result_event(
-                    message, number=self._number, correlation_id=self._correlation_id, decode=self._decode
-                )
-                await self.write(self._framing.encode(event, self._number), more=not message.is_final)
+                await self.write(self._encoded(message), more=not message.is_final)
                 if message.is_final:
                     return True
                 self._number += 1
                 message = await self._next()
-        except Cancelled:
-            return False
         except MienError as error:
+            if self.disconnected.done():  # nobody reads it
+                return False
             self._metrics.errors.labels(error.code).inc()
             event = error_event(error.without_frames(), number=self._number, correlation_id=self._correlation_id)
             await self.write(self._framing.encode(event, self._number), more=False)
             return False
+
+    def _encoded(self, message: InferResult) -> bytes:
+        """The message as an event. Raises InternalError for a service whose message cannot be one."""
+        try:
+            event = result_event(message, number=self._number, correlation_id=self._correlation_id, decode=self._decode)
+            return self._framing.encode(event, self._number)
+        except (TypeError, ValueError) as error:
+            log.error("a service's message cannot be encoded", exc_info=error)
+            raise InternalError("the server failed; its log has the details under the request id") from None
 
     async def _next(self) -> InferResult:
         if not self._framing.heartbeat:
