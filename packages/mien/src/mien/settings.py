@@ -108,6 +108,7 @@ CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)]
 KeepDays = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none_word)]
 OptionalName = Annotated[str | None, BeforeValidator(_none_word)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+AbsolutePaths = Annotated[tuple[AbsolutePath, ...], NoDecode, BeforeValidator(_split_commas)]
 
 
 class Group(BaseModel):
@@ -337,6 +338,10 @@ class Workers(Group):
         default=None, gt=0, description="Memory limit, in bytes, of all workers together. None: 80 % of the machine's."
     )
     app_workers: int = Field(default=8, ge=1, description="Maximum number of worker processes.")
+    app_output_dirs: AbsolutePaths = Field(
+        default=(),
+        description="Directories whose files apps may return, besides their own and the temporary one; with commas.",
+    )
     app_gpus: int | None = Field(
         default=None, ge=0, description="Number of GPUs available to apps. None: all GPUs of the machine."
     )

@@ -27,7 +27,7 @@ LAYERS = [
     {"metrics", "logs", "keys"},
     {"settings"},
     {"base64", "encoded"},
-    {"errors", "atomic", "locks", "file_types", "backoff", "ids", "__init__"},
+    {"errors", "atomic", "confined", "locks", "file_types", "backoff", "ids", "__init__"},
 ]
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 

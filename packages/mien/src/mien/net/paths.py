@@ -1,18 +1,10 @@
 """Images by path, from below one folder and nowhere else."""
 
 import os
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
+from mien.confined import NotRegular, open_below
 from mien.errors import ImageTooLarge, SourceFailed, SourceNotFound, SourceRefused
-
-# O_NONBLOCK: opening a named pipe must not wait for its writer. Windows has none of these.
-_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
-_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
-_CAN_WALK = os.open in os.supports_dir_fd and bool(_NOFOLLOW)
 
 
 def read_under(root: Path | None, path: str, max_bytes: int) -> bytes:
@@ -53,38 +45,16 @@ def _read(root: Path, parts: tuple[str, ...], shown: str, max_bytes: int) -> byt
     real = top.joinpath(*parts).resolve(strict=True)
     if not real.is_relative_to(top):
         raise SourceRefused(f"the path {shown!r} leads out of the server's images root")
-    with _opened(top, real.relative_to(top).parts) as file:
-        found = os.fstat(file)
-        if not stat.S_ISREG(found.st_mode):
-            raise SourceRefused(f"{shown!r} is not a regular file")
-        if found.st_size > max_bytes:
-            raise ImageTooLarge(f"{shown!r} has {found.st_size} bytes; this server reads at most {max_bytes}")
-        with os.fdopen(os.dup(file), "rb") as reader:
-            data = reader.read(max_bytes + 1)  # the file may have grown since
+    # The resolved path has no links: one that somebody puts there since is an error, not a way out.
+    try:
+        file = open_below(top, real.relative_to(top).parts)
+    except NotRegular:
+        raise SourceRefused(f"{shown!r} is not a regular file") from None
+    with file, os.fdopen(os.dup(file.fileno()), "rb") as reader:  # buffered: reads all that is asked for
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise ImageTooLarge(f"{shown!r} has {size} bytes; this server reads at most {max_bytes}")
+        data = reader.read(max_bytes + 1)  # the file may have grown since
     if len(data) > max_bytes:
         raise ImageTooLarge(f"{shown!r} has more than {max_bytes} bytes, the most that this server reads")
     return data
-
-
-@contextmanager
-def _opened(top: Path, parts: tuple[str, ...]) -> Iterator[int]:
-    """A descriptor of the file. The resolved path has no links, and none is followed: a link that somebody puts there
-    between the check and the open is an error, not a way out.
-    """
-    file = _walk(top, parts) if _CAN_WALK else os.open(top.joinpath(*parts), _FLAGS)
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
-def _walk(top: Path, parts: tuple[str, ...]) -> int:
-    here = os.open(top, _FLAGS | _DIRECTORY)
-    for index, part in enumerate(parts):
-        kind = _DIRECTORY if index < len(parts) - 1 else 0
-        try:
-            there = os.open(part, _FLAGS | _NOFOLLOW | kind, dir_fd=here)
-        finally:
-            os.close(here)
-        here = there
-    return here

@@ -2,8 +2,10 @@
 
 import asyncio
 import mimetypes
+import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import structlog
 from msgspec.structs import replace
@@ -103,15 +105,15 @@ class FileStore:
         finally:
             await upload.discard()
 
-    async def add_path(self, new: NewFile, path: Path) -> FileRecord:
-        """Create and write a file from a local one, e.g. a task's output. Raises as `create` and `write`, NotFound."""
+    async def add_open(self, new: NewFile, content: BinaryIO) -> FileRecord:
+        """Create and write a file from an open one, e.g. a task's output, from its start to its present end.
+
+        Raises as `create` and `write`: RequestError if it becomes shorter meanwhile.
+        """
+        size = os.fstat(content.fileno()).st_size
+        record = await self.create(replace(new, size=size))
         try:
-            size = path.stat().st_size
-        except OSError as error:
-            raise NotFound(f"the file {path.name!r} cannot be read: {error.strerror}") from None
-        record = await self.create(replace(new, filename=new.filename or path.name, size=size))
-        try:
-            return await self.write(record.id, _file_chunks(path))
+            return await self.write(record.id, _file_chunks(content, size))
         except BaseException:
             await asyncio.shield(self._remove(record.id))
             raise
@@ -217,7 +219,8 @@ def _type_of(record: FileRecord, header: str | None, start: bytes) -> str:
     return declared
 
 
-async def _file_chunks(path: Path) -> AsyncIterator[bytes]:
-    with path.open("rb") as file:
-        while block := await asyncio.to_thread(file.read, _BLOCK):
-            yield block
+async def _file_chunks(content: BinaryIO, size: int) -> AsyncIterator[bytes]:
+    at = 0
+    while at < size and (block := await asyncio.to_thread(os.pread, content.fileno(), min(_BLOCK, size - at), at)):
+        at += len(block)
+        yield block

@@ -1,6 +1,7 @@
 """Files between the file store and workers, in both directions."""
 
 import asyncio
+import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mien.encoded import Encoded
-from mien.errors import BodyTooLarge, NotFound, StorageFull
+from mien.errors import BodyTooLarge, NotFound, RequestError, StorageFull, UnsupportedMediaType
 from mien.net.fetch import Fetcher
 from mien.storage.disk import disk_errors
 from mien.storage.file_records import SCHEME, NewFile, safe_name
@@ -16,7 +17,7 @@ from mien.storage.file_store import FileStore
 from mien.storage.links import file_uri, replace_file_uris
 from mien.tasks.downloads import download
 from mien.workers.files import OutputFile
-from mien.workers.listener import FetchedFile
+from mien.workers.listener import AppError, FetchedFile
 
 _REMEMBERED = 1000
 Allowance = Callable[[str], Awaitable[int]]
@@ -59,27 +60,27 @@ class StoreGate:
 
     async def store(self, task_id: str, owner: str, file: OutputFile) -> Any:
         """Store the file and return its name inside tasks. An unchanged file of several outputs is stored once."""
-        identity = await asyncio.to_thread(_identity, task_id, file.path)
-        if identity is not None and identity in self._stored:
+        identity = _identity(task_id, file)
+        if identity in self._stored:
             return self._stored[identity]
         new = NewFile(
             filename=file.filename or file.path.name, content_type=file.content_type, owner=owner, task_id=task_id
         )
         try:
-            name = file_uri(await self._files.add_path(new, file.path))
+            name = file_uri(await self._files.add_open(new, file.content))
         except (BodyTooLarge, StorageFull) as error:
             raise type(error)(f"{file.path.name}: {error.message}") from error
-        if identity is not None:
-            self._stored[identity] = name
-            while len(self._stored) > _REMEMBERED:
-                self._stored.popitem(last=False)
+        except UnsupportedMediaType:
+            raise
+        except RequestError:
+            raise AppError(f"the output's file {file.path.name} became shorter while it was stored", "output") from None
+        self._stored[identity] = name
+        while len(self._stored) > _REMEMBERED:
+            self._stored.popitem(last=False)
         return name
 
 
-def _identity(task_id: str, path: Path) -> tuple[str, str, int, int, int] | None:
-    """What tells whether a file is unchanged; None if there is none."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return task_id, str(path), found.st_ino, found.st_size, found.st_mtime_ns
+def _identity(task_id: str, file: OutputFile) -> tuple[str, str, int, int, int]:
+    """What tells whether a file is unchanged."""
+    found = os.fstat(file.content.fileno())
+    return task_id, str(file.path), found.st_ino, found.st_size, found.st_mtime_ns

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import shutil
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from infsh import StorageDir
 from mien.apps.reference import AppRef
 from mien.apps.registry import AppRegistry
 from mien.encoded import Encoded
@@ -30,6 +32,8 @@ from mien.workers.worker import Worker
 
 DEFAULT_FUNCTION = "run"
 KNOWN_PROFILES = 4096
+STORAGE = tuple(Path(directory) for directory in StorageDir)
+"""Where `StorageDir` of the SDK puts files in a container."""
 CODES = {"input": "invalid_input", "load": "load_failed", "setup": "setup_failed", "out_of_memory": "out_of_memory"}
 
 
@@ -92,7 +96,7 @@ class PoolExecutor:
             raise slot
         listener = RunListener(
             report,
-            lambda: self._output_files(slot),
+            lambda: self._output_files(slot, _run_id(attempt)),
             partial(self._files.store, attempt.id, attempt.task.owner),
             partial(self._files.download, attempt.task.owner),
         )
@@ -149,7 +153,7 @@ class PoolExecutor:
             return await self._files.fetch(task.id, task.owner, task.input, folder[0])
 
         async def finish(worker: Worker, output: Any) -> Any:
-            return await listener.final(output, output_files(worker, self._locations.data_dir))
+            return await listener.final(output, self._files_of(worker, run_id))
 
         try:
             return await self._pool.run(slot, job, listener, prepare, finish)
@@ -170,10 +174,17 @@ class PoolExecutor:
         """The setup with the files in it copied to `folder`."""
         return (await self._files.fetch(task_id, owner, Encoded.of(setup), folder)).value
 
-    def _output_files(self, slot: WorkerSlot) -> OutputFiles:
+    def _output_files(self, slot: WorkerSlot, run_id: str) -> OutputFiles:
         worker = slot.worker
         assert worker is not None  # noqa: S101 - it sent the output
-        return output_files(worker, self._locations.data_dir)
+        return self._files_of(worker, run_id)
+
+    def _files_of(self, worker: Worker, run_id: str) -> OutputFiles:
+        """Finds files in the run's outputs. Other runs have files in the worker's directory, too: not all counts."""
+        spec = worker.spec
+        own = (spec.folder / "app", spec.folder / "home", spec.files_of(run_id), spec.files_of(None))
+        shared = (Path("/tmp"), Path(tempfile.gettempdir()), *STORAGE, *self._workers.app_output_dirs)  # noqa: S108 - read only
+        return OutputFiles(spec.marker, self._locations.data_dir, (*own, spec.environment.folder), shared)
 
     def _profile(self, candidate: Candidate) -> "_Profile":
         """What the version needs; read once, as versions are immutable."""
@@ -186,11 +197,6 @@ class PoolExecutor:
             need = need_of(deployed, candidate.variant, self._workers)
             profile = self._profiles[key] = _Profile(need, deployed.version.manifest.grace)
         return profile
-
-
-def output_files(worker: Worker, data: Path) -> OutputFiles:
-    """Finds files in the worker's outputs; of the data folder, only the worker's own and its environment's count."""
-    return OutputFiles(worker.spec.marker, data, (worker.spec.folder, worker.spec.environment.folder))
 
 
 async def _remove(folder: Path) -> None:

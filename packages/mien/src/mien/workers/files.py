@@ -1,10 +1,14 @@
 """Passing files to and from workers."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+import errno
+import os
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
+from mien.confined import Avoided, NotRegular, identity, open_below
 from mien.encoded import Encoded
 from mien.errors import SourceRefused
 from mien.workers.listener import AppError, FetchedFile
@@ -15,6 +19,9 @@ class OutputFile:
     """A file that an app created. It is removed with its worker."""
 
     path: Path
+    """Its name. To be read is `content`: another file may have this path by now."""
+    content: BinaryIO
+    """Unbuffered; closed once it is stored."""
     content_type: str | None = None
     filename: str | None = None
 
@@ -51,14 +58,16 @@ class NoFiles:
 
 @dataclass(frozen=True, slots=True)
 class OutputFiles:
-    """Finds the files in the outputs of one worker."""
+    """Finds the files in the outputs of one run."""
 
     marker: str
     """The key by which the kernel marks files. Secret, so that no dict from a client's input can pass as a file."""
     closed: Path
-    """The server's data directory: files in it are not outputs, even if an app makes a `File` of a client's text..."""
+    """The server's data directory: nothing in it is an output, even if an app makes a `File` of a client's text..."""
     own: tuple[Path, ...] = ()
-    """...except in these directories, which belong to the worker."""
+    """...except in these directories, which belong to the run or its worker."""
+    shared: tuple[Path, ...] = ()
+    """Other directories whose files may be outputs, such as the system's temporary one."""
 
     def any_in(self, value: Any) -> bool:
         """Whether the output contains a file."""
@@ -69,17 +78,17 @@ class OutputFiles:
     async def replaced(self, value: Any, store: Callable[[OutputFile], Awaitable[Any]]) -> Any:
         """The output with each file replaced by the result of `store`; a file that occurs twice is stored once.
 
-        Raises AppError for a file that does not exist or belongs to the server.
+        Raises AppError for what is no regular file, or not in one of the directories.
         """
-        stored: dict[Path, Any] = {}
+        stored: dict[str, Any] = {}
 
         async def walk(value: Any) -> Any:
             if isinstance(value, dict):
                 if set(value) == {self.marker}:
-                    file = self._file(value[self.marker])
-                    if file.path not in stored:
-                        stored[file.path] = await store(file)
-                    return stored[file.path]
+                    path = str(value[self.marker].get("path"))
+                    if path not in stored:
+                        stored[path] = await self._stored(Path(path), value[self.marker], store)
+                    return stored[path]
                 return {key: await walk(item) for key, item in value.items()}
             if isinstance(value, list):
                 return [await walk(item) for item in value]
@@ -87,13 +96,68 @@ class OutputFiles:
 
         return await walk(value)
 
-    def _file(self, given: dict[str, Any]) -> OutputFile:
-        path = Path(str(given.get("path")))
-        if not path.is_file():
-            raise AppError(f"the output refers to the file {path.name}, which does not exist", "output")
-        real = path.resolve()
-        if real.is_relative_to(self.closed.resolve()) and not any(
-            real.is_relative_to(folder.resolve()) for folder in self.own
-        ):
-            raise AppError(f"the output refers to the file {path.name}, which belongs to the server", "output")
-        return OutputFile(path, given.get("content_type"), given.get("filename"))
+    async def _stored(self, path: Path, given: dict[str, Any], store: Callable[[OutputFile], Awaitable[Any]]) -> Any:
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open, path))
+        try:
+            content = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_result)
+            raise
+        with content:
+            return await store(OutputFile(path, content, given.get("content_type"), given.get("filename")))
+
+    def _open(self, path: Path) -> BinaryIO:
+        """Raises AppError."""
+        try:
+            return self._below(path)
+        except FileNotFoundError:
+            why = "does not exist"
+        except Avoided:
+            why = "belongs to the server"
+        except NotRegular:
+            why = "is not a regular file"
+        except OSError as error:
+            why = "is a link or behind one" if error.errno in (errno.ELOOP, errno.ENOTDIR) else "cannot be read"
+        except ValueError:
+            why = "has a name that no file can have"
+        raise _refused(path, why)
+
+    def _below(self, path: Path) -> BinaryIO:
+        for top in self.own:
+            if (parts := _parts_below(top, path)) is not None:
+                return open_below(top, parts)
+        closed = identity(self.closed) if self.closed.exists() else None
+        for top in self.shared:
+            if (parts := _parts_below(top, path)) is not None:
+                if top.resolve().is_relative_to(self.closed.resolve()):
+                    raise Avoided
+                return _only_name(open_below(top, parts, avoid=closed), path)
+        if any(_parts_below(self.closed, name) is not None for name in (path, path.resolve())):
+            raise Avoided
+        raise _refused(path, "is neither in the run's directories nor in the temporary directory")
+
+
+def _only_name(content: BinaryIO, path: Path) -> BinaryIO:
+    """The file, unless it has names elsewhere: they may be the server's. Raises AppError."""
+    if os.fstat(content.fileno()).st_nlink != 1:
+        content.close()
+        raise _refused(path, "has several names (hard links)")
+    return content
+
+
+def _close_result(opening: "asyncio.Future[BinaryIO]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
+def _parts_below(top: Path, path: Path) -> Sequence[str] | None:
+    """The path's parts below `top`, by either name of that; None if it is elsewhere."""
+    plain = Path(os.path.normpath(path))
+    for name in (top, top.resolve()):
+        if plain.is_relative_to(name) and plain != name:
+            return plain.relative_to(name).parts
+    return None
+
+
+def _refused(path: Path, why: str) -> AppError:
+    return AppError(f"the output refers to the file {path.name}, which {why}", "output")

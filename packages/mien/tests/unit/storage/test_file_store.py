@@ -331,14 +331,13 @@ async def test_interrupted_uploads_are_removed_at_start(store: FileStore, tmp_pa
     assert uploads(tmp_path) == []
 
 
-async def test_an_output_of_a_task_is_stored_from_its_path(store: FileStore, tmp_path: Path) -> None:
+async def test_an_output_of_a_task_is_stored_from_its_open_file(store: FileStore, tmp_path: Path) -> None:
     path = tmp_path / "out.png"
     path.write_bytes(PNG)
-    record = await store.add_path(NewFile(task_id="t1"), path)
+    with path.open("rb") as content:
+        record = await store.add_open(NewFile(task_id="t1", filename="out.png"), content)
     assert (record.filename, record.content_type, record.size) == ("out.png", "image/png", len(PNG))
     assert (await store.find(task_id="t1")).files == (record,)
-    with pytest.raises(NotFound):
-        await store.add_path(NewFile(), tmp_path / "missing")
 
 
 FULL_DISK = """

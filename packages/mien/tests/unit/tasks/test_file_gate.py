@@ -1,5 +1,7 @@
 """Files of the store on their way into workers and back, with the real store."""
 
+import io
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from mien.storage.links import file_id, file_uri, quoted_texts
 from mien.storage.local_blobs import LocalBlobs
 from mien.tasks.file_gate import StoreGate
 from mien.workers.files import OutputFile
+from mien.workers.listener import AppError
 
 
 @pytest.fixture
@@ -88,12 +91,39 @@ async def test_an_output_file_is_stored_once_while_it_stays_the_same(
 ) -> None:
     gate, path = StoreGate(files, fetcher), tmp_path / "out.png"
     path.write_bytes(b"one")
-    first = await gate.store("t", DEFAULT_OWNER, OutputFile(path, "image/png"))
-    assert await gate.store("t", DEFAULT_OWNER, OutputFile(path, "image/png")) == first
+    with path.open("rb") as content:
+        first = await gate.store("t", DEFAULT_OWNER, OutputFile(path, content, "image/png"))
+        assert await gate.store("t", DEFAULT_OWNER, OutputFile(path, content, "image/png")) == first
     record = await files.get(str(file_id(first)))
     assert (record.task_id, record.filename, record.content_type, record.size) == ("t", "out.png", "image/png", 3)
     path.write_bytes(b"other")
-    assert await gate.store("t", DEFAULT_OWNER, OutputFile(path)) != first
+    with path.open("rb") as content:
+        assert await gate.store("t", DEFAULT_OWNER, OutputFile(path, content)) != first
+
+
+async def test_an_output_file_that_grows_is_stored_as_it_was_found_and_one_that_shrinks_is_an_error(
+    files: FileStore, fetcher: Fetcher, tmp_path: Path
+) -> None:
+    class Changing(io.FileIO):
+        """Changes once its size has been looked at: nothing else is read through this object."""
+
+        def fileno(self) -> int:
+            self.looks = getattr(self, "looks", 0) + 1
+            if self.looks == 3:
+                os.truncate(path, size)
+            return super().fileno()
+
+    gate, path = StoreGate(files, fetcher), tmp_path / "out.bin"
+    for size in (500, 50):
+        path.write_bytes(b"x" * 100)
+        with Changing(path, "rb") as content:
+            storing = gate.store("t", DEFAULT_OWNER, OutputFile(path, content))  # type: ignore[arg-type]
+            if size > 100:
+                record = await files.get(str(file_id(await storing)))
+                assert record.size == 100
+            else:
+                with pytest.raises(AppError, match="became shorter"):
+                    await storing
 
 
 async def test_an_output_file_over_the_limit_is_refused_by_name(
@@ -101,5 +131,6 @@ async def test_an_output_file_over_the_limit_is_refused_by_name(
 ) -> None:
     path = tmp_path / "big.bin"
     path.write_bytes(bytes(1001))
-    with pytest.raises(BodyTooLarge, match=r"big\.bin"):
-        await StoreGate(files, fetcher).store("t", DEFAULT_OWNER, OutputFile(path))
+    os.truncate(path, 1 << 40)  # without taking that much of the disk
+    with path.open("rb") as content, pytest.raises(BodyTooLarge, match=r"big\.bin"):
+        await StoreGate(files, fetcher).store("t", DEFAULT_OWNER, OutputFile(path, content))

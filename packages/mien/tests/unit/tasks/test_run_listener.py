@@ -36,7 +36,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.files = OutputFiles(MARKER, folder / "data")
+        self.files = OutputFiles(MARKER, folder / "data", shared=(folder,))
         self.report = Report()
         self.go = asyncio.Event()
         self.full = False

@@ -90,14 +90,14 @@ class Gate(NoFiles):
         self.dies_at = dies_at
         self.pid = 0
 
-    async def fetch(self, task_id: str, given: Encoded, folder: Path) -> Encoded:
+    async def fetch(self, task_id: str, owner: str, given: Encoded, folder: Path) -> Encoded:
         if self.dies_at == "fetch" and self.pid:
             os.kill(self.pid, 9)
             await eventually_async(lambda: not folder.exists())
             (folder / "input").write_text("x")
         return given
 
-    async def store(self, task_id: str, file: OutputFile) -> Any:
+    async def store(self, task_id: str, owner: str, file: OutputFile) -> Any:
         os.kill(self.pid, 9)
         await eventually_async(lambda: not file.path.exists())
         return file.path.read_text()

@@ -1,0 +1,63 @@
+"""Opening files below a directory without following links: whoever can write there must not lead a reader out of it."""
+
+import os
+import stat
+from collections.abc import Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+# O_NONBLOCK: opening a named pipe must not wait for its writer. Windows has none of these.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_NOFOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_DIRECTORY = getattr(os, "O_DIRECTORY", 0)
+_CAN_WALK = os.open in os.supports_dir_fd and bool(_NOFOLLOW)
+
+
+class Identity(NamedTuple):
+    """What tells one file or directory from all others, whatever its names."""
+
+    device: int
+    inode: int
+
+
+class Avoided(OSError):
+    """The way leads through a directory that is to be avoided."""
+
+
+def identity(path: Path | int) -> Identity:
+    """Of a path, whose links are followed, or of a descriptor. Raises OSError."""
+    found = os.stat(path)  # noqa: PTH116  descriptors
+    return Identity(found.st_dev, found.st_ino)
+
+
+class NotRegular(OSError):
+    """It is a directory, a pipe, a socket or a device."""
+
+
+def open_below(top: Path, parts: Sequence[str], *, avoid: Identity | None = None) -> BinaryIO:
+    """The regular file `parts` below `top`, opened for unbuffered reading. `top` itself may be a link.
+
+    Neither a directory on the way nor the file may be a link, also if one is put there meanwhile: that is an OSError.
+    Raises OSError, NotRegular, and Avoided if the way leads through the directory `avoid`.
+    """
+    descriptor = _descriptor(top, parts, avoid)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegular("not a regular file")
+    return os.fdopen(descriptor, "rb", buffering=0)
+
+
+def _descriptor(top: Path, parts: Sequence[str], avoid: Identity | None) -> int:
+    if not _CAN_WALK:
+        return os.open(top.joinpath(*parts), _FLAGS)
+    here = os.open(top, _FLAGS | _DIRECTORY)
+    for index, part in enumerate(parts):
+        kind = _DIRECTORY if index < len(parts) - 1 else 0
+        try:
+            if avoid is not None and identity(here) == avoid:
+                raise Avoided("this directory is closed")
+            there = os.open(part, _FLAGS | _NOFOLLOW | kind, dir_fd=here)
+        finally:
+            os.close(here)
+        here = there
+    return here
