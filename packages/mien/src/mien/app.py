@@ -91,6 +91,7 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(asyncio.to_thread, codec_threads.close)
+            stack.push_async_callback(asyncio.to_thread, bodies.close)
             # In the background, so that liveness and readiness probes are served while models load.
             starting = asyncio.create_task(_start_or_give_up(context, keys, admission, stack, tasks=apis))
             try:

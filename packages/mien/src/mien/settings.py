@@ -204,6 +204,12 @@ class Limits(Group):
     """Limits of requests and of the queue; sizes are checked before memory is allocated for them."""
 
     max_body_bytes: int = Field(default=64 * MIB, gt=0, description="Maximum request body in bytes; above it 413.")
+    max_values: int = Field(
+        default=500_000,
+        gt=0,
+        description="Maximum number of values in a JSON or MessagePack body, texts and names counted as 2, lists and "
+        "maps as 3; above it 413.",
+    )
     max_images: int = Field(default=256, gt=0, description="Maximum number of images per request; above it 413.")
     max_image_bytes: int = Field(default=32 * MIB, gt=0, description="Maximum size of an encoded image in bytes.")
     max_pixels: int = Field(

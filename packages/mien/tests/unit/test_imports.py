@@ -26,7 +26,7 @@ LAYERS = [
     {"zoo", "apps", "net"},
     {"metrics", "logs", "keys"},
     {"settings"},
-    {"base64", "encoded"},
+    {"base64", "decode", "encoded"},
     {"errors", "atomic", "confined", "locks", "file_types", "backoff", "ids", "__init__"},
 ]
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}

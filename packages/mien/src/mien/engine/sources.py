@@ -26,7 +26,8 @@ class Item:
 class Base64:
     """An encoded image in base64, with or without a `data:` prefix."""
 
-    text: str
+    text: str | memoryview
+    """Characters, or their bytes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Reading request bodies: refused by their announced size, counted as they arrive, never beyond the limit."""
 
 import asyncio
+import io
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from typing import Concatenate, ParamSpec, TypeVar
@@ -8,10 +9,12 @@ from typing import Concatenate, ParamSpec, TypeVar
 from starlette.datastructures import FormData
 from starlette.requests import ClientDisconnect, Request
 
+from mien.decode.budget import Limits as ValueLimits
 from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
 from mien.engine.threads import ThreadPool
 from mien.errors import BodyTooLarge, BodyTooSlow, Cancelled, RequestError
+from mien.http.content_encoding import require_readable, unpacked
 from mien.http.forms import FormLimits, read_form
 from mien.settings import Limits
 
@@ -19,8 +22,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 ONE_MESSAGE = 64 * 1024  # bytes that the server reads from a socket at once
 STEP = 1024 * 1024  # bytes reserved at a time for a body of unknown size
-LARGE_BODY = 256 * 1024
-"""Bytes. Parsing or validating more than this would block the event loop for too long: it is done in a thread."""
+LARGE_BODY = 16 * 1024
+"""Bytes. Parsing or validating more than this may block the event loop for milliseconds: it is done in a thread."""
+HUGE_BODY = 4 * 1024 * 1024
+"""Bytes. Bodies above this have a thread of their own, so that others do not wait for them."""
 SILENCE_SECONDS = 60.0
 DISCONNECTED = "the client disconnected while it sent the body"
 
@@ -35,11 +40,20 @@ class BodyReader:
         self._limits = limits
         self.admission = admission
         self._threads = threads
+        self._huge = ThreadPool(1)
+        self.values = ValueLimits(limits.max_values)
+        """For parsers of bodies."""
+
+    def close(self) -> None:
+        """End the thread. Blocks."""
+        self._huge.close()
 
     async def read(
         self, request: Request, admitted: ExitStack, *, limit: int | None = None, refuse_small: bool = True
-    ) -> bytes | bytearray:
+    ) -> bytes:
         """The whole body, at most `limit` bytes (default: MIEN_MAX_BODY_BYTES), which count until `admitted` closes.
+
+        A gzip body is unpacked; the limit and the count are those of its content.
 
         Not `refuse_small`: a body that fits into one message counts, but is never refused. Refusing what is in memory
         already saves nothing, and images of others should not keep tasks from being submitted.
@@ -47,17 +61,16 @@ class BodyReader:
         """
         limit, seconds = limit or self._limits.max_body_bytes, self._limits.request_timeout
         size = announced_size(request, limit)
+        packed = require_readable(request)
         try:
             async with asyncio.timeout(seconds):
-                if size is not None and size <= ONE_MESSAGE:
+                if size is not None and size <= ONE_MESSAGE and not packed:
                     admitted.enter_context(self.admission.body(size, refuse=refuse_small))
                     return await _small_body(request)
-                body = bytearray()
+                body = io.BytesIO()  # its value is not copied
                 async for chunk in _admitted_chunks(request, limit, self.admission, admitted):
-                    if len(chunk) == size:
-                        return chunk
-                    body += chunk
-                return body
+                    body.write(chunk)
+                return body.getvalue()
         except TimeoutError:
             raise BodyTooSlow(f"the body did not arrive within {seconds:g} s") from None
 
@@ -75,11 +88,7 @@ class BodyReader:
             yield form
 
     async def parse(
-        self,
-        parser: Callable[Concatenate[bytes | bytearray, P], T],
-        body: bytes | bytearray,
-        *args: P.args,
-        **kwargs: P.kwargs,
+        self, parser: Callable[Concatenate[bytes, P], T], body: bytes, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`parser(body, ...)`, in a thread if the body is large. Raises what the parser raises, DeadlineExceeded."""
         return await self.work(len(body), parser, body, *args, **kwargs)
@@ -88,7 +97,8 @@ class BodyReader:
         """`work(...)`, in a thread if what it goes through has more than LARGE_BODY bytes. Raises as `parse` does."""
         if size <= LARGE_BODY:
             return work(*args, **kwargs)
-        return await self._threads.run(CancelScope(self._limits.request_timeout), work, *args, **kwargs)
+        threads = self._threads if size <= HUGE_BODY else self._huge
+        return await threads.run(CancelScope(self._limits.request_timeout), work, *args, **kwargs)
 
 
 def announced_size(request: Request, limit: int) -> int | None:
@@ -140,6 +150,21 @@ async def chunks_to_disk(request: Request, limit: int) -> AsyncGenerator[bytes, 
 
 
 async def _chunks(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
+    packed = require_readable(request)
+    chunks = _sent_chunks(request, limit)
+    if not packed:
+        async for chunk in chunks:
+            yield chunk
+        return
+    total = 0
+    async for chunk in unpacked(chunks):
+        total += len(chunk)
+        if total > limit:
+            raise BodyTooLarge(f"the body is over {limit} bytes once unpacked, the most that this server reads")
+        yield chunk
+
+
+async def _sent_chunks(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
     total = 0
     try:
         async for chunk in request.stream():

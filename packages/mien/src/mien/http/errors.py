@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from mien.errors import InternalError, InvalidField, MethodNotAllowed, MienError, NotFound, RequestError
+from mien.http.content_encoding import UnsupportedEncoding
 from mien.http.methods import allowed_methods
 from mien.metrics import Metrics
 
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 
 RespondToBug: TypeAlias = Callable[[Request, Exception], Awaitable[Response]]
 RenderError: TypeAlias = Callable[[Request, MienError], Response]
+_WORDS = {"model_type": "Input should be an object"}
+"""Instead of pydantic's words, which name classes."""
 _BY_STATUS: dict[int, type[MienError]] = {404: NotFound, 405: MethodNotAllowed}
 
 
@@ -82,14 +85,17 @@ def error_response(error: MienError, request_id: str) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status in (408, 413):  # the rest of the body is not worth reading
         headers["Connection"] = "close"
+    if isinstance(error, UnsupportedEncoding):
+        headers["Accept-Encoding"] = "gzip"
     body = orjson.dumps(error_body(error, request_id))
     return Response(body, error.status, headers, media_type="application/json")
 
 
 def invalid_fields(error: ValidationError | RequestValidationError) -> InvalidField:
     """One sentence that names every wrong field, and FastAPI's list of details without echoing inputs."""
-    details = tuple(
-        {"type": str(item["type"]), "loc": list(item["loc"]), "msg": str(item["msg"])} for item in error.errors()[:20]
+    details = tuple(  # models bound their number: lists fail at the first, maps are short
+        {"type": item["type"], "loc": list(item["loc"]), "msg": _WORDS.get(item["type"], str(item["msg"]))}
+        for item in error.errors()[:20]
     )
     sentences = [f"{'.'.join(str(part) for part in item['loc']) or 'body'}: {item['msg']}" for item in details]
     return InvalidField("; ".join(sentences), details)

@@ -4,13 +4,20 @@ from collections.abc import Mapping
 
 from starlette.requests import HTTPConnection
 
+from mien.errors import UnsupportedMediaType
+
 JSON = "application/json"
 MSGPACK = "application/x-msgpack"
 MSGPACK_TYPES = (MSGPACK, "application/msgpack", "application/vnd.msgpack")
+JSON_BEGINS = 1024
+"""Bytes within which the first character of JSON is looked for."""
 NDJSON = "application/x-ndjson"
 NDJSON_TYPES = (NDJSON, "application/ndjson", "application/jsonl")
 EVENT_STREAM = "text/event-stream"
 BYTES = "application/octet-stream"
+URLENCODED = "application/x-www-form-urlencoded"
+MAYBE_JSON = ("", URLENCODED)
+"""What JSON is sent as by clients that were not told its type: `curl -d` says that it were a form."""
 
 
 def bare(kind: str) -> str:
@@ -21,6 +28,12 @@ def bare(kind: str) -> str:
 def content_type(request: HTTPConnection) -> str:
     """The bare Content-Type; "" where there is none."""
     return bare(request.headers.get("content-type", ""))
+
+
+def require_json(body: bytes, kind: str) -> None:
+    """Raise UnsupportedMediaType for a form where JSON is read, whatever JSON was sent as."""
+    if kind == URLENCODED and not body[:JSON_BEGINS].lstrip().startswith((b"{", b"[")):
+        raise UnsupportedMediaType(f"Content-Type is {URLENCODED!r}, and the body is no JSON, which this route reads")
 
 
 def accepted(request: HTTPConnection) -> list[str]:

@@ -2,12 +2,16 @@
 
 import msgspec
 
+from mien.decode.budget import Limits
+from mien.decode.count_msgpack import MsgpackPass
 from mien.errors import RequestError
 from mien.inference.contract import Item
 from mien.inference.sniff import media_type
 
 BATCH_MIME = "application/x-mien-items"
 """A MessagePack array of [media type, bytes] pairs."""
+BATCH_LIMITS = Limits(4096 * 7, depth=2, noun="the batch")
+"""For 4096 pairs: they are unpacked on the event loop."""
 
 
 def pack(items: tuple[Item, ...]) -> Item:
@@ -16,10 +20,11 @@ def pack(items: tuple[Item, ...]) -> Item:
 
 
 def unpack(payload: bytes, declared: str) -> tuple[Item, ...]:
-    """The items of a payload. Raises RequestError, InvalidField."""
+    """The items of a payload. Raises RequestError, InvalidField, BodyTooLarge."""
     mime = media_type(payload, declared)
     if mime != BATCH_MIME:
         return (Item(payload, mime),)
+    MsgpackPass(payload, BATCH_LIMITS).run()
     try:
         pairs = msgspec.msgpack.decode(payload, type=list[tuple[str, bytes]])
     except msgspec.DecodeError as error:

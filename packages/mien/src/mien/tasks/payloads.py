@@ -6,11 +6,14 @@ from typing import Any
 
 import msgspec
 
-from mien.errors import InvalidField
+from mien.decode.budget import Limits
+from mien.decode.json import json_object
+from mien.errors import InvalidField, RequestError
 from mien.inference.contract import Item
 
 JSON = "application/json"
 INVALID = (msgspec.DecodeError, ValueError, RecursionError)  # not UTF-8, or nested too deeply, among others
+_LIMITS = Limits(500_000, noun="it")
 MOST_ALTERNATIVES = 50
 """Of one field's schema: a `$ref` may lead back to where it came from."""
 
@@ -50,13 +53,12 @@ def app_input(schema: Mapping[str, Any], item: Item, metadata: Mapping[str, str]
 
 
 def _json_object(data: bytes) -> dict[str, Any]:
+    if not data.strip():
+        raise InvalidField("payload: JSON for an app is an object with its input's fields; this one is empty")
     try:
-        given = msgspec.json.decode(data)
-    except INVALID as error:
-        raise InvalidField(f"payload: no JSON: {error}") from None
-    if not isinstance(given, dict):
-        raise InvalidField("payload: JSON for an app is an object with its input's fields")
-    return given
+        return json_object(data, _LIMITS)
+    except RequestError as error:
+        raise InvalidField(f"payload: {error.message}") from None
 
 
 def _typed(text: str, field: Any, schema: Mapping[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """Bodies in memory: every API reads them with the same limits."""
 
 import asyncio
+import gzip
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from starlette.requests import Request
 
 from mien.engine.admission import Admission
 from mien.engine.threads import ThreadPool
-from mien.errors import BodyTooLarge, BodyTooSlow, Cancelled, Overloaded, RequestError
+from mien.errors import BodyTooLarge, BodyTooSlow, Cancelled, Overloaded, RequestError, UnsupportedMediaType
 from mien.http.body import LARGE_BODY, BodyReader
 from mien.settings import Limits
 
@@ -26,9 +27,11 @@ def threads() -> Iterator[ThreadPool]:
 
 
 @pytest.fixture
-def bodies(threads: ThreadPool) -> BodyReader:
+def bodies(threads: ThreadPool) -> Iterator[BodyReader]:
     limits = Limits(max_body_bytes=4 * MiB, queue_bytes=3 * MiB, request_timeout=0.2)
-    return BodyReader(limits, Admission.from_settings(limits), threads)
+    reader = BodyReader(limits, Admission.from_settings(limits), threads)
+    yield reader
+    reader.close()
 
 
 def request(*pieces: bytes, announced: int | str | None = None, end: str = "whole") -> Request:
@@ -51,7 +54,7 @@ def request(*pieces: bytes, announced: int | str | None = None, end: str = "whol
 async def test_a_body_counts_as_admitted_until_its_request_is_done(bodies: BodyReader, announced: int | None) -> None:
     with ExitStack() as admitted:
         body = await bodies.read(request(b"a" * 200_000, b"b", announced=announced), admitted)
-        assert bytes(body) == b"a" * 200_000 + b"b"
+        assert body == b"a" * 200_000 + b"b"
         assert bodies.admission.bytes >= len(body)
     assert bodies.admission.idle
 
@@ -92,7 +95,7 @@ async def test_the_limit_holds_for_announced_and_for_growing_bodies(bodies: Body
 
 
 async def test_only_large_bodies_are_parsed_in_a_thread(bodies: BodyReader) -> None:
-    def parser(body: bytes | bytearray, word: str) -> tuple[int, str, str]:
+    def parser(body: bytes, word: str) -> tuple[int, str, str]:
         return len(body), word, threading.current_thread().name
 
     assert await bodies.parse(parser, b"x", "a") == (1, "a", threading.current_thread().name)
@@ -112,3 +115,52 @@ async def test_the_event_loop_runs_while_a_large_value_is_validated(bodies: Body
     await asyncio.sleep(0)
     reached.set()
     assert await validating
+
+
+# --- Content-Encoding: what is packed is unpacked as it arrives
+
+
+def packed_request(*pieces: bytes, encoding: str = "gzip", announced: int | None = None) -> Request:
+    sent = request(*pieces, announced=announced)
+    sent.scope["headers"].append((b"content-encoding", encoding.encode()))
+    return sent
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"content " * 100_000, bytes(2 * MiB)])
+@pytest.mark.parametrize("pieces", [1, 7])
+async def test_a_gzip_body_is_read_as_its_content(bodies: BodyReader, content: bytes, pieces: int) -> None:
+    packed = gzip.compress(content) + (gzip.compress(b" more") if content else b"")
+    size = -(-len(packed) // pieces)
+    parts = [packed[at : at + size] for at in range(0, len(packed), size)]
+    with ExitStack() as admitted:
+        body = await bodies.read(packed_request(*parts, encoding="GZIP", announced=len(packed)), admitted)
+        assert body == content + (b" more" if content else b"")
+        assert bodies.admission.bytes >= len(body)
+    assert bodies.admission.idle
+
+
+async def test_a_bomb_is_stopped_at_the_limit_of_its_content(bodies: BodyReader) -> None:
+    with ExitStack() as admitted, pytest.raises(BodyTooLarge, match="once unpacked"):
+        await bodies.read(packed_request(gzip.compress(bytes(64 * MiB))), admitted, limit=MiB)
+
+
+async def test_what_is_unpacked_counts_into_the_queue(bodies: BodyReader) -> None:
+    with ExitStack() as admitted, pytest.raises(Overloaded):
+        await bodies.read(packed_request(gzip.compress(bytes(4 * MiB))), admitted)
+
+
+@pytest.mark.parametrize("wrong", [b"plain", gzip.compress(b"x" * 1000)[:-1], gzip.compress(b"x") + b"rest"])
+async def test_what_is_no_gzip_is_refused(bodies: BodyReader, wrong: bytes) -> None:
+    with ExitStack() as admitted, pytest.raises(RequestError, match="gzip"):
+        await bodies.read(packed_request(wrong), admitted)
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "gzip, br"])
+async def test_other_encodings_are_refused_by_name(bodies: BodyReader, encoding: str) -> None:
+    with ExitStack() as admitted, pytest.raises(UnsupportedMediaType, match=f"Content-Encoding is '{encoding}'"):
+        await bodies.read(packed_request(b"x", encoding=encoding, announced=1), admitted)
+
+
+async def test_a_body_without_encoding_may_say_so(bodies: BodyReader) -> None:
+    with ExitStack() as admitted:
+        assert await bodies.read(packed_request(b"x", encoding="identity", announced=1), admitted) == b"x"

@@ -13,6 +13,7 @@ from mien.errors import RequestError
 from mien.http.insightface.request import parse
 from mien.http.insightface.schema import CompareRequest, DrawRequest, ExtractRequest
 from mien.http.media import JSON, MSGPACK
+from mien.settings import Limits
 
 MODELS = (ExtractRequest, CompareRequest, DrawRequest)
 VALUES: list[Any] = [
@@ -32,7 +33,7 @@ MALFORMED: list[tuple[str, bytes]] = [
 
 def outcome(body: bytes, kind: str, model: Any) -> str:
     try:
-        parse(body, kind, model)
+        parse(body, kind, model, Limits())
     except RequestError:
         return "refused"
     return "accepted"

@@ -15,7 +15,8 @@ from mien.errors import InvalidField, RequestError, UnsupportedMediaType
 from mien.http.insightface.request import parse
 from mien.http.insightface.response import render, response_type
 from mien.http.insightface.schema import ExtractRequest
-from mien.http.media import JSON
+from mien.http.media import JSON, URLENCODED
+from mien.settings import Limits
 
 X_MSGPACK = "application/x-msgpack"
 MSGPACK = "application/msgpack"
@@ -71,27 +72,40 @@ def test_no_accept_header_is_an_error(header: str, msgpack: bool) -> None:
 )
 def test_messagepack_is_read_under_every_name_that_it_has(content_type: str) -> None:
     body = ormsgpack.packb({"images": {"data": [b"\xff\xd8"]}})
-    assert parse(body, content_type, ExtractRequest).images.data == [b"\xff\xd8"]
+    assert parse(body, content_type, ExtractRequest, Limits()).images.data == [b"\xff\xd8"]
 
 
 @pytest.mark.parametrize(
-    "content_type", [JSON, f"{JSON}; charset=utf-8", "", "application/problem+json", "APPLICATION/JSON"]
+    "content_type",
+    [
+        JSON,
+        f"{JSON}; charset=utf-8",
+        "",
+        "application/problem+json",
+        "APPLICATION/JSON",
+        "application/x-www-form-urlencoded",
+    ],
 )
 def test_json_is_read_with_and_without_a_content_type(content_type: str) -> None:
-    assert parse(b'{"images": {"data": ["QUJD"]}}', content_type, ExtractRequest).images.data == ["QUJD"]
+    assert parse(b'{"images": {"data": ["QUJD"]}}', content_type, ExtractRequest, Limits()).images.data == ["QUJD"]
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", "image/jpeg", "json"])
+@pytest.mark.parametrize("content_type", ["text/plain", "image/jpeg", "json"])
 def test_other_types_are_refused_by_name(content_type: str) -> None:
     with pytest.raises(UnsupportedMediaType, match=content_type):
-        parse(b'{"images": {}}', content_type, ExtractRequest)
+        parse(b'{"images": {}}', content_type, ExtractRequest, Limits())
+
+
+def test_a_form_is_refused_by_name_although_curl_says_that_json_were_one() -> None:
+    with pytest.raises(UnsupportedMediaType, match="x-www-form-urlencoded"):
+        parse(b"images=x", URLENCODED, ExtractRequest, Limits())
 
 
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_never_more_than_a_request_error(body: bytes) -> None:
     for kind in (MSGPACK, JSON):
         with contextlib.suppress(RequestError):
-            parse(body, kind, ExtractRequest)
+            parse(body, kind, ExtractRequest, Limits())
 
 
 scalars = (
@@ -117,7 +131,7 @@ def test_wrong_types_in_any_field_are_refused_with_an_answer_that_can_be_written
     packed = msgspec.msgpack.encode(body)
     refused: list[InvalidField] = []
     try:
-        parse(packed, MSGPACK, ExtractRequest)
+        parse(packed, MSGPACK, ExtractRequest, Limits())
     except InvalidField as error:
         refused.append(error)
     assert all(error.fields for error in refused)

@@ -10,8 +10,8 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mien.decode.json import json_object
 from mien.errors import InvalidField, MienError
-from mien.http.codecs import json_object
 from mien.http.context import TaskParts, context_of, task_parts
 from mien.http.errors import ErrorCode, FieldError, error_body, error_response
 from mien.http.inferencesh.dialect import Dialect, read_dialect
@@ -71,7 +71,7 @@ class RequestContext:
         """
         bodies = context_of(self.request).bodies
         body = await bodies.read(self.request, admitted, limit=limit, refuse_small=False)
-        return await bodies.parse(json_object, body)
+        return await bodies.parse(json_object, body, bodies.values)
 
 
 def request_context(request: Request, scope: Scope | None = "infer") -> RequestContext:

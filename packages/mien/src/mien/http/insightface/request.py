@@ -2,22 +2,25 @@
 
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
+from mien.decode.budget import Limits as ValueLimits
+from mien.decode.json import json_value, kind_of
+from mien.decode.msgpack import msgpack_value
 from mien.engine.cancellation import CancelScope
 from mien.engine.sources import Base64, Item, Remote, Source
-from mien.errors import InvalidField, RequestError, UnsupportedMediaType
+from mien.errors import BodyTooLarge, InvalidField, RequestError, UnsupportedMediaType
 from mien.faces.pipeline import FaceOptions
-from mien.http.codecs import msgpack_value
 from mien.http.context import Runtime, authorised, context_of
 from mien.http.disconnect import cancel_on_disconnect
 from mien.http.errors import invalid_fields
 from mien.http.forms import FORM, text_fields, uploads
 from mien.http.insightface.schema import ExtractParameters, Images
-from mien.http.media import JSON, MSGPACK, MSGPACK_TYPES, bare, content_type
+from mien.http.media import JSON, MAYBE_JSON, MSGPACK, MSGPACK_TYPES, bare, content_type, require_json
+from mien.settings import Limits
 
 MAX_FIELD_BYTES = 64 * 1024
 M = TypeVar("M", bound=BaseModel)
@@ -33,7 +36,9 @@ async def parsed_request(request: Request, model: type[M]) -> AsyncIterator[tupl
     scope = CancelScope(runtime.settings.limits.request_timeout)
     with ExitStack() as admitted:
         body = await bodies.read(request, admitted)
-        parsed = await bodies.parse(parse, body, request.headers.get("content-type", ""), model)
+        kind = request.headers.get("content-type", "")
+        parsed = await bodies.parse(parse, body, kind, model, runtime.settings.limits)
+        del body  # which binary images were copied from
         with cancel_on_disconnect(request, scope):
             yield parsed, runtime, scope
 
@@ -52,20 +57,44 @@ async def parsed_form(request: Request, model: type[M]) -> AsyncIterator[tuple[l
             yield [Item(file) for file in files], parameters, runtime, scope
 
 
-def parse(body: bytes | bytearray, kind: str, model: type[M]) -> M:
-    """The validated body. Raises RequestError, UnsupportedMediaType, InvalidField."""
-    kind = bare(kind)
+def parse(body: bytes, kind: str, model: type[M], limits: Limits) -> M:
+    """The validated body. Raises RequestError, UnsupportedMediaType, InvalidField, BodyTooLarge."""
+    kind, values = bare(kind), ValueLimits(limits.max_values)
+    if kind in MSGPACK_TYPES:
+        data = msgpack_value(body, values)
+        if not isinstance(data, dict):
+            raise RequestError(f"the body must be a map; this one is {kind_of(data)}")
+    elif kind in (*MAYBE_JSON, JSON) or kind.endswith("+json"):
+        require_json(body, kind)
+        data = _json(body, values)
+    else:
+        raise UnsupportedMediaType(f"Content-Type is {kind[:80]!r}; this route reads {JSON} and {MSGPACK}")
+    _require_few_images(data.get("images"), limits.max_images)
     try:
-        if kind in MSGPACK_TYPES:
-            data = msgpack_value(body)
-            if not isinstance(data, dict):
-                raise RequestError(f"the body must be a map; this one is {type(data).__name__}")
-            return model.model_validate(data)
-        if kind in ("", JSON) or kind.endswith("+json"):  # clients of the original server may send no content type
-            return model.model_validate_json(body)
+        return model.model_validate(data)
     except ValidationError as error:
         raise invalid_fields(error) from None
-    raise UnsupportedMediaType(f"Content-Type is {kind[:80]!r}; this route reads {JSON} and {MSGPACK}")
+
+
+def _json(body: bytes, limits: ValueLimits) -> dict[str, Any]:
+    """The object. Whatever else it is, is an invalid field, as FastAPI has it. Raises InvalidField, BodyTooLarge."""
+    try:
+        data = json_value(body, limits)
+    except BodyTooLarge:
+        raise
+    except RequestError as error:
+        raise InvalidField(error.message, ({"type": "json_invalid", "loc": [], "msg": error.message},)) from None
+    if not isinstance(data, dict):
+        message = f"the body is {kind_of(data)}; expected a JSON object"
+        raise InvalidField(message, ({"type": "model_type", "loc": [], "msg": message},))
+    return data
+
+
+def _require_few_images(images: Any, most: int) -> None:
+    """Before each of them is validated. Raises BodyTooLarge."""
+    for listed in images.values() if isinstance(images, dict) else ():
+        if isinstance(listed, list) and len(listed) > most:
+            raise BodyTooLarge(f"{len(listed)} images in one request; this server takes at most {most}")
 
 
 def sources_of(images: Images, headers: dict[str, str]) -> list[Source]:

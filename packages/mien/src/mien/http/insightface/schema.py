@@ -3,21 +3,42 @@
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    InstanceOf,
+    WithJsonSchema,
+    model_validator,
+)
 
 from mien.inference.results import OptionalVector
 
 
 def _binary_or_text(value: Any) -> Any:
     """Image bytes must not go through pydantic's UTF-8 decoding."""
-    if isinstance(value, bytes | str):
+    if isinstance(value, bytes | str | memoryview):
         return value
     raise ValueError("expected an encoded image: bytes in MessagePack, base64 text in JSON")
 
 
+def _few(value: Any) -> Any:
+    """Each wrong entry of a map would be an error of its own."""
+    if isinstance(value, dict) and len(value) > MAX_HEADERS:
+        raise ValueError(f"expected at most {MAX_HEADERS} headers; got {len(value)}")
+    return value
+
+
+MAX_HEADERS = 20
 EncodedImage = Annotated[
-    bytes | str, BeforeValidator(_binary_or_text), WithJsonSchema({"type": "string", "description": "Base64 or bytes."})
+    bytes | str | InstanceOf[memoryview],
+    BeforeValidator(_binary_or_text),
+    WithJsonSchema({"type": "string", "description": "Base64 or bytes."}),
 ]
+"""A memoryview is a long text: see `decode`."""
+Headers = Annotated[dict[str, str], BeforeValidator(_few)]
 
 
 class NullMeansDefault(BaseModel):
@@ -34,10 +55,12 @@ class NullMeansDefault(BaseModel):
 class Images(NullMeansDefault):
     """The images: `urls` if there are any, else `data`."""
 
-    data: list[EncodedImage] = Field(
+    data: Annotated[list[EncodedImage], FailFast()] = Field(
         default=[], description="Encoded images: base64 text (a `data:` prefix is fine), or bytes in MessagePack."
     )
-    urls: list[str] = Field(default=[], description="http(s) URLs, or paths under the server's images root.")
+    urls: Annotated[list[str], FailFast()] = Field(
+        default=[], description="http(s) URLs, or paths under the server's images root."
+    )
 
 
 class FindParameters(NullMeansDefault):
@@ -67,7 +90,7 @@ class ExtractRequest(ExtractParameters):
 
     images: Images
     msgpack: bool = Field(default=False, description="Answer in MessagePack.")
-    img_req_headers: dict[str, str] = Field(default={}, description="Headers for fetching `urls`.")
+    img_req_headers: Headers = Field(default={}, description="Headers for fetching `urls`.")
 
 
 class DrawParameters(FindParameters):
@@ -82,14 +105,14 @@ class DrawRequest(DrawParameters):
     """Body of `POST /draw_detections`; the first image is drawn on."""
 
     images: Images
-    img_req_headers: dict[str, str] = {}
+    img_req_headers: Headers = {}
 
 
 class CompareRequest(FindParameters):
     """Body of `POST /compare`: exactly two images."""
 
     images: Images
-    img_req_headers: dict[str, str] = {}
+    img_req_headers: Headers = {}
 
 
 class Took(TypedDict):

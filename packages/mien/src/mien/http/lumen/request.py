@@ -5,20 +5,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 
 from mien.base64 import decode_base64
+from mien.decode.budget import Limits as ValueLimits
+from mien.decode.json import json_value, kind_of
+from mien.decode.msgpack import msgpack_value
 from mien.errors import BodyTooLarge, ImageError, ImageTooLarge, InvalidField, RequestError, UnsupportedMediaType
-from mien.http.codecs import json_value, kind_of, msgpack_value
 from mien.http.context import context_of
 from mien.http.forms import FORM, text_fields
-from mien.http.media import BYTES, JSON, MSGPACK_TYPES, content_type
+from mien.http.media import BYTES, JSON, MAYBE_JSON, MSGPACK_TYPES, content_type, require_json
 from mien.inference.contract import InferRequest, Item, Service
 from mien.inference.registry import ServiceRegistry
 from mien.inference.sniff import media_type
 from mien.nodes.contract import SERVICE_KEY, STREAM_SUFFIX
+from mien.settings import Limits
 
 CORRELATION_HEADER = "x-correlation-id"
 TIMEOUT_HEADER = "x-timeout-ms"
@@ -28,6 +30,8 @@ RAW_TEXT = "text/plain"
 TIMEOUT_KEY = "timeout_ms"
 PAYLOAD = "payload"
 MS_DIGITS = 12
+METADATA_LIMITS = ValueLimits(4096)
+"""Of metadata in text, which is parsed on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +69,7 @@ async def read_envelope(request: Request, admitted: ExitStack) -> Envelope:
     """
     kind = content_type(request)
     envelope = await (_from_form(request, admitted) if kind == FORM else _from_body(request, kind, admitted))
-    if len(envelope.payloads) > (most := context_of(request).settings.limits.max_images):
-        raise BodyTooLarge(f"{len(envelope.payloads)} payloads in one request; this server takes at most {most}")
+    require_few(len(envelope.payloads), context_of(request).settings.limits.max_images)
     if envelope.correlation_id:
         return envelope
     given = checked_id(request.headers.get(CORRELATION_HEADER, "").strip())
@@ -89,7 +92,7 @@ async def _form_payloads(form: FormData) -> list[bytes]:
 
 async def _from_body(request: Request, kind: str, admitted: ExitStack) -> Envelope:
     is_raw = kind == BYTES or kind.startswith("image/")
-    if not (is_raw or kind in ("", JSON, *MSGPACK_TYPES) or kind.endswith("+json")):
+    if not (is_raw or kind in (*MAYBE_JSON, JSON, *MSGPACK_TYPES) or kind.endswith("+json")):
         raise UnsupportedMediaType(
             f"Content-Type is {kind[:80]!r}; this route reads {JSON}, {FORM}, {BYTES} and {MSGPACK_TYPES[0]}"
         )
@@ -98,21 +101,23 @@ async def _from_body(request: Request, kind: str, admitted: ExitStack) -> Envelo
     if is_raw:
         query = request.query_params
         declared = query.get("payload_mime") or (kind if kind != BYTES else "")
-        return from_strings({**query, "payload_mime": declared}, (bytes(body),))
+        return from_strings({**query, "payload_mime": declared}, (body,))
+    require_json(body, kind)
     query_fields = dict(request.query_params) if request.url.query else {}
-    return await context.bodies.parse(parse, body, kind, query_fields, context.settings.limits.max_body_bytes)
+    return await context.bodies.parse(parse, body, kind, query_fields, context.settings.limits)
 
 
-def parse(body: bytes | bytearray, kind: str, query: dict[str, str], max_bytes: int) -> Envelope:
+def parse(body: bytes, kind: str, query: dict[str, str], limits: Limits) -> Envelope:
     """The envelope of a JSON or MessagePack body: a map, or a list of payloads with the fields in the query.
 
     Fields of the query apply where the body has none. Raises RequestError, InvalidField, BodyTooLarge.
     """
-    data = msgpack_value(body) if kind in MSGPACK_TYPES else json_value(body)
+    values = ValueLimits(limits.max_values)
+    data = msgpack_value(body, values) if kind in MSGPACK_TYPES else json_value(body, values)
     if isinstance(data, list):
-        envelope = from_fields({PAYLOAD: data}, max_bytes=max_bytes)
+        envelope = from_fields({PAYLOAD: data}, limits)
     elif isinstance(data, dict):
-        envelope = from_fields(data, max_bytes=max_bytes)
+        envelope = from_fields(data, limits)
     else:
         raise RequestError("the body must be an object (a map) with `service` and `payload`, or a list of payloads")
     if not query:
@@ -131,7 +136,7 @@ def parse(body: bytes | bytearray, kind: str, query: dict[str, str], max_bytes: 
 # --- its fields
 
 
-def from_fields(sent: Mapping[Any, Any], *, max_bytes: int) -> Envelope:
+def from_fields(sent: Mapping[Any, Any], limits: Limits) -> Envelope:
     """The envelope of a JSON or MessagePack map; field names in any case. Raises InvalidField, BodyTooLarge.
 
     Without `service` but with the `payload_mime` `text/plain`, the payload is the text itself, not base64: later
@@ -144,7 +149,7 @@ def from_fields(sent: Mapping[Any, Any], *, max_bytes: int) -> Envelope:
     if metadata is None:
         metadata = fields.get("meta")
     return Envelope(
-        payloads=payloads_of(fields.get(PAYLOAD), is_raw_text=is_raw_text, max_bytes=max_bytes),
+        payloads=payloads_of(fields.get(PAYLOAD), is_raw_text=is_raw_text, limits=limits),
         service=service,
         task=_text(fields, "task"),
         payload_mime=mime,
@@ -176,8 +181,10 @@ def _metadata_from_text(text: str) -> dict[str, str] | None:
     if not text.strip():
         return None
     try:
-        return _checked_metadata(msgspec.json.decode(text))
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError) as error:
+        return _checked_metadata(json_value(text.encode(), METADATA_LIMITS))
+    except InvalidField:
+        raise
+    except (RequestError, UnicodeEncodeError) as error:
         raise InvalidField(f"metadata: expected a JSON object of strings: {error}") from None
 
 
@@ -211,18 +218,26 @@ def _text(fields: Mapping[str, Any], name: str) -> str:
 # --- its payloads
 
 
-def payloads_of(value: Any, *, is_raw_text: bool, max_bytes: int) -> tuple[bytes, ...]:
+def payloads_of(value: Any, *, is_raw_text: bool, limits: Limits) -> tuple[bytes, ...]:
     """The payloads that a `payload` field holds: one, or several if it is a list of payloads.
 
     A list of numbers is one payload, its bytes; null or an empty list is one payload of no bytes. Raises InvalidField,
     BodyTooLarge.
     """
+    most = limits.max_body_bytes
     if isinstance(value, list) and value and not _is_number(value[0]):
+        require_few(len(value), limits.max_images)
         return tuple(
-            _payload(item, f"payload[{number}]", is_raw_text=is_raw_text, max_bytes=max_bytes)
+            _payload(item, f"payload[{number}]", is_raw_text=is_raw_text, max_bytes=most)
             for number, item in enumerate(value)
         )
-    return (_payload(value, PAYLOAD, is_raw_text=is_raw_text, max_bytes=max_bytes),)
+    return (_payload(value, PAYLOAD, is_raw_text=is_raw_text, max_bytes=most),)
+
+
+def require_few(payloads: int, most: int) -> None:
+    """Raise BodyTooLarge for more payloads than one request may have."""
+    if payloads > most:
+        raise BodyTooLarge(f"{payloads} payloads in one request; this server takes at most {most}")
 
 
 def _payload(value: Any, where: str, *, is_raw_text: bool, max_bytes: int) -> bytes:
@@ -230,7 +245,7 @@ def _payload(value: Any, where: str, *, is_raw_text: bool, max_bytes: int) -> by
         return b""
     if isinstance(value, bytes):
         return value
-    if isinstance(value, str):
+    if isinstance(value, str | memoryview):
         return _utf8(value, where) if is_raw_text else _decoded(value, where, max_bytes)
     if isinstance(value, list) and all(_is_number(item) for item in value):
         try:
@@ -244,7 +259,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _decoded(text: str, where: str, max_bytes: int) -> bytes:
+def _decoded(text: str | memoryview, where: str, max_bytes: int) -> bytes:
     try:
         return decode_base64(text, max_bytes=max_bytes)
     except ImageTooLarge as error:
@@ -253,9 +268,9 @@ def _decoded(text: str, where: str, max_bytes: int) -> bytes:
         raise InvalidField(f"{where}: {error.message}") from None
 
 
-def _utf8(text: str, where: str) -> bytes:
+def _utf8(text: str | memoryview, where: str) -> bytes:
     try:
-        return text.encode()
+        return bytes(text) if isinstance(text, memoryview) else text.encode()
     except UnicodeEncodeError:
         raise InvalidField(f"{where}: the text contains an unpaired surrogate") from None
 

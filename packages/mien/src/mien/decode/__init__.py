@@ -1,0 +1,1 @@
+"""JSON and MessagePack of callers: their values are counted before a parser sees them."""
