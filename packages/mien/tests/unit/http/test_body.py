@@ -149,7 +149,11 @@ async def test_what_is_unpacked_counts_into_the_queue(bodies: BodyReader) -> Non
         await bodies.read(packed_request(gzip.compress(bytes(4 * MiB))), admitted)
 
 
-@pytest.mark.parametrize("wrong", [b"plain", gzip.compress(b"x" * 1000)[:-1], gzip.compress(b"x") + b"rest"])
+@pytest.mark.parametrize(
+    "wrong",
+    [b"plain", gzip.compress(b"x" * 1000)[:-1], gzip.compress(b"x") + b"rest"],
+    ids=["plain", "cut off", "followed by more"],
+)
 async def test_what_is_no_gzip_is_refused(bodies: BodyReader, wrong: bytes) -> None:
     with ExitStack() as admitted, pytest.raises(RequestError, match="gzip"):
         await bodies.read(packed_request(wrong), admitted)
