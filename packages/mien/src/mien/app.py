@@ -41,6 +41,7 @@ from mien.http.observe import Observe
 from mien.http.openapi.document import document
 from mien.http.operations.routes import router as operations
 from mien.http.origin import OriginGuard
+from mien.http.proxies import Prefixed, TrustedProxies
 from mien.inference.registry import ServiceRegistry
 from mien.keys import FileKeyStore
 from mien.metrics import Metrics
@@ -110,6 +111,7 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     for route in app.routes:  # the pages of the documentation
         allow_head(route)
     on_bug = install_error_handlers(app, metrics)
+    app.add_middleware(Prefixed)
     app.include_router(operations)
     if apis:
         app.include_router(insightface)
@@ -124,6 +126,7 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     app.add_middleware(Observe, metrics=metrics, on_bug=on_bug)
     if settings.listening.cors_origins:
         app.add_middleware(Cors, origins=settings.listening.cors_origins)
+    app.add_middleware(TrustedProxies, listening=settings.listening)
     app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
     return app
 

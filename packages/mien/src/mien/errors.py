@@ -148,6 +148,27 @@ class BodyTooSlow(RequestError):
     status = 408
 
 
+class UrlTooLong(RequestError):
+    """The URL exceeds a limit of this server."""
+
+    code = "url_too_long"
+    status = 414
+
+
+class HeadersTooLarge(RequestError):
+    """The headers, their number, or the fields after a chunked body exceed a limit of this server."""
+
+    code = "headers_too_large"
+    status = 431
+
+
+class HeadersTooSlow(RequestError):
+    """The headers did not arrive in time."""
+
+    code = "headers_too_slow"
+    status = 408
+
+
 class UnsupportedMediaType(RequestError):
     """This route does not support the content type."""
 
@@ -173,7 +194,7 @@ class Overloaded(MienError):
 
 
 class Unavailable(MienError):
-    """The server is starting, shutting down, or lacks a component that the request needs."""
+    """The server is starting, shutting down, out of connections, or lacks a component that the request needs."""
 
     code = "unavailable"
     status = 503

@@ -33,6 +33,10 @@ class Metrics:
         self.latency = Histogram(
             "mien_request_seconds", "Time to answer", ["route"], buckets=SECONDS, registry=registry
         )
+        self.connections = Gauge("mien_http_connections", "HTTP connections that are open", registry=registry)
+        self.connections_ended = Counter(
+            "mien_http_connections_ended", "HTTP connections that the server ended", ["reason"], registry=registry
+        )
         self.images = Counter("mien_images", "Images worked on", ["outcome"], registry=registry)
         self.faces = Counter("mien_faces", "Faces returned", registry=registry)
         self.errors = Counter(

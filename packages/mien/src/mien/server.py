@@ -2,15 +2,19 @@
 
 import signal
 import socket
+import ssl
 
 import structlog
 import uvicorn
 
 from mien.app import create_app
+from mien.connections.limits import ConnectionLimits
+from mien.connections.server import HttpServer
+from mien.connections.tls import server_context
 from mien.engine.malloc import limit_malloc_arenas
 from mien.errors import CannotListen
 from mien.http.auth import is_loopback
-from mien.http.context import Readiness
+from mien.http.context import Context
 from mien.keys import FileKeyStore
 from mien.settings import Settings
 
@@ -65,12 +69,14 @@ def require_free_grpc_port(settings: Settings) -> None:
         _listener(settings.node_host, settings.nodes.grpc_port, "; choose another with --grpc-port").close()
 
 
-class _Server(uvicorn.Server):
+class _Server(HttpServer):
     """Stops if the application could not start, and drains tasks while it drains connections."""
 
-    def __init__(self, config: uvicorn.Config, readiness: Readiness) -> None:
-        super().__init__(config)
-        self._readiness = readiness
+    def __init__(
+        self, config: uvicorn.Config, limits: ConnectionLimits, context: Context, tls: ssl.SSLContext | None
+    ) -> None:
+        super().__init__(config, limits, context.metrics, tls)
+        self._readiness = context.readiness
 
     async def on_tick(self, counter: int) -> bool:
         self.should_exit = self.should_exit or self._readiness.failure is not None
@@ -88,6 +94,7 @@ def serve(settings: Settings, *, apis: bool = True) -> None:
     limit_malloc_arenas()
     require_safe_host(settings)
     require_free_grpc_port(settings)
+    limits, tls = ConnectionLimits.from_settings(settings.listening), server_context(settings.listening)
     sockets = open_sockets(settings)
     app = create_app(settings, apis=apis)
     config = uvicorn.Config(
@@ -95,22 +102,22 @@ def serve(settings: Settings, *, apis: bool = True) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_keep_alive=30,
+        proxy_headers=False,  # the application's own middleware reads them, from MIEN_TRUSTED_PROXIES
         timeout_graceful_shutdown=max(1, round(settings.listening.drain_seconds)),
     )
-    readiness: Readiness = app.state.context.readiness
-    server = _Server(config, readiness)
+    context: Context = app.state.context
+    server = _Server(config, limits, context, tls)
     # Once drained, uvicorn re-raises the signal to the previous handler. That is this one, so that a server that was
     # asked to stop, and did, exits with status 0.
     for kind in (signal.SIGTERM, signal.SIGINT):
         signal.signal(kind, server.handle_exit)
     for listener in sockets:
         host, port = listener.getsockname()[:2]
-        log.info("listening", url=f"http://{host}:{port}")
+        log.info("listening", url=settings.listening.url(host, port))
     try:
         server.run(sockets=sockets)
     finally:
         for listener in sockets:
             listener.close()
-    if readiness.failure is not None:
-        raise readiness.failure
+    if context.readiness.failure is not None:
+        raise context.readiness.failure

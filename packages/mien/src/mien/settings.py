@@ -1,5 +1,6 @@
 """The server's settings: typed, documented, grouped by component, read from `MIEN_*` variables once at startup."""
 
+import ipaddress
 import os
 import re
 from dataclasses import dataclass
@@ -22,6 +23,17 @@ def _absolute(path: Path) -> Path:
 
 def _split_commas(value: Any) -> Any:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        try:
+            ipaddress.ip_network(value)
+        except ValueError:
+            raise ValueError(
+                f"expected an address or a network, such as 127.0.0.1 or 10.0.0.0/8; got {value!r}"
+            ) from None
+    return values
 
 
 def _addresses(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -173,6 +185,44 @@ class Listening(Group):
         pattern=r"^https?://[^\s?#]+$",
         description="Base of file URLs if clients reach this server through a proxy. None: taken from each request.",
     )
+    trusted_proxies: Annotated[CommaList, AfterValidator(_networks)] = Field(
+        default=(),
+        description="Addresses and networks of proxies whose `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` are "
+        "believed. Empty: nobody's.",
+    )
+    tls_certificate: AbsolutePath | None = Field(
+        default=None, description="PEM file with the certificate chain: HTTPS instead of HTTP on all ports."
+    )
+    tls_key: AbsolutePath | None = Field(
+        default=None, description="PEM file with the certificate's private key. None: it is in MIEN_TLS_CERTIFICATE."
+    )
+    tls_password_file: AbsolutePath | None = Field(
+        default=None, description="File whose first line is the password of an encrypted MIEN_TLS_KEY."
+    )
+    max_connections: int | None = Field(
+        default=None,
+        ge=1,
+        description="Maximum number of HTTP connections; beyond it, those that wait for their clients give way. "
+        "None: as many as open files allow, at most 4096.",
+    )
+    max_url_bytes: int = Field(default=8192, ge=256, description="Maximum size of a URL in bytes; above it 414.")
+    max_header_bytes: int = Field(
+        default=32 * 1024, ge=1024, description="Maximum size of a request's headers in bytes; above it 431."
+    )
+    max_headers: int = Field(default=100, ge=16, description="Maximum number of a request's headers; above it 431.")
+    header_seconds: float = Field(
+        default=20.0,
+        gt=0,
+        description="Seconds in which a connection must send a request's headers, and complete the TLS handshake.",
+    )
+    keep_alive_seconds: float = Field(
+        default=75.0,
+        gt=0,
+        description="Seconds until a connection without a further request is closed. More than load balancers wait.",
+    )
+    stalled_seconds: float = Field(
+        default=30.0, gt=0, description="Seconds after which a client that reads nothing of its response is cut off."
+    )
     drain_seconds: float = Field(
         default=30.0, ge=0, description="Seconds that running requests get to finish after SIGTERM."
     )
@@ -186,7 +236,12 @@ class Listening(Group):
     def own_urls(self) -> tuple[str, ...]:
         """Base URLs of this server on its own machine, one per port."""
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
-        return tuple(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}" for port in self.ports)
+        return tuple(self.url(host, port) for port in self.ports)
+
+    def url(self, host: str, port: int) -> str:
+        """The base URL of an address at which this server listens."""
+        scheme = "http" if self.tls_certificate is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class Logging(Group):

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from mien.errors import InternalError, InvalidField, MethodNotAllowed, MienError, NotFound, RequestError
 from mien.http.content_encoding import UnsupportedEncoding
 from mien.http.methods import allowed_methods
+from mien.http.proxies import path_of
 from mien.metrics import Metrics
 
 log = structlog.get_logger()
@@ -118,7 +119,7 @@ def install_error_handlers(app: FastAPI, metrics: Metrics) -> RespondToBug:
     async def http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101
         kind = _BY_STATUS.get(error.status_code, RequestError)
-        known = kind(f"{request.method} {request.url.path}: {error.detail}")
+        known = kind(f"{request.method} {path_of(request.scope)}: {error.detail}")
         response = await mien_error(request, known)
         response.status_code = error.status_code
         response.headers.update(error.headers or {})

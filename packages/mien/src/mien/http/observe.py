@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mien.http.errors import RespondToBug
-from mien.http.streaming import ClientStalled
+from mien.http.proxies import path_of
 from mien.metrics import Metrics
 
 log = structlog.get_logger()
@@ -43,9 +43,6 @@ class Observe:
 
         try:
             await self._app(scope, receive, observed_send)
-        except ClientStalled:
-            # Returning closes the connection, as the response is incomplete; an exception would be logged as a fault.
-            return
         except Exception as error:
             if status:  # part of the response is sent: only closing the connection tells the client
                 log.error("response broke off", exc_info=error)
@@ -60,8 +57,14 @@ class Observe:
         route = getattr(scope.get("route"), "path", "unmatched")
         self._metrics.requests.labels(route, _method(scope), status or 499).inc()
         self._metrics.latency.labels(route).observe(seconds)
+        client = scope.get("client")
         log.info(
-            "request", method=scope["method"], path=scope["path"], status=status or 499, ms=round(seconds * 1e3, 1)
+            "request",
+            method=scope["method"],
+            path=path_of(scope),
+            client=client[0] if client else None,
+            status=status or 499,
+            ms=round(seconds * 1e3, 1),
         )
 
 

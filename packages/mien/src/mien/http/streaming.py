@@ -4,19 +4,10 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
-import structlog
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from mien.http.disconnect import disconnected
-
-log = structlog.get_logger()
-STALLED_SECONDS = 30.0
-"""A stream is given up when its client has read nothing for this long."""
-
-
-class ClientStalled(Exception):
-    """The client of a stream reads nothing: its connection is to be closed. No fault of this server."""
 
 
 class StreamedResponse(Response, ABC):
@@ -37,10 +28,6 @@ class StreamedResponse(Response, ABC):
                 await send({"type": "http.response.body", "body": b""})
             else:
                 await self.send_body()
-        except TimeoutError:
-            # Raised, so that the server closes the connection: sending the last bytes would wait as long again.
-            log.warning("client stalled: stream given up", seconds=STALLED_SECONDS)
-            raise ClientStalled from None
         finally:
             self.disconnected.cancel()
             await self.close()
@@ -57,6 +44,5 @@ class StreamedResponse(Response, ABC):
         """Called when the client has disconnected: work for it should end."""
 
     async def write(self, data: bytes, *, more: bool = True) -> None:
-        """Send a piece. Raises TimeoutError if the client reads nothing for STALLED_SECONDS."""
-        async with asyncio.timeout(STALLED_SECONDS):
-            await self._send({"type": "http.response.body", "body": data, "more_body": more})
+        """Send a piece, once the client has taken most of those before. One that reads nothing is disconnected."""
+        await self._send({"type": "http.response.body", "body": data, "more_body": more})

@@ -20,6 +20,8 @@ import uvicorn
 
 from mien import errors
 from mien.app import create_app
+from mien.connections.limits import ConnectionLimits
+from mien.connections.server import HttpServer
 from mien.engine.cancellation import CancelScope
 from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.registry import ServiceRegistry
@@ -141,7 +143,9 @@ def running(folder: Path, **settings: Any) -> Iterator[Api]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, access_log=False))
+        config = uvicorn.Config(app, lifespan="off", log_config=None, access_log=False)
+        limits = ConnectionLimits.from_settings(chosen.listening)
+        server = HttpServer(config, limits, app.state.context.metrics)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         while not server.started:

@@ -4,12 +4,11 @@ import base64
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from mien.http import streaming
 from mien.http.lumen import response
 
 SIX = ["correlation_id", "is_final", "meta", "result_b64", "seq", "total"]
@@ -187,10 +186,8 @@ def test_disconnect_gives_back_the_room(api: Any) -> None:
     assert api.app.state.context.bodies.admission.bytes == 0
 
 
-def test_a_client_that_takes_nothing_is_given_up(
-    api: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(streaming, "STALLED_SECONDS", 0.2)
+def test_a_client_that_takes_nothing_is_given_up(start: Callable[..., Any]) -> None:
+    api = start(stalled_seconds=0.2)
     service = api.services["pieces"]
     pieces = json.dumps([["x" * 60_000, 0, 0, 0, False]] * 800 + [["", 0, 0, 0, True]])
     raw = half_request(api, {"service": "pieces_stream", "metadata": {"pieces": pieces}})

@@ -16,6 +16,7 @@ from mien.http.context import TaskParts, context_of, task_parts
 from mien.http.errors import ErrorCode, FieldError, error_body, error_response
 from mien.http.inferencesh.dialect import Dialect, read_dialect
 from mien.http.media import JSON
+from mien.http.proxies import base_url, path_of
 from mien.http.route import Route
 from mien.keys import Scope
 
@@ -82,14 +83,14 @@ def request_context(request: Request, scope: Scope | None = "infer") -> RequestC
     caller = None if scope is None else context_of(request).auth.require(request, scope)
     owner, reach = ("", "") if caller is None else (caller.owner, caller.reach)
     parts = task_parts(request)
-    base = parts.links.public_url or f"{request.url.scheme}://{request.url.netloc}"
+    base = parts.links.public_url or base_url(request)
     return RequestContext(request, parts, dialect_of(request), owner, reach, base)
 
 
 def dialect_of(request: Request) -> Dialect:
     """The dialect that the client speaks, by the request's prefix and headers."""
     forced = getattr(request.state, "status_table", None)
-    return read_dialect(request.headers, request.url.path, forced, context_of(request).settings.api.status_table)
+    return read_dialect(request.headers, path_of(request.scope), forced, context_of(request).settings.api.status_table)
 
 
 def problem(request: Request, error: MienError) -> Response:

@@ -31,6 +31,7 @@ from mien.http.insightface.schema import (
 )
 from mien.http.media import JSON, MSGPACK_TYPES
 from mien.http.openapi.operation import Answer, Binary, Described, Form, describe
+from mien.http.proxies import prefix_of
 from mien.http.route import Route
 from mien.vision.recognition import cosine_similarity
 from mien.vision.types import Array
@@ -191,6 +192,6 @@ async def health(request: Request) -> JSONResponse:
 
 
 @router.get("/", include_in_schema=False)
-async def root() -> RedirectResponse:
+async def root(request: Request) -> RedirectResponse:
     """To the interactive documentation."""
-    return RedirectResponse("/docs", 307)
+    return RedirectResponse(f"{prefix_of(request.scope)}/docs", 307)
