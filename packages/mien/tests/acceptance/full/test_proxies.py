@@ -132,10 +132,11 @@ def trusting(serve_module: Any, light: dict[str, str]) -> Any:
     ],
     ids=" ".join,
 )  # fmt: skip
-def proxy(request: Any, trusting: Any, server: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+def proxy(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
     name, kind = request.param
     folder = tmp_path_factory.mktemp("proxy") / "run"
-    with proxied(name, kind, server if kind == "plain" else trusting, folder) as started:
+    server = request.getfixturevalue("server" if kind == "plain" else "trusting")
+    with proxied(name, kind, server, folder) as started:
         yield started
 
 
