@@ -1,6 +1,6 @@
 """Every error a user can see: a stable code, an HTTP status and a message that says what to do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Self
 
 
@@ -249,6 +249,16 @@ class StaleAttempt(MienError):
 
     code = "stale_attempt"
     status = 409
+
+
+class InvalidSettings(MienError):
+    """Settings are unknown or invalid; seen at startup and by commands only. `problems`: a sentence for each."""
+
+    code = "settings"
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
 
 
 class CannotListen(MienError):

@@ -1,24 +1,33 @@
 """The server's settings: typed, documented, grouped by component, read from `MIEN_*` variables once at startup."""
 
 import ipaddress
+import json
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_type_hints
 
 from platformdirs import user_cache_path, user_data_path
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mien.config.file import TOP, FileSource, Sections
+from mien.config.names import is_service_link, unknown_variables, variable, without_service_links
+from mien.errors import InvalidSettings
 
 MIB = 1024 * 1024
 DAY = 86400.0
 
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().absolute()
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:  # neither HOME nor an account
+        raise ValueError(f"{path} needs a home directory, and this user has none: set HOME, or this setting") from None
 
 
 def _split_commas(value: Any) -> Any:
@@ -61,6 +70,15 @@ def _origin(text: str) -> str:
 
 def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(_origin(value) for value in values)
+
+
+def _json_object(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):  # its words would repeat what may be secret
+        raise ValueError('expected a JSON object, such as {"NAME": "value"}') from None
 
 
 def _none_word(value: Any) -> Any:
@@ -121,6 +139,8 @@ KeepDays = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none
 OptionalName = Annotated[str | None, BeforeValidator(_none_word)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 AbsolutePaths = Annotated[tuple[AbsolutePath, ...], NoDecode, BeforeValidator(_split_commas)]
+Texts = Annotated[dict[str, str], NoDecode, BeforeValidator(_json_object)]
+Secrets = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_json_object)]
 
 
 class Group(BaseModel):
@@ -133,10 +153,13 @@ class Locations(Group):
     """Directories."""
 
     data_dir: AbsolutePath = Field(
-        default_factory=lambda: user_data_path("mien"), description="All server state: keys, tasks, files."
+        default_factory=lambda: user_data_path("mien"),
+        validate_default=True,
+        description="All server state: keys, tasks, files.",
     )
     cache_dir: AbsolutePath = Field(
         default_factory=lambda: user_cache_path("mien"),
+        validate_default=True,
         description="What can be recreated: models, environments, measurements. Honours XDG_CACHE_HOME.",
     )
     manifests_dir: AbsolutePath | None = Field(
@@ -289,7 +312,7 @@ class Fetching(Group):
     fetch_timeout: float = Field(default=20.0, gt=0, description="Seconds for fetching one URL, including retries.")
     fetch_tries: int = Field(default=3, ge=1, le=10, description="Attempts per URL in case of transient failures.")
     fetch_concurrency: int = Field(default=16, ge=1, description="URLs fetched concurrently.")
-    fetch_headers: dict[str, str] = Field(
+    fetch_headers: Texts = Field(
         default_factory=dict, description="Headers (JSON object) for every fetched URL; never shown by the API."
     )
 
@@ -388,7 +411,7 @@ class Apps(Group):
 class Workers(Group):
     """Worker processes of apps."""
 
-    app_secrets: dict[str, SecretStr] = Field(
+    app_secrets: Secrets = Field(
         default_factory=dict,
         description="Secrets (JSON object) that an app gets as environment variables if its inf.yml names them.",
     )
@@ -582,9 +605,16 @@ class RenamedSource(PydanticBaseSettingsSource):
         return {name: value for name, value in said.items() if value}
 
 
-class Preset(Group):
+class General(Group):
+    """What other settings are by default, and how strictly their names are read."""
+
     preset: Literal["minimal", "lightweight", "basic", "brave"] | None = Field(
         default=None, description="A profile of other settings; variables that are set explicitly take precedence."
+    )
+    unknown: Literal["refuse", "warn"] = Field(
+        default="refuse",
+        description="What an unknown `MIEN_*` variable, or key of the configuration file, does: `refuse` ends the "
+        "start, `warn` only logs.",
     )
 
 
@@ -603,7 +633,7 @@ class Variables(
     Logging,
     Listening,
     Locations,
-    Preset,
+    General,
     BaseSettings,
 ):
     """All settings in one namespace: each field is the variable `MIEN_<NAME>`; docs/operations.md lists them."""
@@ -619,7 +649,10 @@ class Variables(
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, RenamedSource(settings_cls), PresetSource(settings_cls)
+        assert isinstance(env_settings, EnvSettingsSource)  # noqa: S101 - the signature is wider than its call
+        env_settings.env_vars = without_service_links(env_settings.env_vars)
+        file = FileSource(settings_cls, sections())
+        return init_settings, env_settings, RenamedSource(settings_cls), file, PresetSource(settings_cls)
 
 
 @dataclass(frozen=True, init=False)
@@ -641,8 +674,15 @@ class Settings:
     nodes: Nodes
 
     def __init__(self, **given: Any) -> None:
-        """Read the variables; keyword arguments take precedence. Raises ValidationError, SettingsError."""
-        variables = Variables(**given)
+        """Read the variables and the configuration file; keyword arguments take precedence. Raises InvalidSettings,
+        with every problem at once."""
+        unknown = unknown_names()
+        try:
+            variables = Variables(**given)
+        except ValidationError as error:
+            raise InvalidSettings([*unknown, *_described(error, given)]) from None
+        if unknown and variables.unknown == "refuse":
+            raise InvalidSettings([*unknown, "MIEN_UNKNOWN=warn starts nevertheless"])
         for name, kind in get_type_hints(Settings).items():
             object.__setattr__(self, name, _group(kind, variables))
 
@@ -654,3 +694,65 @@ class Settings:
 
 def _group(kind: type[Group], variables: Variables) -> Group:
     return kind.model_construct(**{name: getattr(variables, name) for name in kind.model_fields})
+
+
+def sections() -> Sections:
+    """Every setting by the section that it has in the configuration file, and by name."""
+    groups: dict[str, type[Group]] = get_type_hints(Settings)
+    return {TOP: General.model_fields, **{name: kind.model_fields for name, kind in groups.items()}}
+
+
+def unknown_names() -> list[str]:
+    """A sentence for each variable, and each key of the configuration file, that nothing reads."""
+    return [
+        *unknown_variables(os.environ, (*Variables.model_fields, *RENAMED)),
+        *FileSource(Variables, sections()).unknown,
+    ]
+
+
+class Provenance:
+    """Where each setting's value comes from."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        """`given`: what was passed to Settings. Raises InvalidSettings if the configuration file cannot be read."""
+        self._given = given
+        set_variables = {name.upper(): value for name, value in os.environ.items() if value}
+        self._variables = {name for name, value in set_variables.items() if not is_service_link(name, value)}
+        self._file = FileSource(Variables, sections())
+        self._sections = {name: section for section, fields in sections().items() for name in fields}
+
+    @property
+    def file(self) -> Path | None:
+        """The configuration file that was read."""
+        return self._file.path
+
+    def of(self, setting: str, preset: str | None = None) -> str:
+        """`option`, the variable's name, the file's path with section, `preset NAME` or `default`."""
+        if setting in self._given:
+            return "option"
+        if (name := self._variable(setting)) is not None:
+            return name
+        if setting in self._file.toml_data:
+            return f"{self.file} [{self._sections[setting]}]".removesuffix(" []")
+        return f"preset {preset}" if preset and setting in PRESETS[preset] else "default"
+
+    def label(self, setting: str) -> str:
+        """How an error names a setting: by its variable, its place in the file, or as what was passed."""
+        if setting in self._given:
+            return setting
+        if self._variable(setting) is None and setting in self._file.toml_data:
+            return f"{self.file}: {f'[{self._sections[setting]}] '.removeprefix('[] ')}{setting}"
+        return self._variable(setting) or variable(setting)
+
+    def _variable(self, setting: str) -> str | None:
+        """The variable that has said it, under the current name or a former one."""
+        names = [setting, *(old for old, new in RENAMED.items() if new == setting)]
+        return next((name for name in map(variable, names) if name in self._variables), None)
+
+
+def _described(error: ValidationError, given: dict[str, Any]) -> Iterator[str]:
+    provenance = Provenance(given)
+    for item in error.errors(include_input=False):
+        setting, *rest = (str(part) for part in item["loc"])
+        where = ".".join([provenance.label(setting), *rest])
+        yield f"{where}: {item['msg'].removeprefix('Value error, ')}"

@@ -178,3 +178,56 @@ def test_tune_measures_and_remembers(mien: Mien, tmp_path: Path) -> None:
     assert "yunet" in printed
     (record,) = (cache / "tuning").rglob("*.json")
     assert json.loads(record.read_text())["plan"]["lanes"] == 1
+
+
+def test_config_show_says_where_each_value_comes_from_and_masks_secrets(mien: Mien, tmp_path: Path) -> None:
+    (tmp_path / "mien.toml").write_text(
+        '[listening]\nport = 9000\n[workers.app_secrets]\nTOKEN = "hush"\n[fetching.fetch_headers]\nA = "hush"\n'
+        '[nodes]\nnode_key = "hush"\n'
+    )
+    shown = ok(mien("config", "show", "--json", config="mien.toml", max_images=3))
+    assert "hush" not in shown
+    found = json.loads(shown)
+    file = str(tmp_path / "mien.toml")
+    assert found["file"] == file
+    settings = found["settings"]
+    assert settings["listening"]["port"] == {"value": 9000, "from": f"{file} [listening]"}
+    assert settings["limits"]["max_images"] == {"value": 3, "from": "MIEN_MAX_IMAGES"}
+    assert settings["limits"]["max_faces"] == {"value": 1024, "from": "default"}
+    assert settings["general"]["preset"] == {"value": None, "from": "default"}
+    assert settings["workers"]["app_secrets"]["value"] == {"TOKEN": "********"}
+    assert settings["fetching"]["fetch_headers"]["value"] == {"A": "********"}
+    assert settings["nodes"]["node_key"]["value"] == "********"
+    table = ok(mien("--config", "mien.toml", "config", "show"))
+    assert "hush" not in table
+    assert re.search(r"listening\.port\s*│ 9000", table)
+
+
+def test_config_check_of_the_documented_file(mien: Mien, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[4] / "docs" / "operations.md").read_text()
+    (tmp_path / "mien.toml").write_text(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0])
+    for arguments in (("mien.toml",), ("--config", "mien.toml")):
+        assert str(tmp_path / "mien.toml") in ok(mien("config", "check", *arguments, log_format=""))
+
+
+def test_config_check_tells_every_problem(mien: Mien, tmp_path: Path) -> None:
+    (tmp_path / "mien.toml").write_text('[listening]\nport = "x"\nprot = 1\n')
+    said = refused(mien("config", "check", "mien.toml", recognizer="sface"))
+    for problem in ("MIEN_RECOGNISER?", "[listening] prot is not a setting", "[listening] port: Input should be"):
+        assert problem in said
+    assert "MIEN_IMAGES_ROOT: there is no directory /nowhere" in refused(
+        mien("config", "check", images_root="/nowhere")
+    )
+    warned = mien("config", "check", recognizer="sface", unknown="warn")
+    assert ok(warned)
+    assert "MIEN_RECOGNISER?" in warned.stderr
+    assert "is not read unless" in warned.stderr  # the file is there, but nobody has named it
+
+
+def test_a_server_with_an_unknown_setting_or_without_its_folder_does_not_start(mien: Mien, tmp_path: Path) -> None:
+    assert "MIEN_RECOGNISER?" in refused(mien("serve", recognizer="sface"))
+    assert "MIEN_IMAGES_ROOT: there is no directory" in refused(mien("serve", images_root="/nonexistent"))
+    assert "images_root: there is no directory" in refused(mien("serve", "--images-root", "/nonexistent"))
+    (tmp_path / "mien.toml").write_text("[locations]\nimages_root = 'nowhere'\n")
+    said = refused(mien("serve", "--config", "mien.toml"))
+    assert f"[locations] images_root: there is no directory {tmp_path / 'nowhere'}" in said

@@ -9,6 +9,7 @@ import typer
 import mien.errors
 from mien.app import create_app
 from mien.cli.main import app as commands
+from mien.config.names import OTHER_NAMES
 from mien.errors import MienError
 from mien.metrics import Metrics
 from mien.settings import RENAMED, Settings, Variables
@@ -69,6 +70,7 @@ def test_the_documented_pages_exist(page: str) -> None:
 
 def test_the_documentation_names_no_setting_that_does_not_exist(words: set[str]) -> None:
     known = {f"MIEN_{name.upper()}" for name in (*Variables.model_fields, *RENAMED)}
-    known |= {"MIEN_URL", "MIEN_API_KEY"}  # of commands that talk to a server
+    known |= OTHER_NAMES
+    known |= {"MIEN_RECOGNIZER", "MIEN_SERVICE_HOST"}  # examples of what is no setting
     named = {word for word in words if re.fullmatch(r"MIEN_[A-Z_]+[A-Z]", word)}
     assert sorted(named - known) == []

@@ -24,8 +24,9 @@ LAYERS = [
     {"engine", "storage"},
     {"vision"},
     {"zoo", "apps", "net"},
-    {"metrics", "logs", "keys"},
+    {"metrics", "logs", "keys", "places"},
     {"settings"},
+    {"config"},
     {"base64", "decode", "encoded"},
     {"errors", "atomic", "confined", "locks", "file_types", "backoff", "ids", "__init__"},
 ]

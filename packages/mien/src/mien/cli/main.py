@@ -5,17 +5,20 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 import typer
-from pydantic import ValidationError
-from pydantic_settings import SettingsError
 from rich.markup import escape
 
 from mien import __version__
 from mien.cli.client import DEFAULT_URL, ApiKey, Url
+from mien.cli.config import ConfigFile, unread_file
+from mien.cli.config import config as config_commands
 from mien.cli.output import Output, err, out
-from mien.errors import MienError
-from mien.settings import Settings
+from mien.errors import InvalidSettings, MienError
+from mien.places import require_places
+from mien.settings import Provenance, Settings, unknown_names
 
+log = structlog.get_logger()
 GRPC_PORT = 50051  # where Lumen nodes are by convention
 
 
@@ -25,6 +28,10 @@ class Commands(typer.core.TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
+        except InvalidSettings as error:
+            for problem in error.problems:
+                err.print(f"[bold red]error[/] ({error.code}): {escape(problem)}", soft_wrap=True)
+            raise typer.Exit(1) from None
         except MienError as error:
             err.print(f"[bold red]error[/] ({error.code}): {escape(error.message)}", soft_wrap=True)
             raise typer.Exit(1) from None
@@ -32,14 +39,6 @@ class Commands(typer.core.TyperGroup):
             raise
         except OSError as error:
             err.print(f"[bold red]error[/] (files): {escape(str(error))}", soft_wrap=True)
-            raise typer.Exit(1) from None
-        except SettingsError as error:
-            err.print(f"[bold red]error[/] (settings): {escape(str(error))}; expected JSON", soft_wrap=True)
-            raise typer.Exit(1) from None
-        except ValidationError as error:
-            for item in error.errors():
-                name = "_".join(str(part) for part in item["loc"]).upper()
-                err.print(f"[bold red]error[/] (settings): MIEN_{name}: {escape(item['msg'])}", soft_wrap=True)
             raise typer.Exit(1) from None
 
 
@@ -62,6 +61,7 @@ def _add_groups() -> None:
 
     app.add_typer(apps, name="apps", help="Deploy, list, show, roll back and remove apps.")
     app.add_typer(models, name="models", help="List, pull and verify models.")
+    app.add_typer(config_commands, name="config", help="Show and check the settings.")
     app.add_typer(keys, name="keys", help="Create, list and revoke API keys.")
     app.add_typer(nodes, name="nodes", help="List, show, ping and watch the nodes of a running server.")
     app.add_typer(tasks, name="tasks", help="List, show, cancel and watch the tasks of a running server.")
@@ -70,6 +70,11 @@ def _add_groups() -> None:
 
 
 _add_groups()
+
+
+@app.callback()
+def options(config: ConfigFile = None) -> None:
+    """A self-hosted inference server for faces, images and your own Python models."""
 
 
 @app.command()
@@ -90,8 +95,9 @@ def serve(
     recogniser: Annotated[str | None, typer.Option(help="Face recogniser.")] = None,
     grpc: Annotated[bool, typer.Option("--grpc", help="Also be a Lumen node: serve gRPC on port 50051.")] = False,
     grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Also be a Lumen node, on this port.")] = None,
+    config: ConfigFile = None,
 ) -> None:
-    """Run the server until SIGTERM or Ctrl-C. Options take precedence over MIEN_* variables."""
+    """Run the server until SIGTERM or Ctrl-C. Options take precedence over MIEN_* variables, these over the file."""
     given: dict[str, Any] = {
         "host": host,
         "port": port,
@@ -109,6 +115,7 @@ def node(
     grpc_port: Annotated[int | None, typer.Option(min=0, max=65535, help="The node's port. Default: 50051.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port of /livez and /readyz.")] = None,
     no_auth: Annotated[bool, typer.Option("--no-auth", help="Listen beyond loopback without API keys.")] = False,
+    config: ConfigFile = None,
 ) -> None:
     """Run a Lumen gRPC node without the HTTP APIs: HTTP serves only /livez, /readyz and /metrics."""
     _serve({"host": host, "port": port, "grpc_port": grpc_port}, no_auth=no_auth, grpc=True, apis=False)
@@ -125,6 +132,9 @@ def _serve(given: dict[str, Any], *, no_auth: bool, grpc: bool, apis: bool) -> N
     if grpc and settings.nodes.grpc_port is None:
         settings = Settings(**said, grpc_port=GRPC_PORT)
     configure_logs(settings.logging)
+    for words in [*unknown_names(), *unread_file()]:
+        log.warning("settings", problem=words)
+    require_places(settings, Provenance(said))
     pull_needed(settings)
     from mien.server import serve as run  # last: importing it takes a second, which errors so far need not wait for
 

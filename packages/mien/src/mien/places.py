@@ -1,0 +1,42 @@
+"""Directories and files that settings name: what cannot be used is said before the server starts."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from mien.errors import InvalidSettings
+from mien.settings import Provenance, Settings
+
+
+def place_problems(settings: Settings, provenance: Provenance) -> list[str]:
+    """A sentence for each place that the server could not use. Creates nothing."""
+    return [f"{provenance.label(name)}: {words}" for name, words in _unusable(settings)]
+
+
+def require_places(settings: Settings, provenance: Provenance) -> None:
+    """Raise InvalidSettings if the server could not use one of the places."""
+    if problems := place_problems(settings, provenance):
+        raise InvalidSettings(problems)
+
+
+def _unusable(settings: Settings) -> Iterator[tuple[str, str]]:
+    locations = settings.locations
+    for name in ("images_root", "manifests_dir"):
+        folder: Path | None = getattr(locations, name)
+        if folder is not None and not folder.is_dir():
+            yield name, f"there is no directory {folder}"
+        elif folder is not None and not os.access(folder, os.R_OK | os.X_OK):
+            yield name, f"the directory {folder} cannot be read by this user"
+    constraints = settings.apps.app_constraints
+    if constraints is not None and not constraints.is_file():
+        yield "app_constraints", f"there is no file {constraints}"
+    elif constraints is not None and not os.access(constraints, os.R_OK):
+        yield "app_constraints", f"the file {constraints} cannot be read by this user"
+    for name in ("data_dir", "cache_dir"):
+        folder = getattr(locations, name)
+        there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        if not there.is_dir():
+            yield name, f"{folder} cannot be created: {there} is not a directory"
+        # A cache that was filled beforehand may be read-only.
+        elif not os.access(there, os.W_OK | os.X_OK) and not (name == "cache_dir" and there == folder):
+            yield name, f"the directory {there} cannot be written by this user"
