@@ -36,9 +36,10 @@ from mien.builtin import load_inference, open_fetcher
 from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
 from mien.engine.models import Model
-from mien.engine.plan import Plan, usable_cores
+from mien.engine.plan import Plan
 from mien.engine.session import Session
 from mien.faces.pipeline import FaceOptions
+from mien.machine import usable_cores
 from mien.metrics import Metrics
 from mien.settings import Settings
 from mien.vision.image import decode

@@ -4,15 +4,29 @@ import os
 import sys
 from pathlib import Path
 
+from infsh._errors import FileUnavailable
+
 CACHE_VARIABLE = "INFSH_CACHE_DIR"
+STORAGE_VARIABLE = "INFSH_STORAGE_DIR"
+_HOMELESS = "this user has no home directory: set {variable} to an absolute path, or set HOME"
 
 
 def cache_dir() -> Path:
-    """`$INFSH_CACHE_DIR`, or `infsh` in the user's cache directory of this platform. It need not exist yet."""
+    """`$INFSH_CACHE_DIR`, or `infsh` in the user's cache directory of this platform. It need not exist yet.
+    Raises FileUnavailable if the user has no home."""
     given = os.environ.get(CACHE_VARIABLE)
-    if given:
+    try:
+        return Path(given).expanduser().absolute() if given else _platform_cache() / "infsh"
+    except RuntimeError:
+        raise FileUnavailable(_HOMELESS.format(variable=CACHE_VARIABLE)) from None
+
+
+def storage_root(given: str) -> Path:
+    """The directory that the variable for storage names. Raises FileUnavailable."""
+    try:
         return Path(given).expanduser().absolute()
-    return _platform_cache() / "infsh"
+    except RuntimeError:
+        raise FileUnavailable(_HOMELESS.format(variable=STORAGE_VARIABLE)) from None
 
 
 def _platform_cache() -> Path:

@@ -9,9 +9,7 @@ from pathlib import Path
 
 from infsh._cache import FileCache, url_name
 from infsh._errors import FileUnavailable
-from infsh._places import cache_dir
-
-STORAGE_VARIABLE = "INFSH_STORAGE_DIR"
+from infsh._places import STORAGE_VARIABLE, cache_dir, storage_root
 
 
 class StorageDir(StrEnum):
@@ -28,7 +26,7 @@ class StorageDir(StrEnum):
         given = os.environ.get(STORAGE_VARIABLE)
         in_container = Path(self.value)
         if given:
-            place = Path(given).expanduser().absolute() / in_container.name
+            place = storage_root(given) / in_container.name
         elif os.access(in_container if in_container.exists() else in_container.parent, os.W_OK | os.X_OK):
             place = in_container
         else:

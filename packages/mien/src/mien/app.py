@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -44,6 +43,7 @@ from mien.http.origin import OriginGuard
 from mien.http.proxies import Prefixed, TrustedProxies
 from mien.inference.registry import ServiceRegistry
 from mien.keys import FileKeyStore
+from mien.machine import usable_cores
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
 from mien.net.post import Poster
@@ -260,12 +260,7 @@ async def start_tasks(
     # The queue and its executors.
     sessions = Sessions(pool)
     builtin = BuiltinExecutor(
-        files,
-        registry,
-        fetcher,
-        loaded,
-        concurrency=2 * (os.cpu_count() or 1),
-        max_bytes=settings.limits.max_image_bytes,
+        files, registry, fetcher, loaded, concurrency=2 * usable_cores(), max_bytes=settings.limits.max_image_bytes
     )
     file_fetcher = open_file_fetcher(settings)
     stack.push_async_callback(file_fetcher.aclose)

@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from mien.errors import InvalidSettings
 from mien.settings import Provenance, Settings
@@ -21,19 +20,22 @@ def require_places(settings: Settings, provenance: Provenance) -> None:
 
 def _unusable(settings: Settings) -> Iterator[tuple[str, str]]:
     locations = settings.locations
-    for name in ("images_root", "manifests_dir"):
-        folder: Path | None = getattr(locations, name)
-        if folder is not None and not folder.is_dir():
+    read = {
+        "images_root": [locations.images_root],
+        "manifests_dir": [locations.manifests_dir],
+        "app_output_dirs": settings.workers.app_output_dirs,
+    }
+    for name, folder in [(name, folder) for name, folders in read.items() for folder in folders if folder is not None]:
+        if not folder.is_dir():
             yield name, f"there is no directory {folder}"
-        elif folder is not None and not os.access(folder, os.R_OK | os.X_OK):
+        elif not os.access(folder, os.R_OK | os.X_OK):
             yield name, f"the directory {folder} cannot be read by this user"
     constraints = settings.apps.app_constraints
     if constraints is not None and not constraints.is_file():
         yield "app_constraints", f"there is no file {constraints}"
     elif constraints is not None and not os.access(constraints, os.R_OK):
         yield "app_constraints", f"the file {constraints} cannot be read by this user"
-    for name in ("data_dir", "cache_dir"):
-        folder = getattr(locations, name)
+    for name, folder in (("data_dir", locations.data_dir), ("cache_dir", locations.cache_dir)):
         there = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
         if not there.is_dir():
             yield name, f"{folder} cannot be created: {there} is not a directory"

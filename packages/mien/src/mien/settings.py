@@ -4,7 +4,7 @@ import ipaddress
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -27,7 +27,15 @@ def _absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
     except RuntimeError:  # neither HOME nor an account
-        raise ValueError(f"{path} needs a home directory, and this user has none: set HOME, or this setting") from None
+        raise ValueError(f"{path} needs a home directory, and this user has none: set this setting, or HOME") from None
+
+
+def _of_user(place: Callable[[str], Path], written: str) -> Path:
+    """The user's own place on this platform; as `written` if there is no home, for the validator to refuse."""
+    try:
+        return place("mien")
+    except RuntimeError:
+        return Path(written)
 
 
 def _split_commas(value: Any) -> Any:
@@ -153,12 +161,12 @@ class Locations(Group):
     """Directories."""
 
     data_dir: AbsolutePath = Field(
-        default_factory=lambda: user_data_path("mien"),
+        default_factory=lambda: _of_user(user_data_path, "~/.local/share/mien"),
         validate_default=True,
         description="All server state: keys, tasks, files.",
     )
     cache_dir: AbsolutePath = Field(
-        default_factory=lambda: user_cache_path("mien"),
+        default_factory=lambda: _of_user(user_cache_path, "~/.cache/mien"),
         validate_default=True,
         description="What can be recreated: models, environments, measurements. Honours XDG_CACHE_HOME.",
     )
@@ -350,7 +358,9 @@ class Execution(Group):
         description="Execution providers in order of preference: cpu, cuda, tensorrt, openvino, coreml.",
     )
     threads: int | None = Field(
-        default=None, ge=1, description="Thread budget of all models together. None: the usable cores."
+        default=None,
+        ge=1,
+        description="Thread budget of all models together. None: the usable cores, by affinity and CPU quota.",
     )
     lanes: int | None = Field(
         default=None, ge=1, description="Sessions per model. None: as tuned, else the thread budget."
@@ -419,7 +429,9 @@ class Workers(Group):
         default=2048 * MIB, gt=0, description="Memory limit, in bytes, of a worker whose app sets no `ram`."
     )
     workers_memory: int | None = Field(
-        default=None, gt=0, description="Memory limit, in bytes, of all workers together. None: 80 % of the machine's."
+        default=None,
+        gt=0,
+        description="Memory limit, in bytes, of all workers together. None: 80 % of the machine's or container's.",
     )
     app_workers: int = Field(default=8, ge=1, description="Maximum number of worker processes.")
     app_output_dirs: AbsolutePaths = Field(

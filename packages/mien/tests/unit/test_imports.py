@@ -28,7 +28,7 @@ LAYERS = [
     {"settings"},
     {"config"},
     {"base64", "decode", "encoded"},
-    {"errors", "atomic", "confined", "locks", "file_types", "backoff", "ids", "__init__"},
+    {"errors", "atomic", "confined", "locks", "file_types", "backoff", "ids", "machine", "__init__"},
 ]
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 

@@ -16,17 +16,22 @@ def problems(tmp_path: Path, **given: Any) -> list[str]:
     return place_problems(Settings(**given), Provenance(given))
 
 
+def given(name: str, place: Path) -> Any:
+    """The place as a value of the setting."""
+    return [place] if name.endswith("dirs") else place
+
+
 def test_what_will_be_created_need_not_be_there(tmp_path: Path) -> None:
     assert problems(tmp_path, data_dir=tmp_path / "a" / "b" / "c") == []
 
 
-@pytest.mark.parametrize("name", ["images_root", "manifests_dir"])
+@pytest.mark.parametrize("name", ["images_root", "manifests_dir", "app_output_dirs"])
 def test_a_folder_that_is_only_read_must_be_there(tmp_path: Path, name: str) -> None:
     file = tmp_path / "file"
     file.touch()
-    assert problems(tmp_path, **{name: tmp_path}) == []
+    assert problems(tmp_path, **{name: given(name, tmp_path)}) == []
     for wrong in (tmp_path / "missing", file, file / "below"):
-        assert problems(tmp_path, **{name: wrong}) == [f"{name}: there is no directory {wrong}"]
+        assert problems(tmp_path, **{name: given(name, wrong)}) == [f"{name}: there is no directory {wrong}"]
 
 
 def test_a_constraints_file_must_be_there(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 import configparser
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from platformdirs import site_config_path, user_config_path
@@ -64,12 +64,20 @@ def _pip_files(environ: Mapping[str, str]) -> list[Path]:
     files = [
         Path("/etc/pip.conf"),
         site_config_path("pip") / "pip.conf",
-        Path.home() / ".pip" / "pip.conf",
-        user_config_path("pip") / "pip.conf",
+        *_of_user(lambda: Path.home() / ".pip" / "pip.conf"),
+        *_of_user(lambda: user_config_path("pip") / "pip.conf"),
         Path(sys.prefix) / "pip.conf",
     ]
     return [*files, Path(given)] if given else files
 
 
 def _uv_files(environ: Mapping[str, str]) -> list[Path]:
-    return [Path("/etc/uv/uv.toml"), user_config_path("uv") / "uv.toml"]
+    return [Path("/etc/uv/uv.toml"), *_of_user(lambda: user_config_path("uv") / "uv.toml")]
+
+
+def _of_user(path: Callable[[], Path]) -> list[Path]:
+    """The path, unless this user has no home."""
+    try:
+        return [path()]
+    except RuntimeError:
+        return []

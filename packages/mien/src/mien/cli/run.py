@@ -1,6 +1,7 @@
 """`mien run`: runs an app as a task on a running server."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -68,7 +69,9 @@ def files(pairs: list[str]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for pair in pairs:
         key, value = _split("--file", pair)
-        path = Path(value).expanduser()
+        path = Path(value)
+        with suppress(RuntimeError):  # no home: the path is told as it is
+            path = path.expanduser()
         if not path.is_file():
             raise RequestError(f"--file {pair}: no such file")
         known = found.get(key)

@@ -86,6 +86,8 @@ class FileSource(TomlConfigSettingsSource):
 
     def _from_here(self, value: Any) -> Any:
         """A relative path counts from the file's folder, wherever the server is started."""
+        if isinstance(value, list):
+            return [self._from_here(item) for item in value]
         if self.path is None or not isinstance(value, str) or not value or value.startswith("~"):
             return value
         return str(self.path.parent / value)

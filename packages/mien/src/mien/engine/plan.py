@@ -1,9 +1,9 @@
 """How a model runs on this machine: number of lanes, threads per lane, maximum batch size."""
 
-import os
 from dataclasses import dataclass
 
 from mien.errors import ModelError
+from mien.machine import usable_cores
 from mien.settings import Execution
 
 PROVIDERS = {
@@ -23,11 +23,6 @@ class Plan:
     lanes: int
     lane_threads: int
     max_batch: int
-
-
-def usable_cores() -> int:
-    """Number of cores this process may run on: its affinity, not all cores of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def thread_budget(execution: Execution) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mien.apps.process import GIB
+from mien.machine import usable_memory
 from mien.settings import Workers
 
 SHARE_OF_MEMORY = 0.8
@@ -56,7 +57,7 @@ class LocalPlacement:
 
     @classmethod
     def from_settings(cls, workers: Workers) -> "LocalPlacement":
-        memory = workers.workers_memory or int(machine_memory() * SHARE_OF_MEMORY)
+        memory = workers.workers_memory or int(usable_memory() * SHARE_OF_MEMORY)
         gpus = visible_gpus() if workers.app_gpus is None else workers.app_gpus
         return cls(workers=workers.app_workers, memory=memory, gpus=gpus)
 
@@ -84,15 +85,6 @@ class LocalPlacement:
     def release(self, grant: Grant) -> None:
         # By identity: two workers of one app have equal grants.
         del self._grants[next(index for index, taken in enumerate(self._grants) if taken is grant)]
-
-
-def machine_memory() -> int:
-    """Memory in bytes of this machine, or of the container that this process runs in."""
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        return min(total, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # not in a container, or in one without a limit
-        return total
 
 
 def visible_gpus() -> int:

@@ -19,6 +19,7 @@ from mien.workers.bring_up import BringUp
 from mien.workers.crashes import CrashBreaker
 from mien.workers.eviction import Eviction
 from mien.workers.fit import Fit
+from mien.workers.handshake import socket_folder
 from mien.workers.job import Job
 from mien.workers.listener import AppError, PoolListener, RunCancelled, Stage, WorkerGone
 from mien.workers.local_process import LocalWorker
@@ -62,7 +63,8 @@ class WorkerPool:
         self._closed = False
 
     def start(self) -> None:
-        """Start ending workers that exceed the idle timeout."""
+        """Start ending workers that exceed the idle timeout. Raises InvalidSettings if no worker could connect."""
+        socket_folder()
         self._eviction.start()
 
     # --- choosing a slot: synchronous, without I/O

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.engine.plan import Plan, choose_plan, default_plan, provider_names, thread_budget, usable_cores
+from mien.engine.plan import Plan, choose_plan, default_plan, provider_names, thread_budget
 from mien.errors import ModelError
+from mien.machine import usable_cores
 from mien.settings import Execution
 
 TUNED = Plan(lanes=1, lane_threads=4, max_batch=8)
