@@ -39,6 +39,7 @@ def play(python: Path, folder: Path) -> list[dict[str, Any]]:
         stack.callback(commands.close)
         running = []
         for place, chosen, steps, server, known in plan:
+            (place / "images").mkdir(exist_ok=True)
             settings = {**chosen, "images_root": str(place / "images")}
             started = Running(python, commands, place, settings, server=server)
             stack.callback(started.close)
