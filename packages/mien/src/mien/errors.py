@@ -1,6 +1,6 @@
 """Every error a user can see: a stable code, an HTTP status and a message that says what to do."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, ClassVar, Self
 
 
@@ -256,9 +256,9 @@ class InvalidSettings(MienError):
 
     code = "settings"
 
-    def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
-        super().__init__("; ".join(self.problems))
+    def __init__(self, *problems: str, retry_after: float | None = None) -> None:
+        super().__init__("; ".join(problems), retry_after=retry_after)
+        self.problems = problems
 
 
 class CannotListen(MienError):

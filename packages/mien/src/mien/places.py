@@ -15,7 +15,7 @@ def place_problems(settings: Settings, provenance: Provenance) -> list[str]:
 def require_places(settings: Settings, provenance: Provenance) -> None:
     """Raise InvalidSettings if the server could not use one of the places."""
     if problems := place_problems(settings, provenance):
-        raise InvalidSettings(problems)
+        raise InvalidSettings(*problems)
 
 
 def _unusable(settings: Settings) -> Iterator[tuple[str, str]]:

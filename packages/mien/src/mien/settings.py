@@ -692,9 +692,9 @@ class Settings:
         try:
             variables = Variables(**given)
         except ValidationError as error:
-            raise InvalidSettings([*unknown, *_described(error, given)]) from None
+            raise InvalidSettings(*unknown, *_described(error, given)) from None
         if unknown and variables.unknown == "refuse":
-            raise InvalidSettings([*unknown, "MIEN_UNKNOWN=warn starts nevertheless"])
+            raise InvalidSettings(*unknown, "MIEN_UNKNOWN=warn starts nevertheless")
         for name, kind in get_type_hints(Settings).items():
             object.__setattr__(self, name, _group(kind, variables))
 

@@ -64,7 +64,7 @@ def check(
     """Check the configuration file and the variables. Exit code 1, and a line for each problem, if one is not valid."""
     settings, provenance = Settings(), Provenance({})
     if problems := place_problems(settings, provenance):
-        raise InvalidSettings(problems)
+        raise InvalidSettings(*problems)
     for words in [*unknown_names(), *unread_file()]:
         err.print(f"[yellow]warning[/]: {escape(words)}", soft_wrap=True)
     preset = Variables().preset

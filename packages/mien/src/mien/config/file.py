@@ -35,18 +35,18 @@ class FileSource(TomlConfigSettingsSource):
         """A sentence for each section and key that means nothing."""
         self._sections = sections
         if self.path is not None and not self.path.is_file():
-            raise InvalidSettings([f"{CONFIG_VARIABLE}: there is no file {self.path}"])
+            raise InvalidSettings(f"{CONFIG_VARIABLE}: there is no file {self.path}")
         super().__init__(settings_cls, toml_file=self.path)
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
         try:
             content = super()._read_file(file_path)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise InvalidSettings([f"{self.path}: not valid TOML: {error}"]) from error
+            raise InvalidSettings(f"{self.path}: not valid TOML: {error}") from error
         except RecursionError as error:
-            raise InvalidSettings([f"{self.path}: nested too deeply"]) from error
+            raise InvalidSettings(f"{self.path}: nested too deeply") from error
         except OSError as error:
-            raise InvalidSettings([f"{self.path}: {error.strerror}"]) from error
+            raise InvalidSettings(f"{self.path}: {error.strerror}") from error
         return self._flat(content)
 
     def _flat(self, content: dict[str, Any]) -> dict[str, Any]:

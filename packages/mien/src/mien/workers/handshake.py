@@ -40,7 +40,7 @@ def socket_folder() -> str:
         fits = len(os.fsencode(Path(folder, _RANDOM, _NAME))) <= LONGEST_ADDRESS
         if fits and Path(folder).is_dir() and os.access(folder, os.W_OK | os.X_OK):
             return folder
-    raise InvalidSettings([f"TMPDIR: {wanted} is too long for the sockets of workers, and /tmp cannot be written"])
+    raise InvalidSettings(f"TMPDIR: {wanted} is too long for the sockets of workers, and /tmp cannot be written")
 
 
 @contextlib.asynccontextmanager

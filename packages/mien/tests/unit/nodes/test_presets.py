@@ -2,6 +2,7 @@
 
 import pytest
 
+from mien.errors import InvalidSettings
 from mien.settings import PRESETS, Settings, Variables
 
 
@@ -23,5 +24,5 @@ def test_nodes_are_a_list_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MIEN_NODES", "10.0.0.1:50051, box.local:50052")
     assert Settings().nodes.nodes == ("10.0.0.1:50051", "box.local:50052")
     monkeypatch.setenv("MIEN_NODES", "10.0.0.1")
-    with pytest.raises(ValueError, match="expected host:port"):
+    with pytest.raises(InvalidSettings, match="expected host:port"):
         Settings()
