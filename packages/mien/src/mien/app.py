@@ -51,6 +51,7 @@ from mien.nodes.local_node import LocalNode
 from mien.nodes.pool import NodePool
 from mien.nodes.remote_services import RemoteServices
 from mien.nodes.server import node_access
+from mien.quotas import FileOwnerStore, Quotas
 from mien.settings import Settings
 from mien.storage.database import Database
 from mien.storage.file_store import FileStore
@@ -86,7 +87,8 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     metrics, keys = Metrics(), FileKeyStore(settings.locations.data_dir)
     admission, codec_threads = Admission.from_settings(settings.limits), ThreadPool(CODEC_THREADS)
     bodies = BodyReader(settings.limits, admission, codec_threads)
-    context = Context(settings, metrics, Auth(settings.listening, keys), bodies, codec_threads)
+    quotas = Quotas(settings.quotas, FileOwnerStore(settings.locations.data_dir))
+    context = Context(settings, metrics, Auth(settings.listening, keys, quotas), quotas, bodies, codec_threads)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -184,7 +186,7 @@ async def start(
     stack.push_async_callback(nodes.close)
     open_without_keys = not settings.listening.auth or is_loopback(settings.node_host)
     access = node_access(keys, open_without_keys=open_without_keys)
-    local_node = await stack.enter_async_context(LocalNode(settings, metrics, registry, nodes, access))
+    local_node = await stack.enter_async_context(LocalNode(settings, metrics, registry, nodes, access, context.quotas))
     for address in settings.nodes.nodes:
         nodes.add(address)
 
@@ -221,14 +223,14 @@ async def start_tasks(
     context: Context, registry: ServiceRegistry, fetcher: Fetcher, loaded: asyncio.Event, stack: AsyncExitStack
 ) -> TaskParts:
     """Open the database and start running queued tasks. Built-in apps wait until `loaded` is set."""
-    settings, metrics = context.settings, context.metrics
+    settings, metrics, quotas = context.settings, context.metrics, context.quotas
 
     # Storage.
     database = await Database.open(settings.locations.data_dir / "mien.db")
     stack.push_async_callback(database.close)
     store = SqlTaskStore(database, retries=settings.tasks.task_retries)
     files = FileStore(
-        FileTable(database, wall_clock),
+        FileTable(database, wall_clock, lambda owner: quotas.of(owner).file_bytes),
         LocalBlobs(settings.locations.data_dir / "files"),
         clock=wall_clock,
         max_bytes=settings.files.file_max_bytes,
@@ -272,7 +274,9 @@ async def start_tasks(
         check_session=sessions.check,
         files=StoreGate(files, file_fetcher),
     )
-    scheduler = Scheduler(store, [builtin, workers], policy_of(settings.tasks), metrics=metrics, awake=capacity_freed)
+    scheduler = Scheduler(
+        store, [builtin, workers], policy_of(settings.tasks), metrics=metrics, awake=capacity_freed, limits=quotas.of
+    )
     store.listen(sessions.changed)
     feed = Feed(store)
     metrics.task_streams.set_function(lambda: feed.watchers)

@@ -193,6 +193,12 @@ class Overloaded(MienError):
     status = 429
 
 
+class QuotaExceeded(Overloaded):
+    """The owner of the API key uses as much as its quota allows; the message says of what, and how much."""
+
+    code = "quota_exceeded"
+
+
 class Unavailable(MienError):
     """The server is starting, shutting down, out of connections, or lacks a component that the request needs."""
 

@@ -495,6 +495,26 @@ class Tasks(Group):
         return None if self.task_keep_days is None else self.task_keep_days * DAY
 
 
+class Quotas(Group):
+    """Quotas of each owner, unless `mien owners set` gives it others; above them 429 `quota_exceeded`."""
+
+    owner_queued: int | None = Field(
+        default=None, ge=0, description="Maximum number of queued tasks of one owner. None: no limit."
+    )
+    owner_running: int | None = Field(
+        default=None, ge=1, description="Maximum number of running tasks of one owner; more wait. None: no limit."
+    )
+    owner_file_bytes: int | None = Field(
+        default=None, ge=0, description="Maximum total size of one owner's files in bytes. None: no limit."
+    )
+    owner_images: int | None = Field(
+        default=None, ge=0, description="Maximum number of images of one owner in progress. None: no limit."
+    )
+    owner_requests: int | None = Field(
+        default=None, ge=1, description="Maximum number of requests per second of one owner. None: no limit."
+    )
+
+
 class Files(Group):
     """Uploaded files and their URLs."""
 
@@ -634,6 +654,7 @@ class General(Group):
 class Variables(
     Nodes,
     Files,
+    Quotas,
     Tasks,
     Workers,
     Apps,
@@ -682,6 +703,7 @@ class Settings:
     apps: Apps
     workers: Workers
     tasks: Tasks
+    quotas: Quotas
     files: Files
     nodes: Nodes
 

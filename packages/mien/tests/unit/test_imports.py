@@ -24,6 +24,7 @@ LAYERS = [
     {"engine", "storage"},
     {"vision"},
     {"zoo", "apps", "net"},
+    {"quotas"},
     {"metrics", "logs", "keys", "places"},
     {"settings"},
     {"config"},

@@ -56,6 +56,7 @@ def _add_groups() -> None:
     from mien.cli.keys import keys
     from mien.cli.models import models
     from mien.cli.nodes import nodes, status
+    from mien.cli.owners import owners
     from mien.cli.run import run as run_app
     from mien.cli.tasks import tasks
 
@@ -63,6 +64,7 @@ def _add_groups() -> None:
     app.add_typer(models, name="models", help="List, pull and verify models.")
     app.add_typer(config_commands, name="config", help="Show and check the settings.")
     app.add_typer(keys, name="keys", help="Create, list and revoke API keys.")
+    app.add_typer(owners, name="owners", help="Show and set the quotas of owners.")
     app.add_typer(nodes, name="nodes", help="List, show, ping and watch the nodes of a running server.")
     app.add_typer(tasks, name="tasks", help="List, show, cancel and watch the tasks of a running server.")
     app.command("run")(run_app)

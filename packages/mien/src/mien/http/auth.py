@@ -8,14 +8,16 @@ from starlette.requests import HTTPConnection
 
 from mien.errors import Forbidden
 from mien.keys import AccessRule, Caller, KeyStore, Scope
+from mien.quotas import Quotas
 from mien.settings import Listening
 
 
 class Auth:
     """Checks the API key of a request. While there are no keys, every client is let in, with or without one."""
 
-    def __init__(self, listening: Listening, keys: KeyStore) -> None:
+    def __init__(self, listening: Listening, keys: KeyStore, quotas: Quotas) -> None:
         self._listening = listening
+        self._quotas = quotas
         # The public URL's name is the operator's: no stranger can make it resolve to this machine.
         self._own_names = {listening.host.lower(), urlsplit(listening.public_url or "").hostname}
         self._rule = AccessRule(
@@ -26,13 +28,15 @@ class Auth:
         )
 
     def require(self, request: HTTPConnection, scope: Scope) -> Caller:
-        """Who calls. Raises Unauthorized without a known key, Forbidden if the key lacks `scope`.
+        """Who calls. Raises Unauthorized without a known key, Forbidden if the key lacks `scope`, QuotaExceeded if its
+        owner sends more requests per second than it may.
 
         The key comes as `Authorization: Bearer KEY` or `X-API-Key: KEY`.
         """
         caller = self._rule.require(_presented(request), scope)
         if caller.key is None and self._listening.auth:
             self._require_local_host(request)
+        self._quotas.count_request(caller.owner)
         return caller
 
     def _require_local_host(self, request: HTTPConnection) -> None:

@@ -1,5 +1,6 @@
 """What handlers work with: the parts of the server that have started so far."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
@@ -20,6 +21,7 @@ from mien.inference.registry import ServiceRegistry
 from mien.keys import Caller, Scope
 from mien.metrics import Metrics
 from mien.nodes.pool import NodePool
+from mien.quotas import Quotas
 from mien.settings import Settings
 from mien.storage.file_store import FileStore
 from mien.storage.links import Links
@@ -90,6 +92,7 @@ class Context:
     settings: Settings
     metrics: Metrics
     auth: Auth
+    quotas: Quotas
     bodies: BodyReader
     codec_threads: ThreadPool
     """For parsing large bodies and encoding large responses, apart from the images' so that neither waits for the
@@ -116,7 +119,13 @@ def authorised_caller(request: HTTPConnection, scope: Scope = "infer") -> tuple[
     caller = context.auth.require(request, scope)
     if context.readiness.runtime is None:
         raise Unavailable("the models are being loaded", retry_after=LOADING_SECONDS)
+    request.state.owner = caller.owner
     return context.readiness.runtime, caller
+
+
+def images_inside(request: HTTPConnection, count: int) -> AbstractContextManager[None]:
+    """Counts images of an authorised request as inside, for its owner's quota. Raises QuotaExceeded."""
+    return context_of(request).quotas.images(request.state.owner, count)
 
 
 def task_parts(request: HTTPConnection) -> TaskParts:

@@ -4,7 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, cast
 
@@ -13,8 +13,7 @@ import structlog
 
 from mien.engine.cancellation import CancelScope
 from mien.errors import DeadlineExceeded, InternalError, MienError, Overloaded, RequestError
-from mien.inference.contract import InferRequest, InferResult, Service
-from mien.keys import DEFAULT_OWNER
+from mien.inference.contract import InferRequest, InferResult, Item, Service
 from mien.nodes.choice import choose
 from mien.nodes.chunks import Chunk, CompleteRequest, Head, Merger, split_result
 from mien.nodes.contract import SERVICE_KEY
@@ -22,6 +21,7 @@ from mien.nodes.items import unpack
 from mien.nodes.mapping import in_band
 from mien.nodes.proto import inference_pb2 as pb
 from mien.nodes.wire import Malformed, well_formed
+from mien.quotas import Quotas
 
 log = structlog.get_logger()
 
@@ -120,14 +120,16 @@ class InferStream:
         limits: Limits,
         context: Context,
         count: Counter,
-        owner: str = DEFAULT_OWNER,
+        owner: str,
+        quotas: Quotas | None,
     ) -> None:
-        """`owner`: whose requests these are."""
+        """`owner`: whose requests these are, and count into its quotas."""
         self._services = services
         self._limits = limits
         self._context = context
         self._count = count
         self._owner = owner
+        self._quotas = quotas
         self._merger = Merger(max_bytes=limits.max_bytes)
         self._writing = asyncio.Lock()
         self._running: dict[asyncio.Task[None], CancelScope] = {}
@@ -185,8 +187,11 @@ class InferStream:
     async def _answer(self, request: CompleteRequest, scope: CancelScope) -> None:
         """Send the response to one request. Raises what is to end the stream."""
         try:
-            async with self._limits.run(scope):
-                await self._infer(request, scope)
+            items = unpack(request.payload, request.head.mime)
+            # Before it waits for its turn: what is over a quota must not keep others waiting.
+            with self._counted(len(items)):
+                async with self._limits.run(scope):
+                    await self._infer(request, items, scope)
         except Exception as error:  # noqa: BLE001 - whatever it is, the client is answered and the stream goes on
             failure = failure_of(error, "request failed", task=request.head.task)
         else:
@@ -200,10 +205,16 @@ class InferStream:
             raise failure
         await self._send(in_band(failure, request.correlation_id))
 
-    async def _infer(self, request: CompleteRequest, scope: CancelScope) -> None:
+    def _counted(self, items: int) -> AbstractContextManager[None]:
+        """Counts a request into its owner's quotas. Raises QuotaExceeded."""
+        if self._quotas is None:
+            return nullcontext()
+        self._quotas.count_request(self._owner)
+        return self._quotas.images(self._owner, items)
+
+    async def _infer(self, request: CompleteRequest, items: tuple[Item, ...], scope: CancelScope) -> None:
         metadata = dict(request.head.metadata)
         choice = choose(self._services(), request.head.task, metadata.pop(SERVICE_KEY, ""))
-        items = unpack(request.payload, request.head.mime)
         asked = InferRequest(items, choice.task, metadata, request.correlation_id, self._owner)
         final = False
         async with scope.bounding(), aclosing(choice.service.infer(asked, scope, stream=choice.stream)) as results:

@@ -13,6 +13,7 @@ from mien.nodes.discovery import Announcement, Discovery
 from mien.nodes.pool import NodePool
 from mien.nodes.server import NodeServer
 from mien.nodes.tls import ServerTls
+from mien.quotas import Quotas
 from mien.settings import Settings
 
 log = structlog.get_logger()
@@ -22,7 +23,13 @@ class LocalNode:
     """Listens before the models are loaded, refuses until `ready`, and ends running requests before it stops."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, registry: ServiceRegistry, pool: NodePool, access: AccessRule
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        registry: ServiceRegistry,
+        pool: NodePool,
+        access: AccessRule,
+        quotas: Quotas,
     ) -> None:
         """`registry`: a node offers the services of this machine, not those that others have. `pool`: gets the nodes
         that are found."""
@@ -37,6 +44,7 @@ class LocalNode:
             registry.local,
             access=access,
             tls=ServerTls.from_settings(settings.nodes),
+            quotas=quotas,
             max_requests=settings.nodes.grpc_requests,
             max_waiting=settings.limits.queue_images,
             max_bytes=settings.limits.max_body_bytes,

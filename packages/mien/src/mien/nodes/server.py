@@ -22,6 +22,7 @@ from mien.nodes.mapping import metadata_of, status_of
 from mien.nodes.proto.inference_pb2 import Capability, InferRequest, InferResponse
 from mien.nodes.tls import ServerTls
 from mien.nodes.wire import Malformed, reader, well_formed
+from mien.quotas import Quotas
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -49,6 +50,7 @@ class NodeServer:
         *,
         access: AccessRule | None = None,
         tls: ServerTls | None = None,
+        quotas: Quotas | None = None,
         max_requests: int = 64,
         max_waiting: int = 512,
         max_bytes: int = 64 * 1024 * 1024,
@@ -57,13 +59,14 @@ class NodeServer:
         idle: float = IDLE_SECONDS,
         count: Counter = lambda outcome: None,
     ) -> None:
-        """`access`: who may call; anybody if None. `tls`: plain text if None. `max_requests`: running at once; up to
-        `max_waiting` more wait for their turn. `timeout`: seconds for requests without a deadline. `idle`: seconds
-        until a stream without messages ends.
+        """`access`: who may call; anybody if None. `quotas`: of owners; none if None. `tls`: plain text if None.
+        `max_requests`: running at once; up to `max_waiting` more wait for their turn. `timeout`: seconds for requests
+        without a deadline. `idle`: seconds until a stream without messages ends.
         """
         self._services = services
         self._access = access
         self._tls = tls
+        self._quotas = quotas
         self._max_bytes = max_bytes
         self._count = count
         self.limits = Limits(max_requests, max_waiting, max_bytes, max_held, RESULT_CHUNK_BYTES, timeout, idle)
@@ -152,7 +155,9 @@ class NodeServer:
 
     async def _infer(self, messages: AsyncIterator[InferRequest | Malformed], context: Context) -> None:
         async def answer(caller: Caller) -> None:
-            await InferStream(self._services, self.limits, context, self._count, caller.owner).run(messages)
+            await InferStream(self._services, self.limits, context, self._count, caller.owner, self._quotas).run(
+                messages
+            )
 
         async def refuse() -> None:
             await discard(messages)

@@ -4,6 +4,7 @@ import asyncio
 import mimetypes
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +15,7 @@ from mien.errors import BodyTooLarge, Conflict, NotFound, RequestError, Unsuppor
 from mien.file_types import sniff
 from mien.ids import random_id
 from mien.storage.blobs import Blob, BlobStore, BlobUpload
+from mien.storage.file_quota import Count
 from mien.storage.file_records import FilePage, FileRecord, NewFile, safe_name
 from mien.storage.file_table import FileTable, unknown
 from mien.storage.media_types import DEFAULT, checked_type, contradicts
@@ -55,7 +57,7 @@ class FileStore:
     # --- writing
 
     async def create(self, new: NewFile) -> FileRecord:
-        """Create a record without content, to be followed by `write`. Raises BodyTooLarge."""
+        """Create a record without content, to be followed by `write`. Raises BodyTooLarge, QuotaExceeded."""
         if new.size is not None and new.size > self._max_bytes:
             raise self._too_large()
         now = self._clock()
@@ -84,10 +86,18 @@ class FileStore:
 
         `content_type`: from the upload's header; takes precedence over the record's. Raises BodyTooLarge as soon as the
         limit is exceeded, RequestError if the size differs from the declared one, UnsupportedMediaType if the content
-        contradicts the declared type, Conflict if the file has different content already, StorageFull. After any error,
-        also one raised by `chunks`, nothing remains and the upload can be retried.
+        contradicts the declared type, Conflict if the file has different content already, QuotaExceeded, StorageFull.
+        After any error, also one raised by `chunks`, nothing remains and the upload can be retried.
         """
         record = await self.get(file_id)
+        async with self.arriving(record.owner, but=record.id) as count:
+            return await self._receive(record, _counted(chunks, count), content_type)
+
+    def arriving(self, owner: str, *, but: str | None = None) -> AbstractAsyncContextManager[Count]:
+        """Counts bytes of the owner on their way to this disk: see `mien.storage.file_quota.FileQuota.arriving`."""
+        return self._table.quota.arriving(owner, but=but)
+
+    async def _receive(self, record: FileRecord, chunks: AsyncIterable[bytes], content_type: str | None) -> FileRecord:
         upload = self._blobs.upload(self._limit(record))
         try:
             await upload.receive(chunks)
@@ -217,6 +227,12 @@ def _type_of(record: FileRecord, header: str | None, start: bytes) -> str:
     if contradicts(declared, found):
         raise UnsupportedMediaType(f"the file was declared as {declared}, but its content is {found}")
     return declared
+
+
+async def _counted(chunks: AsyncIterable[bytes], count: Count) -> AsyncIterator[bytes]:
+    async for chunk in chunks:
+        count(len(chunk))
+        yield chunk
 
 
 async def _file_chunks(content: BinaryIO, size: int) -> AsyncIterator[bytes]:

@@ -9,6 +9,7 @@ from msgspec.structs import asdict, replace
 
 from mien.errors import NotFound, RequestError
 from mien.storage.database import Database
+from mien.storage.file_quota import FileQuota, LimitOf, require_room
 from mien.storage.file_records import FilePage, FileRecord
 from mien.storage.schema import files
 
@@ -20,25 +21,35 @@ _COLUMNS = tuple(files.c[name] for name in FileRecord.__struct_fields__)
 class FileTable:
     """The `files` table. Expired files are invisible at once, even before they are removed."""
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    def __init__(self, database: Database, clock: Callable[[], float], limit_of: LimitOf = lambda owner: None) -> None:
+        """`limit_of`: the quota of an owner in bytes."""
         self._database = database
+        self.quota = FileQuota(database, limit_of)
         self._clock = clock
         self._since = clock()
 
     async def insert(self, record: FileRecord) -> None:
-        await self._database.write(lambda connection: connection.execute(sa.insert(files), asdict(record)) and None)
+        """Raises QuotaExceeded."""
+        limit = self.quota.limit(record.owner)
+
+        def insert(connection: sa.Connection) -> None:
+            require_room(connection, record.owner, limit, record.declared_size or 0)
+            connection.execute(sa.insert(files), asdict(record))
+
+        await self._database.write(insert)
 
     async def get(self, file_id: str, owner: str | None = None) -> FileRecord:
         """The record. Raises NotFound, also for files of others than `owner` if it is given."""
         return await self._database.read(lambda connection: self._get(connection, file_id, owner))
 
     async def fill(self, file_id: str, sha256: str, size: int, content_type: str) -> FileRecord:
-        """Add the content to a record; returns the updated record. Raises NotFound."""
+        """Add the content to a record; returns the updated record. Raises NotFound, QuotaExceeded."""
 
         def fill(connection: sa.Connection) -> FileRecord:
             record = self._get(connection, file_id)
             if record.sha256 == sha256:
                 return record  # a repeated upload, e.g. because the response was lost
+            require_room(connection, record.owner, self.quota.limit(record.owner), size, but=file_id)
             filled = replace(record, sha256=sha256, size=size, content_type=content_type, updated_at=self._clock())
             connection.execute(sa.update(files).where(files.c.id == file_id), asdict(filled))
             return filled

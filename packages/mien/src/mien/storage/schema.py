@@ -60,7 +60,7 @@ tasks = sa.Table(
     sa.Index("ix_tasks_session", "session_id", "seq"),
     sa.Index("ix_tasks_finished", "finished_at"),
     sa.Index("ix_tasks_owner", "owner", "seq"),
-    sa.Index("ix_tasks_owner_status", "owner", "status"),
+    sa.Index("ix_tasks_owner_status", "owner", "status", "run_at"),
     sqlite_autoincrement=True,
 )
 

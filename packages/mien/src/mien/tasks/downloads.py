@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from mien.net.fetch import Fetcher
 from mien.storage.disk import disk_errors
+from mien.storage.file_quota import Count
 from mien.storage.file_records import safe_name
 from mien.workers.listener import FetchedFile
 
@@ -16,15 +17,18 @@ _UNTYPED = ("application/octet-stream", "binary/octet-stream")
 _FAILED = "a file was not given to the app"
 
 
-async def download(fetcher: Fetcher, url: str, folder: Path, *, limit: int | None = None) -> FetchedFile:
+async def download(
+    fetcher: Fetcher, url: str, folder: Path, *, limit: int | None = None, count: Count = lambda size: None
+) -> FetchedFile:
     """The file behind `url`, below `folder`, named as the URL does. `limit`: bytes, if less than the fetcher's.
+    `count` is told of bytes before they are written, and may raise.
 
     Nothing is left of it if it fails or is cancelled. Raises as `Fetcher.save` does, StorageFull, InternalError.
     """
     target = folder / secrets.token_hex(8) / safe_name(_name(url))
     with disk_errors(_FAILED):
         target.parent.mkdir(mode=0o700)
-    sink = DiskSink(target)
+    sink = DiskSink(target, count)
     try:
         content_type = await fetcher.save(url, sink, limit=limit)
     except BaseException:
@@ -39,11 +43,14 @@ async def download(fetcher: Fetcher, url: str, folder: Path, *, limit: int | Non
 class DiskSink:
     """Writes a body to a new file, in a thread: disks stall."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, count: Count) -> None:
         self._path = path
+        self._count = count
+        self._size = self._counted = 0
         self._file: BinaryIO | None = None
 
     async def restart(self) -> None:
+        self._size = 0
         if self._file is None:
             with disk_errors(_FAILED):
                 descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -53,6 +60,10 @@ class DiskSink:
             self._file.truncate()
 
     async def write(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if (new := self._size - self._counted) > 0:  # not what came before a restart
+            self._count(new)
+            self._counted = self._size
         # A cancelled download must not close the file under a thread that still writes to it.
         writing = asyncio.ensure_future(asyncio.to_thread(self._write, chunk))
         try:

@@ -4,12 +4,11 @@ import asyncio
 import os
 import shutil
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 from mien.encoded import Encoded
-from mien.errors import BodyTooLarge, NotFound, RequestError, StorageFull, UnsupportedMediaType
+from mien.errors import BodyTooLarge, NotFound, QuotaExceeded, RequestError, StorageFull, UnsupportedMediaType
 from mien.net.fetch import Fetcher
 from mien.storage.disk import disk_errors
 from mien.storage.file_records import SCHEME, NewFile, safe_name
@@ -20,24 +19,22 @@ from mien.workers.files import OutputFile
 from mien.workers.listener import AppError, FetchedFile
 
 _REMEMBERED = 1000
-Allowance = Callable[[str], Awaitable[int]]
-"""The most bytes that a task of this owner may fetch as one file, besides MIEN_FILE_MAX_BYTES."""
 
 
 class StoreGate:
     """Implements `mien.workers.files.FileGate`: inputs are copied or fetched, outputs are stored as files of their
     task."""
 
-    def __init__(self, files: FileStore, fetcher: Fetcher, allowance: Allowance | None = None) -> None:
+    def __init__(self, files: FileStore, fetcher: Fetcher) -> None:
         self._files = files
         self._fetcher = fetcher
-        self._allowance = allowance
         self._stored: OrderedDict[tuple[str, str, int, int, int], str] = OrderedDict()
 
     async def download(self, owner: str, url: str, folder: Path) -> FetchedFile:
-        """The file behind the URL, below `folder`. Raises MienError."""
-        limit = None if self._allowance is None else await self._allowance(owner)
-        return await download(self._fetcher, url, folder, limit=limit)
+        """The file behind the URL, below `folder`. It counts into the owner's quota while it arrives. Raises
+        MienError."""
+        async with self._files.arriving(owner) as count:
+            return await download(self._fetcher, url, folder, count=count)
 
     async def fetch(self, task_id: str, owner: str, given: Encoded, folder: Path) -> Encoded:
         """Files of this server become paths in `folder`. Other URLs stay: they are fetched when the app needs them."""
@@ -68,7 +65,7 @@ class StoreGate:
         )
         try:
             name = file_uri(await self._files.add_open(new, file.content))
-        except (BodyTooLarge, StorageFull) as error:
+        except (BodyTooLarge, QuotaExceeded, StorageFull) as error:
             raise type(error)(f"{file.path.name}: {error.message}") from error
         except UnsupportedMediaType:
             raise

@@ -11,7 +11,7 @@ FitOf = Callable[[Candidate], Fit]
 
 
 class Queue:
-    """Queued tasks, grouped by affinity: choosing looks at one task per group.
+    """Queued tasks, grouped by owner and affinity: choosing looks at one task per group.
 
     Order: priority; then those that have waited longer than `aging_seconds`, by age; then the best fit; then age.
     After 2 × `aging_seconds` an unplaceable task becomes a barrier: what came after it is not started before it.
@@ -59,15 +59,17 @@ class Queue:
         """Whether a queued task has missed its deadline."""
         return bool(self._trimmed(self._deadlines)) and self._deadlines[0][0] <= now
 
-    def choose(self, now: float, fit_of: FitOf, full: Collection[str]) -> Candidate | None:
-        """Remove and return the task to start next; None if none can be placed now. `full`: apps that are at their
-        limit."""
+    def choose(
+        self, now: float, fit_of: FitOf, full: Collection[str], full_owners: Collection[str] = ()
+    ) -> Candidate | None:
+        """Remove and return the task to start next; None if none can be placed now. `full`, `full_owners`: apps and
+        owners that are at their limit; their tasks are passed over, and hold nobody back."""
         while self._trimmed(self._later) and self._later[0][0] <= now:
             self._enter(self._known[heapq.heappop(self._later)[1]])
         ranked: list[tuple[tuple[int, bool, int, int], Candidate]] = []
         barrier: tuple[int, int] | None = None
         for group in list(self._groups):
-            if (head := self._head(group)) is None or head.app in full:
+            if (head := self._head(group)) is None or head.app in full or head.owner in full_owners:
                 continue
             fit = fit_of(head)
             waited = now - max(head.created_at, head.run_at or 0.0)
@@ -88,7 +90,7 @@ class Queue:
 
     def _enter(self, candidate: Candidate) -> None:
         entry = (-candidate.priority, candidate.seq, candidate.id)
-        heapq.heappush(self._groups.setdefault(candidate.affinity, []), entry)
+        heapq.heappush(self._groups.setdefault(_group(candidate), []), entry)
 
     def _rebuild(self) -> None:
         """Drop the entries of removed tasks, so that memory is bounded by the queue's length."""
@@ -102,7 +104,7 @@ class Queue:
         heap = self._groups[group]
         while heap:
             candidate = self._known.get(heap[0][2])
-            if candidate is not None and candidate.affinity == group:
+            if candidate is not None and _group(candidate) == group:
                 return candidate
             heapq.heappop(heap)
         del self._groups[group]
@@ -112,3 +114,8 @@ class Queue:
         while heap and heap[0][1] not in self._known:
             heapq.heappop(heap)
         return heap
+
+
+def _group(candidate: Candidate) -> tuple[Any, ...]:
+    """Tasks of one group differ only in their place in the order."""
+    return candidate.owner, *candidate.affinity

@@ -168,6 +168,7 @@ class Candidate(msgspec.Struct, frozen=True):
     created_at: float
     run_at: float | None
     deadline: float | None
+    owner: str = DEFAULT_OWNER
 
     @property
     def affinity(self) -> tuple[Any, ...]:

@@ -5,13 +5,15 @@ import secrets
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from types import TracebackType
 from typing import Self
 
 import structlog
 
-from mien.errors import BodyTooLarge, Overloaded, Unavailable
+from mien.errors import BodyTooLarge, Overloaded, QuotaExceeded, Unavailable
 from mien.metrics import Metrics
+from mien.quotas import Limits
 from mien.tasks import machine
 from mien.tasks.attempt import AttemptContext, RunningAttempt
 from mien.tasks.background import guarded, stopped
@@ -48,13 +50,16 @@ class Scheduler:
         metrics: Metrics | None = None,
         awake: asyncio.Event | None = None,
         clock: Callable[[], float] = machine.wall_clock,
+        limits: Callable[[str], Limits] = lambda owner: Limits(),
     ) -> None:
+        """`limits`: the quotas of an owner."""
         self.holder = secrets.token_hex(8)
         self._store = store
         self._executors = executors
         self._policy = policy or Policy()
         self._metrics = metrics
         self._clock = clock
+        self._limits = limits
         self._draining = asyncio.Event()
         self._context = AttemptContext(store, self._policy, self.holder, clock, self._draining, metrics)
         self._queue = Queue(self._policy.task_aging_seconds)
@@ -106,7 +111,11 @@ class Scheduler:
             )
         self._submitting += 1
         try:
-            return await self._store.submit(submission)
+            return await self._store.submit(submission, self._limits(submission.owner).queued)
+        except QuotaExceeded as error:
+            if submission.run_at is None or submission.run_at <= self._clock():
+                error.retry_after = self._retry_after()
+            raise
         finally:
             self._submitting -= 1
 
@@ -214,7 +223,7 @@ class Scheduler:
         """Start every task that can be placed now."""
         if self._queue.deadline_passed(now):
             await self._store.expire(now)
-        while (candidate := self._queue.choose(now, self._fit, self._full_apps())) is not None:
+        while (candidate := self._queue.choose(now, self._fit, self._full_apps(), self._full_owners())) is not None:
             self._begin(candidate)
 
     def _fit(self, candidate: Candidate) -> Fit:
@@ -229,6 +238,10 @@ class Scheduler:
             return frozenset()
         counts = Counter(attempt.candidate.app for attempt in self._running.values())
         return frozenset(app for app, running in counts.items() if running >= limit)
+
+    def _full_owners(self) -> frozenset[str]:
+        counts = Counter(attempt.candidate.owner for attempt in self._running.values())
+        return frozenset(owner for owner, running in counts.items() if running >= (self._limits(owner).running or inf))
 
     def _begin(self, candidate: Candidate) -> None:
         """Reserve and register in one turn of the event loop, so that the next `fit` counts the reservation."""

@@ -65,9 +65,13 @@ class TaskStore(Protocol):
 
     # --- callers
 
-    async def submit(self, submission: Submission) -> tuple[Task, bool]:
+    async def submit(self, submission: Submission, quota: int | None = None) -> tuple[Task, bool]:
         """The queued task and True; or, with an idempotency key that this owner has used before for the same body, the
-        earlier task and False. Raises IdempotencyConflict for another body, InvalidField for a file that is gone."""
+        earlier task and False. Raises IdempotencyConflict for another body, InvalidField for a file that is gone.
+
+        `quota`: how many tasks the owner may have waiting for a worker, and as many for their `run_at`. Raises
+        QuotaExceeded, with `retry_after` if the next task's `run_at` makes room.
+        """
 
     async def replayed(self, submission: Submission) -> Task | None:
         """The existing task that `submit` would return, or None. Raises IdempotencyConflict as `submit` does."""

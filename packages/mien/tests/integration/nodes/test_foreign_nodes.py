@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.empty_pb2 import Empty
 
 from mien.engine.cancellation import CancelScope
-from mien.errors import MienError, NodeFailed, NodeIncompatible, RequestError, Unavailable
+from mien.errors import MienError, NodeFailed, NodeIncompatible, Overloaded, RequestError, Unavailable
 from mien.inference.contract import InferRequest as Asked
 from mien.inference.contract import InferResult, Item, TaskInfo
 from mien.keys import FileKeyStore
@@ -22,6 +22,8 @@ from mien.nodes.client import NodeClient
 from mien.nodes.contract import INFER, SERVICE
 from mien.nodes.proto.inference_pb2 import Capability, Error, InferRequest, InferResponse, IOTask
 from mien.nodes.server import NodeServer, node_access
+from mien.quotas import FileOwnerStore, Quotas
+from mien.settings import Settings
 
 TASKS = [IOTask(name="t"), IOTask(name="t_stream")]
 
@@ -279,6 +281,30 @@ async def test_a_node_with_keys_asks_for_one(tmp_path: Path) -> None:
         client = NodeClient(address, key=secret)
         assert (await ask(client))[0].data == b"x"
         await client.close()
+
+
+async def _many(client: NodeClient) -> None:
+    for _ in range(20):  # of 20 requests, two are less than a second apart
+        await ask(client)
+
+
+async def test_a_node_counts_each_request_into_its_owner_s_quotas(tmp_path: Path) -> None:
+    keys, owners = FileKeyStore(tmp_path), FileOwnerStore(tmp_path)
+    secrets = {owner: keys.create(owner, ["infer"], owner)[1] for owner in ("a", "b")}
+    access, quotas = node_access(keys, open_without_keys=True), Quotas(Settings().quotas, owners)
+    async with own_node(access=access, quotas=quotas) as (server, address):
+        await server.set_ready()
+        clients = {owner: NodeClient(address, key=secret) for owner, secret in secrets.items()}
+        for limit, words in (
+            ({"images": 0}, "images inside"),
+            ({"images": None, "requests": 1}, "requests per second"),
+        ):
+            owners.set("a", limit)
+            with pytest.raises(Overloaded, match=f"quota of {words}: the owner 'a' may have"):
+                await _many(clients["a"])
+            assert (await ask(clients["b"]))[0].data == b"x"
+        for client in clients.values():
+            await client.close()
 
 
 def test_beyond_loopback_nobody_is_let_in_without_keys(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mien.errors import BodyTooLarge, Conflict, NotFound, RequestError, StorageFull, UnsupportedMediaType
+from mien.errors import BodyTooLarge, Conflict, NotFound, QuotaExceeded, RequestError, StorageFull, UnsupportedMediaType
 from mien.storage.database import Database
 from mien.storage.file_records import NewFile, safe_name
 from mien.storage.file_store import FileStore
@@ -397,3 +397,77 @@ async def test_any_content_in_any_chunks_and_any_range(store: Any, data: bytes, 
     await store.write(record.id, chunks(data, size))
     start, stop = sorted((a, b))
     assert await content(store, record.id, start, stop) == data[start:stop]
+
+
+@pytest.fixture
+async def limited(tmp_path: Path, clock: Clock) -> AsyncIterator[FileStore]:
+    """A store in which the owner `a` may have 1,000 bytes."""
+    database = await Database.open(tmp_path / "tasks.db")
+    table = FileTable(database, clock, lambda owner: 1000 if owner == "a" else None)
+    store = FileStore(table, LocalBlobs(tmp_path / "files"), clock=clock)
+    await store.start()
+    yield store
+    await database.close()
+
+
+async def test_an_owner_has_at_most_its_quota_of_bytes(limited: FileStore, tmp_path: Path) -> None:
+    first = await limited.create(NewFile(owner="a"))
+    await limited.write(first.id, chunks(b"x" * 600))
+    with pytest.raises(QuotaExceeded, match="may have 1000 and has 600; this request needs 500 more"):
+        await limited.create(NewFile(owner="a", size=500))
+    declared = await limited.create(NewFile(owner="a", size=300))
+    second = await limited.create(NewFile(owner="a"))
+    with pytest.raises(QuotaExceeded, match="bytes of files"):
+        await limited.write(second.id, chunks(b"y" * 101))
+    assert list((tmp_path / "files" / "uploads").iterdir()) == []
+    await limited.write(declared.id, chunks(b"z" * 300))
+    await limited.write(declared.id, chunks(b"z" * 300))  # again, as its response was lost
+    await limited.write(second.id, chunks(b"y" * 100))
+    (tmp_path / "made").write_bytes(b"1")
+    with pytest.raises(QuotaExceeded):
+        await limited.add_path(NewFile(owner="a", task_id="t"), tmp_path / "made")
+    await limited.delete(first.id)
+    third = await limited.create(NewFile(owner="a"))
+    await limited.write(third.id, chunks(b"x" * 600))
+    other = await limited.create(NewFile(owner="b"))
+    await limited.write(other.id, chunks(b"x" * 100_000))
+
+
+async def test_uploads_at_once_count_together_and_stop_where_the_quota_ends(limited: FileStore) -> None:
+    sent = 0
+    arrived = asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"a" * 600
+        arrived.set()
+        await asyncio.sleep(60)
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 100
+            yield b"b" * 100
+
+    slow, fast = await limited.create(NewFile(owner="a")), await limited.create(NewFile(owner="a"))
+    uploading = asyncio.create_task(limited.write(slow.id, slowly()))
+    await arrived.wait()
+    with pytest.raises(QuotaExceeded, match="may have 1000 and has 1000"):
+        await limited.write(fast.id, endless())
+    assert sent == 500
+    uploading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await uploading
+    await limited.write(fast.id, chunks(b"b" * 1000))
+
+
+async def test_copies_for_a_run_count_while_they_exist(limited: FileStore) -> None:
+    async with limited.arriving("a") as count:
+        count(900)
+        with pytest.raises(QuotaExceeded):
+            await limited.write((await limited.create(NewFile(owner="a"))).id, chunks(b"x" * 200))
+        with pytest.raises(QuotaExceeded):
+            count(101)
+    async with limited.arriving("a") as count:
+        count(1000)
+    async with limited.arriving("b") as count:
+        count(10**12)

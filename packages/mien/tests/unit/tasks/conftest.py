@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mien.encoded import Encoded
+from mien.quotas import Limits
 from mien.storage.database import Database
 from mien.tasks.policy import Policy
 from mien.tasks.records import Submission, Task
@@ -115,13 +116,16 @@ class Bench:
 
 @pytest.fixture
 async def bench(new_store: StoreFactory, in_process: ModuleType) -> AsyncIterator[Callable[..., Awaitable[Bench]]]:
-    """Starts schedulers: `await bench(slots=…, retries=…, **policy)`."""
+    """Starts schedulers: `await bench(slots=…, retries=…, limits={"owner": Limits(…)}, **policy)`."""
     async with AsyncExitStack() as stack:
 
-        async def start(*, slots: int = 4, retries: int = 2, **policy: Any) -> Bench:
+        async def start(
+            *, slots: int = 4, retries: int = 2, limits: dict[str, Limits] | None = None, **policy: Any
+        ) -> Bench:
             store = await new_store(retries=retries)
             executor = in_process.InProcessExecutor(slots)
-            scheduler = Scheduler(store, [executor], Policy(**policy))
+            quotas = limits or {}
+            scheduler = Scheduler(store, [executor], Policy(**policy), limits=lambda owner: quotas.get(owner, Limits()))
             await stack.enter_async_context(scheduler)
             return Bench(store, executor, scheduler)
 

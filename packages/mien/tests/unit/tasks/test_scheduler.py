@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from mien.errors import BodyTooLarge, IdempotencyConflict, Overloaded, Unavailable
+from mien.errors import BodyTooLarge, IdempotencyConflict, Overloaded, QuotaExceeded, Unavailable
+from mien.quotas import Limits
 from mien.tasks.records import Submission
 from mien.tasks.status import Status
 
@@ -239,3 +240,27 @@ async def test_a_bug_in_placing_stops_the_scheduler_only_for_a_moment(bench: Any
 
     b.executor.fit = broken
     assert (await b.ended(await b.submit())).status is Status.COMPLETED
+
+
+async def test_tasks_over_the_running_quota_wait_and_hold_up_nobody_else(bench: Any) -> None:
+    b = await bench(slots=4, limits={"a": Limits(running=1)}, task_aging_seconds=0.0)
+    blocker = await b.submit({"do": "sleep", "seconds": 60}, owner="a")
+    await b.until(blocker, lambda task: task.status is Status.RUNNING)
+    waiting = await b.submit({"x": 1}, owner="a", priority=9)
+    for _ in range(5):
+        assert (await b.ended(await b.submit({"x": 2}, owner="b"))).status is Status.COMPLETED
+    assert (await b.store.get(waiting.id)).status is Status.QUEUED
+    await b.scheduler.cancel(blocker.id)
+    assert (await b.ended(waiting)).status is Status.COMPLETED
+
+
+async def test_a_task_over_the_quota_of_queued_ones_is_refused_and_told_when(bench: Any) -> None:
+    b = await bench(slots=1, limits={"a": Limits(queued=1)})
+    blocker = await b.submit({"do": "sleep", "seconds": 60}, owner="a")
+    await b.until(blocker, lambda task: task.status is Status.RUNNING)
+    await b.submit(owner="a", idempotency_key="k")
+    with pytest.raises(QuotaExceeded, match="may have 1 and has 1") as caught:
+        await b.submit(owner="a")
+    assert caught.value.retry_after is not None
+    await b.submit(owner="a", idempotency_key="k")
+    await b.submit(owner="b")

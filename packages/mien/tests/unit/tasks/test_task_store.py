@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mien.errors import Conflict, IdempotencyConflict, NotFound, RequestError, StaleAttempt
+from mien.errors import Conflict, IdempotencyConflict, NotFound, QuotaExceeded, RequestError, StaleAttempt
 from mien.tasks.machine import Changes, LogText, Outcome
 from mien.tasks.records import Attempt, LogKind, Submission
 from mien.tasks.status import Status
@@ -306,3 +306,31 @@ async def test_tasks_of_other_owners_are_as_tasks_that_do_not_exist(store: Any, 
     assert [task.id for task in (await store.find(Filter(owner="b"))).tasks] == [mine.id]
     assert (await store.cancel(theirs.id, owner="a")).status is Status.CANCELLED
     await store.delete(theirs.id, owner="a")
+
+
+async def test_an_owner_has_at_most_its_quota_of_queued_tasks(store: Any, submission: Any, clock: Any) -> None:
+    results = await asyncio.gather(
+        *(store.submit(submission(owner="a", idempotency_key=str(n)), 3) for n in range(5)), return_exceptions=True
+    )
+    refused = [result for result in results if isinstance(result, QuotaExceeded)]
+    assert [error.message for error in refused] == ["quota of queued tasks: the owner 'a' may have 3 and has 3"] * 2
+    again, created = await store.submit(submission(owner="a", idempotency_key="0"), 3)
+    assert (again.id, created) == (results[0][0].id, False)
+    _, created = await store.submit(submission(owner="b"), 3)
+    assert created
+    attempt = await store.claim(again.id, "s", clock() + 30)
+    assert attempt is not None
+    _, created = await store.submit(submission(owner="a"), 3)
+    assert created
+
+
+async def test_tasks_that_wait_for_a_date_count_apart(store: Any, submission: Any, clock: Any) -> None:
+    for number in range(2):
+        await store.submit(submission(owner="a", run_at=clock() + 60 + number), 2)
+    await store.submit(submission(owner="a"), 2)
+    with pytest.raises(QuotaExceeded, match="tasks that wait for their run_at: the owner 'a' may have 2") as caught:
+        await store.submit(submission(owner="a", run_at=clock() + 1000), 2)
+    assert caught.value.retry_after == 60
+    await store.submit(submission(owner="a", run_at=clock() - 5), 2)
+    with pytest.raises(QuotaExceeded, match="queued tasks"):
+        await store.submit(submission(owner="a"), 2)

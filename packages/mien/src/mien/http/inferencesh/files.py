@@ -243,6 +243,8 @@ def content_headers(record: FileRecord) -> dict[str, str]:
 
 async def _uploaded_form(ctx: RequestContext) -> Response:
     request, limit = ctx.request, ctx.parts.settings.files.file_max_bytes
+    async with ctx.parts.files.arriving(ctx.owner):
+        pass  # refused before the body is read, if there is no room at all
     async with read_form(request, chunks_to_disk(request, limit + FORM_BYTES), FORM_LIMITS) as form:
         upload = form.get("file")
         if not isinstance(upload, UploadFile):

@@ -12,7 +12,7 @@ from mien.engine.engine import Failed
 from mien.engine.sources import Source
 from mien.errors import ImageError, InvalidField, MienError, SourceFailed, SourceNotFound, SourceRefused, Unavailable
 from mien.faces.service import DrawFaces, ImageDone, ImageResult
-from mien.http.context import Runtime, authorised, context_of
+from mien.http.context import Runtime, authorised, context_of, images_inside
 from mien.http.forms import FORM
 from mien.http.insightface.info import info as info_of
 from mien.http.insightface.request import options_of, parsed_form, parsed_request, sources_of
@@ -55,7 +55,7 @@ async def extract(request: Request) -> Response:
     started = time.perf_counter()
     async with parsed_request(request, ExtractRequest) as (body, runtime, scope):
         sources = sources_of(body.images, body.img_req_headers)
-        answer = await _extracted(sources, body, runtime, scope, started)
+        answer = await _extracted(request, sources, body, runtime, scope, started)
         kind = response_type(request, msgpack=body.msgpack)
         vectors = sum(len(image["faces"]) for image in answer["data"])
         if vectors <= FEW_VECTORS:
@@ -64,12 +64,17 @@ async def extract(request: Request) -> Response:
 
 
 async def _extracted(
-    sources: list[Source], parameters: ExtractParameters, runtime: Runtime, scope: CancelScope, started: float
+    request: Request,
+    sources: list[Source],
+    parameters: ExtractParameters,
+    runtime: Runtime,
+    scope: CancelScope,
+    started: float,
 ) -> ExtractAnswer:
     api = runtime.settings.api
-    results = await runtime.faces.analyse(
-        sources, options_of(parameters, api.default_threshold), scope, aligned=parameters.embed_only
-    )
+    options = options_of(parameters, api.default_threshold)
+    with images_inside(request, len(sources)):
+        results = await runtime.faces.analyse(sources, options, scope, aligned=parameters.embed_only)
     total_ms = (time.perf_counter() - started) * 1e3
     return extract_json(results, parameters, total_ms, api.status_words)
 
@@ -80,7 +85,7 @@ async def multipart_extract(request: Request) -> Response:
     """As `/extract`, with the images as uploaded files (any field names) and the parameters as form fields."""
     started = time.perf_counter()
     async with parsed_form(request, ExtractParameters) as (sources, parameters, runtime, scope):
-        answer = await _extracted(sources, parameters, runtime, scope, started)
+        answer = await _extracted(request, sources, parameters, runtime, scope, started)
         return render(answer, response_type(request, msgpack=False))
 
 
@@ -95,7 +100,8 @@ async def compare(request: Request) -> Response:
             raise InvalidField(f"images: expected exactly 2 images to compare, got {len(sources)}")
         parameters = ExtractParameters.model_validate(body.model_dump(exclude={"images"}))
         options = options_of(parameters, runtime.settings.api.default_threshold)
-        results = await runtime.faces.analyse(sources, options, scope)
+        with images_inside(request, len(sources)):
+            results = await runtime.faces.analyse(sources, options, scope)
         first, second = (_succeeded(result, number) for number, result in enumerate(results, 1))
         similarity = _similarity(_vectors(first), _vectors(second))
         threshold = runtime.models.same_threshold
@@ -139,7 +145,7 @@ async def draw_detections(request: Request) -> Response:
         sources = sources_of(body.images, body.img_req_headers)
         if not sources:
             raise InvalidField("images: expected an image to draw on, got none")
-        return await _drawn(sources[0], body, runtime, scope)
+        return await _drawn(request, sources[0], body, runtime, scope)
 
 
 @router.post("/multipart/draw_detections", tags=[recognition])
@@ -147,10 +153,12 @@ async def draw_detections(request: Request) -> Response:
 async def multipart_draw_detections(request: Request) -> Response:
     """An uploaded image (field `file`) with its faces drawn in, as JPEG."""
     async with parsed_form(request, DrawParameters) as (sources, parameters, runtime, scope):
-        return await _drawn(sources[0], parameters, runtime, scope)
+        return await _drawn(request, sources[0], parameters, runtime, scope)
 
 
-async def _drawn(source: Source, parameters: DrawParameters, runtime: Runtime, scope: CancelScope) -> Response:
+async def _drawn(
+    request: Request, source: Source, parameters: DrawParameters, runtime: Runtime, scope: CancelScope
+) -> Response:
     wanted = ExtractParameters.model_validate(
         {**parameters.model_dump(), "extract_embedding": False, "return_landmarks": parameters.draw_landmarks}
     )
@@ -161,7 +169,8 @@ async def _drawn(source: Source, parameters: DrawParameters, runtime: Runtime, s
         scores=parameters.draw_scores,
         sizes=parameters.draw_sizes,
     )
-    drawing = await runtime.faces.draw(source, operation, scope)
+    with images_inside(request, 1):
+        drawing = await runtime.faces.draw(source, operation, scope)
     if isinstance(drawing, Failed):
         raise _of_image(1, drawing)
     return Response(drawing, media_type="image/jpeg")

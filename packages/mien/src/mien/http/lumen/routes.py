@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from mien.engine.cancellation import CancelScope
 from mien.errors import AppRunFailed, DeadlineExceeded, MienError, NodeFailed, NotFound
-from mien.http.context import Runtime, authorised_caller, context_of
+from mien.http.context import Runtime, authorised_caller, context_of, images_inside
 from mien.http.disconnect import cancel_on_disconnect
 from mien.http.errors import render_error
 from mien.http.forms import FORM
@@ -64,6 +64,7 @@ async def infer(request: Request) -> Response:
     with ExitStack() as admitted, context_of(request).infer_traffic.measured() as outcome:
         envelope = await read_envelope(request, admitted)
         request.state.correlation_id = envelope.correlation_id  # for the response, should this fail
+        admitted.enter_context(images_inside(request, len(envelope.payloads)))
         routed = route(envelope, runtime.registry, caller.owner)
         in_header = request.headers.get(TIMEOUT_HEADER, "")
         scope = CancelScope(deadline_seconds(routed.timeout_ms, in_header, runtime.settings.limits.request_timeout))

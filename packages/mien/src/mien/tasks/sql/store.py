@@ -13,6 +13,7 @@ from mien.tasks import machine
 from mien.tasks.machine import Changes, LogText, Outcome
 from mien.tasks.records import Attempt, Candidate, LogLine, Submission, Task, clean
 from mien.tasks.sql.files import record_inputs, release_files
+from mien.tasks.sql.quota import require_room
 from mien.tasks.sql.rows import (
     CANDIDATE_COLUMNS,
     TASK_COLUMNS,
@@ -64,7 +65,7 @@ class SqlTaskStore:
 
     # --- callers
 
-    async def submit(self, submission: Submission) -> tuple[Task, bool]:
+    async def submit(self, submission: Submission, quota: int | None = None) -> tuple[Task, bool]:
         draft = machine.accept(submission, seq=0, retries=self._retries, now=self._clock())
         # Only compared for idempotency keys; without one, hashing the whole input would be wasted.
         fingerprint = "" if submission.idempotency_key is None else submission.fingerprint()
@@ -73,6 +74,8 @@ class SqlTaskStore:
         def insert(connection: sa.Connection) -> Change:
             if (known := _known(connection, submission, fingerprint)) is not None:
                 return Change(known)
+            if quota is not None:
+                require_room(connection, draft, quota)
             seq = connection.execute(sa.insert(tasks).returning(tasks.c.seq), row).scalar_one()
             record_inputs(connection, seq, row, self._clock())
             return Change(replace(draft, seq=seq), created=True)

@@ -15,7 +15,7 @@ def upgrade() -> None:
     connection.execute(sa.text("UPDATE tasks SET owner = 'default'"))
     connection.execute(sa.text("UPDATE files SET owner = 'default'"))
     op.create_index("ix_tasks_owner", "tasks", ["owner", "seq"])
-    op.create_index("ix_tasks_owner_status", "tasks", ["owner", "status"])
+    op.create_index("ix_tasks_owner_status", "tasks", ["owner", "status", "run_at"])
     op.create_index("ix_files_owner", "files", ["owner", "created_at", "id"])
     op.create_index("ix_files_owner_size", "files", ["owner", "size", "declared_size"])
     op.create_table("meta", sa.Column("key", sa.Text, primary_key=True), sa.Column("value", sa.Text, nullable=False))

@@ -1,0 +1,85 @@
+"""The quota of bytes of files: what an owner has stored, and what is arriving."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import sqlalchemy as sa
+
+from mien.quotas import exceeded
+from mien.storage.database import Database
+from mien.storage.schema import files
+
+LimitOf = Callable[[str], int | None]
+"""An owner's quota in bytes; None: no limit."""
+Count = Callable[[int], None]
+"""Counts bytes that have arrived. Raises QuotaExceeded."""
+NAME = "bytes of files"
+
+
+class FileQuota:
+    """One per server. Stored bytes are counted by the database, those that arrive here."""
+
+    def __init__(self, database: Database, limit_of: LimitOf) -> None:
+        self._database = database
+        self._limit_of = limit_of
+        self._arriving = Counter[str]()
+
+    def limit(self, owner: str) -> int | None:
+        """The owner's quota in bytes; None: no limit."""
+        return self._limit_of(owner)
+
+    @asynccontextmanager
+    async def arriving(self, owner: str, *, but: str | None = None) -> AsyncIterator[Count]:
+        """Counts bytes of the owner that take up disk space until the block ends, besides those that are stored.
+
+        For everything that puts an owner's bytes on this disk: uploads on their way to a record, and copies that are
+        made for a run. `but`: a record that is left out of what is stored, as its bytes are those that arrive.
+        Raises QuotaExceeded at once if the quota is used up already.
+        """
+        limit = self._limit_of(owner)
+        if limit is None:
+            yield lambda size: None
+            return
+        stored = await self._database.read(lambda connection: stored_bytes(connection, owner, but))
+        mine = 0
+
+        def count(size: int) -> None:
+            nonlocal mine
+            used = stored + self._arriving[owner]
+            if used + size > limit or used >= limit:
+                raise exceeded(NAME, owner, limit, used)
+            self._arriving[owner] += size
+            mine += size
+
+        try:
+            count(0)
+            yield count
+        finally:
+            self._arriving[owner] -= mine
+            if not self._arriving[owner]:
+                del self._arriving[owner]
+
+
+def stored_bytes(connection: sa.Connection, owner: str, but: str | None = None) -> int:
+    """Bytes of the owner's files; of files that are still to be uploaded, those that were declared.
+
+    Expired files count until they are removed, as they take up space until then.
+    """
+    size = sa.func.coalesce(files.c.size, files.c.declared_size, 0)
+    wanted = sa.select(sa.func.coalesce(sa.func.sum(size), 0)).where(files.c.owner == owner)
+    if but is not None:
+        own = sa.select(size).where(files.c.id == but, files.c.owner == owner).scalar_subquery()
+        wanted = sa.select(wanted.scalar_subquery() - sa.func.coalesce(own, 0))
+    return int(connection.execute(wanted).scalar_one())
+
+
+def require_room(
+    connection: sa.Connection, owner: str, limit: int | None, size: int, *, but: str | None = None
+) -> None:
+    """In the transaction that adds `size` bytes to the owner's files: raise QuotaExceeded if that is too many."""
+    if limit is None:
+        return
+    used = stored_bytes(connection, owner, but)
+    if used + size > limit:
+        raise exceeded(NAME, owner, limit, used, more=size)
