@@ -424,8 +424,8 @@ async def test_an_owner_has_at_most_its_quota_of_bytes(limited: FileStore, tmp_p
     await limited.write(declared.id, chunks(b"z" * 300))  # again, as its response was lost
     await limited.write(second.id, chunks(b"y" * 100))
     (tmp_path / "made").write_bytes(b"1")
-    with pytest.raises(QuotaExceeded):
-        await limited.add_path(NewFile(owner="a", task_id="t"), tmp_path / "made")
+    with (tmp_path / "made").open("rb") as made, pytest.raises(QuotaExceeded):
+        await limited.add_open(NewFile(owner="a", task_id="t"), made)
     await limited.delete(first.id)
     third = await limited.create(NewFile(owner="a"))
     await limited.write(third.id, chunks(b"x" * 600))
