@@ -158,6 +158,10 @@ def test_doctor_names_what_would_stop_the_server(mien: Mien, tmp_path: Path) -> 
     assert re.search(r"fail\s+model sface", no_cache.stdout)
     assert re.search(r"ok\s+model age: missing; .*`mien models pull age`", no_cache.stdout)
     assert "Traceback" not in result.stderr + open_to_all.stderr + no_cache.stderr
+    connections = mien("doctor", port=0, max_connections=2_000_000_000, tls_certificate=tmp_path / "no.pem")
+    assert connections.returncode == 1
+    assert re.search(r"fail\s+connections: MIEN_MAX_CONNECTIONS is 2000000000", connections.stdout)
+    assert re.search(r"fail\s+certificate: MIEN_TLS_CERTIFICATE: .*no\.pem cannot be read", connections.stdout)
 
 
 def test_no_command_shows_the_help(mien: Mien) -> None:

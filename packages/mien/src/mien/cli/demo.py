@@ -63,7 +63,8 @@ def _all_here(zoo: Zoo, names: list[str]) -> bool:
 def _server() -> Iterator[int]:
     """The port of a ready server, which is stopped at the end of the block. Prints its log if it fails."""
     with tempfile.TemporaryDirectory(prefix="mien-demo-") as folder, tempfile.TemporaryFile() as log:
-        environment = {**os.environ, "MIEN_DATA_DIR": folder, "MIEN_LOG_FORMAT": "json"}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_TLS_")}
+        environment = {**inherited, "MIEN_DATA_DIR": folder, "MIEN_LOG_FORMAT": "json"}
         port = _free_port()
         command = [sys.executable, "-m", "mien", "serve", "--host", "127.0.0.1", "--port", str(port)]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)

@@ -10,6 +10,8 @@ import onnxruntime
 from rich.markup import escape
 
 from mien.cli.output import out
+from mien.connections.limits import ConnectionLimits
+from mien.connections.tls import server_context
 from mien.engine.plan import provider_names, thread_budget
 from mien.errors import MienError
 from mien.keys import FileKeyStore
@@ -43,6 +45,10 @@ def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "cache folder", lambda: _writable(settings.locations.cache_dir)
     for port in settings.listening.ports:
         yield f"port {port}", partial(_free, settings.listening.host, port)
+    if settings.listening.max_connections is not None:
+        yield "connections", lambda: f"at most {ConnectionLimits.from_settings(settings.listening).connections}"
+    if settings.listening.tls_certificate is not None:
+        yield "certificate", lambda: _certificate(settings)
     yield "access", lambda: _access(settings)
 
 
@@ -72,6 +78,11 @@ def _free(host: str, port: int) -> str:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
     return "free"
+
+
+def _certificate(settings: Settings) -> str:
+    server_context(settings.listening)
+    return str(settings.listening.tls_certificate)
 
 
 def _access(settings: Settings) -> str:

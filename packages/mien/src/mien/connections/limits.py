@@ -9,7 +9,7 @@ from mien.settings import Listening
 RESERVED_CONNECTIONS = 32
 """Connections beyond the maximum, on which only liveness and readiness are answered."""
 MOST_CONNECTIONS = 4096
-"""Unless MIEN_MAX_CONNECTIONS says otherwise. An idle connection takes about 12 kB."""
+"""Unless MIEN_MAX_CONNECTIONS says otherwise. An idle connection takes 3 to 6 kB."""
 _USUAL_DESCRIPTORS = 65_536
 _OTHER_DESCRIPTORS = 256
 """For models, the database, files, workers, nodes and URLs that are fetched."""

@@ -1,15 +1,18 @@
 """Whose X-Forwarded-* headers are believed, and what follows from them."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
+from mien.app import create_app
 from mien.http.proxies import Prefixed, TrustedProxies, base_url, path_of, prefix_of
-from mien.settings import Listening, Variables
+from mien.settings import Listening, Settings, Variables
 
 SAID = {
     "x-forwarded-for": "203.0.113.7",
@@ -144,6 +147,24 @@ def test_a_prefix_that_the_proxy_removed_is_put_back_for_the_framework_only(path
 def test_the_public_urls_path_may_be_there_or_removed(path: str, inside: str) -> None:
     scope = seen({}, path=path, public_url="https://faces.example/mien/")
     assert (scope["path"], path_of(scope)) == (f"/mien{inside}", inside)
+
+
+@pytest.mark.parametrize("path", ["", "/mien"])
+def test_the_documentation_stays_below_the_public_urls_path(tmp_path: Path, path: str) -> None:
+    app = create_app(Settings(data_dir=tmp_path, public_url="https://faces.example/mien"))
+
+    async def get(what: str) -> httpx2.Response:
+        transport = httpx2.ASGITransport(app)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+            return await client.get(f"{path}{what}")
+
+    assert asyncio.run(get("/")).headers["location"] == "/mien/docs"
+    page = asyncio.run(get("/docs")).text
+    assert "'/mien/openapi.json'" in page
+    assert '"/mien/static-offline-docs/swagger-ui-bundle.js"' in page
+    assert asyncio.run(get("/static-offline-docs/swagger-ui.css")).status_code == 200
+    assert asyncio.run(get("/openapi.json")).json()["servers"][0]["url"] == "/mien"
+    assert asyncio.run(get("/nowhere")).json()["message"] == "GET /nowhere: Not Found"
 
 
 @pytest.mark.parametrize("text", ["10.0.0.1/8", "localhost", "*", "10.0.0.0/33"])
