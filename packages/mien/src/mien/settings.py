@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_type_hints
+from urllib.parse import urlsplit
 
 from platformdirs import user_cache_path, user_data_path
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
@@ -53,6 +54,37 @@ def _networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def _interfaces(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        try:
+            ipaddress.IPv4Address(value)
+        except ValueError:
+            raise ValueError(f"expected IPv4 addresses of this machine, such as 192.168.0.7; got {value!r}") from None
+    return values
+
+
+def _base_url(text: str) -> str:
+    """Raises ValueError for what is no http(s) URL with a host that could be the base of others."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and "@" not in parts.netloc
+    except ValueError:
+        usable = False
+    if not usable or parts.query or parts.fragment or not _VISIBLE.fullmatch(text) or text.endswith(("?", "#")):
+        raise ValueError("expected the URL at which clients reach this server, such as https://faces.example/mien")
+    return text
+
+
+def _headers(values: dict[str, str]) -> dict[str, str]:
+    """Raises ValueError for what no request could send. Values may be secret: they are not repeated."""
+    for name, value in values.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name[:80]!r} cannot be the name of a header")
+        if not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"the value of {name[:80]!r} cannot be sent in a header")
+    return values
+
+
 def _addresses(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         host, _, port = value.removeprefix("grpcs://").removeprefix("grpc://").rpartition(":")
@@ -63,6 +95,9 @@ def _addresses(values: tuple[str, ...]) -> tuple[str, ...]:
 
 _ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^\s/?#@:*\[\]]+)(?::(\d{1,5}))?/?")
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
+_VISIBLE = re.compile(r"[!-~]+")
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADER_VALUE = re.compile(r"(?! )[\t -~]*(?<! )")
 
 
 def _origin(text: str) -> str:
@@ -211,9 +246,8 @@ class Listening(Group):
     cors_origins: Annotated[CommaList, AfterValidator(_origins)] = Field(
         default=(), description="Origins whose web pages may call this server, e.g. `https://a.example`. `*`: any."
     )
-    public_url: str | None = Field(
+    public_url: Annotated[str, AfterValidator(_base_url)] | None = Field(
         default=None,
-        pattern=r"^https?://[^\s?#]+$",
         description="Base of file URLs if clients reach this server through a proxy. None: taken from each request.",
     )
     trusted_proxies: Annotated[CommaList, AfterValidator(_networks)] = Field(
@@ -320,7 +354,7 @@ class Fetching(Group):
     fetch_timeout: float = Field(default=20.0, gt=0, description="Seconds for fetching one URL, including retries.")
     fetch_tries: int = Field(default=3, ge=1, le=10, description="Attempts per URL in case of transient failures.")
     fetch_concurrency: int = Field(default=16, ge=1, description="URLs fetched concurrently.")
-    fetch_headers: Texts = Field(
+    fetch_headers: Annotated[Texts, AfterValidator(_headers)] = Field(
         default_factory=dict, description="Headers (JSON object) for every fetched URL; never shown by the API."
     )
 
@@ -600,7 +634,7 @@ class Nodes(Group):
     mdns_announce: bool = Field(
         default=False, description="Announce this node on the local network by mDNS, once ready."
     )
-    mdns_interfaces: CommaList = Field(
+    mdns_interfaces: Annotated[CommaList, AfterValidator(_interfaces)] = Field(
         default=(), description="Addresses of the network interfaces used for mDNS. Empty: all."
     )
     mdns_scan_seconds: float = Field(

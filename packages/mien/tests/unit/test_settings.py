@@ -83,6 +83,33 @@ def test_what_is_no_origin_is_refused(origins: str) -> None:
         Settings(cors_origins=origins)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["faces.example", "ftp://faces.example", "https://", "https://:80", "https://a:x", "https://a:65536", "https://a:0",
+     "https://a?b", "https://a#b", "https://a b", "https://u:p@a", "https://[::1", "https://a/?", "https://\u00e4"],
+)  # fmt: skip
+def test_what_is_no_base_of_urls_is_refused(url: str) -> None:
+    with pytest.raises(InvalidSettings, match="public_url: expected the URL at which clients reach this server"):
+        Settings(public_url=url)
+    for good in ("https://faces.example", "http://10.0.0.1:8080/mien/", "http://[::1]:8080"):
+        assert Settings(public_url=good).listening.public_url == good
+
+
+@pytest.mark.parametrize("headers", [{"": "x"}, {"A b": "x"}, {"A:": "x"}, {"A": "hush\r\nB: c"}, {"A": "hush\0"},
+                                     {"A": " hush"}, {"A": "h\u00fcsh"}])  # fmt: skip
+def test_headers_that_could_not_be_sent_are_refused_without_their_values(headers: dict[str, str]) -> None:
+    with pytest.raises(InvalidSettings, match=r"fetch_headers: .* header") as raised:
+        Settings(fetch_headers=headers)
+    assert "hush" not in str(raised.value)
+    assert Settings(fetch_headers={"X-Token": "a b\tc", "Empty": ""}).fetching.fetch_headers["Empty"] == ""
+
+
+@pytest.mark.parametrize("interfaces", ["bogus", "eth0", "10.0.0", "::1", "10.0.0.1,x"])
+def test_interfaces_are_addresses(interfaces: str) -> None:
+    with pytest.raises(InvalidSettings, match="mdns_interfaces: expected IPv4 addresses"):
+        Settings(mdns_interfaces=interfaces)
+
+
 def test_origins_are_taken_as_browsers_send_them() -> None:
     given = "HTTPS://A.example/, http://b.example:80, https://c.example:8443, http://[::1]:3000, null, *"
     expected = ("https://a.example", "http://b.example", "https://c.example:8443", "http://[::1]:3000", "null", "*")
