@@ -1,7 +1,7 @@
 """The client of one node on another machine: its capabilities, its health and its answers."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -27,7 +27,7 @@ from mien.nodes.contract import (
     client_options,
 )
 from mien.nodes.items import pack
-from mien.nodes.mapping import CODE_KEY, from_in_band, from_status
+from mien.nodes.mapping import CODE_KEY, CutOff, from_in_band, from_status
 from mien.nodes.proto import inference_pb2 as pb
 from mien.nodes.response_check import ResponseCheck, check_tensor
 from mien.nodes.tls import ClientTls
@@ -35,6 +35,7 @@ from mien.nodes.wire import Malformed, reader
 
 GRPC_HEALTH = "/grpc.health.v1.Health/Check"
 END_GRACE_SECONDS = 0.25  # for a node to end its stream after its final message
+PACE_SECONDS = 0.02
 MAX_MESSAGES = 10_000  # of one collected response
 EARLY_SECONDS = 0.05
 """gRPC's timers, here and on the node, run on clocks of their own: a call may end so much before our deadline."""
@@ -161,9 +162,28 @@ class NodeClient:
         `service`: which of the node's services is meant, where several have the task. Raises the error that the node
         reports, or Unavailable when it is gone. Deadline and cancellation of `scope` reach the node.
         """
+        messages = self._messages(request, service, stream)
+        for paced in (False, True):
+            started = False
+            try:
+                async with aclosing(self._answered(_sending(messages, paced), request, scope, stream)) as results:
+                    async for result in results:
+                        started = True
+                        yield result
+            except CutOff:
+                # gRPC loses the status of a call that ends while a message is written to it. With a pause after each
+                # message, the same refusal comes with its reason; the node had not read the whole request.
+                if started or paced:
+                    raise
+            else:
+                return
+
+    async def _answered(
+        self, messages: AsyncIterator[pb.InferRequest], request: InferRequest, scope: CancelScope, stream: bool
+    ) -> AsyncGenerator[InferResult, None]:
         scope.check()
         rpc: Rpc = self._channel.stream_stream(INFER, pb.InferRequest.SerializeToString, reader(pb.InferResponse))(
-            self._messages(request, service, stream), timeout=scope.remaining(), metadata=self._metadata
+            messages, timeout=scope.remaining(), metadata=self._metadata
         )
         loop = asyncio.get_running_loop()
 
@@ -174,13 +194,13 @@ class NodeClient:
         complete = False
         try:
             check = ResponseCheck(request.correlation_id, stream=stream)
-            async with aclosing(self._read(rpc, scope, check)) as messages:
+            async with aclosing(self._read(rpc, scope, check)) as parts:
                 if not stream:
-                    whole = await self._collected(messages)
+                    whole = await self._collected(parts)
                     complete = True
                     yield whole
                     return
-                async with aclosing(self._joined(messages)) as results:
+                async with aclosing(self._joined(parts)) as results:
                     async for result in results:
                         complete = result.is_final
                         yield result
@@ -195,7 +215,8 @@ class NodeClient:
             else:
                 rpc.cancel()
 
-    def _messages(self, request: InferRequest, service: str, stream: bool) -> Iterator[pb.InferRequest]:
+    def _messages(self, request: InferRequest, service: str, stream: bool) -> Callable[[], Iterator[pb.InferRequest]]:
+        """Makes the messages of the request; they are made while they are sent."""
         if len(request.items) > 1 and not self.is_mien:
             raise RequestError(f"node {self.address} takes one payload per request; {len(request.items)} were sent")
         item = request.items[0] if len(request.items) == 1 else pack(request.items)
@@ -203,7 +224,7 @@ class NodeClient:
         threshold = chunking.threshold if chunking.auto else len(item.data)
         meta = {**request.metadata, SERVICE_KEY: service} if service else dict(request.metadata)
         task = self._task(request.task, stream)
-        return (
+        return lambda: (
             pb.InferRequest(
                 correlation_id=request.correlation_id,
                 task=task,
@@ -372,6 +393,15 @@ class NodeClient:
             ending.cancel()
         await asyncio.gather(*self._ending, return_exceptions=True)
         await self._channel.close()
+
+
+async def _sending(
+    messages: Callable[[], Iterator[pb.InferRequest]], paced: bool
+) -> AsyncGenerator[pb.InferRequest, None]:
+    for message in messages():
+        yield message
+        if paced:
+            await asyncio.sleep(PACE_SECONDS)
 
 
 async def _end(rpc: Rpc) -> None:

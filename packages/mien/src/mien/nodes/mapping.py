@@ -71,6 +71,10 @@ _IN_BAND: Mapping[int, type[MienError]] = MappingProxyType(
 )
 
 
+class CutOff(NodeLost):
+    """The node ended the call while the request was being sent, for a reason that gRPC lost."""
+
+
 def status_of(error: MienError) -> StatusCode:
     """The gRPC status that corresponds to the error's HTTP status."""
     return _STATUSES.get(error.status, StatusCode.INTERNAL)
@@ -104,7 +108,7 @@ def from_status(status: StatusCode, details: str, trailing: Mapping[str, str], n
     """The error that a node's gRPC status becomes for the gateway's client."""
     known = _known(trailing.get(CODE_KEY))
     if known is None and details == CUT_OFF:
-        return NodeLost(f"node {node} ended the call while the request was being sent")
+        return CutOff(f"node {node} ended the call while the request was being sent")
     if known is None and status is StatusCode.UNAVAILABLE:  # gRPC's own status for a connection that breaks
         known = NodeLost
     if known is None and status is StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:

@@ -247,6 +247,29 @@ async def test_several_payloads_are_refused_for_a_node_that_takes_one() -> None:
             await ask(client, items=2)
 
 
+async def test_a_node_that_refuses_while_the_request_is_sent_has_its_reason() -> None:
+    async def refuse(messages: AsyncIterator[InferRequest], context: Any) -> None:
+        await anext(messages)
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too much for this node")
+
+    server = grpc.aio.server()
+    handler = grpc.stream_stream_rpc_method_handler(
+        refuse, InferRequest.FromString, InferResponse.SerializeToString
+    )  # fmt: skip
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"Infer": handler}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    client = NodeClient(f"127.0.0.1:{port}")
+    request = Asked((Item(b"x" * 8_000_000, "text/plain"),), "t")
+    try:
+        for _ in range(10):
+            with pytest.raises(Overloaded, match="too much for this node"):
+                _ = [result async for result in client.infer(request, CancelScope(20), stream=False)]
+    finally:
+        await client.close()
+        await server.stop(None)
+
+
 class Echo:
     name = "s"
 
