@@ -1,5 +1,6 @@
 """A scope's deadline and cancellation reach everything that waits for it."""
 
+import asyncio
 import time
 
 import pytest
@@ -63,3 +64,40 @@ def test_a_subscriber_of_a_cancelled_scope_is_woken_immediately() -> None:
 def test_unsubscribing_twice_is_allowed() -> None:
     call = CancelScope()
     call.unsubscribe(print)
+
+
+def test_the_first_reason_wins() -> None:
+    late, gone = CancelScope(60), CancelScope(60)
+    late.expire()  # a timer that fires early
+    late.cancel()
+    assert not late.cancelled
+    with pytest.raises(DeadlineExceeded):
+        late.check()
+    gone.cancel()
+    gone.expire()
+    assert gone.cancelled
+    with pytest.raises(Cancelled):
+        gone.check()
+
+
+async def test_a_bound_block_that_cancels_its_scope_when_it_is_interrupted_was_late() -> None:
+    scope = CancelScope(0.02)
+    with pytest.raises(DeadlineExceeded):
+        async with scope.bounding():
+            try:
+                await asyncio.sleep(60)
+            finally:
+                scope.cancel()
+    with pytest.raises(DeadlineExceeded):
+        scope.check()
+    assert not scope.cancelled
+
+
+async def test_a_bound_block_whose_client_disconnects_was_cancelled() -> None:
+    scope = CancelScope(0.2)
+    asyncio.get_running_loop().call_later(0.01, scope.cancel)
+    with pytest.raises(Cancelled):
+        async with scope.bounding():
+            await asyncio.sleep(60)
+    scope.expire()
+    assert scope.cancelled

@@ -110,3 +110,66 @@ def test_adding_again_replaces(registry: ServiceRegistry) -> None:
     registry.add(newer)
     assert registry.resolve("embedding") is newer
     assert len(registry.services()) == 2
+
+
+# --- names that other nodes use
+
+HERE = ServiceRegistry()
+for _service in (
+    Named("embedding", [task("embed"), task("semantic_text_embed", "clip_text_embed")]),
+    Named("classification", [task("image_classify", "clip_classify", "bioclip_classify")]),
+    Named("face_detection", [task("face_detect")]),
+    Named("face_recognition", [task("face_recognition", "face_detect_and_embed")]),
+    Named("ocr", [task("ocr")]),
+):
+    HERE.add(_service)
+
+
+@pytest.mark.parametrize(
+    ("name", "task_name", "service", "found"),
+    [
+        ("clip", "semantic_text_embed", "embedding", "semantic_text_embed"),
+        ("lumen_clip", "clip_text_embed", "embedding", "semantic_text_embed"),
+        ("CLIP", "Clip_Classify", "classification", "image_classify"),
+        ("siglip", "", "embedding", "embed"),
+        ("bioclip", "bioclip_classify", "classification", "image_classify"),
+        ("lumen_bioclip", "", "classification", "image_classify"),
+        ("face", "face_recognition", "face_recognition", "face_recognition"),
+        ("face", "face_detect", "face_detection", "face_detect"),
+        ("insightface", "", "face_recognition", "face_recognition"),
+        ("face-general", "face_detect_and_embed", "face_recognition", "face_recognition"),
+        ("ppocr", "ocr", "ocr", "ocr"),
+        ("lumen_ocr", "", "ocr", "ocr"),
+    ],
+)
+def test_services_answer_to_the_names_of_other_nodes(name: str, task_name: str, service: str, found: str) -> None:
+    chosen, info = HERE.pick(name, task_name)
+    assert (chosen.name, info.name) == (service, found)
+
+
+def test_a_service_of_that_very_name_comes_first() -> None:
+    registry = ServiceRegistry()
+    registry.add(Named("embedding", [task("embed")]))
+    registry.add(Named("clip", [task("embed"), task("clip_only")]), remote=True)
+    assert registry.pick("clip", "embed")[0].name == "clip"
+    assert registry.pick("embedding", "embed")[0].name == "embedding"
+    assert registry.pick("embedding", "clip_only")[0].name == "clip"  # the same kind of service, on a node
+
+
+@pytest.mark.parametrize("name", ["vlm-fast", "nobody knows"])
+def test_an_unknown_name_matters_unless_it_is_a_hint(name: str) -> None:
+    with pytest.raises(NotFound, match="there are: classification, embedding, face_detection, face_recognition, ocr"):
+        HERE.pick(name, "face_detect")
+    assert HERE.pick(name, "face_detect", is_hint=True)[0].name == "face_detection"
+    with pytest.raises(NotFound, match="no service is called"):
+        HERE.pick(name, "", is_hint=True)
+    with pytest.raises(NotFound, match=r"no service has a task called 'nope'; there are: image_classify, embed"):
+        HERE.pick(name, "nope", is_hint=True)
+
+
+@pytest.mark.parametrize("name", ["embedding", "clip", "siglip"])
+def test_a_task_of_another_service_is_an_error_that_says_which_has_it(name: str) -> None:
+    words = "embedding has no task called 'face_detect', the service face_detection has it; there are: "
+    for is_hint in (False, True):
+        with pytest.raises(NotFound, match=words):
+            HERE.pick(name, "face_detect", is_hint=is_hint)
