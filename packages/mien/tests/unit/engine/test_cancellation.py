@@ -82,12 +82,16 @@ def test_the_first_reason_wins() -> None:
 
 async def test_a_bound_block_that_cancels_its_scope_when_it_is_interrupted_was_late() -> None:
     scope = CancelScope(0.02)
-    with pytest.raises(DeadlineExceeded):
+
+    async def block() -> None:
         async with scope.bounding():
             try:
                 await asyncio.sleep(60)
             finally:
                 scope.cancel()
+
+    with pytest.raises(DeadlineExceeded):
+        await block()
     with pytest.raises(DeadlineExceeded):
         scope.check()
     assert not scope.cancelled
