@@ -186,9 +186,7 @@ def test_disconnect_gives_back_the_room(api: Any) -> None:
     assert api.app.state.context.bodies.admission.bytes == 0
 
 
-def test_a_client_that_takes_nothing_is_given_up(
-    start: Callable[..., Any], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_client_that_takes_nothing_is_given_up(start: Callable[..., Any], caplog: pytest.LogCaptureFixture) -> None:
     api = start(stalled_seconds=0.2)
     service = api.services["pieces"]
     pieces = json.dumps([["x" * 60_000, 0, 0, 0, False]] * 800 + [["", 0, 0, 0, True]])

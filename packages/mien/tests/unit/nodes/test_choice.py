@@ -48,9 +48,7 @@ def test_task_and_hint_lead_to_a_service(task: str, hint: str, service: str, nam
 
 
 def test_what_leads_to_none_is_named() -> None:
-    with pytest.raises(
-        NotFound, match="no service has a task called 'nope'; there are: embed, semantic_text_embed"
-    ):
+    with pytest.raises(NotFound, match="no service has a task called 'nope'; there are: embed, semantic_text_embed"):
         choose(SERVICES, "nope", "nobody")
     with pytest.raises(NotFound, match="no service is called 'nobody'; there are: embedding, face_detection"):
         choose(SERVICES, "", "nobody")
