@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from mien.errors import TlsInvalid
+from mien.errors import InvalidSettings, TlsInvalid
 from mien.nodes.discovery import Announcement
 from mien.nodes.pool import NodePool, split_address
 from mien.nodes.tls import ClientTls, ServerTls
@@ -84,7 +83,7 @@ def test_an_address_says_whether_its_node_is_reached_by_tls() -> None:
     assert Settings(nodes="a:1,grpc://b:2,grpcs://c:3").nodes.nodes == ("a:1", "grpc://b:2", "grpcs://c:3")
     assert split_address("a:1") == split_address("grpc://a:1") == (False, "a:1")
     assert split_address("grpcs://[::1]:3") == (True, "[::1]:3")
-    with pytest.raises(ValidationError, match="grpcs://host:port for TLS"):
+    with pytest.raises(InvalidSettings, match="grpcs://host:port for TLS"):
         Settings(nodes="https://c:3")
 
 
