@@ -12,7 +12,7 @@ from ifr_clients._images import Image
 from ifr_clients._messages import Response
 from ifr_clients._retry import Send
 from ifr_clients._server import Settings
-from ifr_clients._transport import LIMITS, response_of, timeout_of, translated
+from ifr_clients._transport import LIMITS, options_of, response_of, timeout_of, translated
 
 T = TypeVar("T")
 Images: TypeAlias = Iterable[Image] | AsyncIterable[Image]
@@ -31,7 +31,7 @@ class Connections:
         """The connection pool. Creating it connects nothing."""
         loop = asyncio.get_running_loop()
         if self._http is None or self._loop is not loop:
-            self._http = httpx2.AsyncClient(limits=LIMITS, verify=self._settings.verify, timeout=None)
+            self._http = httpx2.AsyncClient(limits=LIMITS, timeout=None, **options_of(self._settings))
             self._loop = loop
         return self._http
 

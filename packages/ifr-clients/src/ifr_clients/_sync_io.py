@@ -14,7 +14,7 @@ from ifr_clients._images import Image
 from ifr_clients._messages import Response
 from ifr_clients._retry import Send
 from ifr_clients._server import Settings
-from ifr_clients._transport import LIMITS, response_of, timeout_of, too_late, translated
+from ifr_clients._transport import LIMITS, options_of, response_of, timeout_of, too_late, translated
 
 T = TypeVar("T")
 Images: TypeAlias = Iterable[Image]
@@ -33,7 +33,7 @@ class Connections:
         """The connection pool. Creating it connects nothing."""
         with self._lock:
             if self._http is None:
-                self._http = httpx2.Client(limits=LIMITS, verify=self._settings.verify, timeout=None)
+                self._http = httpx2.Client(limits=LIMITS, timeout=None, **options_of(self._settings))
                 weakref.finalize(self, self._http.close)  # many programs never close their client
             return self._http
 

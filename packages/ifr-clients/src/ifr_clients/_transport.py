@@ -3,11 +3,14 @@
 import contextlib
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 
+from ifr_clients._environment import EnvironmentInvalid, client_options, said
 from ifr_clients._messages import Request, Response
 from ifr_clients._retry import Send
+from ifr_clients._server import Settings
 from ifr_clients.errors import IFRConnectionError, IFRError, IFRResponseInvalid, IFRTimeout
 
 CONNECT_SECONDS = 10.0
@@ -26,36 +29,40 @@ def response_of(response: httpx2.Response, body: bytes) -> Response:
     return Response(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
 
+def options_of(settings: Settings) -> dict[str, Any]:
+    """Arguments of the HTTP client. Raises IFRError, which names the variable of the environment at fault."""
+    try:
+        return client_options(settings.server, settings.verify)
+    except EnvironmentInvalid as error:
+        raise IFRError(f"{settings.server} cannot be reached: {error}") from error
+
+
 @contextlib.contextmanager
 def translated(step: Send) -> Iterator[None]:
     """httpx2's errors as IFRConnectionError, IFRTimeout, IFRResponseInvalid or IFRError."""
-    where = _place(step.request)
+    where, url = _place(step.request), step.request.url
     try:
         yield
+    except IFRError:
+        raise
     except httpx2.ConnectTimeout as error:
         if step.seconds <= CONNECT_SECONDS:
             raise too_late(step) from error
         raise IFRConnectionError(f"{where}: no connection within {CONNECT_SECONDS:g} s") from error
     except (httpx2.TimeoutException, TimeoutError) as error:
-        if isinstance(error, IFRError):
-            raise
         raise too_late(step) from error
     except httpx2.ConnectError as error:
-        raise IFRConnectionError(f"{where}: cannot connect: {_said(error)}. Is a server running there?") from error
+        raise IFRConnectionError(f"{where}: cannot connect: {said(error, url)}. Is a server running there?") from error
     except httpx2.DecodingError as error:
-        raise IFRResponseInvalid(f"{where}: the response's compression is corrupt: {_said(error)}") from error
-    except (httpx2.HTTPError, httpx2.StreamError) as error:
-        raise IFRConnectionError(f"{where}: the connection broke: {_said(error)}") from error
-    except httpx2.InvalidURL as error:
-        raise IFRError(f"{where}: {_said(error)}") from error
+        raise IFRResponseInvalid(f"{where}: the response's compression is corrupt: {said(error, url)}") from error
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError) as error:
+        raise IFRError(f"{where}: {said(error, url)}") from error
+    except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+        raise IFRConnectionError(f"{where}: the connection broke: {said(error, url)}") from error
 
 
 def _place(request: Request) -> str:
     return f"{request.method} {request.url}"
-
-
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
 
 
 def too_late(step: Send) -> IFRTimeout:

@@ -96,10 +96,10 @@ def test_the_library_needs_its_three_dependencies_and_nothing_else():
 
 
 def test_what_does_io_is_in_the_two_modules_for_it():
-    io = {"httpx2", "socket", "asyncio", "threading", "concurrent", "time"}
+    io, shells = {"httpx2", "socket", "asyncio", "threading", "concurrent", "time"}, ("_sync_io", "_async_io")
     who = {module.stem: set(imported_by(module)) & io for module in PACKAGE.glob("*.py")}
 
-    assert {name for name, used in who.items() if "httpx2" in used} == {"_transport", "_sync_io", "_async_io"}
-    assert {name for name, used in who.items() if used} == {"_transport", "_sync_io", "_async_io", "_base", "_progress"}
-    assert who["_transport"] == {"httpx2"}
+    assert {name for name, used in who.items() if "httpx2" in used} == {"_environment", "_transport", *shells}
+    assert {name for name, used in who.items() if used} == {"_environment", "_transport", *shells, "_base", "_progress"}
+    assert who["_transport"] == who["_environment"] == {"httpx2"}
     assert who["_base"] == who["_progress"] == {"time"}  # clocks only

@@ -11,7 +11,7 @@ import httpx2
 from inferencesh._content import Content
 from inferencesh._messages import Response
 from inferencesh._steps import Connect, Send
-from inferencesh._transport import LIMITS, response_of, timeout_of, translated
+from inferencesh._transport import LIMITS, options_of, response_of, timeout_of, translated
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,7 +41,8 @@ class StreamConnection:
 class Connections:
     """The connections of one client, opened on first use, and reopened in another event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
         self._http: httpx2.AsyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -85,7 +86,7 @@ class Connections:
     def _open(self) -> httpx2.AsyncClient:
         loop = asyncio.get_running_loop()
         if self._http is None or self._loop is not loop:
-            self._http, self._loop = httpx2.AsyncClient(limits=LIMITS, timeout=None), loop
+            self._http, self._loop = httpx2.AsyncClient(limits=LIMITS, timeout=None, **options_of(self._base_url)), loop
         return self._http
 
 

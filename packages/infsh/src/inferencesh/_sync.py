@@ -153,7 +153,7 @@ class Inference(BaseClient):
     """
 
     def _disconnected(self) -> None:
-        self._connections = Connections()
+        self._connections = Connections(self.base_url)
 
     @property
     def tasks(self) -> "Tasks":

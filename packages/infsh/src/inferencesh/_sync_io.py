@@ -15,7 +15,7 @@ import httpx2
 from inferencesh._content import Content
 from inferencesh._messages import Response
 from inferencesh._steps import Connect, Send
-from inferencesh._transport import LIMITS, response_of, timeout_of, too_late, translated
+from inferencesh._transport import LIMITS, options_of, response_of, timeout_of, too_late, translated
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -57,7 +57,8 @@ class StreamConnection:
 class Connections:
     """The connections of one client, opened on first use and shared by its threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, base_url: str) -> None:
+        self._base_url = base_url
         self._lock = threading.Lock()
         self._http: httpx2.Client | None = None
 
@@ -103,7 +104,7 @@ class Connections:
     def _open(self) -> httpx2.Client:
         with self._lock:
             if self._http is None:
-                self._http = httpx2.Client(limits=LIMITS, timeout=None)
+                self._http = httpx2.Client(limits=LIMITS, timeout=None, **options_of(self._base_url))
                 weakref.finalize(self, self._http.close)  # many programs never close their client
             return self._http
 

@@ -3,11 +3,13 @@
 import contextlib
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import httpx2
 
 from inferencesh._messages import Request, Response
-from inferencesh.errors import InferenceConnectionError, InferenceError, InferenceTimeout
+from inferencesh.errors import ConfigurationError, InferenceConnectionError, InferenceError, InferenceTimeout
+from infsh._environment import EnvironmentInvalid, client_options, said
 
 CONNECT_SECONDS = 10.0
 # Servers close idle connections after 30 s (Mien) or longer: the client should do so first.
@@ -25,6 +27,14 @@ def response_of(response: httpx2.Response, body: bytes) -> Response:
     return Response(response.status_code, {name.lower(): value for name, value in response.headers.items()}, body)
 
 
+def options_of(base_url: str) -> dict[str, Any]:
+    """Arguments of the HTTP client. Raises ConfigurationError, which names the variable of the environment at fault."""
+    try:
+        return client_options(base_url)
+    except EnvironmentInvalid as error:
+        raise ConfigurationError(f"{base_url} cannot be reached: {error}") from error
+
+
 @contextlib.contextmanager
 def translated(request: Request, seconds: float) -> Iterator[None]:
     """httpx2's errors as InferenceConnectionError, InferenceTimeout or InferenceError."""
@@ -39,16 +49,12 @@ def translated(request: Request, seconds: float) -> Iterator[None]:
     except (httpx2.TimeoutException, TimeoutError) as error:
         raise too_late(request, seconds) from error
     except httpx2.ConnectError as error:
-        text = f"{where}: cannot connect: {_said(error)}. Does a server listen there?"
+        text = f"{where}: cannot connect: {said(error, request.url)}. Does a server listen there?"
         raise InferenceConnectionError(text, sent=False) from error
-    except (httpx2.HTTPError, httpx2.StreamError) as error:
-        raise InferenceConnectionError(f"{where}: the connection broke: {_said(error)}") from error
-    except httpx2.InvalidURL as error:
-        raise InferenceError(f"{where}: {_said(error)}") from error
-
-
-def _said(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError) as error:
+        raise InferenceError(f"{where}: {said(error, request.url)}") from error
+    except (httpx2.HTTPError, httpx2.StreamError, OSError) as error:
+        raise InferenceConnectionError(f"{where}: the connection broke: {said(error, request.url)}") from error
 
 
 def too_late(request: Request, seconds: float) -> InferenceTimeout:

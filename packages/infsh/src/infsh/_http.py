@@ -8,6 +8,7 @@ from pathlib import Path
 
 import httpx2
 
+from infsh._environment import EnvironmentInvalid, client_options, said
 from infsh._errors import FileUnavailable
 
 _ATTEMPTS = 3
@@ -56,7 +57,11 @@ def fetch(
 
 def _attempts(url: str, target: Path, limit: int, headers: dict[str, str], abort: threading.Event) -> Reply:
     all_headers = {"User-Agent": "infsh", "Accept": "*/*", "Accept-Encoding": "identity", **headers}
-    with httpx2.Client(follow_redirects=True, max_redirects=_MAX_REDIRECTS, timeout=_TIMEOUT) as client:
+    try:
+        options = client_options(url)
+    except EnvironmentInvalid as error:
+        raise FileUnavailable(f"Error downloading URL {url}: {error}.") from error
+    with httpx2.Client(follow_redirects=True, max_redirects=_MAX_REDIRECTS, timeout=_TIMEOUT, **options) as client:
         for attempt in range(_ATTEMPTS):
             try:
                 return _once(client, url, target, limit, all_headers, abort)
@@ -80,10 +85,10 @@ def _once(
                 raise FileUnavailable(f"Error downloading URL {url}: the server responded with {response.status_code}.")
             size = _save(response, url, target, limit, abort)
             return Reply(False, response.headers, size)
-    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects) as error:
+    except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, httpx2.TooManyRedirects, UnicodeError) as error:
         raise FileUnavailable(f"Error downloading URL {url}: {error}.") from error
-    except httpx2.HTTPError as error:
-        raise Unreachable(f"Error downloading URL {url}: {error or type(error).__name__}.") from error
+    except (httpx2.HTTPError, OSError) as error:
+        raise Unreachable(f"Error downloading URL {url}: {said(error, url)}.") from error
 
 
 def _save(response: httpx2.Response, url: str, target: Path, limit: int, abort: threading.Event) -> int:

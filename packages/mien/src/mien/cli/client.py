@@ -13,6 +13,7 @@ from typing import IO, Annotated, Any, Self, TypeAlias
 import httpx2
 import typer
 
+from infsh._environment import EnvironmentInvalid, client_options, said, through_proxy
 from mien.apps.package import PackageLimits, read_package
 from mien.apps.reference import parse_ref
 from mien.errors import DeadlineExceeded, MienError, NodeFailed, RequestError, Unavailable, class_of_code
@@ -37,7 +38,12 @@ class ServerClient:
         self._seconds = seconds
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         timeout = httpx2.Timeout(seconds, connect=CONNECT_SECONDS)
-        self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout)
+        try:
+            self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout, **client_options(self.url))
+        except EnvironmentInvalid as error:
+            raise RequestError(f"{self.url} cannot be reached: {error}") from error
+        except (httpx2.InvalidURL, ValueError) as error:  # also a key that no header can hold
+            raise RequestError(f"--url {self.url[:200]!r} or the API key is not valid: {error}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -68,12 +74,14 @@ class ServerClient:
     def _reachable(self) -> Iterator[None]:
         try:
             yield
-        except (httpx2.ConnectError, httpx2.ConnectTimeout):
-            raise Unavailable(f"cannot connect to {self.url}: is `mien serve` running there?") from None
+        except MienError:
+            raise
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
+            raise Unavailable(unreachable(self.url, error)) from error
         except httpx2.TimeoutException:
             raise DeadlineExceeded(f"{self.url} did not respond within {self._seconds:g} s") from None
-        except (httpx2.TransportError, httpx2.InvalidURL, httpx2.UnsupportedProtocol) as error:
-            raise Unavailable(f"{self.url}: {error}") from None
+        except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, UnicodeError, OSError) as error:
+            raise Unavailable(f"{self.url}: {said(error, self.url)}") from error
 
     def _data(self, response: httpx2.Response) -> Any:
         try:
@@ -178,6 +186,13 @@ class EventParser:
             if text.startswith(b"{"):
                 found.append(json.loads(text))
         return found
+
+
+def unreachable(url: str, error: Exception) -> str:
+    """The sentence for a server that cannot be connected to, with what is at fault unless it is simply down."""
+    if "CERTIFICATE_VERIFY_FAILED" in str(error):
+        return f"{url}: {said(error, url)}"
+    return f"cannot connect to {url}{through_proxy(url)}: is `mien serve` running there?"
 
 
 def error_of(error: Mapping[str, Any]) -> MienError:

@@ -98,7 +98,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
             if process.poll() is not None:
                 raise Unavailable("the demo's server exited during startup; its log is above")
             try:
-                if httpx2.get(f"{url}/readyz", timeout=2).status_code == 200:
+                if httpx2.get(f"{url}/readyz", timeout=2, trust_env=False).status_code == 200:
                     return
             except httpx2.TransportError:
                 pass

@@ -17,7 +17,7 @@ from inferencesh import (
     TaskFailed,
     TaskStatus,
 )
-from mien.cli.client import DEFAULT_URL, ApiKey, Url, error_of
+from mien.cli.client import DEFAULT_URL, ApiKey, Url, error_of, unreachable
 from mien.cli.infer import table_of
 from mien.cli.output import Output, err, out, show
 from mien.errors import DeadlineExceeded, RequestError, Unavailable
@@ -45,8 +45,8 @@ def task_client(url: str, api_key: str) -> Iterator[Inference]:
         raise error_of({"code": error.code, "message": error.message}) from None
     except InferenceTimeout as error:
         raise DeadlineExceeded(str(error)) from None
-    except InferenceConnectionError:
-        raise Unavailable(f"cannot connect to {url}: is `mien serve` running there?") from None
+    except InferenceConnectionError as error:
+        raise Unavailable(unreachable(url, error)) from error
     except (InferenceError, ValueError, TypeError) as error:
         raise RequestError(str(error)) from None
 

@@ -4,9 +4,11 @@ import hashlib
 import time
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import httpx2
 
+from infsh._environment import EnvironmentInvalid, client_options, through_proxy
 from mien.backoff import Backoff
 from mien.errors import ManifestInvalid, ModelUnavailable
 from mien.locks import locked
@@ -39,9 +41,17 @@ def _download(url: str, folder: Path, downloads: Downloads) -> Path:
     name = hashlib.sha256(url.encode()).hexdigest()[:32]
     with locked(downloads.partial / f"{name}.lock"):  # processes share the part: two that append would garble it
         transfer = Transfer(downloads.partial / f"{name}.part")
-        with httpx2.Client(follow_redirects=True, timeout=TIMEOUT, event_hooks={"request": [_require_tls]}) as client:
+        hooks = {"request": [_require_tls]}
+        with httpx2.Client(follow_redirects=True, timeout=TIMEOUT, event_hooks=hooks, **_options(url)) as client:
             _complete(client, url, transfer, downloads.progress)
         return transfer.finish(folder / Path(httpx2.URL(url).path).name)
+
+
+def _options(url: str) -> dict[str, Any]:
+    try:
+        return client_options(url)
+    except EnvironmentInvalid as error:
+        raise ModelUnavailable(f"{_host(url)} cannot be reached: {error}") from error
 
 
 def _complete(client: httpx2.Client, url: str, transfer: Transfer, progress: Progress) -> None:
@@ -50,13 +60,13 @@ def _complete(client: httpx2.Client, url: str, transfer: Transfer, progress: Pro
             time.sleep(BACKOFF.pause(attempt - 1))
         try:
             _receive(client, url, transfer, progress)
-        except (httpx2.TransportError, InterruptedTransferError) as error:
+        except (httpx2.HTTPError, InterruptedTransferError, UnicodeError) as error:
             last: Exception = error
         else:
             return
     raise ModelUnavailable(
-        f"{_host(url)} could not be reached or broke off {TRIES} times: check the network and proxy "
-        "settings, then pull again; what has arrived is kept"
+        f"{_host(url)} could not be reached or broke off {TRIES} times{through_proxy(url)}: check the network and "
+        "proxy settings, then pull again; what has arrived is kept"
     ) from last
 
 
