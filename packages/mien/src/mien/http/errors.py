@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal, TypeAlias, TypedDict
+from typing import Annotated, Any, TypeAlias, TypedDict
 
 import orjson
 import structlog
@@ -47,7 +47,7 @@ class FieldError(TypedDict):
 class ErrorBody(TypedDict):
     """Every error: clients of FastAPI read `detail`, those of `/v1/infer` read `success` and `error`."""
 
-    success: Literal[False]
+    success: bool
     error: ErrorCode
     message: str
     detail: Annotated[str | list[FieldError], Meta(description="The message, or every field that is wrong.")]

@@ -69,7 +69,7 @@ async def deploy_app(request: Request) -> Response:
     return StreamingResponse(_deploy_log(ctx, folder, name), media_type=NDJSON)
 
 
-@router.get("/apps/{reference:path}")
+@router.get("/apps/{reference:rest}")
 @describe(schema.AppDetail, errors=(RequestError, AppUnknown))
 async def get_app(request: Request, reference: str) -> Response:
     """One version with its schemas, and the other versions of its app."""
@@ -80,7 +80,7 @@ async def get_app(request: Request, reference: str) -> Response:
     return ctx.respond(await asyncio.to_thread(_detail, ctx, ref))
 
 
-@router.post("/apps/{reference:path}/rollback")
+@router.post("/apps/{reference:rest}/rollback")
 @describe(schema.App, scope="admin", errors=(RequestError, AppUnknown))
 async def rollback_app(request: Request, reference: str) -> Response:
     """Go back to the version before the latest, or to the one that is named (scope `admin`)."""
@@ -91,7 +91,7 @@ async def rollback_app(request: Request, reference: str) -> Response:
     return ctx.respond(app_json(found.version, latest=True))
 
 
-@router.delete("/apps/{reference:path}")
+@router.delete("/apps/{reference:rest}")
 @describe(schema.AppRemoved, scope="admin", errors=(RequestError, AppUnknown))
 async def remove_app(request: Request, reference: str) -> Response:
     """Remove one version, or without one the whole app (scope `admin`)."""

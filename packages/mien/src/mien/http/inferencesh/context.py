@@ -3,7 +3,7 @@
 from contextlib import ExitStack
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Annotated, Any, Literal, NotRequired, TypedDict, cast
+from typing import Annotated, Any, NotRequired, TypedDict, cast
 
 import orjson
 from msgspec import Meta
@@ -27,15 +27,21 @@ PROBLEM = "application/problem+json"
 class Envelope(TypedDict):
     """What most clients of this API expect around every response. `X-API-Version: 2` asks for `data` alone."""
 
-    success: Literal[True]
+    success: bool
     status: Annotated[int, Meta(description="The HTTP status.")]
     data: Any
+
+
+class DialectHeaders(TypedDict):
+    """The header that tells which answers a client expects, besides its User-Agent."""
+
+    x_api_version: NotRequired[Annotated[str, Meta(description="`2`: answers without the envelope.")]]
 
 
 class Problem(TypedDict):
     """Every error: the body that all APIs send, together with the fields of RFC 9457."""
 
-    success: Literal[False]
+    success: bool
     error: ErrorCode
     message: str
     detail: str
@@ -120,6 +126,7 @@ class TaskRoute(Route):
     """A route whose errors have this API's form."""
 
     envelope = Envelope
+    headers = DialectHeaders
     error_type = Problem
     error_media_types = (JSON, PROBLEM)
 

@@ -148,7 +148,7 @@ async def delete_file(request: Request, file_id: str) -> Response:
     return ctx.respond(deleted)
 
 
-@router.put("/files/{file_id}/{name:path}")
+@router.put("/files/{file_id}/{name:rest}")
 @describe(
     schema.File,
     body={BYTES: Binary("The content, of the type that its Content-Type says.")},
@@ -166,7 +166,7 @@ async def put_content(request: Request, file_id: str, name: str) -> Response:
     return ctx.respond(file_json(record, ctx.parts.links, ctx.base))
 
 
-@router.get("/files/{file_id}/{name:path}")
+@router.get("/files/{file_id}/{name:rest}")
 @describe(
     {"*/*": Binary("The content.")},
     query=SignedQuery,

@@ -1,6 +1,6 @@
 """The JSON of this API as types: what `rendering` makes, and what the OpenAPI document says of it."""
 
-from typing import Annotated, Any, Literal, NotRequired, TypeAlias, TypedDict
+from typing import Annotated, Any, NotRequired, TypeAlias, TypedDict
 
 from msgspec import Meta
 
@@ -160,7 +160,7 @@ class Deleted(TypedDict):
     """What is gone."""
 
     id: str
-    deleted: Literal[True]
+    deleted: bool
 
 
 class File(TypedDict):
@@ -280,7 +280,7 @@ class BuildLine(TypedDict):
 class BuildEnd(TypedDict):
     """The result of a deployment, after its log."""
 
-    success: Literal[True]
+    success: bool
     data: AppDetail
 
 

@@ -67,7 +67,7 @@ class InferData(TypedDict):
 class InferAnswer(TypedDict):
     """Answer of `POST /v1/infer` to a service without `_stream`."""
 
-    success: Literal[True]
+    success: bool
     data: InferData
 
 

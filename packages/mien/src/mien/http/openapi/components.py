@@ -36,8 +36,9 @@ class Components:
             return self._of_model(described)
         (schema,), found = msgspec.json.schema_components([described], ref_template=PREFIX + "{name}")
         for name, component in found.items():
-            self._add(name, component)
-        return schema
+            self._add(name, _with_items(component))
+        flat: dict[str, Any] = _with_items(schema)
+        return flat
 
     def parameters(self, described: Described, place: str) -> list[dict[str, Any]]:
         """Each field of the type as a parameter; `place`: query or header."""
@@ -90,6 +91,16 @@ class Components:
     def _add(self, name: str, component: dict[str, Any]) -> None:
         if self.schemas.setdefault(name, component) != component:
             raise ValueError(f"two types of the document are called {name}")
+
+
+def _with_items(schema: Any) -> Any:
+    """Arrays of anything with `items`, which generators want."""
+    if isinstance(schema, list):
+        return [_with_items(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _with_items(value) for key, value in schema.items()}
+    return {"items": {}} | found if schema.get("type") == "array" else found
 
 
 def _name(described: Described) -> str:

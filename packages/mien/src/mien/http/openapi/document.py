@@ -63,8 +63,9 @@ def _operation(context: RouteContext, components: Components) -> dict[str, Any]:
     parameters = [*_path_parameters(route)]
     if operation.query is not None:
         parameters += components.parameters(operation.query, "query")
-    if operation.headers is not None:
-        parameters += components.parameters(operation.headers, "header")
+    for headers in (operation.headers, route.headers):
+        if headers is not None:
+            parameters += components.parameters(headers, "header")
     found: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.name.replace("_", " ").capitalize(),
