@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import httpx2
 import requests
 import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
@@ -54,25 +54,25 @@ class Tally:
 
     def table(self) -> str:
         """One line for each API."""
-        rows = [f"{'API':<28}{'inputs':>10}{'5xx':>8}{'hangs':>8}"]
+        rows = [f"{'API':<34}{'inputs':>10}{'5xx':>8}{'hangs':>8}"]
         for api in [*sorted(self.inputs), "all"]:
             counts = (self.inputs, self.faults, self.hangs)
             of = [kind.total() if api == "all" else kind[api] for kind in counts]
-            rows.append(f"{api:<28}{of[0]:>10}{of[1]:>8}{of[2]:>8}")
+            rows.append(f"{api:<34}{of[0]:>10}{of[1]:>8}{of[2]:>8}")
         return "\n".join(rows)
 
 
-def from_document(url: str, tally: Tally, *, examples: int, seed: int, headers: Mapping[str, str]) -> None:
+def from_document(url: str, tally: Tally, *, examples: int, number: int, headers: Mapping[str, str]) -> None:
     """Ask every operation of the server's document, with data that fits it and with data that does not.
 
-    `examples`: at most so many of each kind. Answers that are not as documented are in `tally.wrong`.
+    `examples`: at most so many of each kind; `number`: the seed that they are chosen by. Answers that are not as documented are in `tally.wrong`.
     """
     document = schemathesis.openapi.from_url(f"{url}/openapi.json", headers=dict(headers))
     with requests.Session() as session:
         session.trust_env = False
         session.headers.update(headers)
         for found in document.get_all_operations():
-            _Operation(found.ok(), url, session, tally).ask(examples, seed)
+            _Operation(found.ok(), url, session, tally).ask(examples, number)
 
 
 class _Operation:
@@ -80,17 +80,17 @@ class _Operation:
         self._operation, self._url, self._session, self._tally = operation, url, session, tally
         self._api = f"document: {', '.join(operation.tags or [])}"
 
-    def ask(self, examples: int, seed: int) -> None:
+    def ask(self, examples: int, number: int) -> None:
         has_input = bool(self._operation.body or self._operation.query or self._operation.headers)
         for mode in [GenerationMode.POSITIVE, GenerationMode.NEGATIVE] if has_input else [GenerationMode.POSITIVE]:
             cases = self._operation.as_strategy(generation_mode=mode)
 
+            @seed(number)
             @settings(EXHAUSTIVE, max_examples=examples)
             @given(case=cases)
             def ask_one(case: schemathesis.Case) -> None:
                 self._ask(case)
 
-            ask_one.hypothesis.seed = seed  # type: ignore[attr-defined]
             with suppress(Unsatisfiable):  # no text is wrong where any text is a parameter
                 ask_one()
 

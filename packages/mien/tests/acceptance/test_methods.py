@@ -89,3 +89,9 @@ def test_a_refused_method_is_told_every_one_that_the_path_has(
 ) -> None:
     status, headers, _ = ask(server, method, path)
     assert (status, headers["allow"]) == (405, allowed)
+
+
+def test_a_file_whose_name_has_a_line_break_is_read_by_its_url(client: httpx2.Client) -> None:
+    new = client.post("/files", json={"files": [{"filename": "a\nb.txt"}]}).json()["data"][0]
+    assert client.put(new["upload_url"], content=b"words").status_code == 200
+    assert client.get(client.get(f"/files/{new['id']}").json()["data"]["uri"]).content == b"words"

@@ -94,7 +94,7 @@ def damage_messages(address: str, photo: bytes, tally: Tally) -> None:
 def test_a_hundred_thousand_inputs(serve: Callable[..., Any], light: dict[str, str], photo: bytes) -> None:
     tally, node_port = Tally(), free_port()
     server = serve(**light, offline=True, grpc_host="127.0.0.1", grpc_port=node_port, task_queue=100_000)
-    from_document(server.url, tally, examples=DOCUMENT_EXAMPLES, seed=3, headers={})
+    from_document(server.url, tally, examples=DOCUMENT_EXAMPLES, number=3, headers={})
     chance = random.Random(4)
     for api, path, body, headers in bases(photo):
         for _ in range(EACH):

@@ -7,7 +7,7 @@ import pytest
 from packages.mien.tests.conftest import ServerProcess
 from packages.mien.tests.fuzzing import Tally, from_document
 
-EXAMPLES = 8
+EXAMPLES = 5
 
 
 def require_sane(tally: Tally) -> None:
@@ -19,9 +19,9 @@ def require_sane(tally: Tally) -> None:
 @pytest.mark.limit(300)
 def test_without_keys(server: ServerProcess) -> None:
     tally = Tally()
-    from_document(server.url, tally, examples=EXAMPLES, seed=1, headers={})
+    from_document(server.url, tally, examples=EXAMPLES, number=1, headers={})
     require_sane(tally)
-    assert tally.inputs.total() > 300
+    assert tally.inputs.total() > 200
 
 
 @pytest.mark.limit(300)
@@ -29,5 +29,5 @@ def test_without_keys(server: ServerProcess) -> None:
 def test_with_keys(keyed: Any, key: str) -> None:
     tally = Tally()
     headers = {} if key == "none" else {"Authorization": f"Bearer {getattr(keyed, key)}"}
-    from_document(keyed.server.url, tally, examples=EXAMPLES // 2, seed=2, headers=headers)
+    from_document(keyed.server.url, tally, examples=2, number=2, headers=headers)
     require_sane(tally)
