@@ -65,7 +65,8 @@ class Tally:
 def from_document(url: str, tally: Tally, *, examples: int, number: int, headers: Mapping[str, str]) -> None:
     """Ask every operation of the server's document, with data that fits it and with data that does not.
 
-    `examples`: at most so many of each kind; `number`: the seed that they are chosen by. Answers that are not as documented are in `tally.wrong`.
+    `examples`: at most so many of each kind; `number`: the seed that they are chosen by.
+    Answers that are not as documented are in `tally.wrong`.
     """
     document = schemathesis.openapi.from_url(f"{url}/openapi.json", headers=dict(headers))
     with requests.Session() as session:
