@@ -4,8 +4,8 @@ import pytest
 
 from mien.file_types import sniff
 from mien.storage.media_types import contradicts
-from mien.vision.image_header import FORMATS
-from mien.vision.image_header import sniff as image_format
+from mien.vision.image_format import FORMATS
+from mien.vision.image_format import sniff as image_format
 
 
 def iso(major: bytes, *compatible: bytes) -> bytes:

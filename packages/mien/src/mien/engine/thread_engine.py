@@ -161,6 +161,7 @@ class ThreadEngine:
         def work() -> Done[V]:
             started = time.perf_counter()
             item: Item = self._reader.load(fetched)
+            scope.check()  # decoding, which follows, cannot be stopped
             read_seconds = fetch_seconds + time.perf_counter() - started
             return Done(index, handler.work(item, operation, scope, report), read_seconds)
 

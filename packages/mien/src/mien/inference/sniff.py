@@ -4,7 +4,7 @@ import codecs
 import re
 
 from mien.errors import ImageError, InvalidField
-from mien.vision.image_header import sniff
+from mien.vision.image_format import sniff
 
 TEXT = "text/plain"
 BINARY = "application/octet-stream"

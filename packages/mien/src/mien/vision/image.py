@@ -2,21 +2,32 @@
 
 import struct
 import warnings
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
 import cv2
 import numpy as np
 import simplejpeg
+from PIL import AvifImagePlugin, ImageFile
 from PIL import Image as PilImage
-from PIL import ImageFile
 
 from mien.errors import ImageFormatUnsupported, ImageTooLarge, ImageTruncated
-from mien.vision.image_header import ORIENTATION, UPRIGHT, Header, jpeg_header, sniff, swaps_sides
+from mien.vision.formats.bmp import read_bmp
+from mien.vision.formats.gif import read_gif
+from mien.vision.formats.jpeg import read_jpeg
+from mien.vision.formats.orientation import ORIENTATION, UPRIGHT
+from mien.vision.formats.png import read_png
+from mien.vision.formats.still import Still, check_size
+from mien.vision.formats.tiff import read_tiff
+from mien.vision.formats.webp import read_webp
+from mien.vision.image_format import sniff
 from mien.vision.types import Image
 
 # The pixel limit is a parameter, checked against the header; Pillow's own would warn or raise at other sizes.
 PilImage.MAX_IMAGE_PIXELS = None
+# An image is one thread's work; the server decides how many of those there are.
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 DAMAGE = (
     ArithmeticError,
@@ -44,43 +55,63 @@ _HARMLESS_JPEG = (
 )
 """Errors of the strict decoder for files that may be complete: Pillow gets to decide."""
 _PILLOW_NOISE: tuple[Any, ...] = ("ignore", r"PIL\.")
+_STRIP_PIXELS = 1 << 18
+"""Pixels that are converted at a time: copies of a whole image would cost several times its size."""
 
 
-def probe(data: bytes | memoryview) -> Header:
-    """The image's header; no pixels are decoded.
+def read_still(data: bytes | memoryview, *, max_pixels: int) -> Still:
+    """The image's size, orientation and what a decoder needs of it; no pixels are decoded.
 
-    Raises ImageFormatUnsupported if it is not an image, ImageTruncated if the header is damaged or incomplete.
+    Takes milliseconds. Raises ImageFormatUnsupported if it is not an image or of a kind that is not read, ImageTooLarge
+    if decoding it would cost too much, ImageTruncated if the header is damaged or incomplete.
     """
     kind = sniff(data)
-    return jpeg_header(data) if kind == "JPEG" else _pillow_header(_opened(kind, data), kind)
+    reader = _READERS.get(kind)
+    return _read_by_pillow(kind, data, max_pixels) if reader is None else reader(data, max_pixels)
 
 
 def decode(data: bytes | memoryview, *, max_pixels: int, max_bytes: int) -> Image:
     """Decode to BGR: upright, transparency composited on white, only the first frame of an animation.
 
-    Raises ImageTooLarge if it exceeds `max_bytes` encoded bytes or `max_pixels` (both checked before pixels are
-    allocated), ImageFormatUnsupported if it is not an image, ImageTruncated if it is incomplete or damaged.
+    Raises ImageTooLarge if it exceeds `max_bytes` encoded bytes or `max_pixels`, or would cost more to decode than an
+    image of that size should (all checked before pixels are allocated), ImageFormatUnsupported if it is not an image,
+    ImageTruncated if it is incomplete or damaged.
     """
     if len(data) > max_bytes:
         raise ImageTooLarge(f"the image has {len(data)} bytes; this server reads at most {max_bytes}")
-    kind = sniff(data)
-    if kind == "JPEG":
-        header = jpeg_header(data)
-        _check_size(header, max_pixels)
-        return upright(_jpeg_pixels(data), header.orientation)
-    image = _opened(kind, data)
-    _check_size(_pillow_header(image, kind), max_pixels)
-    return _pillow_pixels(image, kind)
+    still = read_still(data, max_pixels=max_pixels)
+    return upright(_on_canvas(_pixels(still), still), still.orientation)
 
 
-def _check_size(header: Header, max_pixels: int) -> None:
-    pixels = header.width * header.height
-    if pixels > max_pixels:
-        raise ImageTooLarge(
-            f"the image is {header.width}x{header.height}, {pixels} pixels; this server decodes at most {max_pixels}"
-        )
-    if pixels <= 0:
-        raise ImageTruncated(f"the image's header gives its size as {header.width}x{header.height} pixels")
+_READERS: dict[str, Callable[[bytes | memoryview, int], Still]] = {
+    "JPEG": read_jpeg,
+    "PNG": read_png,
+    "GIF": read_gif,
+    "BMP": read_bmp,
+    "TIFF": read_tiff,
+    "WEBP": read_webp,
+}
+
+
+def _pixels(still: Still) -> Image:
+    if still.format == "JPEG":
+        return _jpeg_pixels(still)
+    if still.format == "WEBP":
+        return _webp_pixels(still)
+    return _pillow_pixels(still)
+
+
+def _on_canvas(pixels: Image, still: Still) -> Image:
+    """The decoded part in its place on the image, if it is only a part."""
+    width, height = still.size
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    (left, top), (down, across) = still.offset, pixels.shape[:2]
+    if left + across > width or top + down > height:
+        raise ImageTruncated(f"the {still.format} image is damaged: it gives its size twice")
+    canvas = np.full((height, width, 3), 255, np.uint8)
+    canvas[top : top + down, left : left + across] = pixels
+    return canvas
 
 
 def upright(image: Image, orientation: int) -> Image:
@@ -108,24 +139,45 @@ def upright(image: Image, orientation: int) -> Image:
 # --- JPEG
 
 
-def _jpeg_pixels(data: bytes | memoryview) -> Image:
+def _jpeg_pixels(still: Still) -> Image:
+    if still.cmyk:  # simplejpeg converts inks to colours while it holds the interpreter lock
+        return _pillow_pixels(still)
     try:
-        pixels: Image = simplejpeg.decode_jpeg(data, "BGR")
+        pixels: Image = simplejpeg.decode_jpeg(still.data, "BGR")
     except (ValueError, OverflowError) as error:
-        return _odd_jpeg_pixels(data, str(error))
+        return _odd_jpeg_pixels(still, str(error))
     return pixels
 
 
-def _odd_jpeg_pixels(data: bytes | memoryview, complaint: str) -> Image:
+def _odd_jpeg_pixels(still: Still, complaint: str) -> Image:
     """A JPEG that the strict decoder rejects: files that are unusual but complete are decoded nevertheless."""
     if "Premature end" in complaint:
         raise ImageTruncated("the JPEG ends before its last pixel; was the upload incomplete?")
     if any(words in complaint for words in _HARMLESS_JPEG):
-        return _pillow_pixels(_opened("JPEG", data), "JPEG", UPRIGHT)
+        return _pillow_pixels(still)
     raise ImageTruncated(f"the JPEG is damaged: {complaint[:100]}")
 
 
+# --- WebP: by OpenCV, since Pillow's decoder for animations needs four times the memory
+
+
+def _webp_pixels(still: Still) -> Image:
+    try:
+        pixels: Image | None = cv2.imdecode(np.frombuffer(still.data, np.uint8), cv2.IMREAD_UNCHANGED)  # type: ignore[assignment]
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise ImageTruncated("the WEBP image is damaged or ends early")
+    return _over_white(pixels) if pixels.shape[2] == 4 else pixels
+
+
 # --- everything else, by Pillow
+
+
+def _read_by_pillow(kind: str, data: bytes | memoryview, max_pixels: int) -> Still:
+    image = _opened(kind, data)
+    check_size(kind, *image.size, max_pixels)
+    return Still(kind, image.size, data, _orientation(image))
 
 
 def _opened(kind: str, data: bytes | memoryview) -> ImageFile.ImageFile:
@@ -163,67 +215,88 @@ def _quieten_pillow() -> None:
         warnings.filterwarnings(action, module=module)
 
 
-def _pillow_header(image: ImageFile.ImageFile, kind: str) -> Header:
-    width, height = image.size
-    orientation = UPRIGHT if kind == "TIFF" else _orientation(image)  # Pillow applies the orientation of TIFF itself
-    if swaps_sides(orientation):
-        width, height = height, width
-    return Header(kind, width, height, orientation)
-
-
 def _orientation(image: PilImage.Image) -> int:
     try:
-        # The base class's method: the PNG plugin's own decodes all pixels to look for EXIF data after them.
-        value = PilImage.Image.getexif(image).get(ORIENTATION, UPRIGHT)
+        value = image.getexif().get(ORIENTATION, UPRIGHT)
     except DAMAGE:
         return UPRIGHT
     return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
 
 
-def _pillow_pixels(image: ImageFile.ImageFile, kind: str, orientation: int | None = None) -> Image:
+def _pillow_pixels(still: Still) -> Image:
+    image = _opened(still.format, still.data)
+    if image.size != still.size:
+        # What was checked is not what the decoder sees.
+        raise ImageTruncated(f"the {still.format} image is damaged: it gives its size twice")
     try:
         image.load()
-        pixels = _bgr(image)
+        return _bgr(image)
     except DAMAGE as error:
-        raise ImageTruncated(f"the {kind} image is damaged or ends early") from error
-    # After `load`: PNG may store EXIF data after the pixels, and Pillow has reset the orientation of TIFF.
-    return upright(pixels, _orientation(image) if orientation is None else orientation)
+        raise ImageTruncated(f"the {still.format} image is damaged or ends early") from error
 
 
 def _bgr(image: PilImage.Image) -> Image:
+    """The loaded image's pixels, converted strip by strip."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    convert = _converter(image)
+    for start, strip in _strips(image):
+        pixels[start : start + strip.height] = convert(strip)
+    return pixels
+
+
+def _strips(image: PilImage.Image) -> Iterator[tuple[int, PilImage.Image]]:
+    """The image in horizontal strips, each with its first row."""
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for start in range(0, image.height, rows):
+        yield start, image.crop((0, start, image.width, min(start + rows, image.height)))
+
+
+def _converter(image: PilImage.Image) -> Callable[[PilImage.Image], Image]:
+    """How strips of this image become BGR."""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        return _on_white(np.asarray(image.convert("RGBA")))
-    if image.mode == "RGB":
-        return _cv(cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR))
+        return lambda strip: _over_white(_cv(cv2.cvtColor(np.asarray(strip.convert("RGBA")), cv2.COLOR_RGBA2BGRA)))
     if image.mode.startswith(("I", "F")):
-        return _gray(_eight_bits(np.asarray(image)))
+        full = _full_scale(image)
+        return lambda strip: _gray(_eight_bits(np.asarray(strip), full))
     if image.mode in ("L", "1"):
-        return _gray(np.asarray(image.convert("L")))
-    return _cv(cv2.cvtColor(np.asarray(image.convert("RGB")), cv2.COLOR_RGB2BGR))
+        return lambda strip: _gray(np.asarray(strip.convert("L")))
+    return lambda strip: _cv(cv2.cvtColor(np.asarray(strip.convert("RGB")), cv2.COLOR_RGB2BGR))
 
 
 def _gray(pixels: np.ndarray) -> Image:
     return _cv(cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR))
 
 
-def _on_white(rgba: np.ndarray) -> Image:
-    bgr = _cv(cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGR))
-    alpha = rgba[..., 3:]
-    if alpha.min() == 255:
-        return bgr
-    weighted = bgr.astype(np.uint16) * alpha + np.uint16(255) * (255 - alpha.astype(np.uint16))
-    return _cv(((weighted + 127) // 255).astype(np.uint8))
+def _over_white(bgra: np.ndarray) -> Image:
+    """Composited on white, some rows at a time."""
+    bgr = np.empty((*bgra.shape[:2], 3), np.uint8)
+    rows = max(1, _STRIP_PIXELS // bgra.shape[1])
+    for start in range(0, len(bgra), rows):
+        part = bgra[start : start + rows]
+        alpha = part[..., 3:].astype(np.uint16)
+        weighted = part[..., :3] * alpha + np.uint16(255) * (255 - alpha)
+        bgr[start : start + rows] = (weighted + 127) // 255
+    return _cv(bgr)
 
 
-def _eight_bits(pixels: np.ndarray) -> np.ndarray:
-    """Integer or floating-point gray values of more than 8 bits, scaled to 0..255 by their apparent range."""
-    if pixels.dtype == np.uint16 or pixels.dtype == np.dtype(">u2"):
+def _full_scale(image: PilImage.Image) -> float:
+    """The value that stands for white in gray values of more than 8 bits: the end of their apparent range."""
+    if image.mode.startswith("I;16"):
+        return 65535.0
+    highest = max(float(_finite(np.asarray(strip)).max(initial=0.0)) for _, strip in _strips(image))
+    floating = image.mode == "F"
+    return next((limit for limit in (1.0, 255.0, 65535.0) if highest <= limit and (floating or limit > 1)), highest)
+
+
+def _eight_bits(pixels: np.ndarray, full: float) -> np.ndarray:
+    """Integer or floating-point gray values, scaled to 0..255."""
+    if pixels.dtype.kind == "u" and pixels.dtype.itemsize == 2:
         return (pixels >> 8).astype(np.uint8)
-    values = np.nan_to_num(pixels.astype(np.float32), posinf=0.0, neginf=0.0)
-    highest = float(values.max(initial=0.0))
-    floating = pixels.dtype.kind == "f"
-    full = next((limit for limit in (1.0, 255.0, 65535.0) if highest <= limit and (floating or limit > 1)), highest)
-    return _cv(np.clip(values * (255.0 / full) + 0.5, 0, 255).astype(np.uint8))
+    return _cv(np.clip(_finite(pixels) * (255.0 / full) + 0.5, 0, 255).astype(np.uint8))
+
+
+def _finite(pixels: np.ndarray) -> np.ndarray:
+    return np.nan_to_num(pixels.astype(np.float32), posinf=0.0, neginf=0.0)
 
 
 def _cv(pixels: Any) -> Image:

@@ -1,0 +1,62 @@
+"""One still image of a file: its header, and a file for the decoder that has nothing but what the pixels need."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mien.errors import ImageFormatUnsupported, ImageTooLarge, ImageTruncated
+from mien.vision.formats.orientation import UPRIGHT, turned
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """The first, or only, image of a file."""
+
+    format: str
+    """JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF or HEIF."""
+    size: tuple[int, int]
+    """Width and height in pixels, as stored."""
+    data: bytes | memoryview
+    """A file of the same format without metadata and further frames: what is not there cannot cost the decoder
+    anything."""
+    orientation: int = UPRIGHT
+    """EXIF orientation, to be applied to the decoded pixels."""
+    offset: tuple[int, int] = (0, 0)
+    """Where the decoded pixels start, from left and top, if they are only a part of the image; the rest is white."""
+
+    cmyk: bool = False
+    """The pixels are stored as four inks."""
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height with the orientation applied."""
+        return turned(*self.size, self.orientation)
+
+
+def check_size(kind: str, width: int, height: int, max_pixels: int) -> None:
+    """Raise ImageTooLarge for more pixels than that, ImageTruncated for none."""
+    pixels = width * height
+    if width <= 0 or height <= 0:
+        raise ImageTruncated(f"the {kind} image's header gives its size as {width}x{height} pixels")
+    if pixels > max_pixels:
+        raise ImageTooLarge(f"the image is {width}x{height}, {pixels} pixels; this server decodes at most {max_pixels}")
+
+
+def joined(data: bytes | memoryview, parts: Iterable[tuple[int, int]]) -> bytes:
+    """The parts of the data, each given as its start and end."""
+    view = memoryview(data)
+    return b"".join(view[start:end] for start, end in parts)
+
+
+def too_many(kind: str, what: str, most: int) -> ImageTooLarge:
+    """The error for a file that would cost its decoder too much."""
+    return ImageTooLarge(f"the {kind} image has too many {what}; this server decodes at most {most}")
+
+
+def cut_off(kind: str) -> ImageTruncated:
+    """The error for a header that ends early or makes no sense."""
+    return ImageTruncated(f"the {kind} image's header is damaged or cut off")
+
+
+def not_read(kind: str, what: str) -> ImageFormatUnsupported:
+    """The error for a variant of a format that is left out."""
+    return ImageFormatUnsupported(f"this server does not read {kind} images with {what}")

@@ -1,0 +1,198 @@
+"""TIFF 6.0 and BigTIFF: the first image, with the tags that its pixels need.
+
+A file of a few kilobytes can name tiles much larger than the image, have the same bytes decoded again and again, or
+hold tags whose values overlap; so all of that is bounded before a decoder sees the file.
+"""
+
+import math
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from mien.errors import ImageTruncated
+from mien.vision.formats.jpeg import PASSES, walk
+from mien.vision.formats.orientation import ORIENTATION, UPRIGHT
+from mien.vision.formats.still import Still, check_size, cut_off, not_read, too_many
+
+MOST_TAGS = 512
+MOST_PIECES = 32768
+"""Strips or tiles."""
+MOST_BITS = 64
+"""Per pixel: four samples of 16 bits."""
+SPARE_PIXELS = 1 << 20
+"""Tiles may pass the image's edges by so many pixels, or by as many as the image has."""
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _PLANES = 256, 257, 258, 259, 277, 284
+_STRIPS, _STRIP_ROWS, _STRIP_BYTES = 273, 278, 279
+_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 322, 323, 324, 325
+_COLOURS = 320
+_NEEDED = frozenset(
+    {_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _PLANES, _STRIPS, _STRIP_ROWS, _STRIP_BYTES}
+    | {_TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _COLOURS}
+    | {262, 266, 292, 293, 317, 338, 339, 347, 530, 531, 532}
+)
+"""And photometric interpretation, fill order, options of T.4 and T.6, predictor, extra samples, sample format, JPEG
+tables, subsampling, positioning and reference levels of YCbCr."""
+_JPEG, _UNCOMPRESSED = 7, 1
+_COMPRESSIONS = {_UNCOMPRESSED, 2, 3, 4, 5, _JPEG, 8, 32946, 32773}
+"""None, CCITT RLE, T.4, T.6, LZW, JPEG, deflate (two numbers), PackBits."""
+_NUMBERS = {1: "u1", 3: "u2", 4: "u4", 16: "u8"}
+"""NumPy's names of the types BYTE, SHORT, LONG and LONG8."""
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
+"""Bytes of one value, by type."""
+_LONGEST = 3 << 16
+"""Values of one tag: the colours of 16 bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """Classic TIFF or BigTIFF, in one of two byte orders."""
+
+    order: str
+    big: bool
+
+    @property
+    def offset(self) -> str:
+        return self.order + ("Q" if self.big else "I")
+
+    @property
+    def count(self) -> str:
+        return self.order + ("Q" if self.big else "H")
+
+    @property
+    def entry(self) -> str:
+        """Tag, type, number of values."""
+        return self.order + ("HHQ" if self.big else "HHI")
+
+
+@dataclass(frozen=True, slots=True)
+class _Tag:
+    raw: bytes
+    """The entry as it is in the file."""
+    type: int
+    count: int
+    values: memoryview
+
+
+class _Image:
+    """The first image of a file."""
+
+    def __init__(self, view: memoryview) -> None:
+        order, version = {b"II": "<", b"MM": ">"}[bytes(view[:2])], bytes(view[2:4])
+        self.kind = _Kind(order, big=b"+" in version)
+        (start,) = struct.unpack_from(self.kind.offset, view, 8 if self.kind.big else 4)
+        (count,) = struct.unpack_from(self.kind.count, view, start)
+        if count > MOST_TAGS:
+            raise too_many("TIFF", "tags", MOST_TAGS)
+        self.tags: dict[int, _Tag] = {}
+        at, size = start + struct.calcsize(self.kind.count), 20 if self.kind.big else 12
+        for place in range(at, at + size * count, size):
+            self._add(view, place, size)
+
+    def _add(self, view: memoryview, at: int, size: int) -> None:
+        number, kind, count = struct.unpack_from(self.kind.entry, view, at)
+        if number not in _NEEDED and number != ORIENTATION:
+            return
+        length, inline = count * _SIZES.get(kind, 1), size - struct.calcsize(self.kind.entry)
+        if count > (_LONGEST if number == _COLOURS else 2 * MOST_PIECES):
+            raise too_many("TIFF", "values in a tag", 2 * MOST_PIECES)
+        start = at + size - inline
+        if length > inline:
+            (start,) = struct.unpack_from(self.kind.offset, view, start)
+        if start + length > len(view) or at + size > len(view):
+            raise cut_off("TIFF")
+        self.tags[number] = _Tag(bytes(view[at : at + size]), kind, count, view[start : start + length])
+
+    def numbers(self, tag: int) -> np.ndarray:
+        """The values of a tag; none if it is missing."""
+        found = self.tags.get(tag)
+        if found is None:
+            return np.zeros(0, np.uint64)
+        if found.type not in _NUMBERS:
+            raise cut_off("TIFF")
+        return np.frombuffer(found.values, self.kind.order + _NUMBERS[found.type]).astype(np.uint64)
+
+    def number(self, tag: int, default: int | None = None) -> int:
+        values = self.numbers(tag)
+        if len(values):
+            return int(values[0])
+        if default is None:
+            raise cut_off("TIFF")
+        return default
+
+    def file(self, view: memoryview) -> bytes:
+        """The file with a directory that has the needed tags only, and no other directory."""
+        entries = [tag.raw for number, tag in sorted(self.tags.items()) if number != ORIENTATION]
+        start = 16 if self.kind.big else 8
+        at = len(view) + len(view) % 2
+        return b"".join(
+            [
+                view[: start - struct.calcsize(self.kind.offset)],
+                struct.pack(self.kind.offset, at),
+                view[start:],
+                bytes(len(view) % 2),
+                struct.pack(self.kind.count, len(entries)),
+                *entries,
+                struct.pack(self.kind.offset, 0),
+            ]
+        )
+
+
+def read_tiff(data: bytes | memoryview, max_pixels: int) -> Still:
+    """Raises ImageTooLarge, ImageTruncated, ImageFormatUnsupported."""
+    view = memoryview(data)
+    try:
+        image = _Image(view)
+        size = image.number(_WIDTH), image.number(_HEIGHT)
+        check_size("TIFF", *size, max_pixels)
+        _check(image, view, *size, max_pixels)
+        orientation = image.number(ORIENTATION, UPRIGHT)
+    except (IndexError, KeyError, struct.error):
+        raise cut_off("TIFF") from None
+    return Still("TIFF", size, image.file(view), orientation if 1 <= orientation <= 8 else UPRIGHT)
+
+
+def _check(image: _Image, view: memoryview, width: int, height: int, max_pixels: int) -> None:
+    compression = image.number(_COMPRESSION, _UNCOMPRESSED)
+    if compression not in _COMPRESSIONS:
+        raise not_read("TIFF", f"compression {compression}")
+    samples = image.number(_SAMPLES, 3 if compression == _JPEG else 1)
+    bits = [int(value) for value in image.numbers(_BITS)[:samples]] or [1]
+    depth = sum(bits) if len(bits) == samples else bits[0] * samples
+    if depth > MOST_BITS:
+        raise too_many("TIFF", "bits per pixel", MOST_BITS)
+    tiled = _TILES in image.tags
+    across = image.number(_TILE_WIDTH) if tiled else width
+    down = image.number(_TILE_HEIGHT) if tiled else min(image.number(_STRIP_ROWS, height), height)
+    if across <= 0 or down <= 0:
+        raise cut_off("TIFF")
+    columns, rows = math.ceil(width / across), math.ceil(height / down)
+    if columns * across * rows * down > 2 * width * height + SPARE_PIXELS:
+        raise too_many("TIFF", f"pixels in its {across}x{down} tiles", 2 * width * height + SPARE_PIXELS)
+    if across * down * depth > 8 * 4 * (max_pixels + SPARE_PIXELS):
+        raise too_many("TIFF", "bytes in a strip or tile", 4 * (max_pixels + SPARE_PIXELS))
+    pieces = columns * rows * (samples if image.number(_PLANES, 1) == 2 else 1)
+    offsets, lengths = (
+        image.numbers(_TILES if tiled else _STRIPS),
+        image.numbers(_TILE_BYTES if tiled else _STRIP_BYTES),
+    )
+    if pieces > MOST_PIECES:
+        raise too_many("TIFF", "strips or tiles", MOST_PIECES)
+    if len(offsets) > pieces:
+        raise ImageTruncated(f"the TIFF image is damaged: it has {len(offsets)} strips or tiles for {pieces} places")
+    if compression == _UNCOMPRESSED:
+        return
+    if len(lengths) != len(offsets):
+        raise cut_off("TIFF")
+    if float(lengths.astype(np.float64).sum()) > 2 * len(view):
+        raise ImageTruncated("the TIFF image is damaged: its strips or tiles are longer than the file")
+    if compression == _JPEG:
+        _check_jpegs(view, offsets, lengths, max_pixels)
+
+
+def _check_jpegs(view: memoryview, offsets: np.ndarray, lengths: np.ndarray, max_pixels: int) -> None:
+    samples = 0
+    for start, length in zip(offsets.tolist(), lengths.tolist(), strict=True):
+        samples += walk(view[start : start + length], max_pixels).samples
+        if samples > PASSES * max_pixels:
+            raise too_many("TIFF", "JPEG scans", samples)
