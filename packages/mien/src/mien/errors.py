@@ -39,6 +39,10 @@ class InternalError(MienError):
     """A bug or a broken machine: the details are in the server's log under the request id."""
 
 
+class TaskDamaged(InternalError):
+    """A task's row in the database cannot be read; only this task is affected."""
+
+
 # --- requests
 
 

@@ -58,7 +58,8 @@ class Metrics:
             registry=registry,
         )
         self.tasks = Counter("mien_tasks", "Tasks that ended", ["status"], registry=registry)
-        self.tasks_queued = Gauge("mien_tasks_queued", "Tasks that wait", registry=registry)
+        self.tasks_queued = Gauge("mien_tasks_queued", "Tasks that wait for a worker", registry=registry)
+        self.tasks_scheduled = Gauge("mien_tasks_scheduled", "Tasks that wait for their run_at", registry=registry)
         self.tasks_running = Gauge("mien_tasks_running", "Tasks that workers have", registry=registry)
         self.task_wait_seconds = Histogram(
             "mien_task_wait_seconds", "Time that a task was queued", ["app"], buckets=SECONDS, registry=registry

@@ -492,6 +492,9 @@ class Tasks(Group):
     """The task queue, and webhooks."""
 
     task_queue: int = Field(default=10_000, ge=1, description="Maximum number of queued tasks; above it 429.")
+    task_scheduled: int = Field(
+        default=10_000, ge=1, description="Maximum number of tasks that wait for their `run_at`; above it 429."
+    )
     task_input_bytes: int = Field(
         default=4 * MIB, gt=0, description="Maximum size of a task's input and setup as JSON, in bytes."
     )

@@ -1,5 +1,6 @@
 """File records in the database."""
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -140,5 +141,7 @@ def _before(cursor: str) -> sa.ColumnElement[bool]:
     try:
         at = float(created)
     except ValueError:
-        raise RequestError("invalid cursor: it was not issued by this server") from None
+        at = math.nan
+    if not math.isfinite(at):
+        raise RequestError("invalid cursor: it was not issued by this server")
     return sa.or_(files.c.created_at < at, sa.and_(files.c.created_at == at, files.c.id < file_id))

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from mien.backoff import Backoff
-from mien.errors import MienError, NotFound, RequestError, StaleAttempt
+from mien.errors import MienError, NotFound, RequestError, StaleAttempt, TaskDamaged
 from mien.metrics import Metrics
 from mien.tasks.background import guarded
 from mien.tasks.ending import Ending, ending_of, stopped_ending, unstarted_ending
@@ -54,6 +54,8 @@ class RunningAttempt:
         self.next: Candidate | None = None
         """The task as it is queued again. It must not enter the queue before `run` has returned: until then this
         attempt's worker may still run it, and a second one would run it twice at once."""
+        self.began = context.clock()
+        """When the task was chosen, in seconds since 1970."""
         self.took: float | None = None
         """Seconds from the claim to the end; None until then, or without a claim."""
         self._executor = executor
@@ -111,7 +113,7 @@ class RunningAttempt:
         try:
             lease_until = context.clock() + context.policy.lease
             attempt = await context.store.claim(candidate.id, context.holder, lease_until)
-        except NotFound:
+        except (NotFound, TaskDamaged):
             self._executor.release(candidate.id)
             return None
         except MienError as error:
@@ -133,7 +135,7 @@ class RunningAttempt:
         await self._context.store.expire(self._context.clock())
         try:
             task = await self._context.store.get(self.candidate.id)
-        except NotFound:
+        except (NotFound, TaskDamaged):
             self.next = None
         else:
             self.next = candidate_of(task) if task.status in WAITING else None

@@ -10,6 +10,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
 
     queue: int = 10_000
     """Most queued tasks; further submissions are refused."""
+    scheduled: int = 10_000
+    """Most tasks that wait for their `run_at`; further ones are refused."""
     input_bytes: int = 4 * 1024 * 1024
     output_bytes: int = 16 * 1024 * 1024
     log_bytes: int = 1024 * 1024
@@ -32,6 +34,7 @@ def policy_of(tasks: Tasks) -> Policy:
     """The policy that the settings describe."""
     return Policy(
         queue=tasks.task_queue,
+        scheduled=tasks.task_scheduled,
         input_bytes=tasks.task_input_bytes,
         output_bytes=tasks.task_output_bytes,
         log_bytes=tasks.task_log_bytes,

@@ -20,13 +20,20 @@ class Queue:
     def __init__(self, aging_seconds: float) -> None:
         self._aging_seconds = aging_seconds
         self._known: dict[str, Candidate] = {}
+        self._scheduled: set[str] = set()
         self._groups: dict[tuple[Any, ...], list[tuple[int, int, str]]] = {}
         self._later: list[tuple[float, str]] = []
         self._deadlines: list[tuple[float, str]] = []
         self._stale = 0
 
     def __len__(self) -> int:
-        return len(self._known)
+        """Number of tasks that may start now."""
+        return len(self._known) - len(self._scheduled)
+
+    @property
+    def scheduled(self) -> int:
+        """Number of tasks that wait for their `run_at`."""
+        return len(self._scheduled)
 
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._known
@@ -40,11 +47,13 @@ class Queue:
             heapq.heappush(self._deadlines, (candidate.deadline, candidate.id))
         if candidate.run_at is not None and candidate.run_at > now:
             heapq.heappush(self._later, (candidate.run_at, candidate.id))
+            self._scheduled.add(candidate.id)
         else:
             self._enter(candidate)
 
     def discard(self, task_id: str) -> None:
         """Remove the task, if present. Its heap entries are skipped when they come up."""
+        self._scheduled.discard(task_id)
         if self._known.pop(task_id, None) is not None:
             self._stale += 1
             if self._stale > max(1000, 2 * len(self._known)):
@@ -55,6 +64,15 @@ class Queue:
         times = [heap[0][0] for heap in (self._later, self._deadlines) if self._trimmed(heap)]
         return min(times, default=None)
 
+    def next_run_at(self) -> float | None:
+        """The earliest time at which a task becomes due."""
+        return self._later[0][0] if self._trimmed(self._later) else None
+
+    def discard_late(self, now: float) -> None:
+        """Remove the tasks that have missed their deadline."""
+        while self.deadline_passed(now):
+            self.discard(heapq.heappop(self._deadlines)[1])
+
     def deadline_passed(self, now: float) -> bool:
         """Whether a queued task has missed its deadline."""
         return bool(self._trimmed(self._deadlines)) and self._deadlines[0][0] <= now
@@ -64,8 +82,7 @@ class Queue:
     ) -> Candidate | None:
         """Remove and return the task to start next; None if none can be placed now. `full`, `full_owners`: apps and
         owners that are at their limit; their tasks are passed over, and hold nobody back."""
-        while self._trimmed(self._later) and self._later[0][0] <= now:
-            self._enter(self._known[heapq.heappop(self._later)[1]])
+        self.admit_due(now)
         ranked: list[tuple[tuple[int, bool, int, int], Candidate]] = []
         barrier: tuple[int, int] | None = None
         for group in list(self._groups):
@@ -88,15 +105,21 @@ class Queue:
         self.discard(chosen.id)
         return chosen
 
+    def admit_due(self, now: float) -> None:
+        """Let the tasks in whose `run_at` has come."""
+        while self._trimmed(self._later) and self._later[0][0] <= now:
+            self._enter(self._known[heapq.heappop(self._later)[1]])
+
     def _enter(self, candidate: Candidate) -> None:
+        self._scheduled.discard(candidate.id)
         entry = (-candidate.priority, candidate.seq, candidate.id)
         heapq.heappush(self._groups.setdefault(_group(candidate), []), entry)
 
     def _rebuild(self) -> None:
         """Drop the entries of removed tasks, so that memory is bounded by the queue's length."""
-        known, later = self._known, {task_id for _, task_id in self._later}
+        known, later = self._known, self._scheduled
         self._stale = 0
-        self._known, self._groups, self._later, self._deadlines = {}, {}, [], []
+        self._known, self._scheduled, self._groups, self._later, self._deadlines = {}, set(), {}, [], []
         for candidate in known.values():
             self.add(candidate, float("-inf") if candidate.id in later else float("inf"))
 

@@ -30,6 +30,7 @@ from mien.workers.fit import Fit
 log = structlog.get_logger()
 
 SERVER_LOST = "the server stopped while the task ran"
+LONGEST_RETRY_SECONDS = 300.0
 LONGEST_SLEEP = 5.0
 """Seconds between two looks at the queue when nothing wakes the dispatcher: the most that a missed wake-up can cost."""
 
@@ -68,7 +69,7 @@ class Scheduler:
         self._dispatcher: asyncio.Task[None] | None = None
         self._housekeeping: list[asyncio.Task[None]] = []
         self._awake = awake or asyncio.Event()
-        self._submitting = 0
+        self._submitting = Counter[bool]()
         self._mean_seconds = 1.0
         store.listen(self._changed)
 
@@ -89,6 +90,11 @@ class Scheduler:
         return len(self._queue)
 
     @property
+    def scheduled(self) -> int:
+        """Number of tasks that wait for their `run_at`."""
+        return self._queue.scheduled
+
+    @property
     def running(self) -> int:
         """Number of tasks with an attempt under way."""
         return len(self._running)
@@ -102,14 +108,14 @@ class Scheduler:
         self._check_size(submission)
         if self._draining.is_set():
             raise Unavailable("the server is shutting down", retry_after=5)
-        # Submissions that are still being written count, too: otherwise a burst would see the same short queue.
-        if len(self._queue) + self._submitting >= self._policy.queue:
+        full = self._full(submission)
+        if full is not None:
             if (known := await self._store.replayed(submission)) is not None:
                 return known, False
-            raise Overloaded(
-                f"{self._policy.queue} tasks are queued, as many as this server keeps", retry_after=self._retry_after()
-            )
-        self._submitting += 1
+            raise full
+        # Submissions that are still being written count, too: otherwise a burst would see the same short queue.
+        later = self._is_later(submission)
+        self._submitting[later] += 1
         try:
             return await self._store.submit(submission, self._limits(submission.owner).queued)
         except QuotaExceeded as error:
@@ -117,7 +123,30 @@ class Scheduler:
                 error.retry_after = self._retry_after()
             raise
         finally:
-            self._submitting -= 1
+            self._submitting[later] -= 1
+
+    def _is_later(self, submission: Submission) -> bool:
+        return submission.run_at is not None and submission.run_at > self._clock()
+
+    def _full(self, submission: Submission) -> Overloaded | None:
+        """Why the task cannot be accepted now. Those that wait for a date have a limit of their own: they may wait for
+        years, and must not keep others out."""
+        self._queue.admit_due(self._clock())
+        if self._is_later(submission):
+            if self._queue.scheduled + self._submitting[True] < self._policy.scheduled:
+                return None
+            message = f"{self._policy.scheduled} tasks wait for their run_at, as many as this server keeps"
+            return Overloaded(message, retry_after=self._until_next_run_at())
+        if len(self._queue) + self._submitting[False] < self._policy.queue:
+            return None
+        message = f"{self._policy.queue} tasks are queued, as many as this server keeps"
+        return Overloaded(message, retry_after=self._retry_after())
+
+    def _until_next_run_at(self) -> float | None:
+        """Seconds until the first scheduled task makes room; None: not soon."""
+        at = self._queue.next_run_at()
+        left = 0.0 if at is None else at - self._clock()
+        return max(1.0, left) if left <= LONGEST_RETRY_SECONDS else None
 
     def _check_size(self, submission: Submission) -> None:
         rest = canonical([submission.setup, submission.metadata])
@@ -129,8 +158,12 @@ class Scheduler:
             )
 
     def _retry_after(self) -> float:
-        """Seconds until about a tenth of the queue will have been processed."""
-        return min(300.0, max(1.0, 0.1 * len(self._queue) * self._mean_seconds / max(1, len(self._running))))
+        """Seconds until about a tenth of the queue will have been processed. What runs longer than usual counts with
+        the time it has taken."""
+        now, running = self._clock(), self._running.values()
+        seconds = [max(self._mean_seconds, now - attempt.began) for attempt in running] or [self._mean_seconds]
+        rate = sum(1 / max(0.001, each) for each in seconds)
+        return min(LONGEST_RETRY_SECONDS, max(1.0, 0.1 * len(self._queue) / rate))
 
     async def cancel(self, task_id: str, owner: str | None = None) -> Task:
         """Cancel the task: at once if it is queued, within its grace period + 1 s if it runs. Returns it as it is now;
@@ -205,6 +238,7 @@ class Scheduler:
     def _gauge(self) -> None:
         if self._metrics is not None:
             self._metrics.tasks_queued.set(len(self._queue))
+            self._metrics.tasks_scheduled.set(self._queue.scheduled)
             self._metrics.tasks_running.set(len(self._running))
 
     # --- dispatch
@@ -223,8 +257,10 @@ class Scheduler:
         """Start every task that can be placed now."""
         if self._queue.deadline_passed(now):
             await self._store.expire(now)
+            self._queue.discard_late(now)  # what is left could not be read
         while (candidate := self._queue.choose(now, self._fit, self._full_apps(), self._full_owners())) is not None:
             self._begin(candidate)
+        self._gauge()
 
     def _fit(self, candidate: Candidate) -> Fit:
         return self._executor_of(candidate).fit(candidate)

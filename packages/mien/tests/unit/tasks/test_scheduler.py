@@ -264,3 +264,43 @@ async def test_a_task_over_the_quota_of_queued_ones_is_refused_and_told_when(ben
     assert caught.value.retry_after is not None
     await b.submit(owner="a", idempotency_key="k")
     await b.submit(owner="b")
+
+
+async def test_tasks_that_wait_for_a_date_keep_nobody_out_and_have_a_limit_of_their_own(bench: Any) -> None:
+    b = await bench(queue=2, scheduled=3)
+    for _ in range(3):
+        await b.submit(run_at=4e9)
+    assert (b.scheduler.queued, b.scheduler.scheduled) == (0, 3)
+    with pytest.raises(Overloaded, match="run_at") as refused:
+        await b.submit(run_at=4e9)
+    assert refused.value.retry_after is None
+    assert (await b.ended(await b.submit())).status is Status.COMPLETED
+
+
+async def test_a_full_schedule_says_when_there_is_room(bench: Any) -> None:
+    b = await bench(scheduled=1)
+    await b.submit(run_at=time.time() + 100)
+    with pytest.raises(Overloaded) as refused:
+        await b.submit(run_at=4e9)
+    assert 90 < refused.value.retry_after <= 100
+
+
+async def test_a_burst_of_dates_does_not_exceed_the_limit(bench: Any) -> None:
+    b = await bench(scheduled=2)
+    results = await asyncio.gather(*[b.submit(run_at=4e9) for _ in range(10)], return_exceptions=True)
+    assert sum(isinstance(result, Overloaded) for result in results) == 8
+    assert b.scheduler.scheduled == 2
+
+
+async def test_the_time_to_retry_counts_what_runs_longer_than_usual(bench: Any) -> None:
+    b = await bench(slots=1, queue=10)
+    blocker = await b.submit({"do": "sleep", "seconds": 30})
+    await b.until(blocker, lambda task: task.status is Status.RUNNING)
+    for _ in range(10):
+        await b.submit()
+    b.scheduler._clock = lambda: time.time() + 50  # type: ignore[assignment]
+    with pytest.raises(Overloaded) as refused:
+        await b.submit()
+    assert 50 <= refused.value.retry_after <= 60
+    b.scheduler._clock = time.time  # type: ignore[assignment]
+    await b.scheduler.cancel(blocker.id)

@@ -92,3 +92,32 @@ def test_memory_is_bounded_by_the_queue_however_many_come_and_go() -> None:
     held = sum(map(len, queue._groups.values())) + len(queue._later) + len(queue._deadlines)
     assert held < 5000
     assert order(queue, NOW, {}) == [0]
+
+
+def test_tasks_that_wait_for_a_date_are_counted_apart() -> None:
+    queue = filled(candidate(1), candidate(2, run_at=NOW + 10), candidate(3, run_at=NOW + 20), candidate(4, run_at=NOW))
+    assert (len(queue), queue.scheduled, queue.next_run_at()) == (2, 2, NOW + 10)
+    queue.discard("t3")
+    assert (len(queue), queue.scheduled) == (2, 1)
+    queue.admit_due(NOW + 10)
+    assert (len(queue), queue.scheduled, queue.next_run_at()) == (3, 0, None)
+    assert order(queue, NOW + 10, {}) == [1, 2, 4]
+    assert (len(queue), queue.scheduled) == (0, 0)
+
+
+def test_the_counts_hold_when_thousands_come_and_go() -> None:
+    queue = Queue(30.0)
+    for seq in range(5000):
+        queue.add(candidate(seq, run_at=NOW + 60 if seq % 2 else None), NOW)
+        if seq % 5:
+            queue.discard(f"t{seq}")
+    assert (len(queue), queue.scheduled) == (500, 500)
+    queue.admit_due(NOW + 60)
+    assert (len(queue), queue.scheduled) == (1000, 0)
+
+
+def test_a_task_past_its_deadline_can_be_left_out() -> None:
+    queue = filled(candidate(1, deadline=NOW + 5), candidate(2, deadline=NOW + 50), candidate(3))
+    queue.discard_late(NOW + 10)
+    assert not queue.deadline_passed(NOW + 10)
+    assert order(queue, NOW + 10, {}) == [2, 3]

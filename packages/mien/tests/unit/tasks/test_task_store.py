@@ -5,8 +5,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
-from mien.errors import Conflict, IdempotencyConflict, NotFound, QuotaExceeded, RequestError, StaleAttempt
+from mien.errors import (
+    Conflict,
+    IdempotencyConflict,
+    NotFound,
+    QuotaExceeded,
+    RequestError,
+    StaleAttempt,
+    TaskDamaged,
+)
+from mien.storage.schema import tasks
 from mien.tasks.machine import Changes, LogText, Outcome
 from mien.tasks.records import Attempt, LogKind, Submission
 from mien.tasks.status import Status
@@ -334,3 +344,34 @@ async def test_tasks_that_wait_for_a_date_count_apart(store: Any, submission: An
     await store.submit(submission(owner="a", run_at=clock() - 5), 2)
     with pytest.raises(QuotaExceeded, match="queued tasks"):
         await store.submit(submission(owner="a"), 2)
+
+
+def broken(store: Any, task_id: str, **values: Any) -> Any:
+    """Overwrites columns of a task's row."""
+    return store._database.write(
+        lambda connection: connection.execute(sa.update(tasks).where(tasks.c.id == task_id).values(**values)) and None
+    )
+
+
+DAMAGE = [{"metadata": "{"}, {"events": "[1]"}, {"status": 77}, {"workers": "3"}, {"output": "nan"}]
+
+
+@pytest.mark.parametrize("damage", DAMAGE, ids=[next(iter(values)) for values in DAMAGE])
+async def test_a_damaged_row_is_left_out_of_lists_and_breaks_nothing_else(
+    store: Any, submission: Any, clock: Any, damage: dict[str, Any]
+) -> None:
+    ids = [(await store.submit(submission(deadline=clock() + 5)))[0].id for _ in range(5)]
+    await broken(store, ids[2], **damage)
+    assert [task.id for task in (await store.find(Filter())).tasks] == [ids[4], ids[3], ids[1], ids[0]]
+    seen, cursor = [], None
+    while True:
+        page = await store.find(Filter(), cursor=cursor, limit=1)
+        seen += [task.id for task in page.tasks]
+        if (cursor := page.cursor) is None:
+            break
+    assert seen == [ids[4], ids[3], ids[1], ids[0]]
+    with pytest.raises(TaskDamaged, match=ids[2]):
+        await store.get(ids[2])
+    with pytest.raises(TaskDamaged):
+        await store.claim(ids[2], "server-1", clock() + 30)
+    assert len(await store.expire(clock() + 10)) == 4

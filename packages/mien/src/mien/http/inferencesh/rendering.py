@@ -44,13 +44,22 @@ _UNUSED: schema.Unused = {
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 
+EARLIEST, LATEST = -62_135_596_800.0, 253_402_300_799.0
+"""The first and the last second of the years 1 to 9999, in seconds since 1970: the times that can be shown."""
+
+
 @overload
 def rfc3339(at: float) -> str: ...
 @overload
 def rfc3339(at: float | None) -> str | None: ...
 def rfc3339(at: float | None) -> str | None:
-    """RFC 3339, UTC, microseconds."""
-    return None if at is None else datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    """RFC 3339, UTC, microseconds. Never raises: for what cannot be shown, the nearest time that can, as older versions
+    stored such times."""
+    if at is None:
+        return None
+    if not EARLIEST <= at <= LATEST:
+        at = LATEST if at > LATEST else EARLIEST
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def event_json(event: Event, task_id: str, number: int, table: Table) -> schema.TaskEvent:

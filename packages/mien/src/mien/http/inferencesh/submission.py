@@ -1,6 +1,5 @@
 """`POST /run`: its body becomes a submission, which is checked before a task exists."""
 
-import math
 import re
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias
@@ -14,6 +13,7 @@ from mien.encoded import Encoded
 from mien.errors import AppUnknown, InvalidField, MienError, RequestError
 from mien.http.context import context_of
 from mien.http.inferencesh.context import RequestContext
+from mien.http.inferencesh.rendering import EARLIEST, LATEST
 from mien.net.urls import parse_url
 from mien.storage.file_records import SCHEME
 from mien.storage.links import needs_internalizing
@@ -23,6 +23,7 @@ from mien.tasks.records import Submission, setup_key
 
 INFRA = ("cloud", "private", "private_first")
 MAX_KEY_LENGTH = 200
+MAX_SECONDS = 1e9
 NEW_SESSION = "new"
 _VERSION = re.compile(r"[0-9a-f]{4,64}")
 
@@ -225,28 +226,42 @@ def _key(params: RunParams, ctx: RequestContext) -> str | None:
 
 def _range(name: str, value: int, low: int, high: int) -> int:
     if not low <= value <= high:
-        raise InvalidField(f"{name}: expected a number in {low}..{high}; got {value}")
+        raise InvalidField(f"{name}: expected a number in {low}..{high}; got {_shown(value)}")
     return value
 
 
 def _seconds(name: str, value: float | None) -> float | None:
-    if value is not None and not (math.isfinite(value) and 0 < value <= 1e9):
-        raise InvalidField(f"{name}: expected more than 0 seconds; got {value:g}")
+    if value is not None and not 0 < value <= MAX_SECONDS:
+        raise InvalidField(f"{name}: expected more than 0 and at most {MAX_SECONDS:g} seconds; got {_shown(value)}")
     return value
 
 
 def read_time(name: str, value: str | float | None) -> float | None:
-    """Seconds since 1970 from a number or RFC 3339."""
+    """Seconds since 1970 from a number or RFC 3339: a time that `rendering.rfc3339` can show.
+
+    Raises InvalidField.
+    """
     if value is None or value == "":
         return None
     if isinstance(value, str):
-        try:
-            at = datetime.fromisoformat(value)
-        except ValueError:
-            at = None
-        if at is None or at.tzinfo is None:
-            raise InvalidField(f"{name}: expected a time such as 2030-01-31T12:00:00Z; got {value[:40]!r}")
-        return at.timestamp()
-    if not (math.isfinite(value) and 0 <= value <= 1e11):
-        raise InvalidField(f"{name}: expected seconds since 1970; got {value:g}")
-    return value
+        return _time_of_text(name, value)
+    if isinstance(value, bool) or not 0 <= value <= LATEST:
+        raise InvalidField(f"{name}: expected seconds since 1970, at most {LATEST:.0f}; got {_shown(value)}")
+    return float(value)
+
+
+def _time_of_text(name: str, value: str) -> float:
+    try:
+        at = datetime.fromisoformat(value)
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None:
+        raise InvalidField(f"{name}: expected a time such as 2030-01-31T12:00:00Z; got {value[:40]!r}")
+    seconds = at.timestamp()
+    if not EARLIEST <= seconds <= LATEST:  # its offset can move it out of the years that dates have
+        raise InvalidField(f"{name}: expected a time in the years 1 to 9999 of UTC; got {value[:40]!r}")
+    return seconds
+
+
+def _shown(value: float) -> str:
+    return str(value)[:40]

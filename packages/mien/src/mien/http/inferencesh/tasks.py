@@ -276,7 +276,7 @@ def _statuses(given: Any, table: Table) -> Any:
 def _moment(name: str, value: Any) -> float | None:
     if isinstance(value, str) and value.replace(".", "", 1).isdecimal():
         value = float(value)
-    if value is not None and not isinstance(value, str | int | float):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int | float)):
         raise InvalidField(f"{name}: expected a time")
     return read_time(name, value)
 

@@ -6,6 +6,7 @@ import msgspec
 import orjson
 
 from mien.encoded import NULL, Encoded
+from mien.errors import TaskDamaged
 from mien.storage.schema import tasks
 from mien.tasks.records import Candidate, Event, LogKind, LogLine, Task, canonical, clean
 from mien.tasks.status import Status
@@ -53,7 +54,14 @@ def changed_row(before: Task, after: Task) -> dict[str, Any]:
 
 
 def task_of(row: Any) -> Task:
-    fields = dict(row._mapping)
+    """Raises TaskDamaged for a row that no version of this server writes."""
+    try:
+        return _task_of(dict(row._mapping))
+    except (ValueError, TypeError, LookupError, msgspec.MsgspecError) as error:
+        raise TaskDamaged(f"the record of task {row.id} in the server's database is damaged") from error
+
+
+def _task_of(fields: dict[str, Any]) -> Task:
     for name in _JSON:
         if fields[name] is not None:
             fields[name] = orjson.loads(fields[name])

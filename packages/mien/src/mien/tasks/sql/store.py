@@ -1,12 +1,13 @@
 """The task store on a SQL database: `mien.tasks.store.TaskStore`."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
+import structlog
 from msgspec.structs import replace
 
-from mien.errors import Conflict, IdempotencyConflict, NotFound, RequestError
+from mien.errors import Conflict, IdempotencyConflict, NotFound, RequestError, TaskDamaged
 from mien.storage.database import Database
 from mien.storage.schema import task_logs, tasks, webhooks
 from mien.tasks import machine
@@ -26,6 +27,8 @@ from mien.tasks.sql.rows import (
 )
 from mien.tasks.status import HELD, TERMINAL, WAITING, Status
 from mien.tasks.store import Change, Delivery, Filter, Listener, Page
+
+log = structlog.get_logger()
 
 _waiting = tasks.c.status.in_(sorted(WAITING))
 _held = tasks.c.status.in_(sorted(HELD))
@@ -122,15 +125,16 @@ class SqlTaskStore:
         def read(connection: sa.Connection) -> Page:
             seqs = connection.execute(statement).scalars().all()
             found: list[Task] = []
-            room = max_chars
+            room, seen = max_chars, 0
             for seq in seqs[:limit]:  # One by one, so that rows beyond the size limit are never read.
                 row = connection.execute(_by_seq, {"seq": seq}).one()
                 if room is not None:
                     room -= chars_of(row)
                     if found and room < 0:
                         break
-                found.append(task_of(row))
-            return Page(tuple(found), str(found[-1].seq) if len(found) < len(seqs) else None)
+                found += _readable([row])
+                seen += 1
+            return Page(tuple(found), str(seqs[seen - 1]) if seen < len(seqs) else None)
 
         return await self._database.read(read)
 
@@ -233,7 +237,7 @@ class SqlTaskStore:
         """Change all tasks that match, a transaction per batch, until none is left."""
 
         def sweep(connection: sa.Connection) -> list[Change]:
-            found = [task_of(row) for row in connection.execute(which)]
+            found = _readable(connection.execute(which))
             return [_save(connection, task, change(task), **columns) for task in found]
 
         swept: list[Task] = []
@@ -300,6 +304,17 @@ def _get(connection: sa.Connection, statement: sa.Select[Any], task_id: str, own
     if row is None:
         raise _unknown(task_id)
     return task_of(row)
+
+
+def _readable(rows: Iterable[Any]) -> list[Task]:
+    """The tasks of these rows without those that are damaged, which must not take the others with them."""
+    found: list[Task] = []
+    for row in rows:
+        try:
+            found.append(task_of(row))
+        except TaskDamaged as error:
+            log.error("a task is left out", task=row.id, error=error.message, cause=str(error.__cause__)[:200])
+    return found
 
 
 def _unknown(task_id: str) -> NotFound:
