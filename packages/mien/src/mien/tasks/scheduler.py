@@ -31,6 +31,7 @@ log = structlog.get_logger()
 
 SERVER_LOST = "the server stopped while the task ran"
 LONGEST_RETRY_SECONDS = 300.0
+A_DAY = 86400.0
 LONGEST_SLEEP = 5.0
 """Seconds between two looks at the queue when nothing wakes the dispatcher: the most that a missed wake-up can cost."""
 
@@ -146,7 +147,7 @@ class Scheduler:
         """Seconds until the first scheduled task makes room; None: not soon."""
         at = self._queue.next_run_at()
         left = 0.0 if at is None else at - self._clock()
-        return max(1.0, left) if left <= LONGEST_RETRY_SECONDS else None
+        return max(1.0, left) if left <= A_DAY else None
 
     def _check_size(self, submission: Submission) -> None:
         rest = canonical([submission.setup, submission.metadata])

@@ -299,10 +299,14 @@ def test_a_webhook_is_told_of_the_end(api: Any) -> None:
     assert headers["webhook-signature"].startswith("v1,")
 
 
-def test_a_full_queue_says_when_to_come_back(serve: Any, make_api: Any, light: dict[str, str]) -> None:
-    server = serve(task_queue=2, **light)
+def test_a_full_schedule_says_when_to_come_back_and_keeps_no_other_task_out(
+    serve: Any, make_api: Any, light: dict[str, str]
+) -> None:
+    server = serve(task_queue=2, task_scheduled=2, **light)
     make_api(server.client).deploy("served", SHOUTING)
     body = {"app": "test/served", "input": {"text": "x"}, "run_at": time.time() + 1000}
     answers = [server.client.post("/run", json=body) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert int(answers[2].headers["Retry-After"]) >= 1
+    assert 900 < int(answers[2].headers["Retry-After"]) <= 1000
+    done = server.client.post("/run?wait=true", json=body | {"run_at": None}).json()["data"]
+    assert done["status_name"] == "completed"

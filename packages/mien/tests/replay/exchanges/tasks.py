@@ -344,9 +344,9 @@ def last_steps() -> list[Step]:
         run("deadline passed", "test/kit", {"text": "x"}, deadline=1),
         run("worker exits", "test/kit", {"do": "exit"}, retries=0),
         *(
-            run(f"fills the queue, {number}", "mien/faces", {"image": "data:,"}, query="", **later)
+            run(f"fills the schedule, {number}", "mien/faces", {"image": "data:,"}, query="", **later)
             for number in range(9)
         ),
-        run("queue is full", "mien/faces", {"image": "data:,"}, query="", **later),
-        run("queue is full, problem", "mien/faces", {"image": "data:,"}, query="", headers=SDK_PROBLEMS, **later),
+        run("schedule is full", "mien/faces", {"image": "data:,"}, query="", **later),
+        run("schedule is full, problem", "mien/faces", {"image": "data:,"}, query="", headers=SDK_PROBLEMS, **later),
     ]
