@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import msgspec
 from mien.apps.environment import Environment, EnvironmentSpec
 from mien.apps.environments import Environments
 from mien.apps.package import AppPackage, PackageLimits, copy_package, read_package
+from mien.apps.patterns import undecided_patterns
 from mien.apps.process import GuardedProcess, ProcessLimits, clean_environment
 from mien.apps.record import AppVersion, Deployed, FunctionSchema
 from mien.apps.reference import AppRef, is_name, parse_ref
@@ -17,6 +19,7 @@ from mien.apps.registry import CONTENT, AppRegistry
 from mien.errors import AppInvalid
 from mien.settings import Apps, Workers
 
+MOST_LINES = 20
 Log = Callable[[str], None]
 ERROR_CHARS = 4000
 
@@ -55,6 +58,8 @@ class Deployer:
             spec = EnvironmentSpec(package.requirements, package.manifest.python, staged / CONTENT, version)
             environment = await self._environments.ensure(spec, log)
             schemas = await self._schemas(environment, staged)
+            for line in await asyncio.to_thread(_left_to_the_app, schemas):
+                log(line)
             record = AppVersion(
                 namespace=ref.namespace,
                 name=ref.name,
@@ -106,3 +111,14 @@ class Deployer:
             words = said.decode(errors="replace").replace(f"{staged / CONTENT}/", "").strip()[-ERROR_CHARS:]
             raise AppInvalid(words or f"the app's import {ended.describe()}")
         return msgspec.json.decode(answer, type=_Schemas)
+
+
+def _left_to_the_app(schemas: _Schemas) -> list[str]:
+    """What the server will not check before it accepts a task."""
+    inputs = [function.input_schema for function in schemas.functions.values()]
+    patterns = dict.fromkeys(undecided_patterns([*inputs, schemas.setup_schema]))
+    return [
+        f"the pattern {pattern[:200]!r} is not one that RE2 can match (lookaround, backreferences): values are checked "
+        "against it by the app only, when the task runs"
+        for pattern in islice(patterns, MOST_LINES)
+    ]

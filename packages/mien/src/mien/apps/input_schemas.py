@@ -1,60 +1,64 @@
-"""Validation of task inputs against the schemas of their apps, before a task is created."""
+"""Validation of task inputs against the schemas of their apps, before a task is created.
 
-from typing import Any
+It tells a caller early what the app would reject. What it cannot decide in time the app decides, in its own process.
+"""
 
-import jsonschema
-from jsonschema.exceptions import SchemaError, ValidationError
-from jsonschema.protocols import Validator
+from typing import Any, TypeAlias
 
+from jsonschema.exceptions import ValidationError
+
+from mien.apps.bounded_validator import is_schema, violations
 from mien.errors import InvalidField
 
+SchemaKey: TypeAlias = tuple[str, str, str]
+"""App, version, and which of its schemas."""
 KNOWN = 512
 MOST_ERRORS = 10
 LONGEST_TEXT = 200
+SCHEMA_SECONDS = 1.0
+"""CPU time for checking a schema itself, once."""
+QUICK_SECONDS = 0.002
+"""CPU time that a value may take on the event loop."""
+SECONDS = 1.0
+"""CPU time that a value may take in a thread."""
 
 
 class InputChecks:
-    """Validates values; compiles each validator once. Thread-safe, since large values are validated in threads."""
+    """Validates values; checks each schema once. Thread-safe, since most of it runs in threads."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, str, str], Validator | None] = {}
+        self._known: dict[SchemaKey, bool] = {}
 
-    def check(self, key: tuple[str, str, str], schema: dict[str, Any] | None, value: Any, name: str) -> None:
-        """Raise InvalidField naming each field of `value` that violates `schema`.
+    def check_quickly(self, key: SchemaKey, schema: dict[str, Any] | None, value: Any, name: str) -> bool:
+        """As `check`, in a few milliseconds; False if that was not enough for a result."""
+        if not schema:
+            return True
+        return key in self._known and (not self._known[key] or self._check(schema, value, name, QUICK_SECONDS))
+
+    def check(self, key: SchemaKey, schema: dict[str, Any] | None, value: Any, name: str) -> None:
+        """Raise InvalidField naming each field of `value` that violates `schema`. Takes up to a second or two.
 
         `key` identifies the schema; `name` is the name of the value in messages: `input`, `setup`.
         """
-        if not schema:
-            return
-        validator = self._validator_of(key, schema)
-        if validator is None:
-            return
-        errors = []
-        for error in validator.iter_errors(value):
-            errors.append(error)
-            if len(errors) == MOST_ERRORS:
-                break
-        if errors:
+        if schema and self._is_valid(key, schema):
+            self._check(schema, value, name, SECONDS)
+
+    def _check(self, schema: dict[str, Any], value: Any, name: str, seconds: float) -> bool:
+        errors, complete = violations(schema, value, most=MOST_ERRORS, seconds=seconds)
+        if errors and (complete or seconds == SECONDS):
             details = tuple(_detail(error, name) for error in errors)
             raise InvalidField("; ".join(f"{_path(item['loc'])}: {item['msg']}" for item in details), details)
+        return complete
 
-    def _validator_of(self, key: tuple[str, str, str], schema: dict[str, Any]) -> Validator | None:
+    def _is_valid(self, key: SchemaKey, schema: dict[str, Any]) -> bool:
+        """Whether the schema can be used; if not, the app validates its input itself anyway."""
         try:
             return self._known[key]
         except KeyError:  # also if another thread has just cleared the cache
             if len(self._known) >= KNOWN:
                 self._known.clear()
-            validator = self._known[key] = _validator(schema)
-            return validator
-
-
-def _validator(schema: dict[str, Any]) -> Validator | None:
-    """None for an invalid schema: the app validates its input itself anyway."""
-    try:
-        jsonschema.Draft202012Validator.check_schema(schema)
-    except SchemaError:
-        return None
-    return jsonschema.Draft202012Validator(schema)
+            valid = self._known[key] = is_schema(schema, seconds=SCHEMA_SECONDS)
+            return valid
 
 
 def _detail(error: ValidationError, name: str) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from mien.apps.input_schemas import SchemaKey
 from mien.apps.record import AppVersion
 from mien.apps.reference import AppRef, parse_ref
 from mien.encoded import Encoded
 from mien.errors import AppUnknown, InvalidField, MienError, RequestError
+from mien.http.body import LARGE_BODY
 from mien.http.context import context_of
 from mien.http.inferencesh.context import RequestContext
 from mien.http.inferencesh.rendering import EARLIEST, LATEST
@@ -105,11 +107,10 @@ async def read_submission(params: RunParams, ctx: RequestContext) -> Submission:
         raise RequestError(f"variant: {app.name} has no variant {variant[:60]!r}; it has {', '.join(app.variants)}")
     given, encoded = await _value(params.input, "input", ctx)
     setup, encoded_setup = await _value(params.setup, "setup", ctx)
-    bodies, check = context_of(ctx.request).bodies, ctx.parts.checks.check
     key, schema = (app.name, app.id, f"{function}()"), app.functions[function]
-    await bodies.work(encoded.size, check, key, schema, {} if given is None else given, "input")
+    await _check(ctx, encoded.size, key, schema, {} if given is None else given, "input")
     if setup is not None:
-        await bodies.work(encoded_setup.size, check, (app.name, app.id, "setup"), app.setup_schema, setup, "setup")
+        await _check(ctx, encoded_setup.size, (app.name, app.id, "setup"), app.setup_schema, setup, "setup")
     submission = Submission(
         app=app.name,
         app_version=app.id,
@@ -196,6 +197,16 @@ async def _value(value: Any, name: str, ctx: RequestContext) -> tuple[Any, Encod
     if SCHEME in encoded.text:
         await require_files(ctx.parts.files, value, name, ctx.owner)
     return value, encoded
+
+
+async def _check(
+    ctx: RequestContext, size: int, key: SchemaKey, schema: dict[str, Any] | None, value: Any, name: str
+) -> None:
+    """Raise InvalidField if the value violates the schema. What takes long does so in a thread: large values, and
+    schemas that demand much of small ones."""
+    checks, bodies = ctx.parts.checks, context_of(ctx.request).bodies
+    if size > LARGE_BODY or not checks.check_quickly(key, schema, value, name):
+        await bodies.work(max(size, LARGE_BODY + 1), checks.check, key, schema, value, name)
 
 
 def _infra(infra: str | None) -> str:
