@@ -25,7 +25,7 @@ NEW = {
     "app_memory": "536870912",
     "workers_memory": "17179869184",  # set, since a message contains it and its default depends on the machine
     "task_queue": "10",
-    "task_scheduled": "9",
+    "task_scheduled": "10",
     "task_grace": "0.5",
     "task_input_bytes": "20000",
     "task_output_bytes": "50000",

@@ -243,7 +243,7 @@ def _range(name: str, value: int, low: int, high: int) -> int:
 
 def _seconds(name: str, value: float | None) -> float | None:
     if value is not None and not 0 < value <= MAX_SECONDS:
-        raise InvalidField(f"{name}: expected more than 0 and at most {MAX_SECONDS:g} seconds; got {_shown(value)}")
+        raise InvalidField(f"{name}: expected more than 0 and at most {MAX_SECONDS:.0f} seconds; got {_shown(value)}")
     return value
 
 
@@ -275,4 +275,4 @@ def _time_of_text(name: str, value: str) -> float:
 
 
 def _shown(value: float) -> str:
-    return str(value)[:40]
+    return f"{value:g}" if isinstance(value, float) else str(value)[:40]
