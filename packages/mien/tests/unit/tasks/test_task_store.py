@@ -7,15 +7,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from mien.errors import (
-    Conflict,
-    IdempotencyConflict,
-    NotFound,
-    QuotaExceeded,
-    RequestError,
-    StaleAttempt,
-    TaskDamaged,
-)
+from mien.errors import Conflict, IdempotencyConflict, NotFound, QuotaExceeded, RequestError, StaleAttempt, TaskDamaged
 from mien.storage.schema import tasks
 from mien.tasks.machine import Changes, LogText, Outcome
 from mien.tasks.records import Attempt, LogKind, Submission
