@@ -12,7 +12,7 @@ from mien.cli.main import app as commands
 from mien.config.names import OTHER_NAMES
 from mien.errors import MienError
 from mien.metrics import Metrics
-from mien.settings import RENAMED, Settings, Variables
+from mien.settings import RENAMED, Settings, Variables, sections
 
 DOCS = Path(__file__).parents[4] / "docs"
 
@@ -36,6 +36,11 @@ def missing(names: list[str], where: set[str]) -> list[str]:
 def test_every_setting_is_documented(words: set[str]) -> None:
     names = [f"MIEN_{name.upper()}" for name in Variables.model_fields]
     assert missing(names, words) == []
+
+
+def test_every_section_of_the_configuration_file_is_documented(text: str) -> None:
+    page = text.partition("### Configuration file")[2].partition("\n## ")[0]
+    assert [name for name in sections() if name and f"`{name}`" not in page] == []
 
 
 def test_every_error_code_is_documented(words: set[str]) -> None:
