@@ -312,7 +312,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _close(self) -> None:
         """Close the connection after a response."""
-        if self._in_head and not self._begun:
+        if self._in_head and not self._begun and not self._ended:
             self._measured.close_now()
         else:
             self._linger()

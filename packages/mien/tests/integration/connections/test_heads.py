@@ -189,3 +189,11 @@ def test_limits_are_settings(start: Callable[..., Running]) -> None:
     assert small.ask(b"GET /%s HTTP/1.1\r\n\r\n" % (b"u" * 256))[0] == 414
     assert small.ask(b"GET / HTTP/1.1\r\n%s\r\n" % (b"a: b\r\n" * 17))[0] == 431
     assert small.ask(b"GET / HTTP/1.1\r\na: %s\r\n\r\n" % (b"a" * 1024))[0] == 431
+
+
+def test_another_upgrade_is_answered_as_if_it_were_not_there_and_ends_the_connection(front: Running) -> None:
+    status, body = front.ask(
+        b"GET /plain HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n\r\n"
+        b"GET /smuggled HTTP/1.1\r\n\r\n"
+    )
+    assert (status, body) == (200, b"/plain")
