@@ -1,6 +1,7 @@
 """`inf.yml`: what an app says about itself."""
 
 import re
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +12,10 @@ from infsh._errors import ManifestInvalid
 
 FILE_NAME = "inf.yml"
 
+MAX_DEPTH = 20
+MAX_ALIASES = 20
+_shown = reprlib.Repr()
+_shown.maxlevel, _shown.maxstring, _shown.maxother = 2, 200, 200
 _UNITS = {
     "": 1,
     "B": 1,
@@ -112,14 +117,31 @@ def read_manifest(folder: Path) -> Manifest:
     """Reads the manifest of an app's folder. Raises ManifestInvalid, which names the key."""
     path = folder / FILE_NAME
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = _parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ManifestInvalid(f"{folder} has no {FILE_NAME}: an app needs at least `name: my-app` in it") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # ValueError: not UTF-8, a date or number that is none
         raise ManifestInvalid(f"{FILE_NAME} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ManifestInvalid(f"{FILE_NAME} must contain keys and values, such as `name: my-app`")
     return parse_manifest(content)
+
+
+def _parsed(text: str) -> Any:
+    """The value of a YAML document that is nested, and refers to itself, no more than a manifest needs to.
+
+    Without these limits a few lines of aliases become gigabytes. Raises ValueError, yaml.YAMLError.
+    """
+    depth = aliases = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        aliases += isinstance(event, yaml.AliasEvent)
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested more than {MAX_DEPTH} levels deep")
+        if aliases > MAX_ALIASES:
+            raise ValueError(f"it has more than {MAX_ALIASES} aliases")
+    return yaml.safe_load(text)
 
 
 def parse_manifest(content: dict[Any, Any]) -> Manifest:
@@ -129,7 +151,11 @@ def parse_manifest(content: dict[Any, Any]) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        said = "is missing" if first["type"] == "missing" else f"cannot be {first['input']!r}: {_reason(first['msg'])}"
+        said = (
+            "is missing"
+            if first["type"] == "missing"
+            else f"cannot be {_shown.repr(first['input'])}: {_reason(first['msg'])}"
+        )
         raise ManifestInvalid(f"{FILE_NAME}: `{key}` {said}") from error
 
 

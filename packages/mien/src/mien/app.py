@@ -23,6 +23,7 @@ from mien.faces.self_check import SelfCheck
 from mien.housekeeping import clean_environments, housekeeping, purge_files, refresh_services
 from mien.http.auth import Auth, is_loopback
 from mien.http.body import BodyReader
+from mien.http.compress import Compress
 from mien.http.context import Context, Runtime, TaskParts
 from mien.http.cors import Cors
 from mien.http.errors import install_error_handlers
@@ -33,6 +34,7 @@ from mien.http.inferencesh.rendering import webhook_body
 from mien.http.inferencesh.sessions import router as inferencesh_sessions
 from mien.http.inferencesh.tasks import router as inferencesh_tasks
 from mien.http.insightface.routes import router as insightface
+from mien.http.loop_lag import LoopLag
 from mien.http.lumen.routes import InferFirst
 from mien.http.lumen.routes import router as lumen
 from mien.http.methods import HeadWithoutBody, allow_head
@@ -86,6 +88,8 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     """
     metrics, keys = Metrics(), FileKeyStore(settings.locations.data_dir)
     admission, codec_threads = Admission.from_settings(settings.limits), ThreadPool(CODEC_THREADS)
+    lag = LoopLag()
+    metrics.loop_lag.set_function(lag.take)
     bodies = BodyReader(settings.limits, admission, codec_threads)
     quotas = Quotas(settings.quotas, FileOwnerStore(settings.locations.data_dir))
     context = Context(settings, metrics, Auth(settings.listening, keys, quotas), quotas, bodies, codec_threads)
@@ -93,6 +97,7 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(lag.watched())
             stack.push_async_callback(asyncio.to_thread, codec_threads.close)
             stack.push_async_callback(asyncio.to_thread, bodies.close)
             # In the background, so that liveness and readiness probes are served while models load.
@@ -125,6 +130,7 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     if apis:
         app.add_middleware(CompatPaths)
     app.add_middleware(HeadWithoutBody)
+    app.add_middleware(Compress, threads=codec_threads)
     app.add_middleware(Observe, metrics=metrics, on_bug=on_bug)
     if settings.listening.cors_origins:
         app.add_middleware(Cors, origins=settings.listening.cors_origins)

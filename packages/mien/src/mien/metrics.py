@@ -65,6 +65,9 @@ class Metrics:
             "mien_task_wait_seconds", "Time that a task was queued", ["app"], buckets=SECONDS, registry=registry
         )
         self.task_streams = Gauge("mien_task_streams", "Streams of tasks that are open", registry=registry)
+        self.loop_lag = Gauge(
+            "mien_event_loop_lag_seconds", "Largest lag of the event loop since the last scrape", registry=registry
+        )
         self.file_bytes = Counter("mien_file_bytes", "Bytes of files", ["direction"], registry=registry)
         self.webhooks = Counter("mien_webhooks", "Tries to deliver webhooks", ["outcome"], registry=registry)
 

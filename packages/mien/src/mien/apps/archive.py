@@ -5,10 +5,16 @@ import tarfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
-from mien.apps.package import copy_within
-from mien.errors import AppInvalid
+from mien.apps.package import CHUNK, copy_within
+from mien.errors import AppInvalid, MienError
+
+MOST_AT_ONCE = 2 * CHUNK
+TAR_OVERHEAD = 8 * 1024
+"""Bytes per file for its headers and padding."""
+_ZIP_ENTRY = b"PK\x01\x02"
+_TOO_LARGE = "the archive's files are larger than an app may be (MIEN_APP_MAX_BYTES)"
 
 
 def unpack(archive: Path, target: Path, *, max_files: int, max_bytes: int) -> Path:
@@ -16,25 +22,71 @@ def unpack(archive: Path, target: Path, *, max_files: int, max_bytes: int) -> Pa
     target.mkdir(mode=0o700)
     left = max_bytes
     try:
-        for number, (name, executable, file) in enumerate(_entries(archive)):
+        for number, (name, executable, file) in enumerate(_entries(archive, max_files, max_bytes)):
             if number >= max_files:
-                raise AppInvalid(f"the archive has more than {max_files} files")
+                raise _too_many(max_files)
             path = target / _safe(name)
             path.parent.mkdir(parents=True, exist_ok=True)
             left -= _write(file, path, left)
             path.chmod(0o755 if executable else 0o644)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
-        raise AppInvalid(f"the archive cannot be read: {error}") from None
+    except MienError:
+        raise
     except OSError as error:
         raise AppInvalid(f"the archive cannot be unpacked: {error.strerror or error}") from None
+    except Exception as error:  # noqa: BLE001 - tarfile and zipfile raise whatever a damaged archive makes them stumble on
+        raise AppInvalid(f"the archive cannot be read: {str(error)[:200] or type(error).__name__}") from None
     inner = list(target.iterdir())
     if not (target / "inference.py").exists() and len(inner) == 1 and inner[0].is_dir():
         return inner[0]  # the archive contains the folder, not just its contents
     return target
 
 
-def _entries(archive: Path) -> Iterator[tuple[str, bool, IO[bytes]]]:
+def _too_many(max_files: int) -> AppInvalid:
+    return AppInvalid(f"the archive has more than {max_files} files")
+
+
+def _require_few_entries(archive: Path, max_files: int) -> None:
+    """Before zipfile makes an object of each. Entries of archives inside count, too, hence the margin."""
+    found, end = 0, b""
+    with archive.open("rb") as file:
+        while block := file.read(CHUNK):
+            found += (end + block).count(_ZIP_ENTRY)
+            end = block[-len(_ZIP_ENTRY) + 1 :]
+            if found > 10 * max_files:
+                raise _too_many(max_files)
+
+
+class _TarFile(tarfile.TarFile):
+    """Reads at most `most` bytes of a tar, unpacked, and little at a time: it reads headers as large as they say."""
+
+    most = 0
+
+    def __init__(self, name: Any = None, mode: Any = "r", fileobj: Any = None, **options: Any) -> None:
+        bounded: Any = _Bounded(fileobj, self.most)
+        super().__init__(name, mode, bounded, **options)
+
+
+class _Bounded:
+    """A file of which only so much can be read."""
+
+    def __init__(self, file: Any, most: int) -> None:
+        self._file = file
+        self._left = most
+        self.seek, self.tell, self.close = file.seek, file.tell, file.close
+
+    def read(self, size: int) -> bytes:
+        if size > MOST_AT_ONCE:
+            raise tarfile.ReadError("a header is too large")
+        data: bytes = self._file.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise AppInvalid(_TOO_LARGE)
+        return data
+
+
+def _entries(archive: Path, max_files: int, max_bytes: int) -> Iterator[tuple[str, bool, IO[bytes]]]:
     if zipfile.is_zipfile(archive):
+        _require_few_entries(archive, max_files)
         with zipfile.ZipFile(archive) as packed:
             for entry in packed.infolist():
                 mode = entry.external_attr >> 16
@@ -47,7 +99,8 @@ def _entries(archive: Path) -> Iterator[tuple[str, bool, IO[bytes]]]:
                 with packed.open(entry) as file:
                     yield entry.filename, bool(mode & stat.S_IXUSR), file
     elif tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as packed_tar:
+        limited: Any = type("_Limited", (_TarFile,), {"most": max_bytes + max_files * TAR_OVERHEAD})
+        with limited.open(archive) as packed_tar:
             for member in packed_tar:
                 if member.isdir():
                     continue
@@ -72,5 +125,5 @@ def _write(source: IO[bytes], target: Path, limit: int) -> int:
     with target.open("xb") as file:
         size = copy_within(limit, source, file.write)
     if size is None:
-        raise AppInvalid("the archive's files are larger than an app may be (MIEN_APP_MAX_BYTES)")
+        raise AppInvalid(_TOO_LARGE)
     return size

@@ -103,7 +103,7 @@ def _manifest_of(given: _manifest.Manifest) -> AppManifest:
         python=_python(given.kernel),
         resources=_resources(given.resources),
         env=dict(given.env),
-        secrets=tuple(_secret(item) for item in extra.get("secrets") or ()),
+        secrets=_secrets(extra.get("secrets") or []),
         variants={key: _variant(variant) for key, variant in given.variants.items()},
         service=given.service or "",
         grace=given.grace,
@@ -124,11 +124,18 @@ def _resources(given: _manifest.Resources) -> Resources:
     return Resources(gpus, given.gpu.vram, given.ram)
 
 
+def _secrets(given: Any) -> tuple[Secret, ...]:
+    if not isinstance(given, list):
+        raise AppInvalid("inf.yml: `secrets` must be a list")
+    return tuple(map(_secret, given))
+
+
 def _secret(given: Any) -> Secret:
     fields = {"key": given} if isinstance(given, str) else given
     if not isinstance(fields, dict) or not isinstance(fields.get("key"), str):
         raise AppInvalid("inf.yml: each of `secrets` must be a name, or an object with its name as `key`")
-    return Secret(fields["key"], str(fields.get("description") or ""), bool(fields.get("optional")))
+    description = fields.get("description")
+    return Secret(fields["key"], description if isinstance(description, str) else "", bool(fields.get("optional")))
 
 
 def _python(kernel: str) -> str:

@@ -1,5 +1,6 @@
 """Media types: what a body is declared as, and what the client accepts."""
 
+from codecs import BOM_UTF8
 from collections.abc import Mapping
 
 from starlette.requests import HTTPConnection
@@ -32,7 +33,7 @@ def content_type(request: HTTPConnection) -> str:
 
 def require_json(body: bytes, kind: str) -> None:
     """Raise UnsupportedMediaType for a form where JSON is read, whatever JSON was sent as."""
-    if kind == URLENCODED and not body[:JSON_BEGINS].lstrip().startswith((b"{", b"[")):
+    if kind == URLENCODED and not body[:JSON_BEGINS].removeprefix(BOM_UTF8).lstrip().startswith((b"{", b"[")):
         raise UnsupportedMediaType(f"Content-Type is {URLENCODED!r}, and the body is no JSON, which this route reads")
 
 
@@ -60,6 +61,17 @@ def parse_accept(header: str) -> list[str]:
             ranked.append((-quality, ";".join([kind, *kept])))
     ranked.sort(key=lambda pair: pair[0])
     return [kind for _, kind in ranked]
+
+
+def accepted_codings(headers: Mapping[str, str]) -> dict[str, float]:
+    """The quality of each content coding in Accept-Encoding; `*` stands for gzip unless that is named."""
+    found: dict[str, float] = {}
+    for part in headers.get("accept-encoding", "").split(","):
+        coding, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        found[coding] = next((_quality(one[2:]) for one in parameters if one.startswith("q=")), 1.0)
+    if "*" in found:
+        found.setdefault("gzip", found["*"])
+    return found
 
 
 def accepts(headers: Mapping[str, str], *kinds: str) -> bool:

@@ -93,16 +93,16 @@ def wire_status(task: Task, table: Table) -> int:
 
 
 def statuses_of(texts: Iterable[str], table: Table) -> tuple[Status, ...]:
-    """Statuses by number or name, as filters give them. Raises InvalidField."""
+    """Statuses by number or name, as filters give them, each once. Raises InvalidField."""
     by_number = {str(wire_number(status, table)): status for status in Status}
     by_name = {status.name: status for status in Status} | {"DISPATCHED": Status.SCHEDULED}
-    found = []
+    found: dict[Status, None] = {}
     for text in texts:
         status = by_number.get(text.strip()) or by_name.get(text.strip().upper())
         if status is None:
             known = ", ".join(f"{wire_number(status, table)} {status.name.lower()}" for status in Status)
             raise InvalidField(f"status: {text[:40]!r} is unknown; expected one of: {known}")
-        found.append(status)
+        found[status] = None
     return tuple(found)
 
 

@@ -26,6 +26,8 @@ from mien.tasks.records import Submission, setup_key
 INFRA = ("cloud", "private", "private_first")
 MAX_KEY_LENGTH = 200
 MAX_SECONDS = 1e9
+MAX_WORKERS = 100
+MAX_URL = 8192
 NEW_SESSION = "new"
 _VERSION = re.compile(r"[0-9a-f]{4,64}")
 
@@ -117,7 +119,7 @@ async def read_submission(params: RunParams, ctx: RequestContext) -> Submission:
         variant=variant,
         function=function,
         infra=_infra(params.infra),
-        workers=tuple(params.workers or ()),
+        workers=_workers(params.workers or []),
         input=encoded,
         setup=setup,
         webhook=_webhook(params.webhook),
@@ -209,6 +211,12 @@ async def _check(
         await bodies.work(max(size, LARGE_BODY + 1), checks.check, key, schema, value, name)
 
 
+def _workers(names: list[str]) -> tuple[str, ...]:
+    if len(names) > MAX_WORKERS or any(len(name) > MAX_KEY_LENGTH for name in names):
+        raise InvalidField(f"workers: expected at most {MAX_WORKERS} names of at most {MAX_KEY_LENGTH} characters")
+    return tuple(names)
+
+
 def _infra(infra: str | None) -> str:
     if infra and infra not in INFRA:
         raise InvalidField(f"infra: expected one of {', '.join(INFRA)}; got {infra[:40]!r}")
@@ -218,6 +226,8 @@ def _infra(infra: str | None) -> str:
 def _webhook(url: str | None) -> str | None:
     if not url:
         return None
+    if len(url) > MAX_URL:
+        raise InvalidField(f"webhook: expected a URL of at most {MAX_URL} characters; got {len(url)}")
     try:
         parse_url(url)
     except MienError as error:

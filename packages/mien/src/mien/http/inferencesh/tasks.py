@@ -44,6 +44,9 @@ router = APIRouter(route_class=TaskRoute, tags=["Tasks"])
 ENVELOPE_BYTES = 1024 * 1024
 """What the body of a task may hold beside its input, and a list of filters at all."""
 MAX_LISTED = 200
+MAX_STATUSES = 100
+MAX_TEXT = 512
+"""Characters of a filter."""
 PAGE_CHARS = 4 * 1024 * 1024
 """A page of tasks ends early beyond this: 200 tasks of 20 MiB each would be 4 GiB, several times over."""
 WAIT_SECONDS = 25.0
@@ -248,19 +251,21 @@ async def _ended(ctx: RequestContext, task: Task) -> Task:
 
 async def _listed(ctx: RequestContext, given: TaskQuery | TaskFilters) -> Response:
     table: Table = ctx.dialect.table
-    app = given.get("app")
-    ref = None if not app else parse_ref(str(app), ctx.parts.settings.apps.app_namespace)
+    app = _text("app", given.get("app"))
+    ref = None if app is None else parse_ref(app, ctx.parts.settings.apps.app_namespace)
     which = Filter(
         statuses=_statuses(given.get("status"), table),
         app=None if ref is None else ref.app,
-        function=_text(given.get("function")),
-        session_id=_text(given.get("session_id")),
+        function=_text("function", given.get("function")),
+        session_id=_text("session_id", given.get("session_id")),
         owner=ctx.reach,
         created_after=_moment("created_after", given.get("created_after")),
         created_before=_moment("created_before", given.get("created_before")),
     )
     limit = _number("limit", given.get("limit"), 1, MAX_LISTED, 50)
-    page = await ctx.parts.store.find(which, cursor=_text(given.get("cursor")), limit=limit, max_chars=PAGE_CHARS)
+    page = await ctx.parts.store.find(
+        which, cursor=_text("cursor", given.get("cursor")), limit=limit, max_chars=PAGE_CHARS
+    )
     items = [_task_json(ctx, task) for task in page.tasks]
     shown: schema.TaskPage = {"items": items, "next_cursor": page.cursor, "has_next": page.cursor is not None}
     return ctx.respond(shown)
@@ -269,7 +274,9 @@ async def _listed(ctx: RequestContext, given: TaskQuery | TaskFilters) -> Respon
 def _statuses(given: Any, table: Table) -> Any:
     if given is None or given == "" or given == []:
         return None
-    texts = given if isinstance(given, list) else str(given).split(",")
+    texts = given if isinstance(given, list) else str(given).split(",", MAX_STATUSES)
+    if len(texts) > MAX_STATUSES:
+        raise InvalidField(f"status: expected at most {MAX_STATUSES}")
     return statuses_of((str(text) for text in texts), table)
 
 
@@ -281,8 +288,12 @@ def _moment(name: str, value: Any) -> float | None:
     return read_time(name, value)
 
 
-def _text(value: Any) -> str | None:
-    return None if value is None or value == "" else str(value)
+def _text(name: str, value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str | int) or len(text := str(value)) > MAX_TEXT:
+        raise InvalidField(f"{name}: expected a text of at most {MAX_TEXT} characters")
+    return text
 
 
 def _number(name: str, value: Any, low: int, high: int, default: int) -> int:
