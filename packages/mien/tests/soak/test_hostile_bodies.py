@@ -6,7 +6,7 @@
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx2
@@ -65,11 +65,10 @@ def test_hostile_bodies_hurt_nobody(serve: Callable[..., Any], size: int) -> Non
     for name in dict.fromkeys(name for name, _, _ in attack):
         before = server.rss_mb()
         highest, statuses = before, []
-        todo = [(path, body) for kind, path, body in attack if kind == name]
+        todo = iter([(path, body) for kind, path, body in attack if kind == name])
 
-        def work(todo: list[Any] = todo, statuses: list[int] = statuses) -> None:
-            while todo:
-                path, (kind, body, headers) = todo.pop()
+        def work(todo: Iterator[Any] = todo, statuses: list[int] = statuses) -> None:
+            for path, (kind, body, headers) in todo:
                 statuses.append(send(server, path, kind, body, headers))
 
         attackers = [threading.Thread(target=work) for _ in range(ATTACKERS)]

@@ -30,7 +30,7 @@ RAW_TEXT = "text/plain"
 TIMEOUT_KEY = "timeout_ms"
 PAYLOAD = "payload"
 MS_DIGITS = 12
-METADATA_LIMITS = ValueLimits(4096)
+METADATA_LIMITS = ValueLimits(4096, noun="it")
 """Of metadata in text, which is parsed on the event loop."""
 
 
