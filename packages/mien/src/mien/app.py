@@ -15,6 +15,7 @@ from mien.apps.deploy import Deployer
 from mien.apps.environments import Environments
 from mien.apps.input_schemas import InputChecks
 from mien.apps.registry import AppRegistry
+from mien.atomic import remove_leftovers
 from mien.builtin import load_inference, open_fetcher, open_file_fetcher
 from mien.engine.admission import Admission
 from mien.engine.threads import ThreadPool
@@ -54,7 +55,7 @@ from mien.nodes.pool import NodePool
 from mien.nodes.remote_services import RemoteServices
 from mien.nodes.server import node_access
 from mien.quotas import FileOwnerStore, Quotas
-from mien.settings import Settings
+from mien.settings import Locations, Settings
 from mien.storage.database import Database
 from mien.storage.file_store import FileStore
 from mien.storage.file_table import FileTable
@@ -225,6 +226,11 @@ async def start(
     log.info("ready", models=inference.models.names())
 
 
+def _remove_leftovers(locations: Locations) -> None:
+    for folder in (locations.data_dir, locations.data_dir / "secrets", *locations.apps_dir.glob("*/*")):
+        remove_leftovers(folder)
+
+
 async def start_tasks(
     context: Context, registry: ServiceRegistry, fetcher: Fetcher, loaded: asyncio.Event, stack: AsyncExitStack
 ) -> TaskParts:
@@ -232,6 +238,7 @@ async def start_tasks(
     settings, metrics, quotas = context.settings, context.metrics, context.quotas
 
     # Storage.
+    await asyncio.to_thread(_remove_leftovers, settings.locations)
     database = await Database.open(settings.locations.data_dir / "mien.db")
     stack.push_async_callback(database.close)
     store = SqlTaskStore(database, retries=settings.tasks.task_retries)

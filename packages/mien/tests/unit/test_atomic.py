@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mien.atomic import create_file, replace_file
+from mien.atomic import create_file, remove_leftovers, replace_file
 from mien.locks import locked, open_lock, try_lock, try_share_lock
 
 
@@ -73,3 +73,21 @@ def test_a_lock_is_free_once_the_last_process_that_inherited_it_has_ended(tmp_pa
         child.communicate()
         assert try_lock(other)
         os.close(other)
+
+
+def test_what_a_killed_process_left_of_a_write_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    dying = """
+import os, sys
+from pathlib import Path
+from mien.atomic import _temporary
+with _temporary(Path(sys.argv[1]), b"x", 0o600):
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", dying, str(tmp_path / "keys.json")], check=False)
+    others = {".keys.json", ".keys.json.12345678", "keys.json.1.0123abcd", f".keys.json.{os.getpid()}.0123abcd"}
+    for name in others:
+        (tmp_path / name).write_text("mine")
+    assert len(list(tmp_path.iterdir())) == len(others) + 1
+    remove_leftovers(tmp_path)
+    remove_leftovers(tmp_path / "nowhere")
+    assert {path.name for path in tmp_path.iterdir()} == others

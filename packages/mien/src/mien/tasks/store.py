@@ -79,6 +79,11 @@ class TaskStore(Protocol):
     async def get(self, task_id: str, owner: str | None = None) -> Task:
         """The newest committed state."""
 
+    async def get_with_logs(
+        self, task_id: str, limit: int, owner: str | None = None
+    ) -> tuple[Task, tuple[LogLine, ...]]:
+        """The newest committed state, with the newest `limit` lines of its log as of the same moment."""
+
     async def logs(
         self, task_id: str, after: int = 0, limit: int = 1000, owner: str | None = None
     ) -> tuple[LogLine, ...]:

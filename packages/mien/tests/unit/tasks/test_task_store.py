@@ -119,6 +119,17 @@ async def test_a_stale_attempt_changes_nothing_and_is_told(store: Any, claimed: 
     assert await store.get(stale.id) == ended
 
 
+async def test_a_task_and_its_newest_lines_are_read_as_of_one_moment(store: Any, claimed: Any) -> None:
+    attempt = await claimed()
+    for text in ("one", "two", "three"):
+        attempt = await store.update(attempt, Changes(logs=(LogText(0.0, LogKind.RUN, text),)))
+    task, lines = await store.get_with_logs(attempt.id, 2)
+    assert (task, [line.text for line in lines]) == (await store.get(attempt.id), ["two", "three"])
+    assert task.log_count == lines[-1].number == 3
+    with pytest.raises(NotFound):
+        await store.get_with_logs(attempt.id, 2, "another owner")
+
+
 async def test_an_attempt_keeps_its_claim_after_a_write_it_did_not_hear_of(store: Any, claimed: Any) -> None:
     attempt = await claimed()
     await store.update(attempt, Changes(logs=(LogText(0.0, LogKind.RUN, "one"),)))

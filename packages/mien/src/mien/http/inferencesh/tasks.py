@@ -160,8 +160,7 @@ async def list_tasks_by_body(request: Request) -> Response:
 async def get_task(request: Request, task_id: str) -> Response:
     """The whole task, with its newest 1000 log lines."""
     ctx = request_context(request)
-    task = await ctx.parts.store.get(task_id, ctx.reach)
-    logs = await ctx.parts.store.logs(task_id, max(0, task.log_count - FULL_LINES), FULL_LINES)
+    task, logs = await ctx.parts.store.get_with_logs(task_id, FULL_LINES, ctx.reach)
     return ctx.respond(_task_json(ctx, task, newest(logs, FULL_LINES)))
 
 

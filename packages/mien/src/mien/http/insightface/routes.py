@@ -10,9 +10,18 @@ from starlette.responses import JSONResponse, RedirectResponse, Response
 from mien.engine.cancellation import CancelScope
 from mien.engine.engine import Failed
 from mien.engine.sources import Source
-from mien.errors import ImageError, InvalidField, MienError, SourceFailed, SourceNotFound, SourceRefused, Unavailable
+from mien.errors import (
+    ImageError,
+    InvalidField,
+    MienError,
+    Overloaded,
+    SourceFailed,
+    SourceNotFound,
+    SourceRefused,
+    Unavailable,
+)
 from mien.faces.service import DrawFaces, ImageDone, ImageResult
-from mien.http.context import Runtime, authorised, context_of, images_inside
+from mien.http.context import LOADING_SECONDS, Runtime, authorised, context_of, images_inside
 from mien.http.forms import FORM
 from mien.http.insightface.info import info as info_of
 from mien.http.insightface.request import options_of, parsed_form, parsed_request, sources_of
@@ -184,15 +193,25 @@ async def info(request: Request) -> JSONResponse:
     return JSONResponse(info_of(runtime))
 
 
+UNHEALTHY = {
+    500: Answer("It failed.", {JSON: SelfCheckFailed}),
+    503: Answer("The server starts, stops or is too busy to check.", {JSON: SelfCheckFailed}),
+}
+
+
 @router.get("/health", tags=[utility])
-@describe(SelfCheckPassed, scope=None, others={500: Answer("It failed.", {JSON: SelfCheckFailed})})
+@describe(SelfCheckPassed, scope=None, others=UNHEALTHY)
 async def health(request: Request) -> JSONResponse:
-    """Finds the face in a built-in photo, through every stage: 200 `{"status": "ok"}`, else 500."""
+    """Finds the face in a built-in photo, through every stage: 200 `{"status": "ok"}`, else 500; 503 while the server
+    starts, stops or is too busy to check."""
     runtime = context_of(request).readiness.runtime
     try:
         if runtime is None:
-            raise Unavailable("the models are being loaded")
+            raise Unavailable("the models are being loaded", retry_after=LOADING_SECONDS)
         await runtime.self_check.run()
+    except (Unavailable, Overloaded) as error:
+        not_now: SelfCheckFailed = {"detail": error.message}
+        return JSONResponse(not_now, 503, {"Retry-After": str(round(error.retry_after or LOADING_SECONDS))})
     except MienError:
         failed: SelfCheckFailed = {"detail": "self check failed"}
         return JSONResponse(failed, 500)

@@ -195,7 +195,7 @@ class SelfCheckPassed(TypedDict):
 
 
 class SelfCheckFailed(TypedDict):
-    """Answer of `GET /health` if the face is not found, or the models are not loaded."""
+    """Answer of `GET /health` if the face is not found, or could not be looked for."""
 
     detail: str
 

@@ -95,6 +95,21 @@ class SqlTaskStore:
     async def get(self, task_id: str, owner: str | None = None) -> Task:
         return await self._database.read(lambda connection: _get(connection, _by_id, task_id, owner))
 
+    async def get_with_logs(
+        self, task_id: str, limit: int, owner: str | None = None
+    ) -> tuple[Task, tuple[LogLine, ...]]:
+        def read(connection: sa.Connection) -> tuple[Task, tuple[LogLine, ...]]:
+            task = _get(connection, _by_id, task_id, owner)
+            seq = sa.select(tasks.c.seq).where(tasks.c.id == task_id).scalar_subquery()
+            newest = (
+                sa.select(task_logs)
+                .where(task_logs.c.task_seq == seq, task_logs.c.number > task.log_count - limit)
+                .order_by(task_logs.c.number)
+            )
+            return task, tuple(log_line_of(row) for row in connection.execute(newest))
+
+        return await self._database.read(read)
+
     async def logs(
         self, task_id: str, after: int = 0, limit: int = 1000, owner: str | None = None
     ) -> tuple[LogLine, ...]:
