@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
@@ -10,6 +11,7 @@ from starlette.routing import BaseRoute
 from mien.errors import MienError, Unavailable
 from mien.http.media import JSON
 from mien.http.openapi.components import Components
+from mien.http.openapi.examples import add_example
 from mien.http.openapi.operation import Described, Enveloped, Operation, operation_of
 from mien.http.route import Route
 
@@ -81,6 +83,7 @@ def _operation(context: RouteContext, components: Components) -> dict[str, Any]:
     if operation.scope is not None:
         found["security"] = [{"bearer": []}, {"key": []}, {}]
         found["description"] += f"\n\nNeeds a key with the scope `{operation.scope}`, once there are keys."
+    add_example(found)
     return found
 
 
@@ -104,7 +107,7 @@ def _responses(route: Route, operation: Operation, components: Components) -> di
         )
     for status, kinds in _by_status((*operation.errors, Unavailable)).items():
         about = " ".join(f"`{kind.code}`: {inspect.cleandoc(kind.__doc__ or '').splitlines()[0]}" for kind in kinds)
-        found.setdefault(str(status), {"description": about, "content": errors})
+        found.setdefault(str(status), {"description": about, "content": deepcopy(errors)})
     found["default"] = {"description": "Any other error.", "content": errors}
     return dict(sorted(found.items()))
 
