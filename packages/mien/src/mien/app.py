@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -54,6 +55,7 @@ from mien.nodes.local_node import LocalNode
 from mien.nodes.pool import NodePool
 from mien.nodes.remote_services import RemoteServices
 from mien.nodes.server import node_access
+from mien.private import tighten
 from mien.quotas import FileOwnerStore, Quotas
 from mien.settings import Locations, Settings
 from mien.storage.database import Database
@@ -173,6 +175,7 @@ async def start(
     are still running, then the node finishes its requests, and the models are unloaded last.
     """
     settings, metrics, readiness = context.settings, context.metrics, context.readiness
+    await asyncio.to_thread(_tighten, settings.locations.data_dir)
     registry = ServiceRegistry(prefer_remote=settings.nodes.prefer_remote)
     loaded = asyncio.Event()
 
@@ -229,6 +232,14 @@ async def start(
 def _remove_leftovers(locations: Locations) -> None:
     for folder in (locations.data_dir, locations.data_dir / "secrets", *locations.apps_dir.glob("*/*")):
         remove_leftovers(folder)
+
+
+def _tighten(data_dir: Path) -> None:
+    changed, failed = tighten(data_dir)
+    if changed:
+        log.warning("others could read these; only the server's user can now", folder=str(data_dir), changed=changed)
+    if failed:
+        log.error("others can read these, and the server may not change that", folder=str(data_dir), files=failed)
 
 
 async def start_tasks(
@@ -310,7 +321,7 @@ async def start_tasks(
     await webhooks.start()
     stack.push_async_callback(webhooks.close)
     services = AppServices(apps, registry, loaded, scheduler, feed, files, links)
-    chores = [purge_files(files), refresh_services(services)]
+    chores = [purge_files(files, scheduler.retention), refresh_services(services)]
     if settings.apps.environment_keep_days is not None:
         chores.append(clean_environments(environments, apps, settings.apps.environment_keep_days))
     await stack.enter_async_context(housekeeping(chores))

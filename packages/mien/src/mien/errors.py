@@ -254,6 +254,12 @@ class DatabaseInUse(MienError):
     code = "database_in_use"
 
 
+class DatabaseMissing(MienError):
+    """The database of a data directory that was used before is missing or empty; seen at startup only."""
+
+    code = "database_missing"
+
+
 class StaleAttempt(MienError):
     """An attempt wrote to a task that it no longer holds; nothing was changed. Seen in logs only."""
 

@@ -14,6 +14,7 @@ from mien.errors import MienError
 from mien.storage.file_store import FileStore
 from mien.tasks.app_services import AppServices
 from mien.tasks.machine import wall_clock
+from mien.tasks.retention import RetentionClock
 
 log = structlog.get_logger()
 DAY = 86400.0
@@ -30,11 +31,11 @@ class Chore:
     """The log message if it fails."""
 
 
-def purge_files(files: FileStore) -> Chore:
+def purge_files(files: FileStore, clock: RetentionClock) -> Chore:
     """Remove files whose retention period has ended."""
 
     async def work() -> None:
-        await files.purge(wall_clock())
+        await files.purge(await clock.now())
 
     return Chore(work, 600.0, "old files could not be removed")
 

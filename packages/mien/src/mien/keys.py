@@ -16,6 +16,7 @@ import msgspec
 from mien.atomic import replace_file
 from mien.errors import Forbidden, InternalError, NotFound, RequestError, Unauthorized
 from mien.locks import locked
+from mien.private import private_folder
 
 Scope = Literal["infer", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -164,7 +165,7 @@ class FileKeyStore:
         return matches[0] if matches else None
 
     def _locked(self) -> AbstractContextManager[None]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self._path.parent)
         return locked(self._path.with_suffix(".lock"))
 
     def _write(self, keys: tuple[Key, ...]) -> None:

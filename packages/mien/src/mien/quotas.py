@@ -18,6 +18,7 @@ from mien.atomic import replace_file
 from mien.errors import InternalError, QuotaExceeded
 from mien.keys import checked_owner
 from mien.locks import locked
+from mien.private import private_folder
 from mien.settings import Quotas as Defaults
 
 WINDOW = 1.0
@@ -101,7 +102,7 @@ class FileOwnerStore:
             self._write({name: known for name, known in self.all().items() if name != owner})
 
     def _locked(self) -> AbstractContextManager[None]:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self._path.parent)
         return locked(self._path.with_suffix(".lock"))
 
     def _write(self, owners: Mapping[str, Overrides]) -> None:

@@ -29,7 +29,7 @@ LAYERS = [
     {"settings"},
     {"config"},
     {"base64", "decode", "encoded"},
-    {"errors", "atomic", "confined", "locks", "file_types", "backoff", "ids", "machine", "__init__"},
+    {"errors", "atomic", "private", "confined", "locks", "file_types", "backoff", "ids", "machine", "__init__"},
 ]
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 

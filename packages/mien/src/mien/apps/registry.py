@@ -18,6 +18,7 @@ from mien.apps.reference import AppRef
 from mien.atomic import replace_file, sync
 from mien.errors import AppUnknown, InternalError, RequestError
 from mien.locks import locked
+from mien.private import private_folder
 
 INDEX = "index.json"
 RECORD = "record.json"
@@ -56,7 +57,8 @@ class AppRegistry:
     @contextlib.contextmanager
     def staging(self) -> Iterator[Path]:
         """A new directory on the registry's file system; removed afterwards unless it was published."""
-        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(self._root.parent)
+        private_folder(self._root)
         folder = Path(tempfile.mkdtemp(prefix=STAGING, dir=self._root))
         try:
             yield folder

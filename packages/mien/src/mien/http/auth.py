@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from mien.errors import Forbidden
-from mien.keys import AccessRule, Caller, KeyStore, Scope
+from mien.keys import DEFAULT_OWNER, AccessRule, Caller, KeyStore, Scope
 from mien.quotas import Quotas
 from mien.settings import Listening
 
@@ -26,6 +26,11 @@ class Auth:
             subject="this server",
             how="send it as `Authorization: Bearer KEY` or `X-API-Key: KEY`",
         )
+
+    def check(self) -> None:
+        """Raise InternalError if keys or quotas cannot be read, so that every request will be refused."""
+        self._rule.keys.all()
+        self._quotas.of(DEFAULT_OWNER)
 
     def require(self, request: HTTPConnection, scope: Scope) -> Caller:
         """Who calls. Raises Unauthorized without a known key, Forbidden if the key lacks `scope`, QuotaExceeded if its

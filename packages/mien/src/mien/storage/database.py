@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from mien.errors import DatabaseInUse, InternalError, MienError, StorageFull, Unavailable
 from mien.locks import open_lock, try_lock
+from mien.private import private_file, private_folder
 from mien.storage.dialect import reader_engine, writer_engine
 from mien.storage.migrate import migrate
 
@@ -55,14 +56,14 @@ class Database:
         """Lock, migrate and open the database file, which is created if necessary.
 
         Raises DatabaseInUse if another process has it open, Unavailable or StorageFull if the file cannot be used,
-        InternalError if it is damaged.
+        InternalError if it is damaged, DatabaseMissing if it is missing or empty in a folder that was used before.
         """
         return await asyncio.to_thread(cls._open, path)
 
     @classmethod
     def _open(cls, path: Path) -> Self:
         with _readable_errors():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent)
             lock = open_lock(path.with_suffix(".lock"))
         if not try_lock(lock):
             os.close(lock)
@@ -71,9 +72,11 @@ class Database:
             )
         database = None
         try:
+            with _readable_errors():
+                private_file(path)  # SQLite gives its other files the same mode
             database = cls(path, lock)
             with _readable_errors():
-                migrate(database._writing)
+                migrate(database._writing, path)
         except BaseException:
             if database is not None:
                 database._dispose()

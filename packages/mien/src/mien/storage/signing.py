@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from mien.atomic import create_file
 from mien.errors import Forbidden, InternalError
 from mien.keys import DEFAULT_OWNER
+from mien.private import private_folder
 
 Method = Literal["GET", "PUT"]
 _KEY_BYTES = 32
@@ -81,6 +82,6 @@ def load_key(path: Path) -> bytes:
 
 def _generate_key(path: Path) -> bytes:
     # Created atomically, so that two processes that start concurrently agree on one key.
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     create_file(path, secrets.token_bytes(_KEY_BYTES))
     return path.read_bytes()  # another process may have been first

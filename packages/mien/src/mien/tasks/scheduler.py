@@ -22,7 +22,7 @@ from mien.tasks.leases import keep_leases
 from mien.tasks.policy import Policy
 from mien.tasks.queue import Queue
 from mien.tasks.records import Candidate, Submission, Task, candidate_of, canonical
-from mien.tasks.retention import remove_old_tasks
+from mien.tasks.retention import RetentionClock, remove_old_tasks
 from mien.tasks.status import TERMINAL, WAITING
 from mien.tasks.store import Change, TaskStore
 from mien.workers.fit import Fit
@@ -56,6 +56,7 @@ class Scheduler:
     ) -> None:
         """`limits`: the quotas of an owner."""
         self.holder = secrets.token_hex(8)
+        self.retention = RetentionClock(store, clock)
         self._store = store
         self._executors = executors
         self._policy = policy or Policy()
@@ -196,7 +197,9 @@ class Scheduler:
         self._dispatcher = asyncio.create_task(self._dispatch())
         self._housekeeping = [asyncio.create_task(keep_leases(self._context, self._running))]
         if self._policy.keep is not None:
-            self._housekeeping.append(asyncio.create_task(remove_old_tasks(self._context, self._policy.keep)))
+            self._housekeeping.append(
+                asyncio.create_task(remove_old_tasks(self._store, self.retention, self._policy.keep))
+            )
         self.wake()
 
     async def drain(self, seconds: float) -> None:

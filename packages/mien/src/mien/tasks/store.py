@@ -136,6 +136,10 @@ class TaskStore(Protocol):
     async def purge(self, finished_before: float, limit: int = 500) -> int:
         """Remove ended tasks that finished before then, as `delete` does, oldest first; returns how many."""
 
+    async def retention_time(self, now: float, step: float) -> float:
+        """The time by which old things are removed, after it has moved towards `now` by at most `step` seconds; back
+        to `now` at once. It begins at `now`, or with the newest task if there are some."""
+
     # --- webhooks: queued in the transaction that ended the task
 
     async def due_webhooks(self, now: float, limit: int = 100) -> tuple[Delivery, ...]:

@@ -253,7 +253,7 @@ async def test_a_database_from_before_learns_which_task_has_which_file(tmp_path:
         for name, maker in (("given", "gone"), ("made", task_id), ("left", "gone")):
             row = {"id": names[name], "created_at": 0, "updated_at": 0, "owner": "", "filename": "a", "task_id": maker}
             connection.execute(sa.insert(file_table).values(**row, content_type="x/y", public=False))
-    migrate(engine)
+    migrate(engine, tmp_path / "mien.db")
     engine.dispose()
 
     database = await Database.open(tmp_path / "mien.db")

@@ -36,7 +36,6 @@ from mien.http.inferencesh.stream import TaskStream
 from mien.http.inferencesh.submission import Instant, RunParams, read_params, read_submission, read_time
 from mien.http.media import EVENT_STREAM, JSON, NDJSON, NDJSON_TYPES, accepts
 from mien.http.openapi.operation import Stream, describe
-from mien.tasks.machine import wall_clock
 from mien.tasks.records import Task
 from mien.tasks.store import Filter
 
@@ -171,7 +170,7 @@ async def delete_task(request: Request, task_id: str) -> Response:
     ctx = request_context(request)
     await ctx.parts.store.delete(task_id, ctx.reach)
     with suppress(MienError):  # housekeeping retries, and removes what would take too long within a request
-        await ctx.parts.files.expire(wall_clock())
+        await ctx.parts.files.expire(0.0)
     deleted: schema.Deleted = {"id": task_id, "deleted": True}
     return ctx.respond(deleted)
 

@@ -1,12 +1,13 @@
 """Liveness, readiness, metrics."""
 
-from typing import Literal, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from mien.errors import InternalError
 from mien.http.context import context_of
 from mien.http.media import JSON
 from mien.http.openapi.operation import Answer, Binary, describe
@@ -22,7 +23,9 @@ class Live(TypedDict):
 class Ready(TypedDict):
     """Answer of `GET /readyz`."""
 
-    status: Literal["ready", "loading"]
+    status: Literal["ready", "loading", "failing"]
+    reason: NotRequired[str]
+    """Why every request is refused."""
 
 
 router = APIRouter(route_class=Route, tags=["Operations"])
@@ -37,9 +40,18 @@ async def livez() -> JSONResponse:
 
 
 @router.get("/readyz")
-@describe(Ready, scope=None, others={503: Answer("The models are being loaded.", {JSON: Ready})})
+@describe(
+    Ready,
+    scope=None,
+    others={503: Answer("The models are being loaded, or the API keys cannot be read.", {JSON: Ready})},
+)
 async def readyz(request: Request) -> JSONResponse:
-    """200 once requests will be served: every model is loaded and warm. 503 before that."""
+    """200 once requests will be served: every model is loaded and warm. 503 before that, and while keys cannot be
+    read."""
+    try:
+        context_of(request).auth.check()
+    except InternalError as error:
+        return JSONResponse(Ready(status="failing", reason=error.message), 503)
     if context_of(request).readiness.runtime is None:
         return JSONResponse(Ready(status="loading"), 503, {"Retry-After": "2"})
     return JSONResponse(Ready(status="ready"))

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from mien.errors import Conflict, IdempotencyConflict, NotFound, RequestError, TaskDamaged
 from mien.storage.database import Database
-from mien.storage.schema import task_logs, tasks, webhooks
+from mien.storage.schema import meta, task_logs, tasks, webhooks
 from mien.tasks import machine
 from mien.tasks.machine import Changes, LogText, Outcome
 from mien.tasks.records import Attempt, Candidate, LogLine, Submission, Task, clean
@@ -38,6 +38,7 @@ _locked_by_id = _by_id.with_for_update()
 _by_key = sa.select(*TASK_COLUMNS, tasks.c.fingerprint).where(
     tasks.c.owner == sa.bindparam("by_owner"), tasks.c.idempotency_key == sa.bindparam("by_key")
 )
+_RETENTION = "retention_time"
 _at_a_time = 200
 """Tasks changed per transaction of a sweep: other writes get their turn in between."""
 
@@ -167,7 +168,7 @@ class SqlTaskStore:
             task = _get(connection, _locked_by_id, task_id, owner)
             if not task.terminal:
                 raise Conflict(f"task {task_id} is {task.status.name}; cancel it before it is deleted")
-            release_files(connection, [task.seq], self._clock())
+            release_files(connection, [task.seq])
             connection.execute(sa.delete(tasks).where(tasks.c.seq == task.seq))
             return Change(task, deleted=True)
 
@@ -272,11 +273,29 @@ class SqlTaskStore:
         def purge(connection: sa.Connection) -> int:
             chosen = connection.execute(old.where(tasks.c.seq.not_in(pending))).scalars().all()
             if chosen:
-                release_files(connection, chosen, self._clock())
+                release_files(connection, chosen)
                 connection.execute(sa.delete(tasks).where(tasks.c.seq.in_(chosen)))
             return len(chosen)
 
         return await self._database.write(purge)
+
+    async def retention_time(self, now: float, step: float) -> float:
+        known = sa.select(meta.c.value).where(meta.c.key == _RETENTION)
+        newest = sa.select(sa.func.max(tasks.c.updated_at)).where(
+            tasks.c.seq > sa.select(sa.func.max(tasks.c.seq) - 1000).scalar_subquery()
+        )
+
+        def move(connection: sa.Connection) -> float:
+            stored = connection.execute(known).scalar()
+            before = float(stored) if stored is not None else connection.execute(newest).scalar() or now
+            after = min(now, before + step)
+            if stored is None:
+                connection.execute(sa.insert(meta).values(key=_RETENTION, value=repr(after)))
+            else:
+                connection.execute(sa.update(meta).where(meta.c.key == _RETENTION).values(value=repr(after)))
+            return after
+
+        return await self._database.write(move)
 
     # --- webhooks
 
