@@ -142,7 +142,12 @@ class Mask:
         for value, name in sorted(self.captured.items(), key=lambda pair: -len(pair[0])):
             text = text.replace(value, f"<{name}>")
         for value, name in sorted(self._fixed.items(), key=lambda pair: -len(pair[0])):
-            text = text.replace(value, f"<{name}>")
+            # A port of this run must not be found within a time of it.
+            text = (
+                re.sub(rf"(?<![\d.]){value}(?!\d)", f"<{name}>", text)
+                if value.isdigit()
+                else text.replace(value, f"<{name}>")
+            )
         text = _TIME.sub("<time>", text)
         text = _DATE.sub("<date>", text)
         text = _SIGNATURE.sub(r"\1=<\1>", text)

@@ -31,6 +31,7 @@ PIECE = 64 * 1024
 COLUMNS = "100"
 UNMASKED = ("_path", "_uri", "_cursor")
 """Ends of names whose values are masked by their form: signed URLs, and cursors."""
+_PASSING = frozenset({"received", "queued", "scheduled", "preparing", "serving", "setting_up", "running", "uploading"})
 _PLACEHOLDER = re.compile(r"\{\{([\w.]+)\}\}")
 
 
@@ -227,7 +228,7 @@ class Player:
             self._know(name, match[1])
         shown = {key: [self._mask.line(line) for line in answer[key].split("\n")] for key in ("stdout", "stderr")}
         if step.unordered:
-            shown["stderr"].sort(key=str)
+            shown["stderr"] = sorted((line for line in shown["stderr"] if line not in _PASSING), key=str)
         return {"sent": self._mask.text(" ".join(["mien", *arguments])), "exit": answer["exit"], **shown}
 
     def _delivered(self, step: Delivered) -> dict[str, Any]:

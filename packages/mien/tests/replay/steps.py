@@ -44,7 +44,8 @@ class Command:
     capture: Mapping[str, str] = field(default_factory=dict)
     """Name → regular expression with one group, looked for in stdout and stderr."""
     unordered: bool = False
-    """The lines on stderr come as a task goes along: how its log lies among its statuses depends on time."""
+    """The lines on stderr come as a task goes along: which statuses it is seen in, and how its log lies among them,
+    depends on time."""
 
 
 @dataclass(frozen=True)
