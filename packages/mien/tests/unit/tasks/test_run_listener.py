@@ -40,12 +40,14 @@ class Run:
         self.report = Report()
         self.go = asyncio.Event()
         self.full = False
+        self.refused = asyncio.Event()
         self.listener = RunListener(self.report, lambda: self.files, self.store, self.report.fetch)
         self.listener.stage(Stage.RUNNING)
 
     async def store(self, file: OutputFile) -> str:
         await self.go.wait()
         if self.full:
+            self.refused.set()
             raise StorageFull("no space")
         return f"stored:{file.path.name}"
 
@@ -111,7 +113,7 @@ async def test_one_that_could_not_be_stored_earlier_fails_the_run_too(run: Run) 
     run.full = True
     run.go.set()
     run.listener.output(run.file("a"))
-    await asyncio.sleep(0.01)
+    await run.refused.wait()
     run.full = False
     run.listener.output(run.file("b"))
     with pytest.raises(StorageFull):
