@@ -82,7 +82,7 @@ class _Operation:
         self._api = f"document: {', '.join(operation.tags or [])}"
 
     def ask(self, examples: int, number: int) -> None:
-        has_input = bool(self._operation.body or self._operation.query or self._operation.headers)
+        has_input = bool(self._operation.body or self._operation.query)  # any text is a header or an id: none is wrong
         for mode in [GenerationMode.POSITIVE, GenerationMode.NEGATIVE] if has_input else [GenerationMode.POSITIVE]:
             cases = self._operation.as_strategy(generation_mode=mode)
 
