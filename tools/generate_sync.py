@@ -23,7 +23,7 @@ KEYWORDS = [
     (r"\bAsyncIterator\b", "Iterator"),
     (r"\bStopAsyncIteration\b", "StopIteration"),
     (r"__a(enter|exit|iter|next)__", r"__\1__"),
-    (r"\b_async_io\b", "_sync_io"),
+    (r"\b_async(_io|_flow)\b", r"_sync\1"),
     (r"`async with`", "`with`"),
     (r"`await (\w+\(\))`", r"`\1`"),
     (r"# ruff: noqa: ASYNC\d+[^\n]*\n", ""),
@@ -58,14 +58,39 @@ CLIENTS = (
         source=Path("packages/infsh/src/inferencesh/_async.py"),
         target=Path("packages/infsh/src/inferencesh/_sync.py"),
         words=(
-            ("The asyncio client: performs the steps of the flows on the event loop.",
-             "The blocking client: performs the steps of the flows in the calling thread."),
+            ("The asyncio client of the task API.", "The blocking client of the task API."),
             ("AsyncInference", "Inference"),
             ("AsyncTaskStream", "TaskStream"),
+            ("AsyncConnected", "Connected"),
+            ("AsyncStream", "Stream"),
             ("AsyncTasks", "Tasks"),
             ("AsyncFiles", "Files"),
             ("AsyncApps", "Apps"),
             ("AsyncSessions", "Sessions"),
+            ("for asyncio: one client serves any number of asyncio tasks of one event loop.",
+             "for threads: one client serves any number of them."),
+            (" In another loop it reconnects.", ""),
+        ),
+    ),
+    Client(
+        source=Path("packages/infsh/src/inferencesh/_async_flow.py"),
+        target=Path("packages/infsh/src/inferencesh/_sync_flow.py"),
+        words=(
+            ("Performs the steps of the flows on the event loop.",
+             "Performs the steps of the flows in the calling thread."),
+            ("AsyncConnected", "Connected"),
+            ("AsyncStream", "Stream"),
+        ),
+    ),
+    Client(
+        source=Path("packages/infsh/src/lumen_client/_async.py"),
+        target=Path("packages/infsh/src/lumen_client/_sync.py"),
+        words=(
+            ("The asyncio client of `/v1/infer`.", "The blocking client of `/v1/infer`."),
+            ("AsyncLumenClient", "LumenClient"),
+            ("AsyncConnected", "Connected"),
+            ("AsyncResults", "Results"),
+            ("AsyncStream", "Stream"),
             ("for asyncio: one client serves any number of asyncio tasks of one event loop.",
              "for threads: one client serves any number of them."),
             (" In another loop it reconnects.", ""),
@@ -99,11 +124,15 @@ def _formatted(text: str, target: Path) -> str:
     return text
 
 
+def _text(path: Path) -> str | None:
+    return path.read_text() if path.exists() else None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is not up to date")
     check = parser.parse_args().check
-    stale = [client for client in CLIENTS if (ROOT / client.target).read_text() != generated(client)]
+    stale = [client for client in CLIENTS if _text(ROOT / client.target) != generated(client)]
     for client in stale:
         if not check:
             (ROOT / client.target).write_text(generated(client))

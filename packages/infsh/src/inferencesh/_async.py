@@ -1,13 +1,13 @@
-"""The asyncio client: performs the steps of the flows on the event loop."""
+"""The asyncio client of the task API."""
 # ruff: noqa: ASYNC109 - `timeout` bounds the waiting for a task, as in the client that blocks
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from inferencesh import _calls, _flows
-from inferencesh._async_io import Connections, StreamConnection, gather, in_thread, sleep
-from inferencesh._base import BaseClient, Flow
+from inferencesh._async_flow import AsyncConnected, AsyncStream, FlowRunner
+from inferencesh._async_io import Connections
+from inferencesh._base import BaseClient
 from inferencesh._calls import Page
 from inferencesh._content import Uploadable
 from inferencesh._follow import Follower
@@ -15,85 +15,20 @@ from inferencesh._messages import Call
 from inferencesh._options import RunOptions, UploadFileOptions
 from inferencesh._progress import Progress, reporter
 from inferencesh._status import Task
-from inferencesh._steps import Connect, Disconnect, Emit, Gather, Receive, RunBlocking, Send, Step, Steps, Wait
-from inferencesh.errors import InferenceError
 
 T = TypeVar("T")
 
 
-class FlowRunner(Generic[T]):
-    """Runs one flow, and owns its stream's connection."""
-
-    def __init__(self, connections: Connections, steps: Steps[T]) -> None:
-        self._connections = connections
-        self.flow = Flow(steps)
-        self._stream: StreamConnection | None = None
-
-    async def advance(self) -> Task | None:
-        """The next state that the flow emits; None at its end."""
-        answer: Any = None
-        while (step := self.flow.proceed(answer)) is not None:
-            if isinstance(step, Emit):
-                return step.update
-            try:
-                answer = await self._do(step)
-            except InferenceError as error:
-                answer = error
-        return None
-
-    async def run(self, progress: Progress | None = None) -> T:
-        """The flow's result; `progress` is called with each state that it emits."""
-        try:
-            while (update := await self.advance()) is not None:
-                if progress is not None:
-                    progress(update)
-        finally:
-            await self.close()
-        return self.flow.ended()
-
-    async def _do(self, step: Step) -> Any:
-        if isinstance(step, Send):
-            return await self._connections.send(step)
-        if isinstance(step, Connect):
-            self._stream = await self._connections.stream(step)
-            return self._stream.head
-        if isinstance(step, Receive) and self._stream is not None:
-            return await self._stream.receive(step.seconds)
-        if isinstance(step, Wait):
-            await sleep(step.seconds)
-        if isinstance(step, RunBlocking):
-            return await in_thread(step.work)
-        if isinstance(step, Gather):
-            return await gather(self._run_beside, step.flows, step.at_once)
-        if isinstance(step, Disconnect):
-            await self._disconnect()
-        return None
-
-    async def _run_beside(self, steps: Steps[Any]) -> Any:
-        return await FlowRunner(self._connections, steps).run()
-
-    async def _disconnect(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            await stream.close()
-
-    async def close(self) -> None:
-        """Stop, and close the connection."""
-        self.flow.close()
-        await self._disconnect()
-
-
-class AsyncTaskStream:
+class AsyncTaskStream(AsyncStream[Task]):
     """The states of a task as they change. Iterate over it, ideally inside `async with`, which closes the connection.
 
-    A failed task raises TaskFailed and a cancelled one TaskCancelled, after its last state.
+    A failed task raises TaskFailed and a cancelled one TaskCancelled, after its last state. Closing it does not cancel
+    the task.
     """
 
     def __init__(self, connections: Connections, follower: Follower, progress: Progress | None = None) -> None:
+        super().__init__(FlowRunner(connections, follower.steps()), progress)
         self._follower = follower
-        self._progress = progress
-        self._runner = FlowRunner(connections, follower.steps())
-        self._closed = False
 
     @property
     def task_id(self) -> str:
@@ -114,46 +49,12 @@ class AsyncTaskStream:
         """The error that ended the stream or the task, if any."""
         return self._follower.error
 
-    def __aiter__(self) -> Self:
-        return self
 
-    async def __anext__(self) -> Task:
-        if self._closed:
-            raise StopAsyncIteration
-        try:
-            update = await self._runner.advance()
-        except BaseException:
-            await self.close()
-            raise
-        if update is None:
-            await self.close()
-            raise StopAsyncIteration
-        if self._progress is not None:
-            self._progress(update)
-        return update
-
-    async def close(self) -> None:
-        """Close the connection; the task continues."""
-        self._closed = True
-        await self._runner.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-
-class AsyncInference(BaseClient):
+class AsyncInference(AsyncConnected, BaseClient):
     """Client of a Mien server, for asyncio: one client serves any number of asyncio tasks of one event loop.
 
     Use `async with`, or `await close()` at the end; connections are reused. In another loop it reconnects.
     """
-
-    def _disconnected(self) -> None:
-        self._connections = Connections(self.base_url)
 
     @property
     def tasks(self) -> "AsyncTasks":
@@ -174,18 +75,6 @@ class AsyncInference(BaseClient):
     def sessions(self) -> "AsyncSessions":
         """State that is kept in one worker."""
         return AsyncSessions(self)
-
-    async def close(self) -> None:
-        """Close all connections. May be called more than once; the next call reconnects."""
-        await self._connections.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
 
     @overload
     async def run(
@@ -247,11 +136,11 @@ class AsyncInference(BaseClient):
 
     async def get_task(self, task_id: str) -> Task:
         """A task with all its fields."""
-        return await self._run(_flows.simple(self._settings, _calls.get_task(self._settings, task_id)))
+        return await self._call(_calls.get_task(self._settings, task_id))
 
     async def cancel(self, task_id: str) -> None:
         """Cancel a task: immediately if it is queued, within its grace period if it is running."""
-        await self._run(_flows.simple(self._settings, _calls.cancel(self._settings, task_id)))
+        await self._call(_calls.cancel(self._settings, task_id))
 
     async def wait_for_completion(
         self,
@@ -296,16 +185,13 @@ class AsyncInference(BaseClient):
         """Upload a path, bytes, a `data:` URI, a `File` or an open file; returns the server's record with its `uri`."""
         return await self._run(_flows.upload(self._settings, data, options))
 
-    async def _run(self, steps: Steps[T], progress: Progress | None = None) -> T:
-        return await FlowRunner(self._connections, steps).run(progress)
-
 
 class _Namespace:
     def __init__(self, client: AsyncInference) -> None:
         self._client = client
 
     async def _call(self, call: Call[T]) -> T:
-        return await self._client._run(_flows.simple(self._client._settings, call))
+        return await self._client._call(call)
 
 
 class AsyncTasks(_Namespace):

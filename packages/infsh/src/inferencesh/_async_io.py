@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import httpx2
 
-from inferencesh._content import Content
-from inferencesh._messages import Response
+from inferencesh._content import Body
+from inferencesh._messages import Request, Response
 from inferencesh._steps import Connect, Send
 from inferencesh._transport import LIMITS, options_of, response_of, timeout_of, translated
 
@@ -50,15 +50,14 @@ class Connections:
         """Raises InferenceConnectionError, InferenceTimeout, UploadError."""
         request = step.request
         # The duration of an upload is not limited, only the time without progress.
-        unbounded = isinstance(request.body, Content) or math.isinf(step.seconds)
-        body = _pieces(request.body) if isinstance(request.body, Content) else request.body
+        unbounded = _is_upload(request) or math.isinf(step.seconds)
         with translated(request, step.seconds):
             async with asyncio.timeout(None if unbounded else step.seconds):
                 response = await self._open().request(
                     request.method,
                     request.url,
                     headers=dict(request.headers),
-                    content=body,
+                    content=_content(request),
                     timeout=timeout_of(step.seconds),
                 )
             return response_of(response, response.content)
@@ -67,7 +66,9 @@ class Connections:
         """Send a request and keep its connection open. Raises InferenceConnectionError, InferenceTimeout."""
         http, request = self._open(), step.request
         with translated(request, step.seconds):
-            built = http.build_request(request.method, request.url, headers=dict(request.headers))
+            built = http.build_request(
+                request.method, request.url, headers=dict(request.headers), content=_content(request)
+            )
             async with asyncio.timeout(None if math.isinf(step.seconds) else step.seconds):
                 response = await http.send(built, stream=True)
                 try:
@@ -112,9 +113,17 @@ async def gather(run: Callable[[T], Awaitable[R]], items: Sequence[T], at_once: 
         await asyncio.gather(*running, return_exceptions=True)
 
 
-async def _pieces(content: Content) -> AsyncIterator[bytes]:
-    """A content's bytes, read in a thread, so that a slow disk does not block the event loop."""
-    pieces = content.pieces()
+def _is_upload(request: Request) -> bool:
+    return not isinstance(request.body, bytes | None)
+
+
+def _content(request: Request) -> bytes | AsyncIterator[bytes] | None:
+    return request.body if isinstance(request.body, bytes | None) else _pieces(request.body)
+
+
+async def _pieces(body: Body) -> AsyncIterator[bytes]:
+    """A body's bytes, read in a thread, so that a slow disk does not block the event loop."""
+    pieces = body.pieces()
     end = object()
     try:
         while (piece := await asyncio.to_thread(next, pieces, end)) is not end:

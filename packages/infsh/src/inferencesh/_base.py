@@ -10,8 +10,28 @@ from inferencesh.errors import InferenceError
 T = TypeVar("T")
 
 
-class BaseClient:
+class Configured:
     """A client's settings. Nothing is connected before the first call."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._disconnected()
+
+    @property
+    def base_url(self) -> str:
+        """Address of the server, without a trailing slash."""
+        return self._settings.base_url
+
+    def _disconnected(self) -> None:
+        """Set the state in which nothing is connected."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.base_url!r})"
+
+
+class BaseClient(Configured):
+    """The settings of a client of the task API."""
 
     def __init__(
         self,
@@ -34,30 +54,19 @@ class BaseClient:
         `upload_paths=False`: strings in inputs are not treated as paths. `upload_base64=True`: strings that look like
         base64 are uploaded.
         """
-        self._settings: Settings = settings_of(
-            api_key,
-            base_url,
-            timeout=timeout,
-            idle_timeout=idle_timeout,
-            retries=retries,
-            upload_concurrency=upload_concurrency,
-            upload_paths=upload_paths,
-            upload_base64=upload_base64,
-            headers=headers,
+        super().__init__(
+            settings_of(
+                api_key,
+                base_url,
+                timeout=timeout,
+                idle_timeout=idle_timeout,
+                retries=retries,
+                upload_concurrency=upload_concurrency,
+                upload_paths=upload_paths,
+                upload_base64=upload_base64,
+                headers=headers,
+            )
         )
-        self._disconnected()
-
-    @property
-    def base_url(self) -> str:
-        """Address of the server, without a trailing slash."""
-        return self._settings.base_url
-
-    def _disconnected(self) -> None:
-        """Set the state in which nothing is connected."""
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.base_url!r})"
 
 
 class Flow(Generic[T]):

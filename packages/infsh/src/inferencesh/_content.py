@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, Protocol, TypeAlias
 
 from inferencesh._options import UploadFileOptions
 from inferencesh.errors import UploadError
@@ -19,6 +19,13 @@ IN_MEMORY = 1 << 20  # bytes of an unseekable file that are kept in memory
 LONGEST_PATH = 4096  # characters
 DEFAULT_TYPE = "application/octet-stream"
 Uploadable: TypeAlias = "str | bytes | bytearray | memoryview | os.PathLike[str] | IO[bytes] | File"
+
+
+class Body(Protocol):
+    """The body of a request, sent in pieces."""
+
+    def pieces(self) -> Iterator[bytes]:
+        """The bytes; may be called more than once. Blocks; raises UploadError."""
 
 
 @dataclass(frozen=True, slots=True)

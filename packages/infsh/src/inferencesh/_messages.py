@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from inferencesh._content import Content
+from inferencesh._content import Body
 
 T = TypeVar("T")
 JSON = "application/json"
@@ -18,7 +18,7 @@ class Request:
     method: str
     url: str
     headers: Mapping[str, str] = field(repr=False)
-    body: bytes | Content | None = field(default=None, repr=False)
+    body: bytes | Body | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

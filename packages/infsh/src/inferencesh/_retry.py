@@ -1,11 +1,12 @@
 """The retry policy, and the flow of a call. Decisions only."""
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from inferencesh._messages import Call
-from inferencesh._steps import Send, Steps, Wait
+from inferencesh._messages import Call, Request
+from inferencesh._steps import Connect, Send, Steps, Wait
 from inferencesh.errors import APIError, InferenceConnectionError, InferenceError, InferenceTimeout
 
 T = TypeVar("T")
@@ -44,12 +45,17 @@ def can_pass(error: InferenceError, *, safe: bool) -> bool:
     return safe and isinstance(error, InferenceTimeout)
 
 
-def with_retries(call: Call[T], retries: int, seconds: float) -> Steps[T]:
-    """The steps of a call up to its result. Raises the last error of sending or parsing when it gives up."""
+def with_retries(
+    call: Call[T], retries: int, seconds: float, step: Callable[[Request, float], Send | Connect] = Send
+) -> Steps[T]:
+    """The steps of a call up to its result. Raises the last error of sending or parsing when it gives up.
+
+    `step`: Connect, if what follows the parsed head is to be read incrementally.
+    """
     backoff, failures = Backoff(), 0
     while True:
         try:
-            return call.parse((yield Send(call.request, seconds)))
+            return call.parse((yield step(call.request, seconds)))
         except (APIError, InferenceConnectionError, InferenceTimeout) as error:
             failures += 1
             retry_after = error.retry_after if isinstance(error, APIError) else None

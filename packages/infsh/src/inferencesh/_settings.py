@@ -27,9 +27,9 @@ class Settings:
     idle_timeout: float
     """The longest silence of a stream, heartbeats included."""
     retries: int
-    upload_concurrency: int
-    upload_paths: bool
-    upload_base64: bool
+    upload_concurrency: int = 4
+    upload_paths: bool = True
+    upload_base64: bool = False
 
     def url(self, path: str) -> str:
         """The URL of a route; absolute URLs are returned unchanged."""
@@ -51,28 +51,18 @@ def settings_of(
     headers: Mapping[str, str] | None,
 ) -> Settings:
     """Raises ConfigurationError, which says what is missing or invalid."""
-    url = checked_url(base_url or os.environ.get("INFERENCE_BASE_URL") or LOCAL)
+    url = checked_url("base_url", base_url or os.environ.get("INFERENCE_BASE_URL") or LOCAL)
     key = api_key or os.environ.get("INFERENCE_API_KEY")
     if not key and not _is_local(url):
         raise ConfigurationError(f"no API key for {url}: pass api_key=… or set INFERENCE_API_KEY")
-    for name, value in {"timeout": timeout, "idle_timeout": idle_timeout}.items():
-        checked_seconds(name, value)
-    if retries < 0:
-        raise ConfigurationError(f"retries is {retries}; expected 0 or more")
     if upload_concurrency < 1:
         raise ConfigurationError(f"upload_concurrency is {upload_concurrency}; expected 1 or more")
-    sent = {"User-Agent": USER_AGENT, **({"Authorization": f"Bearer {key}"} if key else {}), **(headers or {})}
-    for header, text in sent.items():
-        if not (header.isascii() and text.isascii() and header.isprintable() and text.isprintable()):
-            raise ConfigurationError(
-                f"the value of header {header!r} (or api_key) contains characters that a header cannot have"
-            )
     return Settings(
         base_url=url,
-        headers=sent,
-        timeout=timeout,
-        idle_timeout=idle_timeout,
-        retries=retries,
+        headers=checked_headers(USER_AGENT, key, headers),
+        timeout=checked_seconds("timeout", timeout),
+        idle_timeout=checked_seconds("idle_timeout", idle_timeout),
+        retries=checked_retries(retries),
         upload_concurrency=upload_concurrency,
         upload_paths=upload_paths,
         upload_base64=upload_base64,
@@ -86,7 +76,25 @@ def checked_seconds(name: str, value: float) -> float:
     return value
 
 
-def checked_url(url: str) -> str:
+def checked_retries(value: int) -> int:
+    """`value`, if it is not negative."""
+    if value < 0:
+        raise ConfigurationError(f"retries is {value}; expected 0 or more")
+    return value
+
+
+def checked_headers(user_agent: str, key: str | None, more: Mapping[str, str] | None) -> dict[str, str]:
+    """The headers of every request. Raises ConfigurationError for characters that a header cannot have."""
+    sent = {"User-Agent": user_agent, **({"Authorization": f"Bearer {key}"} if key else {}), **(more or {})}
+    for header, text in sent.items():
+        if not (header.isascii() and text.isascii() and header.isprintable() and text.isprintable()):
+            raise ConfigurationError(
+                f"the value of header {header!r} (or api_key) contains characters that a header cannot have"
+            )
+    return sent
+
+
+def checked_url(name: str, url: str) -> str:
     """The address without a trailing slash. Raises ConfigurationError."""
     parts = urlsplit(url.strip())
     try:
@@ -94,9 +102,7 @@ def checked_url(url: str) -> str:
     except ValueError:
         sound = False
     if not sound or parts.query or parts.fragment or parts.username:
-        raise ConfigurationError(
-            f"base_url is {url!r}; expected something like {LOCAL!r} or 'https://mien.example.com'"
-        )
+        raise ConfigurationError(f"{name} is {url!r}; expected something like {LOCAL!r} or 'https://mien.example.com'")
     return url.strip().rstrip("/")
 
 

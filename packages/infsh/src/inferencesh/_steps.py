@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 from inferencesh._messages import Request
-from inferencesh._status import Task
 
 T = TypeVar("T")
 
@@ -70,9 +69,9 @@ class Disconnect:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Pass a task's new state to the caller."""
+    """Pass something to the caller, such as a task's new state."""
 
-    update: Task
+    update: Any
 
 
 Step: TypeAlias = Send | Wait | RunBlocking | Gather | Connect | Receive | Disconnect | Emit

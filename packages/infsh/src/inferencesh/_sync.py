@@ -1,12 +1,11 @@
 # Generated from _async.py by tools/generate_sync.py (`make sync`): edit that file.
-"""The blocking client: performs the steps of the flows in the calling thread."""
+"""The blocking client of the task API."""
 
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from inferencesh import _calls, _flows
-from inferencesh._base import BaseClient, Flow
+from inferencesh._base import BaseClient
 from inferencesh._calls import Page
 from inferencesh._content import Uploadable
 from inferencesh._follow import Follower
@@ -14,86 +13,22 @@ from inferencesh._messages import Call
 from inferencesh._options import RunOptions, UploadFileOptions
 from inferencesh._progress import Progress, reporter
 from inferencesh._status import Task
-from inferencesh._steps import Connect, Disconnect, Emit, Gather, Receive, RunBlocking, Send, Step, Steps, Wait
-from inferencesh._sync_io import Connections, StreamConnection, gather, in_thread, sleep
-from inferencesh.errors import InferenceError
+from inferencesh._sync_flow import Connected, FlowRunner, Stream
+from inferencesh._sync_io import Connections
 
 T = TypeVar("T")
 
 
-class FlowRunner(Generic[T]):
-    """Runs one flow, and owns its stream's connection."""
-
-    def __init__(self, connections: Connections, steps: Steps[T]) -> None:
-        self._connections = connections
-        self.flow = Flow(steps)
-        self._stream: StreamConnection | None = None
-
-    def advance(self) -> Task | None:
-        """The next state that the flow emits; None at its end."""
-        answer: Any = None
-        while (step := self.flow.proceed(answer)) is not None:
-            if isinstance(step, Emit):
-                return step.update
-            try:
-                answer = self._do(step)
-            except InferenceError as error:
-                answer = error
-        return None
-
-    def run(self, progress: Progress | None = None) -> T:
-        """The flow's result; `progress` is called with each state that it emits."""
-        try:
-            while (update := self.advance()) is not None:
-                if progress is not None:
-                    progress(update)
-        finally:
-            self.close()
-        return self.flow.ended()
-
-    def _do(self, step: Step) -> Any:
-        if isinstance(step, Send):
-            return self._connections.send(step)
-        if isinstance(step, Connect):
-            self._stream = self._connections.stream(step)
-            return self._stream.head
-        if isinstance(step, Receive) and self._stream is not None:
-            return self._stream.receive(step.seconds)
-        if isinstance(step, Wait):
-            sleep(step.seconds)
-        if isinstance(step, RunBlocking):
-            return in_thread(step.work)
-        if isinstance(step, Gather):
-            return gather(self._run_beside, step.flows, step.at_once)
-        if isinstance(step, Disconnect):
-            self._disconnect()
-        return None
-
-    def _run_beside(self, steps: Steps[Any]) -> Any:
-        return FlowRunner(self._connections, steps).run()
-
-    def _disconnect(self) -> None:
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.close()
-
-    def close(self) -> None:
-        """Stop, and close the connection."""
-        self.flow.close()
-        self._disconnect()
-
-
-class TaskStream:
+class TaskStream(Stream[Task]):
     """The states of a task as they change. Iterate over it, ideally inside `with`, which closes the connection.
 
-    A failed task raises TaskFailed and a cancelled one TaskCancelled, after its last state.
+    A failed task raises TaskFailed and a cancelled one TaskCancelled, after its last state. Closing it does not cancel
+    the task.
     """
 
     def __init__(self, connections: Connections, follower: Follower, progress: Progress | None = None) -> None:
+        super().__init__(FlowRunner(connections, follower.steps()), progress)
         self._follower = follower
-        self._progress = progress
-        self._runner = FlowRunner(connections, follower.steps())
-        self._closed = False
 
     @property
     def task_id(self) -> str:
@@ -114,46 +49,12 @@ class TaskStream:
         """The error that ended the stream or the task, if any."""
         return self._follower.error
 
-    def __iter__(self) -> Self:
-        return self
 
-    def __next__(self) -> Task:
-        if self._closed:
-            raise StopIteration
-        try:
-            update = self._runner.advance()
-        except BaseException:
-            self.close()
-            raise
-        if update is None:
-            self.close()
-            raise StopIteration
-        if self._progress is not None:
-            self._progress(update)
-        return update
-
-    def close(self) -> None:
-        """Close the connection; the task continues."""
-        self._closed = True
-        self._runner.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class Inference(BaseClient):
+class Inference(Connected, BaseClient):
     """Client of a Mien server, for threads: one client serves any number of them.
 
     Use `with`, or `close()` at the end; connections are reused.
     """
-
-    def _disconnected(self) -> None:
-        self._connections = Connections(self.base_url)
 
     @property
     def tasks(self) -> "Tasks":
@@ -174,18 +75,6 @@ class Inference(BaseClient):
     def sessions(self) -> "Sessions":
         """State that is kept in one worker."""
         return Sessions(self)
-
-    def close(self) -> None:
-        """Close all connections. May be called more than once; the next call reconnects."""
-        self._connections.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
     @overload
     def run(
@@ -247,11 +136,11 @@ class Inference(BaseClient):
 
     def get_task(self, task_id: str) -> Task:
         """A task with all its fields."""
-        return self._run(_flows.simple(self._settings, _calls.get_task(self._settings, task_id)))
+        return self._call(_calls.get_task(self._settings, task_id))
 
     def cancel(self, task_id: str) -> None:
         """Cancel a task: immediately if it is queued, within its grace period if it is running."""
-        self._run(_flows.simple(self._settings, _calls.cancel(self._settings, task_id)))
+        self._call(_calls.cancel(self._settings, task_id))
 
     def wait_for_completion(
         self,
@@ -296,16 +185,13 @@ class Inference(BaseClient):
         """Upload a path, bytes, a `data:` URI, a `File` or an open file; returns the server's record with its `uri`."""
         return self._run(_flows.upload(self._settings, data, options))
 
-    def _run(self, steps: Steps[T], progress: Progress | None = None) -> T:
-        return FlowRunner(self._connections, steps).run(progress)
-
 
 class _Namespace:
     def __init__(self, client: Inference) -> None:
         self._client = client
 
     def _call(self, call: Call[T]) -> T:
-        return self._client._run(_flows.simple(self._client._settings, call))
+        return self._client._call(call)
 
 
 class Tasks(_Namespace):

@@ -6,14 +6,13 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import httpx2
 
-from inferencesh._content import Content
-from inferencesh._messages import Response
+from inferencesh._messages import Request, Response
 from inferencesh._steps import Connect, Send
 from inferencesh._transport import LIMITS, options_of, response_of, timeout_of, too_late, translated
 
@@ -66,10 +65,13 @@ class Connections:
         """Raises InferenceConnectionError, InferenceTimeout, UploadError."""
         http, request, end = self._open(), step.request, time.monotonic() + step.seconds
         # The duration of an upload is not limited, only the time without progress.
-        unbounded = isinstance(request.body, Content)
-        body = request.body.pieces() if isinstance(request.body, Content) else request.body
+        unbounded = not isinstance(request.body, bytes | None)
         sending = http.stream(
-            request.method, request.url, headers=dict(request.headers), content=body, timeout=timeout_of(step.seconds)
+            request.method,
+            request.url,
+            headers=dict(request.headers),
+            content=_content(request),
+            timeout=timeout_of(step.seconds),
         )
         with translated(request, step.seconds), sending as response:
             data = bytearray()
@@ -84,7 +86,11 @@ class Connections:
         http, request = self._open(), step.request
         with translated(request, step.seconds):
             built = http.build_request(
-                request.method, request.url, headers=dict(request.headers), timeout=timeout_of(step.seconds)
+                request.method,
+                request.url,
+                headers=dict(request.headers),
+                content=_content(request),
+                timeout=timeout_of(step.seconds),
             )
             response = http.send(built, stream=True)
             try:
@@ -121,6 +127,10 @@ def gather(run: Callable[[T], R], items: Sequence[T], at_once: int) -> list[R]:
         return list(pool.map(run, items))
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _content(request: Request) -> bytes | Iterator[bytes] | None:
+    return request.body if isinstance(request.body, bytes | None) else request.body.pieces()
 
 
 def _cut(response: httpx2.Response) -> None:
