@@ -20,6 +20,7 @@ from infsh import _environment
 from infsh._environment import EnvironmentInvalid, client_options, is_loopback, through_proxy
 from infsh._errors import FileUnavailable
 from infsh._http import fetch
+from lumen_client import AsyncLumenClient, LumenClient
 from mien.cli.main import app
 from mien.errors import MienError
 from mien.zoo.downloads import open_downloads
@@ -110,6 +111,19 @@ def by_async_inferencesh(url: str) -> None:
     asyncio.run(ask())
 
 
+def by_lumen(url: str) -> None:
+    with LumenClient(url, retries=0, timeout=10) as client:
+        client.nodes()
+
+
+def by_async_lumen(url: str) -> None:
+    async def ask() -> None:
+        async with AsyncLumenClient(url, retries=0, timeout=10) as client:
+            await client.infer("embedding", "a cat")
+
+    asyncio.run(ask())
+
+
 def by_download(url: str) -> None:
     fetch(f"{url}/a", Path("downloaded"), limit=100)
 
@@ -141,7 +155,7 @@ COMMANDS = {
 }
 CLIENTS: dict[str, Ask] = {
     "ifr": by_ifr, "async ifr": by_async_ifr, "inferencesh": by_inferencesh, "async inferencesh": by_async_inferencesh,
-    "download": by_download, **COMMANDS,
+    "lumen": by_lumen, "async lumen": by_async_lumen, "download": by_download, **COMMANDS,
 }  # fmt: skip
 OURS = (IFRError, InferenceError, FileUnavailable, MienError, Said)
 

@@ -1,6 +1,9 @@
 """Imports point downwards only, as docs/architecture/1-parts.md draws it."""
 
 import ast
+import importlib.util
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +81,28 @@ def test_imports_point_downwards() -> None:
 def test_web_frameworks_stay_at_the_edge(library: str, packages: set[str]) -> None:
     users = {package_of(module) for module in SOURCE.rglob("*.py") for name, _ in imported(module) if name == library}
     assert users <= packages
+
+
+@pytest.mark.parametrize(
+    ("library", "ours"),
+    [
+        ("infsh", {"infsh", "inferencesh"}),  # under its own names too, when asked for
+        ("inferencesh", {"infsh", "inferencesh"}),
+        ("lumen_client", {"infsh", "inferencesh", "lumen_client"}),
+        ("ifr_clients", {"ifr_clients"}),
+    ],
+)
+def test_the_libraries_need_no_server(library: str, ours: set[str]) -> None:
+    found = importlib.util.find_spec(library)
+    assert found is not None
+    assert found.origin is not None
+    names = {name for module in Path(found.origin).parent.rglob("*.py") for name, _ in imported(module)}
+    assert names & {"mien", "infsh", "inferencesh", "lumen_client", "ifr_clients"} <= ours
+
+
+@pytest.mark.parametrize("library", ["inferencesh", "lumen_client", "ifr_clients"])
+def test_importing_a_client_loads_nothing_heavy(library: str) -> None:
+    code = f"import sys, {library}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert library in loaded
+    assert not loaded & {"numpy", "onnxruntime", "cv2", "PIL", "grpc", "fastapi", "sqlalchemy", "mien"}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mien.atomic import replace_file
 
-PACKAGES = ("infsh", "inferencesh")
+PACKAGES = ("infsh", "inferencesh", "lumen_client")
 EPOCH = (2020, 1, 1, 0, 0, 0)  # a fixed timestamp makes wheels reproducible
 
 

@@ -85,9 +85,27 @@ def extract(url: str, **options: bool) -> httpx2.Response:
 def test_there_is_one_version(mien: Path, wheels: list[Path], surroundings: dict[str, str]) -> None:
     version = (ROOT / "VERSION").read_text().strip()
     assert [wheel.name.split("-")[1] for wheel in wheels] == [version] * len(PROJECTS)
-    modules = "import mien, infsh, ifr_clients; print(mien.__version__, infsh.__version__, ifr_clients.__version__)"
+    names = ("mien", "infsh", "inferencesh", "lumen_client", "ifr_clients")
+    modules = f"import {', '.join(names)}; print({', '.join(f'{name}.__version__' for name in names)})"
     printed = subprocess.check_output([mien.with_name("python"), "-c", modules], env=surroundings, text=True)
-    assert printed.split() == [version] * 3
+    assert printed.split() == [version] * len(names)
+
+
+@pytest.mark.parametrize(("project", "module"), [("infsh", "lumen_client"), ("ifr_clients", "ifr_clients")])
+def test_a_client_is_installed_without_the_server(
+    wheels: list[Path], server: str, tmp_path: Path, project: str, module: str
+) -> None:
+    (wheel,) = (one for one in wheels if one.name.startswith(f"{project}-"))
+    run_uv("venv", tmp_path / "venv")
+    python = tmp_path / "venv" / "bin" / "python"
+    run_uv("pip", "install", "--python", python, "--constraints", ROOT / "requirements" / "serve.txt", wheel)
+    port = server.rpartition(":")[2]
+    code = {
+        "lumen_client": f"from lumen_client import LumenClient; print(LumenClient('{server}').health()['status'])",
+        "ifr_clients": f"from ifr_clients import IFRClient; print(IFRClient('127.0.0.1', {port}).health()['status'])",
+    }[module]
+    assert subprocess.check_output([python, "-c", code], text=True).strip()
+    assert not list((tmp_path / "venv").glob("lib/*/site-packages/numpy"))
 
 
 def test_the_models_licences_are_in_the_wheel(mien: Path) -> None:
