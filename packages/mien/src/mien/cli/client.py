@@ -4,7 +4,7 @@ import io
 import json
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,9 @@ from typing import IO, Annotated, Any, Self, TypeAlias
 import httpx2
 import typer
 
+from inferencesh import APIError, InferenceConnectionError, InferenceError, InferenceTimeout
 from infsh._environment import EnvironmentInvalid, client_options, said, through_proxy
+from lumen_client import LumenClient
 from mien.apps.package import PackageLimits, read_package
 from mien.apps.reference import parse_ref
 from mien.errors import DeadlineExceeded, MienError, NodeFailed, RequestError, Unavailable, class_of_code
@@ -53,10 +55,6 @@ class ServerClient:
     ) -> None:
         self._http.close()
 
-    def get(self, path: str) -> Any:
-        """The `data` of a GET route's response."""
-        return self._request("GET", path)
-
     def _request(self, method: str, path: str, **content: Any) -> Any:
         with self._reachable():
             return self._data(self._http.request(method, path, **content))
@@ -77,7 +75,7 @@ class ServerClient:
         except MienError:
             raise
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            raise Unavailable(unreachable(self.url, error)) from error
+            raise Unavailable(unreachable(self.url, said(error, self.url))) from error
         except httpx2.TimeoutException:
             raise DeadlineExceeded(f"{self.url} did not respond within {self._seconds:g} s") from None
         except (httpx2.HTTPError, httpx2.StreamError, httpx2.InvalidURL, UnicodeError, OSError) as error:
@@ -95,32 +93,6 @@ class ServerClient:
             message = {"message": body.get("message", response.reason_phrase)}
             raise error_of(given if isinstance(given, dict) else message)
         return body.get("data")
-
-
-class InferClient(ServerClient):
-    """`/v1/infer` of one server."""
-
-    def infer(self, fields: Mapping[str, str], payloads: Sequence[bytes]) -> dict[str, Any]:
-        """The whole result, decoded under `result_json` if it is JSON. `fields`: service, task, metadata, ..."""
-        data = self._request("POST", "/v1/infer?decode=1", data=dict(fields), files=_parts(payloads))
-        if not isinstance(data, dict):
-            raise NodeFailed(f"{self.url} returned an invalid result")
-        return data
-
-    def events(self, fields: Mapping[str, str], payloads: Sequence[bytes]) -> Iterator[dict[str, Any]]:
-        """The events of a stream as they arrive; an event with an `error` raises it."""
-        headers = {"Accept": "text/event-stream"}
-        parts = _parts(payloads)
-        with self._stream("POST", "/v1/infer?decode=1", data=dict(fields), files=parts, headers=headers) as response:
-            events = EventParser()
-            for chunk in response.iter_bytes():
-                for event in events.feed(chunk):
-                    if event.get("error"):
-                        raise error_of(event["error"])
-                    yield event
-                    if event.get("is_final"):
-                        return
-        raise NodeFailed(f"{self.url} ended the stream without a final event")
 
 
 class RemoteApps(ServerClient):
@@ -171,27 +143,34 @@ class RemoteApps(ServerClient):
         return self._request("DELETE", f"/apps/{_checked(reference)}")  # type: ignore[no-any-return]
 
 
-class EventParser:
-    """Parses a stream incrementally, in any of the server's framings. No I/O."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    def feed(self, data: bytes) -> list[dict[str, Any]]:
-        """The events that `data` completes. Every framing keeps an event's JSON on one line."""
-        *lines, self._rest = (self._rest + data).split(b"\n")
-        found = []
-        for line in lines:
-            text = line.removeprefix(b"data:").strip()
-            if text.startswith(b"{"):
-                found.append(json.loads(text))
-        return found
+@contextmanager
+def lumen_client(url: str, api_key: str) -> Iterator[LumenClient]:
+    """A client of `/v1/infer` that raises Mien's errors. A command reports that the server is busy: no retries."""
+    with mien_errors(url), LumenClient(url, api_key, timeout=RESPONSE_SECONDS, retries=0) as client:
+        yield client
 
 
-def unreachable(url: str, error: Exception) -> str:
+@contextmanager
+def mien_errors(url: str) -> Iterator[None]:
+    """The errors of `inferencesh` and `lumen_client` as Mien's, with the server's code and message."""
+    try:
+        yield
+    except APIError as error:
+        if error.code is None:  # not Mien's words
+            raise NodeFailed(f"{url} returned {error.status_code}: {error.message}") from None
+        raise error_of({"code": error.code, "message": error.message}) from None
+    except InferenceTimeout as error:
+        raise DeadlineExceeded(str(error)) from None
+    except InferenceConnectionError as error:
+        raise Unavailable(str(error) if error.sent else unreachable(url, str(error))) from error
+    except (InferenceError, ValueError, TypeError) as error:
+        raise RequestError(str(error)) from None
+
+
+def unreachable(url: str, reason: str) -> str:
     """The sentence for a server that cannot be connected to, with what is at fault unless it is simply down."""
-    if "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return f"{url}: {said(error, url)}"
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return f"{url}: {reason}"
     return f"cannot connect to {url}{through_proxy(url)}: is `mien serve` running there?"
 
 
@@ -199,10 +178,6 @@ def error_of(error: Mapping[str, Any]) -> MienError:
     """The exception for a server's `{"code", "message"}`."""
     kind = class_of_code(str(error.get("code"))) or RequestError
     return kind(str(error.get("message")))
-
-
-def _parts(payloads: Sequence[bytes]) -> list[tuple[str, tuple[str, bytes]]]:
-    return [("payload", (f"payload-{number}", payload)) for number, payload in enumerate(payloads)]
 
 
 def _checked(reference: str) -> str:

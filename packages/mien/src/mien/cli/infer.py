@@ -1,23 +1,22 @@
 """`mien infer`: sends files to a service of a running server; the result as a table, JSON or YAML."""
 
+import base64
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import orjson
 from rich.table import Table
 
-from mien.cli.client import InferClient
+from lumen_client import LumenClient, Payload, Result
 from mien.cli.output import out, write_json, write_yaml
 from mien.errors import RequestError
 
 SHOWN_NUMBERS = 4
-BASE64_FIELDS = ("result", "result_b64")
 
 
 def infer_files(
-    client: InferClient,
+    client: LumenClient,
     service: str,
     paths: list[Path],
     *,
@@ -28,17 +27,16 @@ def infer_files(
     output: str,
 ) -> None:
     """Send the files (`-` is stdin), or a text, as one request and print the result."""
-    payloads = [_read(path) for path in paths] + ([] if text is None else [text.encode()])
+    payloads = [_payload(path) for path in paths] + ([] if text is None else [text])
     if not payloads:
         raise RequestError("nothing to send: pass a file, or use --text")
-    name = service.removesuffix("_stream")
-    fields = {"service": f"{name}_stream" if stream or name != service else name, "task": task}
-    fields["metadata"] = orjson.dumps(metadata_of(metadata)).decode()
-    if fields["service"] == name:
-        show(client.infer(fields, payloads), output)
+    meta = metadata_of(metadata)
+    if not stream and not service.endswith("_stream"):
+        show(client.infer(service, payloads, task=task, meta=meta), output, "result")
         return
-    for event in client.events(fields, payloads):
-        show(event, output)
+    with client.stream(service, payloads, task=task, meta=meta) as results:
+        for result in results:
+            show(result, output, "result_b64")
 
 
 def metadata_of(pairs: Iterable[str]) -> dict[str, str]:
@@ -52,33 +50,53 @@ def metadata_of(pairs: Iterable[str]) -> dict[str, str]:
     return metadata
 
 
-def _read(path: Path) -> bytes:
+def _payload(path: Path) -> Payload:
+    """A regular file is read while it is sent; a pipe now."""
     try:
-        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        if str(path) == "-":
+            return sys.stdin.buffer.read()
+        return path if path.is_file() else path.read_bytes()
     except OSError as error:
         raise RequestError(f"{path}: {error.strerror}") from None
 
 
-def show(answer: dict[str, Any], output: str) -> None:
-    """Print one result or event; a decoded result replaces its base64."""
-    if answer.get("result_json") is not None:
-        answer = {key: value for key, value in answer.items() if key not in BASE64_FIELDS}
+def show(result: Result, output: str, name: str) -> None:
+    """Print one result or event, as the server sends it; a decoded result replaces the base64 under `name`."""
     if output == "json":
-        write_json(answer)
+        write_json(_fields(result, name))
     elif output == "yaml":
-        write_yaml(answer)
+        write_yaml(_fields(result, name))
     else:
-        _tables(answer)
+        _tables(result)
 
 
-def _tables(answer: dict[str, Any]) -> None:
-    meta = " ".join(f"{key}={value}" for key, value in answer["meta"].items())
-    part = "" if answer["is_final"] else f" part {answer['seq']}"
-    out.print(f"{answer['correlation_id']}{part} {answer['result_mime']} {meta}", markup=False, soft_wrap=True)
-    result = answer.get("result_json")
+def _fields(result: Result, name: str) -> dict[str, Any]:
+    value = result.value
+    fields = {
+        "correlation_id": result.correlation_id,
+        "is_final": result.is_final,
+        name: base64.b64encode(result.data).decode(),
+        "meta": dict(result.meta),
+        "seq": result.seq,
+        "total": result.total,
+        "offset": result.offset,
+        "result_mime": result.mime,
+        "result_schema": result.schema,
+    }
+    if name == "result_b64":
+        fields["error"] = None
+    if value is not None:
+        del fields[name]
+    return {**fields, "result_json": value}
+
+
+def _tables(answer: Result) -> None:
+    meta = " ".join(f"{key}={value}" for key, value in answer.meta.items())
+    part = "" if answer.is_final else f" part {answer.seq}"
+    out.print(f"{answer.correlation_id}{part} {answer.mime} {meta}", markup=False, soft_wrap=True)
+    result = answer.value
     if result is None:
-        size = len(answer.get("result") or answer.get("result_b64") or "") * 3 // 4
-        out.print(f"about {size} bytes; use --output json to see them as base64")
+        out.print(f"{len(answer.data)} bytes; use --output json to see them as base64")
         return
     for one in result if isinstance(result, list) else [result]:
         out.print(table_of(one) if isinstance(one, dict) else _brief(one))

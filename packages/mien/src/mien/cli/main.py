@@ -184,10 +184,10 @@ def infer(
     api_key: ApiKey = "",
 ) -> None:
     """Send files to a service of a running server and show the result."""
-    from mien.cli.client import InferClient
+    from mien.cli.client import lumen_client
     from mien.cli.infer import infer_files
 
-    with InferClient(url, api_key) as client:
+    with lumen_client(url, api_key) as client:
         infer_files(
             client, service, files or [], text=text, task=task, metadata=meta or [], stream=stream, output=output
         )

@@ -9,7 +9,7 @@ from rich.table import Table
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 from websockets.sync.client import connect
 
-from mien.cli.client import DEFAULT_URL, ApiKey, InferClient, Url
+from mien.cli.client import DEFAULT_URL, ApiKey, Url, lumen_client
 from mien.cli.output import Output, out, show
 from mien.errors import NotFound, RequestError, Unavailable
 
@@ -20,23 +20,23 @@ NANOSECONDS = 1e9
 @nodes.command("list")
 def list_nodes(url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
     """List this server and the nodes behind it."""
-    with InferClient(url, api_key) as client:
-        show(client.get("/v1/nodes")["nodes"], output, nodes_table)
+    with lumen_client(url, api_key) as client:
+        show(client.nodes(), output, nodes_table)
 
 
 @nodes.command()
 def info(node: str, url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
     """Show one node, by id or name: its tasks with their inputs and outputs."""
-    with InferClient(url, api_key) as client:
-        show(find(client.get("/v1/nodes")["nodes"], node), output, tasks_table)
+    with lumen_client(url, api_key) as client:
+        show(find(client.nodes(), node), output, tasks_table)
 
 
 @nodes.command()
 def ping(node: str, url: Url = DEFAULT_URL, api_key: ApiKey = "") -> None:
     """Check whether a node accepts requests, and the server's response time. Exit code 1 if it does not."""
-    with InferClient(url, api_key) as client:
+    with lumen_client(url, api_key) as client:
         started = time.perf_counter()
-        found = find(client.get("/v1/nodes")["nodes"], node)
+        found = find(client.nodes(), node)
         milliseconds = (time.perf_counter() - started) * 1e3
     out.print(f"{found['id']}: {found['status']} ({milliseconds:.1f} ms)")
     if found["status"] != "active":
@@ -71,12 +71,8 @@ def watch(
 
 def status(url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
     """Show the health, request counts and nodes of a server."""
-    with InferClient(url, api_key) as client:
-        found = {
-            "health": client.get("/v1/health"),
-            "metrics": client.get("/v1/metrics"),
-            "nodes": client.get("/v1/nodes")["nodes"],
-        }
+    with lumen_client(url, api_key) as client:
+        found = {"health": client.health(), "metrics": client.metrics(), "nodes": client.nodes()}
     show(found, output, status_table)
 
 

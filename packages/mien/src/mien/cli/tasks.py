@@ -7,20 +7,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from inferencesh import (
-    APIError,
-    Inference,
-    InferenceConnectionError,
-    InferenceError,
-    InferenceTimeout,
-    TaskCancelled,
-    TaskFailed,
-    TaskStatus,
-)
-from mien.cli.client import DEFAULT_URL, ApiKey, Url, error_of, unreachable
+from inferencesh import Inference, TaskCancelled, TaskFailed, TaskStatus
+from mien.cli.client import DEFAULT_URL, ApiKey, Url, mien_errors
 from mien.cli.infer import table_of
 from mien.cli.output import Output, err, out, show
-from mien.errors import DeadlineExceeded, RequestError, Unavailable
 
 tasks = typer.Typer(no_args_is_help=True)
 TaskId = Annotated[str, typer.Argument(help="The task's id.")]
@@ -30,25 +20,17 @@ SHOWN = ("id", "app", "function", "variant", "created_at", "finished_at", "attem
 @contextmanager
 def task_client(url: str, api_key: str) -> Iterator[Inference]:
     """A client that raises Mien's errors, with the server's code and message. Failed tasks end with exit code 1."""
-    try:
-        with Inference(api_key=api_key or "none", base_url=url) as client:
+    with mien_errors(url), Inference(api_key=api_key or "none", base_url=url) as client:
+        try:
             yield client
-    except (TaskFailed, TaskCancelled) as error:
-        err.print(
-            f"task {error.task_id} {error.how}" + (f": {error.error}" if error.error else ""),
-            markup=False,
-            style="bold red",
-            soft_wrap=True,
-        )
-        raise typer.Exit(1) from None
-    except APIError as error:
-        raise error_of({"code": error.code, "message": error.message}) from None
-    except InferenceTimeout as error:
-        raise DeadlineExceeded(str(error)) from None
-    except InferenceConnectionError as error:
-        raise Unavailable(unreachable(url, error)) from error
-    except (InferenceError, ValueError, TypeError) as error:
-        raise RequestError(str(error)) from None
+        except (TaskFailed, TaskCancelled) as error:
+            err.print(
+                f"task {error.task_id} {error.how}" + (f": {error.error}" if error.error else ""),
+                markup=False,
+                style="bold red",
+                soft_wrap=True,
+            )
+            raise typer.Exit(1) from None
 
 
 @tasks.command("list")

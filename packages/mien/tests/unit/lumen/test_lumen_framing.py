@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mien.cli.client import EventParser
+from inferencesh._frames import Frames, JsonLines
+from lumen_client._flows import LumenEvents
 from mien.errors import DeadlineExceeded
 from mien.http.lumen.response import DEFAULT, FRAMINGS, Framing, error_event, framing_for, result_event
 from mien.http.media import parse_accept
@@ -40,15 +41,19 @@ def encoded(framing: Framing, messages: list[InferResult], identity: str) -> tup
     return events, b"".join(framing.heartbeat + framing.encode(event, n) for n, event in enumerate(events))
 
 
+def parser_of(framing: Framing) -> Frames:
+    return JsonLines() if framing.media_type == "application/x-ndjson" else LumenEvents()
+
+
 @framings
 @given(messages=st.lists(results, max_size=5), identity=texts, cuts=st.lists(st.integers(0, 3000), max_size=8))
 def test_the_client_reads_what_was_written(
     framing: Framing, messages: list[InferResult], identity: str, cuts: list[int]
 ) -> None:
     events, wire = encoded(framing, messages, identity)
-    parser, found, start = EventParser(), [], 0
+    parser, found, start = parser_of(framing), [], 0
     for cut in [*sorted(cuts), len(wire)]:
-        found += parser.feed(wire[start:cut])
+        found += [frame.value for frame in parser.feed(wire[start:cut])]
         start = max(start, cut)
     assert found == events
     for event, message in zip(found, messages, strict=True):
@@ -66,7 +71,7 @@ def test_the_documented_reader_reads_the_default(messages: list[InferResult], id
 @framings
 def test_errors_are_final_events(framing: Framing) -> None:
     event = error_event(DeadlineExceeded("too\nlate\n\n"), number=3, correlation_id="c")
-    assert EventParser().feed(framing.encode(event, 3)) == [event]
+    assert [frame.value for frame in parser_of(framing).feed(framing.encode(event, 3))] == [event]
     assert (event["is_final"], event["seq"]) == (True, 3)
     assert event["error"] == {"code": "deadline_exceeded", "message": "too\nlate\n\n"}
 
