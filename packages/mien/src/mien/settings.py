@@ -556,7 +556,7 @@ class Files(Group):
     """Uploaded files and their URLs."""
 
     file_max_bytes: int = Field(
-        default=1024 * MIB, gt=0, description="Maximum size of an uploaded file in bytes; above it 413."
+        default=1024 * MIB, gt=0, lt=1 << 63, description="Maximum size of an uploaded file in bytes; above it 413."
     )
     file_keep_days: KeepDays = Field(
         default=None, description="Days after their upload until files are removed. None: never."

@@ -13,6 +13,7 @@ from PIL import AvifImagePlugin, ImageFile
 from PIL import Image as PilImage
 
 from mien.errors import ImageFormatUnsupported, ImageTooLarge, ImageTruncated
+from mien.vision.formats.avif import read_avif
 from mien.vision.formats.bmp import read_bmp
 from mien.vision.formats.gif import read_gif
 from mien.vision.formats.jpeg import read_jpeg
@@ -90,6 +91,7 @@ _READERS: dict[str, Callable[[bytes | memoryview, int], Still]] = {
     "BMP": read_bmp,
     "TIFF": read_tiff,
     "WEBP": read_webp,
+    "AVIF": read_avif,
 }
 
 

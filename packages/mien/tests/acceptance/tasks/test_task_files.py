@@ -139,6 +139,31 @@ def test_bad_requests_for_files(api: Any, body: dict[str, Any]) -> None:
     assert api.client.post("/files", json=body).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("size", "status"),
+    [
+        ("1073741825", 413),
+        ("9223372036854775808", 413),
+        ("18446744073709551616", 413),
+        ("1" + "0" * 400, 413),
+        ("-1", 422),
+        ("-9223372036854775809", 422),
+        ("1e400", 400),
+        ("NaN", 400),
+        ("1e3", 422),
+        ("true", 422),
+    ],
+)
+def test_an_announced_size_is_one_that_a_file_may_have(api: Any, size: str, status: int) -> None:
+    before = api.client.get("/files").json()["data"]["items"]
+    body = b'{"files": [{"filename": "good"}, {"size": %s}]}' % size.encode()
+    answer = api.client.post("/files", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status
+    if status != 400:
+        assert "files[1]" in answer.json()["error"]["message"]
+    assert api.client.get("/files").json()["data"]["items"] == before
+
+
 def test_markup_is_never_shown_in_place(api: Any) -> None:
     for name, kind in (("a.html", "text/html"), ("a.svg", "image/svg+xml")):
         content = b"<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>"

@@ -112,7 +112,8 @@ async def create_files(request: Request) -> Response:
         raise InvalidField("files: expected a list of at least one file")
     if len(given) > MAX_FILES:
         raise InvalidField(f"files: at most {MAX_FILES} in one request; got {len(given)}")
-    wanted = [_wanted(item, number) for number, item in enumerate(given)]
+    most = ctx.parts.settings.files.file_max_bytes
+    wanted = [_wanted(item, number, most) for number, item in enumerate(given)]
     links = ctx.parts.links
     records = [await ctx.parts.files.create(_new(item, ctx)) for item in wanted]
     return ctx.respond([file_json(record, links, ctx.base, upload=True) for record in records])
@@ -270,13 +271,16 @@ async def _stored(ctx: RequestContext, upload: UploadFile, fields: dict[str, str
         raise
 
 
-def _wanted(item: Any, number: int) -> NewRecord:
+def _wanted(item: Any, number: int, most: int) -> NewRecord:
+    """One of the files asked for, checked before any record is made."""
     try:
         wanted = msgspec.convert(item, NewRecord)
     except msgspec.ValidationError as error:
         raise InvalidField(f"files[{number}]: {error}") from None
     if wanted.size is not None and wanted.size < 0:
         raise InvalidField(f"files[{number}].size: expected a number of bytes")
+    if wanted.size is not None and wanted.size > most:
+        raise BodyTooLarge(f"files[{number}].size: a file may have at most {most} bytes (MIEN_FILE_MAX_BYTES)")
     return wanted
 
 
