@@ -26,6 +26,8 @@ import cv2
 import numpy as np
 from PIL import Image as PilImage
 
+from mien.vision.formats.items import Item, Items, Property, file_of, read_items
+
 SIDE = 8000
 MAX_PIXELS, MAX_BYTES = 64_000_000, 32 << 20
 Build = Callable[[], bytes]
@@ -192,8 +194,97 @@ def webp(channels: int, **options: object) -> bytes:
     return saved(PilImage.fromarray(pixels), "WEBP", **({"quality": 60, "method": 0} | options))
 
 
+def webp_of_codes() -> bytes:
+    """A lossless WebP of 1,024 x 1,024 pixels with as many prefix codes as there can be, and large ones: 65,536 groups
+    of five, one group per 4 x 4 pixels."""
+    index = np.arange(65536)
+    literals = np.stack([index & 255, index >> 8], axis=1).astype(np.uint8)  # green, red
+    codes = np.unpackbits(literals.reshape(-1, 1), axis=1).reshape(-1)  # of 8 bits each, the first one first
+    even, one = _code([8] * 256), _bits((1, 1), (0, 1), (0, 1), (0, 1))  # the latter of one symbol, without bits
+    groups = np.concatenate([_code(_deep(280)), *[_code(_deep(256))] * 3, _code(_deep(40))])
+    head = _bits((1023, 14), (1023, 14), (0, 1), (0, 3), (0, 1), (0, 1), (1, 1), (0, 3))
+    image_of_groups = np.concatenate([_bits((0, 1)), even, even, one, one, one, codes])
+    pixels = np.zeros(4 * 1024 * 1024, np.uint8)
+    bits = np.concatenate([head, image_of_groups, np.tile(groups, 65536), pixels])
+    body = b"\x2f" + np.packbits(bits, bitorder="little").tobytes() + bytes(8)
+    body += bytes(len(body) % 2)
+    sizes = (12 + len(body)).to_bytes(4, "little"), len(body).to_bytes(4, "little")
+    return b"RIFF" + sizes[0] + b"WEBPVP8L" + sizes[1] + body
+
+
+def _bits(*fields: tuple[int, int]) -> np.ndarray:
+    """Values of so many bits, lowest bit first."""
+    return np.array([value >> place & 1 for value, count in fields for place in range(count)], np.uint8)
+
+
+def _deep(symbols: int) -> list[int]:
+    """Lengths of a complete code of up to 15 bits, most of them long."""
+    lengths: list[int] = []
+    left = symbols
+    while 1 << 14 - len(lengths) >= left - 1:
+        lengths.append(len(lengths) + 1)
+        left -= 1
+    shorter = (1 << 15 - len(lengths)) - left
+    return lengths + [14] * shorter + [15] * (left - shorter)
+
+
+def _code(lengths: list[int]) -> np.ndarray:
+    """A prefix code as it is written: its lengths, with a prefix code of their own."""
+    order = [17, 18, 0, 1, 2, 3, 4, 5, 16, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
+    used = sorted(set(lengths))
+    size = (len(used) - 1).bit_length()
+    short = (1 << size) - len(used) if size else 0
+    widths = {length: max(size, 1) - (rank >= len(used) - short) for rank, length in enumerate(used)}
+    codes, value, before = {}, 0, 0
+    for length in sorted(used, key=lambda one: (widths[one], one)):
+        value <<= widths[length] - before
+        before = widths[length]
+        codes[length] = (value, before if size else 0)
+        value += 1
+    count = max(4, *(order.index(length) + 1 for length in used))
+    fields = [(0, 1), (count - 4, 4), *((widths.get(length, 0), 3) for length in order[:count])]
+    fields += [(1, 1), (4, 3), (len(lengths) - 2, 10)]
+    # codes are written from their first bit on
+    fields += [
+        (value >> place & 1, 1)
+        for value, bits in (codes[length] for length in lengths)
+        for place in range(bits - 1, -1, -1)
+    ]
+    return _bits(*fields)
+
+
 def avif(channels: int) -> bytes:
     return saved(PilImage.fromarray(noise(SIDE, channels, 48)), "AVIF", quality=50, speed=10, subsampling="4:4:4")
+
+
+def avif_of_tiles(depth: int, quality: int) -> bytes:
+    """Tiles of 1,000 x 1,000 pixels with transparency, of up to 12 bits per value; needs `avifenc` (libavif-bin)."""
+    with tempfile.TemporaryDirectory() as folder:
+        PilImage.fromarray(noise(1000, 4, 90)).save(Path(folder) / "tile.png")
+        levels = [f"--{name}={quality}" for name in ("min", "max", "minalpha", "maxalpha")]
+        command = ["avifenc", "-s", "9", "-d", str(depth), "-y", "444", *levels, "tile.png", "tile.avif"]
+        command = [part for word in command for part in word.split("=")]
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+        found = read_items(memoryview((Path(folder) / "tile.avif").read_bytes()), "AVIF")
+    colours, alpha = found.items.values()
+    across = SIDE // 1000
+    shape = struct.pack(">BBBBII", 0, 1, across - 1, across - 1, SIDE, SIDE)
+    sized = Property(99, b"ispe", memoryview(bytes(4) + shape[4:]), essential=False)
+    items: dict[int, Item] = {}
+    references: list[tuple[bytes, int, tuple[int, ...]]] = [(b"auxl", 2, (1,))]
+    for number, tile in ((1, colours), (2, alpha)):
+        others = [given for given in tile.properties if given.kind not in (b"ispe", b"av1C")]
+        items[number] = Item(b"grid", [sized, *others], [memoryview(shape)])
+        tiles = range(10_000 * number, 10_000 * number + across**2)
+        items.update(dict.fromkeys(tiles, tile))
+        references.append((b"dimg", number, tuple(tiles)))
+    return file_of(Items(1, items, references), b"avif")
+
+
+def avif_of_two_sizes() -> bytes:
+    data = saved(PilImage.new("RGB", (SIDE, SIDE)), "AVIF", speed=10)
+    at = data.index(b"ispe") + 8
+    return data[:at] + struct.pack(">II", 64, 64) + data[at + 8 :]
 
 
 def heif() -> bytes:
@@ -239,8 +330,11 @@ HONEST: dict[str, Build] = {
     "webp": lambda: webp(3),
     "webp-alpha": lambda: webp(4),
     "webp-lossless": lambda: webp(4, lossless=True),
+    "webp-codes": webp_of_codes,
     "avif": lambda: avif(3),
     "avif-alpha": lambda: avif(4),
+    "avif-8-bits-tiles": lambda: avif_of_tiles(8, 46),
+    "avif-12-bits-tiles": lambda: avif_of_tiles(12, 44),
     "heif": heif,
 }
 HOSTILE: dict[str, Build] = {
@@ -249,6 +343,7 @@ HOSTILE: dict[str, Build] = {
     "png-chunks": lambda: png(8, 0, side=64, extra=_chunk(b"tIME", b"") * 2_500_000),
     "gif-short-blocks": lambda: comments(1),
     "tiff-huge-tile": lambda: tiff_of_tiles(64, 20032, 8, 3),
+    "avif-two-sizes": avif_of_two_sizes,
     "tiff-many-strips": lambda: tiff_of_tiles(64, 64, 8, 3, 1, tiles=65536, rows=True),
 }
 

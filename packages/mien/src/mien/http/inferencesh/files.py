@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from mien.errors import (
+    BodyTooLarge,
     Conflict,
     Forbidden,
     InvalidField,

@@ -101,7 +101,7 @@ def _stripped(item: Item) -> Item:
                 raise not_read("AVIF", f"the property {_shown(given.kind)}")
         elif given.kind == b"av1C":
             kept.append(replace(given, content=given.content[:_CONFIGURATION]))
-        elif given.kind != b"colr" or given.content[:4] == b"nclx":
+        elif given.kind != b"colr" or bytes(given.content[:4]) == b"nclx":
             kept.append(given)
     return Item(item.kind, kept, item.parts)
 
