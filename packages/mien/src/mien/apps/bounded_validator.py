@@ -4,6 +4,7 @@ A schema of a kilobyte can demand exponential work (`allOf` of references), quad
 recursion. Every keyword is therefore evaluated against a time limit, beyond which the value is undecided.
 """
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from referencing.exceptions import Unresolvable
 from mien.apps.patterns import Undecided, matches
 
 Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
+_WRITTEN_IN_FULL = 2.0**64
+"""Integers from here on are floats, as which they are decoded."""
+_sorted_json = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 _ends: ContextVar[float] = ContextVar("ends")
 """CPU time of this thread at which the evaluation in progress ends."""
 
@@ -99,18 +103,26 @@ def _additional_properties(validator: Any, allowed: Any, instance: Any, schema: 
 
 
 def _unique_items(validator: Any, unique: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    if unique and validator.is_type(instance, "array") and len({_hashable(item) for item in instance}) < len(instance):
+    if not unique or not validator.is_type(instance, "array"):
+        return
+    seen = set()
+    for item in instance:
+        if time.thread_time() > _ends.get():
+            raise Undecided
+        # As texts, whose hashes are keyed: numbers and tuples whose hashes are all equal are easily made.
+        seen.add(_sorted_json(_same_numbers(item)))
+    if len(seen) < len(instance):
         yield ValidationError("the list has the same item more than once")
 
 
-def _hashable(value: Any) -> Any:
-    """Equal for values that JSON Schema calls equal: 1 and 1.0 are, 1 and true are not."""
-    if isinstance(value, bool):
-        return bool, value
+def _same_numbers(value: Any) -> Any:
+    """The value with floats that are integers as such: for JSON Schema 1 and 1.0 are equal, 1 and true are not."""
+    if isinstance(value, float):
+        return int(value) if abs(value) < _WRITTEN_IN_FULL and value.is_integer() else value
     if isinstance(value, list):
-        return tuple(_hashable(item) for item in value)
+        return [_same_numbers(item) for item in value]
     if isinstance(value, dict):
-        return frozenset((key, _hashable(item)) for key, item in value.items())
+        return {key: _same_numbers(item) for key, item in value.items()}
     return value
 
 

@@ -152,6 +152,40 @@ def test_many_unequal_items_take_linear_time() -> None:
     assert time.thread_time() - started < 5
 
 
+def test_many_items_of_all_kinds_take_linear_time() -> None:
+    kinds = [lambda n: n, lambda n: n + 0.5, str, lambda n: [n], lambda n: {"a": n, "b": [n]}, lambda n: [{"c": -n}]]
+    items = [make(n) for n in range(16_700) for make in kinds] + [True, False, None, [], {}]
+    started = time.thread_time()
+    assert violations({"uniqueItems": True}, items, most=1, seconds=10) == ([], True)
+    again = [*items, {"b": [7.0], "a": 7}]
+    assert "more than once" in refusal({"uniqueItems": True}, again)
+    assert time.thread_time() - started < 10
+
+
+def test_items_made_to_have_one_hash_take_linear_time() -> None:
+    pairs = pairs_of_one_hash(40_000)
+    assert len({hash(tuple(pair)) for pair in pairs[:1000]}) == 1
+    started = time.thread_time()
+    check({"uniqueItems": True}, pairs)
+    assert time.thread_time() - started < 5
+
+
+def pairs_of_one_hash(count: int) -> list[list[int]]:
+    """Lists that would have the same hash as tuples: CPython's xxHash without a key, run backwards."""
+    p1, p2, p5, size = 11400714785074694791, 14029467366897019727, 2870177450012600261, 2**64
+    back, pairs = pow(p2, -1, size), []
+    for first in range(10**9):
+        lane = (p5 + first * p2) % size
+        lane = ((lane << 31 | lane >> 33) * p1) % size
+        second = (12345 - lane) * back % size
+        second -= size if second >= size // 2 else 0
+        if abs(second) < 2**61 - 1 and second != -1:
+            pairs.append([first, second])
+        if len(pairs) == count:
+            break
+    return pairs
+
+
 def test_deeply_nested_values_of_a_recursive_schema_are_left_to_the_app() -> None:
     schema = {"$defs": {"t": {"type": "array", "items": {"$ref": "#/$defs/t"}}}, "$ref": "#/$defs/t"}
     value: Any = []
