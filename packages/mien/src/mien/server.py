@@ -19,8 +19,6 @@ from mien.keys import FileKeyStore
 from mien.settings import Settings
 
 log = structlog.get_logger()
-MAX_MESSAGE_BYTES = 64 * 1024
-"""Of a WebSocket's client. What clients send is ignored."""
 
 
 def require_safe_host(settings: Settings) -> None:
@@ -104,7 +102,6 @@ def serve(settings: Settings, *, apis: bool = True) -> None:
         log_config=None,
         access_log=False,
         server_header=False,
-        ws_max_size=MAX_MESSAGE_BYTES,
         proxy_headers=False,  # the application's own middleware reads them, from MIEN_TRUSTED_PROXIES
         timeout_graceful_shutdown=max(1, round(settings.listening.drain_seconds)),
     )
