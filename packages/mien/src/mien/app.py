@@ -70,6 +70,7 @@ from mien.tasks.draining import Drain
 from mien.tasks.feed import Feed
 from mien.tasks.file_gate import StoreGate
 from mien.tasks.machine import wall_clock
+from mien.tasks.payloads import PayloadLimits
 from mien.tasks.policy import policy_of
 from mien.tasks.pool_executor import PoolExecutor
 from mien.tasks.scheduler import Scheduler
@@ -196,7 +197,9 @@ async def start(
     stack.push_async_callback(nodes.close)
     open_without_keys = not settings.listening.auth or is_loopback(settings.node_host)
     access = node_access(keys, open_without_keys=open_without_keys)
-    local_node = await stack.enter_async_context(LocalNode(settings, metrics, registry, nodes, access, context.quotas))
+    local_node = await stack.enter_async_context(
+        LocalNode(settings, metrics, registry, nodes, access, context.quotas, admission)
+    )
     for address in settings.nodes.nodes:
         nodes.add(address)
 
@@ -320,7 +323,17 @@ async def start_tasks(
     )
     await webhooks.start()
     stack.push_async_callback(webhooks.close)
-    services = AppServices(apps, registry, loaded, scheduler, feed, files, links)
+    services = AppServices(
+        apps,
+        registry,
+        loaded,
+        scheduler,
+        feed,
+        files,
+        links,
+        offload=context.bodies.offload,
+        limits=PayloadLimits(settings.limits.max_values, 2 * settings.tasks.task_input_bytes),  # with spaces
+    )
     chores = [purge_files(files, scheduler.retention), refresh_services(services)]
     if settings.apps.environment_keep_days is not None:
         chores.append(clean_environments(environments, apps, settings.apps.environment_keep_days))

@@ -44,16 +44,27 @@ class Admission:
     def body(self, size: int, *, refuse: bool = True) -> Iterator[None]:
         """Reserve `size` bytes for a request body before it is read. Raises Overloaded, Unavailable."""
         self._refuse_while_draining()
+        self.reserve(size, refuse=refuse)
+        try:
+            yield
+        finally:
+            self.release(size)
+
+    def reserve(self, size: int, *, refuse: bool = True) -> None:
+        """Count `size` bytes of a request until `release`, also while draining: it belongs to one that was admitted.
+
+        Raises Overloaded.
+        """
         if refuse and self.bytes and self.bytes + size > self._max_bytes:
             raise Overloaded(
                 f"{self.bytes} bytes of requests are in progress; {size} more would exceed the limit",
                 retry_after=self.retry_after(),
             )
         self.bytes += size
-        try:
-            yield
-        finally:
-            self.bytes -= size
+
+    def release(self, size: int) -> None:
+        """These bytes are no longer held."""
+        self.bytes -= size
 
     @contextmanager
     def work(self, images: int) -> Iterator[Callable[[], None]]:

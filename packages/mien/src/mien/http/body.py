@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from mien.decode.budget import Limits as ValueLimits
 from mien.engine.admission import Admission
-from mien.engine.cancellation import CancelScope
+from mien.engine.offload import Offload
 from mien.engine.threads import ThreadPool
 from mien.errors import BodyTooLarge, BodyTooSlow, Cancelled, RequestError
 from mien.http.content_encoding import require_readable, unpacked
@@ -22,10 +22,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 ONE_MESSAGE = 64 * 1024  # bytes that the server reads from a socket at once
 STEP = 1024 * 1024  # bytes reserved at a time for a body of unknown size
-LARGE_BODY = 16 * 1024
-"""Bytes. Parsing or validating more than this may block the event loop for milliseconds: it is done in a thread."""
-HUGE_BODY = 4 * 1024 * 1024
-"""Bytes. Bodies above this have a thread of their own, so that others do not wait for them."""
 SILENCE_SECONDS = 60.0
 DISCONNECTED = "the client disconnected while it sent the body"
 
@@ -39,14 +35,13 @@ class BodyReader:
     def __init__(self, limits: Limits, admission: Admission, threads: ThreadPool) -> None:
         self._limits = limits
         self.admission = admission
-        self._threads = threads
-        self._huge = ThreadPool(1)
+        self.offload = Offload(threads, limits.request_timeout)
         self.values = ValueLimits(limits.max_values)
         """For parsers of bodies."""
 
     def close(self) -> None:
         """End the thread. Blocks."""
-        self._huge.close()
+        self.offload.close()
 
     async def read(
         self, request: Request, admitted: ExitStack, *, limit: int | None = None, refuse_small: bool = True
@@ -91,14 +86,7 @@ class BodyReader:
         self, parser: Callable[Concatenate[bytes, P], T], body: bytes, *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """`parser(body, ...)`, in a thread if the body is large. Raises what the parser raises, DeadlineExceeded."""
-        return await self.work(len(body), parser, body, *args, **kwargs)
-
-    async def work(self, size: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """`work(...)`, in a thread if what it goes through has more than LARGE_BODY bytes. Raises as `parse` does."""
-        if size <= LARGE_BODY:
-            return work(*args, **kwargs)
-        threads = self._threads if size <= HUGE_BODY else self._huge
-        return await threads.run(CancelScope(self._limits.request_timeout), work, *args, **kwargs)
+        return await self.offload.run(len(body), parser, body, *args, **kwargs)
 
 
 def announced_size(request: Request, limit: int) -> int | None:

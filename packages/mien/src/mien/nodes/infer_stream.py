@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias, cast
 import grpc.aio
 import structlog
 
+from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
 from mien.errors import DeadlineExceeded, InternalError, MienError, Overloaded, RequestError
 from mien.inference.contract import InferRequest, InferResult, Item, Service
@@ -47,8 +48,8 @@ class Limits:
     max_waiting: int
     max_bytes: int
     """Bytes of one payload."""
-    max_held: int
-    """Bytes of all payloads that are incomplete or being processed."""
+    admission: Admission
+    """Counts the bytes of payloads that are incomplete or being processed, together with the bodies of HTTP."""
     max_result_chunk: int
     timeout: float
     """Seconds for a request whose client sets no deadline."""
@@ -56,7 +57,6 @@ class Limits:
     """Seconds without a message or a running request after which a stream is ended."""
     running: int = field(default=0, init=False)
     waiting: int = field(default=0, init=False)
-    held: int = field(default=0, init=False)
     quiet: asyncio.Event = field(default_factory=asyncio.Event, init=False)
     """Set while nothing runs or waits."""
     _slots: asyncio.Semaphore = field(init=False)
@@ -97,14 +97,6 @@ class Limits:
                 await self._slots.acquire()
         finally:
             self.waiting -= 1
-
-    def hold(self, size: int) -> None:
-        """Reserve memory for received bytes; a negative size releases it. Raises Overloaded."""
-        if size > 0 and self.held and self.held + size > self.max_held:
-            raise Overloaded(
-                f"this node holds {self.held} bytes of payloads, {size} more are over its limit", retry_after=1.0
-            )
-        self.held += size
 
 
 class InferStream:
@@ -173,7 +165,7 @@ class InferStream:
             return
         message = well_formed(received)
         size = len(message.payload)
-        self._limits.hold(size)
+        self._limits.admission.reserve(size)
         self._held += size
         head = Head(message.task, message.payload_mime, dict(message.meta))
         chunk = Chunk(message.payload, message.seq, message.total, message.offset)
@@ -199,7 +191,7 @@ class InferStream:
             return
         finally:
             self._held -= len(request.payload)
-            self._limits.hold(-len(request.payload))
+            self._limits.admission.release(len(request.payload))
         self._count(failure.code)
         if self._requests == 1 and not self._merger.incomplete:
             raise failure
@@ -246,7 +238,7 @@ class InferStream:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        self._limits.hold(-self._held)  # of requests that never ran
+        self._limits.admission.release(self._held)  # of requests that never ran
 
 
 def failure_of(error: Exception, event: str, **context: str) -> MienError:

@@ -5,6 +5,7 @@ from typing import Self
 
 import structlog
 
+from mien.engine.admission import Admission
 from mien.inference.registry import ServiceRegistry
 from mien.keys import AccessRule
 from mien.metrics import Metrics
@@ -30,9 +31,10 @@ class LocalNode:
         pool: NodePool,
         access: AccessRule,
         quotas: Quotas,
+        admission: Admission,
     ) -> None:
         """`registry`: a node offers the services of this machine, not those that others have. `pool`: gets the nodes
-        that are found."""
+        that are found. `admission`: counts the bytes of gRPC requests together with those of HTTP."""
         self._nodes = settings.nodes
         self._host = settings.node_host
         self._drain_seconds = settings.listening.drain_seconds
@@ -48,7 +50,7 @@ class LocalNode:
             max_requests=settings.nodes.grpc_requests,
             max_waiting=settings.limits.queue_images,
             max_bytes=settings.limits.max_body_bytes,
-            max_held=settings.limits.queue_bytes,
+            admission=admission,
             timeout=settings.limits.request_timeout,
             count=lambda outcome: metrics.grpc_requests.labels(outcome).inc(),
         )

@@ -12,6 +12,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
 from grpc_health.v1 import health, health_pb2
 
+from mien.engine.admission import Admission
 from mien.errors import CannotListen, MienError, RequestError, Unavailable
 from mien.inference.contract import Service
 from mien.keys import AccessRule, Caller, KeyStore
@@ -30,6 +31,7 @@ M = TypeVar("M", bound=Message)
 AnyContext = grpc.aio.ServicerContext[Any, Any]
 
 IDLE_SECONDS = 60.0
+MAX_HELD_BYTES = 512 * 1024 * 1024
 
 
 def node_access(keys: KeyStore, *, open_without_keys: bool) -> AccessRule:
@@ -54,14 +56,15 @@ class NodeServer:
         max_requests: int = 64,
         max_waiting: int = 512,
         max_bytes: int = 64 * 1024 * 1024,
-        max_held: int = 512 * 1024 * 1024,
+        admission: Admission | None = None,
         timeout: float = 120.0,
         idle: float = IDLE_SECONDS,
         count: Counter = lambda outcome: None,
     ) -> None:
         """`access`: who may call; anybody if None. `quotas`: of owners; none if None. `tls`: plain text if None.
-        `max_requests`: running at once; up to `max_waiting` more wait for their turn. `timeout`: seconds for requests
-        without a deadline. `idle`: seconds until a stream without messages ends.
+        `admission`: counts the bytes of payloads; one of its own if None. `max_requests`: running at once; up to
+        `max_waiting` more wait for their turn. `timeout`: seconds for requests without a deadline. `idle`: seconds
+        until a stream without messages ends.
         """
         self._services = services
         self._access = access
@@ -69,7 +72,8 @@ class NodeServer:
         self._quotas = quotas
         self._max_bytes = max_bytes
         self._count = count
-        self.limits = Limits(max_requests, max_waiting, max_bytes, max_held, RESULT_CHUNK_BYTES, timeout, idle)
+        admission = admission or Admission(max_images=max_waiting, max_bytes=MAX_HELD_BYTES)
+        self.limits = Limits(max_requests, max_waiting, max_bytes, admission, RESULT_CHUNK_BYTES, timeout, idle)
         self._ready = False
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
-from typing import Any
 
 import msgspec
 
@@ -11,15 +10,16 @@ from mien.apps.record import AppVersion, Deployed, FunctionSchema
 from mien.apps.registry import AppRegistry
 from mien.encoded import Encoded
 from mien.engine.cancellation import CancelScope
+from mien.engine.offload import Offload
 from mien.errors import AppRunFailed, Cancelled, DeadlineExceeded, InvalidField, MienError, Unavailable
 from mien.inference.contract import InferRequest, InferResult, Item, TaskInfo
 from mien.inference.registry import ServiceRegistry, task_of
-from mien.storage.file_records import NewFile
+from mien.storage.file_records import SCHEME, NewFile
 from mien.storage.file_store import FileStore
-from mien.storage.links import Links, file_uri
+from mien.storage.links import Links, file_references, file_uri
 from mien.tasks.feed import Feed
 from mien.tasks.input_files import require_files
-from mien.tasks.payloads import JSON, app_input
+from mien.tasks.payloads import JSON, AppInput, PayloadLimits, app_input
 from mien.tasks.records import Submission, Task
 from mien.tasks.scheduler import Scheduler
 from mien.tasks.status import Status
@@ -42,12 +42,16 @@ class AppServices:
         feed: Feed,
         files: FileStore,
         links: Links,
+        offload: Offload,
+        limits: PayloadLimits,
     ) -> None:
-        """`loaded`: the built-in services are registered, which no app replaces."""
+        """`loaded`: the built-in services are registered, which no app replaces. `limits`: of JSON payloads."""
         self.scheduler = scheduler
         self.feed = feed
         self.files = files
         self.links = links
+        self.offload = offload
+        self.limits = limits
         self._apps = apps
         self._services = services
         self._loaded = loaded
@@ -98,13 +102,12 @@ class AppService:
         task_id = _NO_TASK
         try:
             given = await self._input(self._version.functions[function], request, stored)
-            await require_files(self._parts.files, given, "payload", request.owner)
             task, _ = await self._parts.scheduler.submit(
                 Submission(
                     app=self._version.app,
                     app_version=self._version.version,
                     function=function,
-                    input=Encoded.of(given),
+                    input=given,
                     owner=request.owner,
                     timeout=scope.remaining(),
                     metadata={"service": self.name},
@@ -154,14 +157,26 @@ class AppService:
         except MienError:
             return  # the server stops; the file expires
 
-    async def _input(self, schema: FunctionSchema, request: InferRequest, stored: list[str]) -> dict[str, Any]:
+    async def _input(self, schema: FunctionSchema, request: InferRequest, stored: list[str]) -> Encoded:
         """The app's input, its payload stored if it is to be a file; the file's id is added to `stored`."""
-        item, links = request.items[0], self._parts.links
-        given = app_input(schema.input_schema, item, request.metadata, service=self.name)
-        fields: dict[str, Any] = links.internalize(given.fields, links.default_base)
-        if given.file_field is None:
-            return fields
-        return fields | {given.file_field: await self._keep(item, request.owner, stored)}
+        item, run = request.items[0], self._parts.offload.run
+        size = len(item.data) if item.mime == JSON or item.mime.startswith("text/") else 0  # others are files
+        given = await run(size, self._fields, schema, request)
+        fields = given.fields
+        if given.file_field is not None:
+            fields = fields | {given.file_field: await self._keep(item, request.owner, stored)}
+        encoded = await run(size, Encoded.of, fields)
+        if SCHEME in encoded.text:
+            references = await run(size, file_references, fields)
+            await require_files(self._parts.files, references, "payload", request.owner)
+        return encoded
+
+    def _fields(self, schema: FunctionSchema, request: InferRequest) -> AppInput:
+        links = self._parts.links
+        given = app_input(
+            schema.input_schema, request.items[0], request.metadata, service=self.name, limits=self._parts.limits
+        )
+        return AppInput(links.internalize(given.fields, links.default_base), given.file_field)
 
     async def _keep(self, item: Item, owner: str, stored: list[str]) -> str:
         async def chunks() -> AsyncIterator[bytes]:

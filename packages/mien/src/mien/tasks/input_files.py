@@ -1,18 +1,18 @@
 """The files that a task's input refers to are checked before there is a task."""
 
-from typing import Any
+from collections.abc import Iterable
 
 from mien.errors import InvalidField, NotFound
 from mien.storage.file_store import FileStore
-from mien.storage.links import file_references
 
 
-async def require_files(files: FileStore, value: Any, name: str, owner: str) -> None:
-    """Raise InvalidField, which names the place in `value`, for a file that is not one of `owner`'s or has no content.
+async def require_files(files: FileStore, references: Iterable[tuple[str, str]], name: str, owner: str) -> None:
+    """Raise InvalidField, which names its place, for a file that is not one of `owner`'s or has no content.
 
-    Admins' tasks are no exception: a task's files are its owner's. `name`: of the value itself, such as `input`.
+    Admins' tasks are no exception: a task's files are its owner's. `references`: see
+    `file_references`; `name`: of the value that has them, such as `input`.
     """
-    for place, file_id in file_references(value):
+    for place, file_id in references:
         field = f"{name}.{place}" if place else name
         try:
             record = await files.get(file_id, owner)

@@ -8,14 +8,22 @@ import msgspec
 
 from mien.decode.budget import Limits
 from mien.decode.json import json_object
-from mien.errors import InvalidField, RequestError
+from mien.errors import BodyTooLarge, InvalidField, RequestError
 from mien.inference.contract import Item
 
 JSON = "application/json"
 INVALID = (msgspec.DecodeError, ValueError, RecursionError)  # not UTF-8, or nested too deeply, among others
-_LIMITS = Limits(500_000, noun="it")
 MOST_ALTERNATIVES = 50
 """Of one field's schema: a `$ref` may lead back to where it came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class PayloadLimits:
+    """Of JSON that is an app's input."""
+
+    values: int
+    """Weighted as `mien.decode.budget` has it."""
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,17 +35,20 @@ class AppInput:
     """The field that is still to be given the payload, as a file; None: it is in `fields`, or there is none."""
 
 
-def app_input(schema: Mapping[str, Any], item: Item, metadata: Mapping[str, str], *, service: str) -> AppInput:
+def app_input(
+    schema: Mapping[str, Any], item: Item, metadata: Mapping[str, str], *, service: str, limits: PayloadLimits
+) -> AppInput:
     """JSON is the input as it is, and then the metadata is none of the app's. Any other payload goes into the first
     field that is made for it, and metadata into the fields of its names.
 
     Text goes into the first field of type string. Other payloads become files: in the first field of format `file`,
     else in the first of type string, which then holds the file's URI. Fields that the metadata fills are taken.
 
-    Raises InvalidField for JSON that is no object, and for a payload that no field takes.
+    Raises InvalidField for JSON that is no object, and for a payload that no field takes; BodyTooLarge for JSON beyond
+    `limits`.
     """
     if item.mime == JSON:
-        return AppInput(_json_object(item.data))
+        return AppInput(_json_object(item.data, limits))
     properties: Mapping[str, Any] = schema.get("properties") or {}
     fields = {key: _typed(value, properties[key], schema) for key, value in metadata.items() if key in properties}
     free = [key for key in properties if key not in fields]
@@ -52,11 +63,18 @@ def app_input(schema: Mapping[str, Any], item: Item, metadata: Mapping[str, str]
     return AppInput(fields)
 
 
-def _json_object(data: bytes) -> dict[str, Any]:
+def _json_object(data: bytes, limits: PayloadLimits) -> dict[str, Any]:
     if not data.strip():
         raise InvalidField("payload: JSON for an app is an object with its input's fields; this one is empty")
+    if len(data) > limits.bytes:
+        raise BodyTooLarge(
+            f"payload: JSON for an app may have {limits.bytes} bytes; this has {len(data)}. "
+            "Upload files and send their URIs"
+        )
     try:
-        return json_object(data, _LIMITS)
+        return json_object(data, Limits(limits.values, noun="it"))
+    except BodyTooLarge as error:
+        raise BodyTooLarge(f"payload: {error.message}") from None
     except RequestError as error:
         raise InvalidField(f"payload: {error.message}") from None
 

@@ -13,6 +13,7 @@ import grpc.aio
 import pytest
 from google.protobuf.empty_pb2 import Empty
 
+from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, NodeFailed, NodeIncompatible, Overloaded, RequestError, Unavailable
 from mien.inference.contract import InferRequest as Asked
@@ -84,9 +85,9 @@ async def _alive(request: Empty, context: Any) -> Empty:
     return request
 
 
-async def ask(client: NodeClient, *, stream: bool = False, items: int = 1) -> list[InferResult]:
+async def ask(client: NodeClient, *, stream: bool = False, items: int = 1, data: bytes = b"x") -> list[InferResult]:
     await client.connect(5)
-    request = Asked((Item(b"x", "text/plain"),) * items, "t")
+    request = Asked((Item(data, "text/plain"),) * items, "t")
     return [result async for result in client.infer(request, CancelScope(5), service="s", stream=stream)]
 
 
@@ -351,9 +352,26 @@ async def test_a_node_that_is_not_ready_says_so_whatever_the_size() -> None:
         await client.close()
 
 
+async def test_payloads_and_the_bodies_of_http_are_counted_together() -> None:
+    admission = Admission(max_images=1, max_bytes=2000)
+    async with own_node(admission=admission) as (server, address):
+        await server.set_ready()
+        client = NodeClient(address)
+        with admission.body(1500):
+            with pytest.raises(Overloaded, match="1500 bytes of requests are in progress; 600 more would exceed"):
+                await ask(client, data=b"x" * 600)
+            assert len(await ask(client, data=b"x" * 400)) == 1
+        assert len(await ask(client, data=b"x" * 600)) == 1
+        assert admission.idle
+        await client.close()
+
+
 async def test_nothing_is_held_after_any_sequence_of_messages() -> None:
     chance = random.Random(7)
-    async with own_node(max_held=2000, max_bytes=1000, idle=0.3) as (server, address):
+    async with own_node(admission=Admission(max_images=1, max_bytes=2000), max_bytes=1000, idle=0.3) as (
+        server,
+        address,
+    ):
         await server.set_ready()
         async with grpc.aio.insecure_channel(address) as channel:
             method: Callable[..., Any] = channel.stream_stream(
@@ -384,4 +402,4 @@ async def test_nothing_is_held_after_any_sequence_of_messages() -> None:
                     pass  # refused, or cancelled by us
                 await stream.code()
         await server.limits.quiet.wait()
-        assert (server.limits.held, server.limits.running) == (0, 0)
+        assert (server.limits.admission.bytes, server.limits.running) == (0, 0)

@@ -11,9 +11,10 @@ import pytest
 from starlette.requests import Request
 
 from mien.engine.admission import Admission
+from mien.engine.offload import LARGE_BODY
 from mien.engine.threads import ThreadPool
 from mien.errors import BodyTooLarge, BodyTooSlow, Cancelled, Overloaded, RequestError, UnsupportedMediaType
-from mien.http.body import LARGE_BODY, BodyReader
+from mien.http.body import BodyReader
 from mien.settings import Limits
 
 MiB = 1024 * 1024
@@ -111,7 +112,7 @@ async def test_the_event_loop_runs_while_a_large_value_is_validated(bodies: Body
     def validate(value: str) -> bool:
         return value == "large" and reached.wait(10)
 
-    validating = asyncio.create_task(bodies.work(LARGE_BODY + 1, validate, "large"))
+    validating = asyncio.create_task(bodies.offload.run(LARGE_BODY + 1, validate, "large"))
     await asyncio.sleep(0)
     reached.set()
     assert await validating

@@ -7,9 +7,11 @@ import pytest
 from pydantic import BaseModel
 
 from infsh import BaseAppInput, File
-from mien.errors import InvalidField
+from mien.errors import BodyTooLarge, InvalidField
 from mien.inference.contract import Item
-from mien.tasks.payloads import AppInput, app_input
+from mien.tasks.payloads import JSON, AppInput, PayloadLimits, app_input
+
+LIMITS = PayloadLimits(values=400_000, bytes=200_000)
 
 
 class Style(BaseModel):
@@ -39,7 +41,7 @@ class Prompt(BaseAppInput):
 
 
 def mapped(model: type[BaseModel], data: bytes, mime: str, **metadata: str) -> AppInput:
-    return app_input(model.model_json_schema(), Item(data, mime), metadata, service="draw")
+    return app_input(model.model_json_schema(), Item(data, mime), metadata, service="draw", limits=LIMITS)
 
 
 def test_json_is_the_input_as_it_is_and_metadata_adds_nothing() -> None:
@@ -51,6 +53,14 @@ def test_json_is_the_input_as_it_is_and_metadata_adds_nothing() -> None:
 def test_json_that_is_no_object_is_refused(data: bytes) -> None:
     with pytest.raises(InvalidField, match="payload"):
         mapped(Everything, data, "application/json")
+
+
+def test_json_is_limited_in_its_bytes_and_its_values() -> None:
+    """As the input of a task is that comes without the service."""
+    with pytest.raises(BodyTooLarge, match="payload: JSON for an app may have 200000 bytes; this has 200013"):
+        mapped(Everything, b'{"prompt":"%b"}' % (b"x" * 200_000), "application/json")
+    with pytest.raises(BodyTooLarge, match=r"payload: it has too many values: .* at most 1000"):
+        app_input({}, Item(b"[%b1]" % (b"1," * 1000), JSON), {}, service="draw", limits=PayloadLimits(1000, 200_000))
 
 
 def test_text_goes_into_the_first_field_of_type_string() -> None:
@@ -115,6 +125,6 @@ def test_a_payload_that_no_field_takes_is_refused_and_an_empty_one_is_none() -> 
     ],
 )
 def test_schemas_that_say_nothing_or_go_in_circles_take_no_payload(schema: dict[str, Any]) -> None:
-    assert app_input(schema, Item(b"", "image/png"), {"b": "1"}, service="draw") == AppInput({})
+    assert app_input(schema, Item(b"", "image/png"), {"b": "1"}, service="draw", limits=LIMITS) == AppInput({})
     with pytest.raises(InvalidField):
-        app_input(schema, Item(b"x", "image/png"), {}, service="draw")
+        app_input(schema, Item(b"x", "image/png"), {}, service="draw", limits=LIMITS)

@@ -11,14 +11,14 @@ from mien.apps.input_schemas import SchemaKey
 from mien.apps.record import AppVersion
 from mien.apps.reference import AppRef, parse_ref
 from mien.encoded import Encoded
+from mien.engine.offload import LARGE_BODY
 from mien.errors import AppUnknown, InvalidField, MienError, RequestError
-from mien.http.body import LARGE_BODY
 from mien.http.context import context_of
 from mien.http.inferencesh.context import RequestContext
 from mien.http.inferencesh.rendering import EARLIEST, LATEST
 from mien.net.urls import parse_url
 from mien.storage.file_records import SCHEME
-from mien.storage.links import needs_internalizing
+from mien.storage.links import file_references, needs_internalizing
 from mien.tasks.builtin import BUILTIN
 from mien.tasks.input_files import require_files
 from mien.tasks.records import Submission, setup_key
@@ -192,12 +192,13 @@ async def _value(value: Any, name: str, ctx: RequestContext) -> tuple[Any, Encod
 
     It is encoded first: most texts contain no file, so that most values need not be walked and copied.
     """
-    links, encoded = ctx.parts.links, Encoded.of(value)
+    links, encoded, run = ctx.parts.links, Encoded.of(value), context_of(ctx.request).bodies.offload.run
     if needs_internalizing(encoded.text):
-        value = await context_of(ctx.request).bodies.work(encoded.size, links.internalize, value, ctx.base)
+        value = await run(encoded.size, links.internalize, value, ctx.base)
         encoded = Encoded.of(value)
     if SCHEME in encoded.text:
-        await require_files(ctx.parts.files, value, name, ctx.owner)
+        references = await run(encoded.size, file_references, value)
+        await require_files(ctx.parts.files, references, name, ctx.owner)
     return value, encoded
 
 
@@ -206,9 +207,9 @@ async def _check(
 ) -> None:
     """Raise InvalidField if the value violates the schema. What takes long does so in a thread: large values, and
     schemas that demand much of small ones."""
-    checks, bodies = ctx.parts.checks, context_of(ctx.request).bodies
+    checks, offload = ctx.parts.checks, context_of(ctx.request).bodies.offload
     if size > LARGE_BODY or not checks.check_quickly(key, schema, value, name):
-        await bodies.work(max(size, LARGE_BODY + 1), checks.check, key, schema, value, name)
+        await offload.run(max(size, LARGE_BODY + 1), checks.check, key, schema, value, name)
 
 
 def _workers(names: list[str]) -> tuple[str, ...]:
