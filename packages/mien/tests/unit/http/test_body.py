@@ -29,7 +29,16 @@ def threads() -> Iterator[ThreadPool]:
 
 @pytest.fixture
 def bodies(threads: ThreadPool) -> Iterator[BodyReader]:
-    limits = Limits(max_body_bytes=4 * MiB, queue_bytes=3 * MiB, request_timeout=0.2)
+    yield from reader_of(threads, request_timeout=20)
+
+
+@pytest.fixture
+def impatient(threads: ThreadPool) -> Iterator[BodyReader]:
+    yield from reader_of(threads, request_timeout=0.2)
+
+
+def reader_of(threads: ThreadPool, request_timeout: float) -> Iterator[BodyReader]:
+    limits = Limits(max_body_bytes=4 * MiB, queue_bytes=3 * MiB, request_timeout=request_timeout)
     reader = BodyReader(limits, Admission.from_settings(limits), threads)
     yield reader
     reader.close()
@@ -73,11 +82,11 @@ async def test_unfinished_bodies_fill_the_queue(bodies: BodyReader, announced: i
         slow.cancel()
 
 
-async def test_a_body_that_never_ends_is_given_up(bodies: BodyReader) -> None:
+async def test_a_body_that_never_ends_is_given_up(impatient: BodyReader) -> None:
     for announced in (1000, MiB, None):
         with ExitStack() as admitted, pytest.raises(BodyTooSlow, match=r"did not arrive within 0\.2 s"):
-            await bodies.read(request(b"x", announced=announced, end="silent"), admitted)
-    assert bodies.admission.idle
+            await impatient.read(request(b"x", announced=announced, end="silent"), admitted)
+    assert impatient.admission.idle
 
 
 async def test_a_client_that_disconnects_cancels_its_request(bodies: BodyReader) -> None:
