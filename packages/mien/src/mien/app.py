@@ -104,13 +104,15 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
             await stack.enter_async_context(lag.watched())
             stack.push_async_callback(asyncio.to_thread, codec_threads.close)
             stack.push_async_callback(asyncio.to_thread, bodies.close)
+            # Before a request needs it: on the event loop it would hold up all others for a quarter of a second.
+            described = asyncio.create_task(asyncio.to_thread(openapi_of, app))
             # In the background, so that liveness and readiness probes are served while models load.
             starting = asyncio.create_task(_start_or_give_up(context, keys, admission, stack, tasks=apis))
             try:
                 yield
             finally:
                 starting.cancel()
-                await asyncio.gather(starting, return_exceptions=True)
+                await asyncio.gather(described, starting, return_exceptions=True)
 
     app: FastAPI = FastAPIOffline(
         title="Mien",
