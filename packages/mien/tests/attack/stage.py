@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from math import isnan, nan
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ class Trial:
     sent_mb: float = 0.0
     alone: Figures | None = None
     during: list[Figures] = field(default_factory=list)
-    loop_ms: float = float("nan")
+    loop_ms: float = nan
     """The largest lag that the server itself measured."""
 
     def expect(self, held: bool, what: object) -> None:
@@ -62,7 +63,14 @@ class Trial:
 
     @property
     def grown_mb(self) -> float:
-        return max((figures.grown_mb for figures in self.during), default=float("nan"))
+        return max((figures.grown_mb for figures in self.during), default=nan)
+
+    @property
+    def ratio(self) -> float:
+        """The worst p99 of the honest client during the attack to the one alone."""
+        return max((figures.p99_ms for figures in self.during), default=nan) / (
+            self.alone.p99_ms if self.alone else nan
+        )
 
     def line(self, number: int) -> str:
         """Of the table whose head is HEAD."""
@@ -72,7 +80,7 @@ class Trial:
             lag = max(figures.lag_ms for figures in self.during)
             cells.append(f"{self.sent_mb:8.1f}{self.grown_mb:+9.0f}{self.loop_ms:9.0f}{lag:9.0f}")
             cells.append(f"{self.alone.p50_ms:8.0f}{self.alone.p99_ms:7.0f}{worst.p50_ms:8.0f}{worst.p99_ms:7.0f}")
-            cells.append(f"{worst.p99_ms / self.alone.p99_ms:6.1f}x")
+            cells.append(f"{self.ratio:6.1f}x")
             cells.append(f"{sum(f.refused for f in self.during):>5}/{sum(f.asked for f in self.during)}")
         return "".join(cells)
 
@@ -111,7 +119,7 @@ class Watch:
         headers = {"X-API-Key": self._key} if self._key else {}
         text = self._server.client.get("/metrics", headers=headers).text
         found = [line.split()[-1] for line in text.splitlines() if line.startswith(LAG_METRIC)]
-        return float(found[0]) * 1e3 if found else float("nan")
+        return float(found[0]) * 1e3 if found else nan
 
     def close(self) -> None:
         self._process.kill()
@@ -179,7 +187,8 @@ class Stage:
             yield
         finally:
             trial.during.append(watch.period())
-            trial.loop_ms = max(trial.loop_ms, watch.lag_ms()) if trial.loop_ms == trial.loop_ms else watch.lag_ms()
+            lag = watch.lag_ms()
+            trial.loop_ms = lag if isnan(trial.loop_ms) else max(trial.loop_ms, lag)
 
     def forget(self, server: Any) -> None:
         """Watch a server that will be stopped no longer."""

@@ -1,7 +1,7 @@
 """What an attacker tries, row by row, on servers with an honest client beside; a table of what held and at what price.
 
 Rows can be run alone: `-k "[3]"`. Figures of time depend on what else the machine does. They are always told; a
-row fails for what is wrong, for memory out of proportion, and for times far beyond what is promised on a quiet machine.
+row fails for what is wrong and for memory out of proportion, and on a quiet machine for times far beyond the promised.
 """
 
 import os
@@ -24,9 +24,10 @@ TITLES = (
     "HEAD, encodings, a BOM", "the OpenAPI document", "keep-alive, prefixes, IPv6", "mistaken settings",
     "odd environments", "200 at once through a gateway",
 )  # fmt: skip
-PROMISED_LAG_MS, PROMISED_RATIO = 50.0, 3.0
-SLACK = 1 + 2 * os.getloadavg()[0] / (os.cpu_count() or 1)
-"""How much longer anything may take here: 1 on a machine that does nothing else."""
+LAG_MS, RATIO = 3 * 50.0, 3 * 3.0
+"""Three times what is promised: how far the event loop may lag, and how much an honest client's p99 may grow."""
+QUIET = os.getloadavg()[0] < (os.cpu_count() or 1)
+"""Whether times mean anything: if others work here too, they are told but not asserted."""
 WORKS_MEANWHILE = {4, 10, 22}
 """Rows whose load is real inference, of which an honest client only gets its share."""
 
@@ -71,7 +72,8 @@ def test_the_row_holds(stage: Stage, record: Record, number: int) -> None:
     except Exception as error:
         trial.broken.append(f"the attack itself failed: {error!r}"[:300])
         raise
-    if trial.during and number not in WORKS_MEANWHILE:
-        assert not trial.loop_ms > PROMISED_LAG_MS * SLACK, f"the loop stood still for {trial.loop_ms:.0f} ms"
     assert trial.tried > 0
     assert trial.broken == []
+    if QUIET and trial.alone and number not in WORKS_MEANWHILE:
+        assert not trial.loop_ms > LAG_MS, f"the loop stood still for {trial.loop_ms:.0f} ms"
+        assert not trial.ratio > RATIO, f"the honest client's p99 is {trial.ratio:.1f} times what it is alone"
