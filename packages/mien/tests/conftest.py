@@ -184,7 +184,7 @@ def images_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(tmp_path_factory: pytest.TempPathFactory, images_root: Path) -> Iterator[ServerProcess]:
     """A server with default settings, an images root, and leave to fetch from this machine."""
     with ExitStack() as stack:
-        settings = {"fetch_private": True, "fetch_tries": 1, "fetch_headers": '{"X-Secret": "s3cr3t-value"}'}
+        settings = {"fetch_private": True, "fetch_tries": 1, "fetch_headers": '{"*": {"X-Secret": "s3cr3t-value"}}'}
         folder = tmp_path_factory.mktemp("server")
         yield launch(stack, folder, ["--images-root", str(images_root)], settings, ready=True)
 

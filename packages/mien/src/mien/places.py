@@ -23,6 +23,7 @@ def _unusable(settings: Settings) -> Iterator[tuple[str, str]]:
     read = {
         "images_root": [locations.images_root],
         "manifests_dir": [locations.manifests_dir],
+        "app_input_dirs": settings.workers.app_input_dirs,
         "app_output_dirs": settings.workers.app_output_dirs,
     }
     for name, folder in [(name, folder) for name, folders in read.items() for folder in folders if folder is not None]:

@@ -16,8 +16,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from mien.config.fetch_headers import FetchHeaders, checked_headers
 from mien.config.file import TOP, FileSource, Sections
 from mien.config.names import is_service_link, unknown_variables, variable, without_service_links
+from mien.config.origins import origin
 from mien.errors import InvalidSettings
 
 MIB = 1024 * 1024
@@ -75,16 +77,6 @@ def _base_url(text: str) -> str:
     return text
 
 
-def _headers(values: dict[str, str]) -> dict[str, str]:
-    """Raises ValueError for what no request could send. Values may be secret: they are not repeated."""
-    for name, value in values.items():
-        if not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"{name[:80]!r} cannot be the name of a header")
-        if not _HEADER_VALUE.fullmatch(value):
-            raise ValueError(f"the value of {name[:80]!r} cannot be sent in a header")
-    return values
-
-
 def _addresses(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
         host, _, port = value.removeprefix("grpcs://").removeprefix("grpc://").rpartition(":")
@@ -93,22 +85,17 @@ def _addresses(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-_ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^\s/?#@:*\[\]]+)(?::(\d{1,5}))?/?")
-_DEFAULT_PORTS = {"http": "80", "https": "443"}
 _VISIBLE = re.compile(r"[!-~]+")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_HEADER_VALUE = re.compile(r"(?! )[\t -~]*(?<! )")
 
 
 def _origin(text: str) -> str:
     """An origin as browsers send it: in lower case, without a default port. Raises ValueError."""
     if text in ("*", "null"):
         return text
-    match = _ORIGIN.fullmatch(text.lower())
-    if match is None or (match[3] and not 0 < int(match[3]) <= 65535):
+    known = origin(text)
+    if known is None:
         raise ValueError(f"expected origins such as https://a.example:8443, `null` or `*`; got {text!r}")
-    scheme, host, port = match.groups()
-    return f"{scheme}://{host}" if port in (None, _DEFAULT_PORTS[scheme]) else f"{scheme}://{host}:{port}"
+    return known
 
 
 def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -182,7 +169,6 @@ KeepDays = Annotated[Annotated[float, Field(gt=0)] | None, BeforeValidator(_none
 OptionalName = Annotated[str | None, BeforeValidator(_none_word)]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 AbsolutePaths = Annotated[tuple[AbsolutePath, ...], NoDecode, BeforeValidator(_split_commas)]
-Texts = Annotated[dict[str, str], NoDecode, BeforeValidator(_json_object)]
 Secrets = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_json_object)]
 
 
@@ -354,8 +340,11 @@ class Fetching(Group):
     fetch_timeout: float = Field(default=20.0, gt=0, description="Seconds for fetching one URL, including retries.")
     fetch_tries: int = Field(default=3, ge=1, le=10, description="Attempts per URL in case of transient failures.")
     fetch_concurrency: int = Field(default=16, ge=1, description="URLs fetched concurrently.")
-    fetch_headers: Annotated[Texts, AfterValidator(_headers)] = Field(
-        default_factory=dict, description="Headers (JSON object) for every fetched URL; never shown by the API."
+    fetch_headers: Annotated[
+        FetchHeaders, NoDecode, BeforeValidator(checked_headers), BeforeValidator(_json_object)
+    ] = Field(
+        default_factory=dict,
+        description="Headers (JSON object) for every fetched URL, or by origin; values are never shown by the API.",
     )
 
 
@@ -468,6 +457,9 @@ class Workers(Group):
         description="Memory limit, in bytes, of all workers together. None: 80 % of the machine's or container's.",
     )
     app_workers: int = Field(default=8, ge=1, description="Maximum number of worker processes.")
+    app_input_dirs: AbsolutePaths = Field(
+        default=(), description="Directories whose files callers may name by path as `File` inputs; with commas."
+    )
     app_output_dirs: AbsolutePaths = Field(
         default=(),
         description="Directories whose files apps may return, besides their own and the temporary one; with commas.",

@@ -25,7 +25,7 @@ def test_what_will_be_created_need_not_be_there(tmp_path: Path) -> None:
     assert problems(tmp_path, data_dir=tmp_path / "a" / "b" / "c") == []
 
 
-@pytest.mark.parametrize("name", ["images_root", "manifests_dir", "app_output_dirs"])
+@pytest.mark.parametrize("name", ["images_root", "manifests_dir", "app_input_dirs", "app_output_dirs"])
 def test_a_folder_that_is_only_read_must_be_there(tmp_path: Path, name: str) -> None:
     file = tmp_path / "file"
     file.touch()

@@ -101,7 +101,41 @@ def test_headers_that_could_not_be_sent_are_refused_without_their_values(headers
     with pytest.raises(InvalidSettings, match=r"fetch_headers: .* header") as raised:
         Settings(fetch_headers=headers)
     assert "hush" not in str(raised.value)
-    assert Settings(fetch_headers={"X-Token": "a b\tc", "Empty": ""}).fetching.fetch_headers["Empty"] == ""
+    with pytest.raises(InvalidSettings, match=r"fetch_headers: .* header") as raised:
+        Settings(fetch_headers={"https://a.example": headers})
+    assert "hush" not in str(raised.value)
+    assert Settings(fetch_headers={"X-Label": "a b\tc", "Empty": ""}).fetching.fetch_headers["Empty"] == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Authorization", "Cookie", "X-Api-Key", "Ocp-Apim-Subscription-Key", "PRIVATE-TOKEN", "X-Auth-User", "apikey",
+     "X-Amz-Security-Token", "X-Secret", "X-Goog-Signature"],
+)  # fmt: skip
+def test_credentials_for_fetched_urls_say_for_which_hosts_they_are(name: str) -> None:
+    with pytest.raises(InvalidSettings, match=r"callers choose the hosts that get it\. Say for which origin") as raised:
+        Settings(fetch_headers={name: "hush"})
+    assert "hush" not in str(raised.value)
+    for scope in ("https://images.example", "*"):
+        given = {scope: {name: "hush"}, "User-Agent": "archive"}
+        assert Settings(fetch_headers=given).fetching.fetch_headers == given
+
+
+def test_a_credential_is_also_known_by_its_value_and_ordinary_headers_pass() -> None:
+    with pytest.raises(InvalidSettings, match="looks like a credential"):
+        Settings(fetch_headers={"X-Other": "Bearer hush"})
+    for name in ("User-Agent", "Referer", "X-Author", "X-Monkey", "Accept-Language", "Keyboard"):
+        assert Settings(fetch_headers={name: "archive"}).fetching.fetch_headers == {name: "archive"}
+
+
+def test_headers_by_origin_know_the_origin_in_any_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MIEN_FETCH_HEADERS", '{"HTTPS://Images.example:443/": {"A": "b"}}')
+    assert Settings().fetching.fetch_headers == {"https://images.example": {"A": "b"}}
+    for scope in ("images.example", "https://images.example/path", "https://*.example", "ftp://a"):
+        with pytest.raises(InvalidSettings, match="expected headers by an origin, such as"):
+            Settings(fetch_headers={scope: {"A": "b"}})
+    with pytest.raises(InvalidSettings, match="the value of 'A' must be a text"):
+        Settings(fetch_headers={"https://images.example": {"A": {"B": "c"}}})
 
 
 @pytest.mark.parametrize("interfaces", ["bogus", "eth0", "10.0.0", "::1", "10.0.0.1,x"])

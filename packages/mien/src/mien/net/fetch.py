@@ -15,7 +15,7 @@ from mien.backoff import Backoff
 from mien.errors import ImageTooLarge, MienError, SourceFailed, SourceNotFound, SourceRefused
 from mien.net.connect import Resolver, open_pool, resolve, send
 from mien.net.guard import REFUSAL
-from mien.net.headers import check_headers
+from mien.net.headers import OperatorHeaders, check_headers
 from mien.net.urls import origin, parse_url, redacted
 
 MAX_REDIRECTS = 5
@@ -64,8 +64,8 @@ class Fetcher:
     """Fetches URLs. Use from one event loop, any number of fetches at once.
 
     `timeout` is in seconds, for one URL with all its tries and redirects, not counting the wait for one of the
-    `concurrency` slots. `headers` go with every request to the origin that was asked for, and not to where it
-    redirects.
+    `concurrency` slots. `headers` (see `mien.config.fetch_headers`) go with the requests to the origin that was asked
+    for, and not to where it redirects.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Fetcher:
         concurrency: int = 16,
         max_bytes: int = 32 * 1024 * 1024,
         too_large: type[MienError] = ImageTooLarge,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str | Mapping[str, str]] | None = None,
         resolver: Resolver = resolve,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
@@ -85,7 +85,7 @@ class Fetcher:
         self._tries = tries
         self._max_bytes = max_bytes
         self._too_large = too_large
-        self._headers = check_headers(headers)
+        self._headers = OperatorHeaders(headers)
         self._slots = asyncio.Semaphore(concurrency)
         self._pool = open_pool(
             allow_private=allow_private, connections=concurrency, resolver=resolver, ssl_context=ssl_context
@@ -110,8 +110,9 @@ class Fetcher:
         must not read, SourceNotFound for 404 and 410, ImageTooLarge, InvalidField for headers, and SourceFailed for
         everything else that goes wrong.
         """
-        sent = {**_OWN_HEADERS, **self._headers, **check_headers(headers)}
+        given = check_headers(headers)
         target = parse_url(url)
+        sent = {**_OWN_HEADERS, **self._headers.to(target), **given}
         memory = _Memory()
         async with self._slots:
             try:
@@ -132,7 +133,7 @@ class Fetcher:
         limit = self._max_bytes if limit is None else min(limit, self._max_bytes)
         async with self._slots:
             fetch = _Fetch(target, sink, limit, self._too_large, own, patience=self._timeout)
-            return await fetch.run(self._pool, {**own, **self._headers}, self._tries)
+            return await fetch.run(self._pool, {**own, **self._headers.to(target)}, self._tries)
 
 
 class _Fetch:

@@ -191,7 +191,7 @@ def test_metrics(api: Any) -> None:
 
 
 def test_config_holds_no_secrets_and_no_paths(start: Callable[..., Any]) -> None:
-    api = start(fetch_headers={"X-Token": "s3cret"}, images_root="/srv/images")
+    api = start(fetch_headers={"*": {"X-Token": "s3cret"}}, images_root="/srv/images")
     response = api.client.get("/v1/config")
     assert response.json()["data"]["server"]["rest"]["timeout"] == 120 * 10**9
     assert "s3cret" not in response.text

@@ -13,7 +13,7 @@ NEW = {
     "max_pixels": "20000000",
     "fetch_private": "true",
     "fetch_tries": "1",
-    "fetch_headers": '{"X-Secret": "s3cr3t-value"}',
+    "fetch_headers": '{"*": {"X-Secret": "s3cr3t-value"}}',
     "threads": "2",
     "offline": "true",
     "cors_origins": "https://a.example",

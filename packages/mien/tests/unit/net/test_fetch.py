@@ -57,6 +57,21 @@ async def test_headers_of_the_server_and_the_caller_are_sent_and_the_callers_win
     assert (sent["x-a"], sent["x-b"], sent["host"]) == ("caller", "server", f"127.0.0.1:{server.port}")
 
 
+async def test_headers_of_an_origin_are_sent_to_no_other(serve: Serve, fetcher_factory: Make) -> None:
+    known, stranger = await serve(answer()), await serve(answer())
+    to_stranger = await serve(answer(b"", "302 Found", location=stranger.url()))
+    headers = {known.url(""): {"Authorization": "hush"}, to_stranger.url(""): {"Cookie": "hush"}, "X-All": "all"}
+    fetcher = fetcher_factory(headers=headers)
+    for server in (known, stranger, to_stranger):
+        await fetcher.fetch(server.url())
+    await fetcher.fetch(known.url(), {"Authorization": "caller"})
+    assert [request.headers.get("authorization") for request in known.requests] == ["hush", "caller"]
+    assert [request.headers.get("cookie") for request in to_stranger.requests] == ["hush"]
+    for request in stranger.requests:
+        assert not {"authorization", "cookie"} & set(request.headers)
+    assert [request.headers.get("x-all") for request in stranger.requests] == ["all", None]
+
+
 async def test_wrong_headers_are_refused_before_anything_is_sent(serve: Serve, fetcher_factory: Make) -> None:
     server = await serve(answer())
     with pytest.raises(InvalidField):

@@ -1,6 +1,7 @@
 """`GET /info`: models and defaults, under the keys that clients of the original server read."""
 
 from mien import __version__
+from mien.config.fetch_headers import header_names
 from mien.http.context import Runtime
 from mien.http.insightface.schema import Info
 
@@ -35,7 +36,7 @@ def info(runtime: Runtime) -> Info:
             "extract_ga": False,
             "detect_masks": False,
             "det_thresh": settings.api.default_threshold,
-            "img_req_headers": sorted(settings.fetching.fetch_headers),
+            "img_req_headers": header_names(settings.fetching.fetch_headers),
             "sslv3_hack": False,
         },
         "limits": {
