@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import re
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from infsh._kernel.protocol import (
     Unload,
 )
 
+PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 ECHO = """
 class App(BaseApp):
     async def run(self, app_input: AppInput) -> AppOutput:
@@ -188,6 +191,41 @@ class App(BaseApp):
             assert "inference.py" in failed.traceback
             assert "runner.py" not in failed.traceback
     assert isinstance(await worker.run(run_id="last"), Done)
+
+
+async def test_a_traceback_shows_no_directories_of_the_server(app_folder, start_worker):
+    worker = await start_worker(
+        app_folder(
+            """
+        import json, pydantic, traceback, helper
+        class App(BaseApp):
+            def run(self, app_input: AppInput) -> AppOutput:
+                try:
+                    pydantic.TypeAdapter(int).validate_json("x")
+                except ValueError:
+                    traceback.print_exc()
+                    helper.parse("{")
+    """,
+            helper="""
+            import json
+            def parse(text):
+                return json.loads(text)
+        """,
+        )
+    )
+    failed = await worker.run()
+    assert re.findall(r'File "(.*)"', failed.traceback) == [
+        "inference.py", "site-packages/pydantic/type_adapter.py",
+        "inference.py", "helper.py", *[f"{PYTHON}/json/{name}.py" for name in ("__init__", "decoder", "decoder")],
+    ]  # fmt: skip
+    assert "pydantic.TypeAdapter(int).validate_json" in failed.traceback, "the source is shown"
+    assert str(Path(app_folder("")).resolve()) in "".join(worker.lines("stderr")), "what the app prints stays as it is"
+
+
+async def test_a_traceback_of_an_import_shows_no_directories_of_the_server(app_folder, start_worker):
+    worker = await start_worker(app_folder("import helper", helper="def f(:\n"), ready=False)
+    fatal = (await worker.rest())[-1]
+    assert re.findall(r'File "(.*)"', fatal.traceback) == ["inference.py", "helper.py"]
 
 
 async def test_invalid_input_names_the_key(app_folder, start_worker):

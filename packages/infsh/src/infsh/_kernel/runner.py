@@ -310,7 +310,7 @@ class AppRunner:
             raise self._failed("app", error) from error
 
     def _failed(self, kind: str, error: BaseException) -> AppFailed:
-        return AppFailed(kind, traces.sentence(error, self._loaded.folder), traces.frames(error))
+        return AppFailed(kind, traces.sentence(error, self._loaded.folder), traces.frames(error, self._loaded.folder))
 
 
 _DRAINED = object()

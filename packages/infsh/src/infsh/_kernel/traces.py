@@ -2,8 +2,10 @@
 
 import asyncio
 import sys
+import sysconfig
 import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -30,10 +32,14 @@ def sentence(error: BaseException, folder: Path | None = None) -> str:
     return f"{said} ({place})" if place else said
 
 
-def frames(error: BaseException) -> str:
-    """The traceback as Python prints it, from the app's first frame on."""
+def frames(error: BaseException, folder: Path | None = None) -> str:
+    """The traceback as Python prints it, from the app's first frame on.
+
+    With the app's folder, files are relative to it, or to the environment or Python: where those are on this machine is
+    nothing to the user who reads the log.
+    """
     captured = traceback.TracebackException.from_exception(error, compact=True)
-    _trim(captured)
+    _trim(captured, str if folder is None else _relative_to(folder))
     text = "".join(captured.format())
     return text if len(text) <= _MAX_CHARACTERS else f"{text[:_MAX_CHARACTERS]}\n…\n"
 
@@ -48,12 +54,34 @@ def invalid(what: str, error: ValidationError) -> str:
     return f"the {what} is invalid: {'; '.join(parts)}"
 
 
-def _trim(captured: traceback.TracebackException) -> None:
+def _trim(captured: traceback.TracebackException, shown: Callable[[str], str]) -> None:
     own = [frame for frame in captured.stack if not frame.filename.startswith(_FOREIGN)]
+    for frame in own:
+        _ = frame.line  # reads the source, which is found by the full name only
+        frame.filename = shown(frame.filename)
     captured.stack = traceback.StackSummary.from_list(own)
+    if isinstance(filename := getattr(captured, "filename", None), str):  # of a SyntaxError
+        captured.filename = shown(filename)
     for linked in (captured.__cause__, captured.__context__, *(captured.exceptions or ())):
         if linked is not None:
-            _trim(linked)
+            _trim(linked, shown)
+
+
+def _relative_to(folder: Path) -> Callable[[str], str]:
+    """Shows a file by its name below the app's folder, `site-packages` or Python's directory; others by their last
+    part."""
+    tops = [folder, folder.resolve()]
+    tops += [Path(sysconfig.get_path(name)).parent for name in ("purelib", "platlib", "stdlib", "platstdlib")]
+    tops += [Path(prefix) for prefix in (sys.prefix, sys.base_prefix)]
+
+    def shown(filename: str) -> str:
+        path = Path(filename)
+        if not path.is_absolute():  # <string>, or relative already
+            return filename
+        top = next((top for top in tops if path.is_relative_to(top)), None)
+        return path.name if top is None else str(path.relative_to(top))
+
+    return shown
 
 
 def _place(error: BaseException, folder: Path | None) -> str | None:
