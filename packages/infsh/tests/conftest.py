@@ -5,7 +5,7 @@ import contextlib
 import os
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +127,13 @@ async def start_worker(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
     server = await asyncio.start_unix_server(accept, path)
 
     async def start(
-        folder: Path, *, ready: bool = True, setup: Any = None, env: dict[str, str] | None = None, measured: bool = True
+        folder: Path,
+        *,
+        ready: bool = True,
+        setup: Any = None,
+        env: dict[str, str] | None = None,
+        measured: bool = True,
+        paths: Sequence[str] = (),
     ) -> Worker:
         inherited = dict(os.environ)
         if not measured:  # an exception that another thread raises in the run is lost in coverage's tracer
@@ -151,7 +157,7 @@ async def start_worker(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
         workers.append(worker)
         if ready:
             await worker.until(protocol.Loaded)
-            given_setup = protocol.Setup(setup, {"app_id": "tested"}, worker.marker)
+            given_setup = protocol.Setup(setup, {"app_id": "tested"}, worker.marker, paths=list(paths))
             await worker.send(given_setup)
             await worker.until(protocol.Ready)
         return worker

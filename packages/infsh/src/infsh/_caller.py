@@ -13,19 +13,29 @@ from pathlib import Path
 
 from infsh._errors import FileUnavailable
 
+SERVER_FILE = "server-file://"
+"""The scheme of a client's file that the supervisor opens by its path: `server-file:///srv/photos/a.jpg`."""
+
 
 @dataclass(frozen=True, slots=True)
 class CallerRules:
-    """Which files a client may refer to: those of its run, `data:` URIs, and URLs that the supervisor fetches."""
+    """Which files a client may refer to: those of its run, `data:` URIs, and what the supervisor fetches: URLs, and
+    paths below some directories."""
 
     folder: Path | None = None
     """The directory in which the server placed the files of this run: only paths in it are accepted."""
     run_id: str | None = None
-    """The run for which URLs are fetched; None: the setup."""
+    """The run for which files are fetched; None: the setup."""
+    paths: tuple[Path, ...] = ()
+    """Directories whose files the supervisor may open, once it has checked them."""
 
     def grants(self, path: str) -> bool:
         """Whether the path, after resolving links, is in the run's directory."""
         return self.folder is not None and Path(path).resolve().is_relative_to(self.folder.resolve())
+
+    def may_ask_for(self, path: str) -> bool:
+        """Whether the path, which is absolute and without `..`, is below one of `paths` by its name."""
+        return any(Path(path).is_relative_to(folder) for folder in self.paths)
 
 
 Download = Callable[[str, str | None, threading.Event | None], tuple[Path, str | None]]
@@ -57,7 +67,7 @@ def use_downloads(download: Download) -> None:
 
 
 def download(url: str, run_id: str | None, abort: threading.Event | None) -> tuple[Path, str | None]:
-    """The file behind a client's URL, fetched by the supervisor, and its media type if known.
+    """The file behind a client's URL (also a SERVER_FILE), fetched by the supervisor, and its media type if known.
 
     It is fetched there because this process runs code and has network access that clients must not have. Raises
     FileUnavailable, also without a supervisor.

@@ -4,11 +4,11 @@ import asyncio
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializationInfo
 from pydantic.json_schema import JsonSchemaValue
@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema, core_schema
 
 from infsh import _data_uri, _mime
 from infsh._cache import FileCache, url_name
-from infsh._caller import caller_rules, download
+from infsh._caller import SERVER_FILE, CallerRules, caller_rules, download
 from infsh._errors import FileUnavailable
 
 MARK_LOCAL = "infsh_mark_local"
@@ -26,7 +26,10 @@ NOTE_MISSING = "infsh_note_missing"
 
 _SCHEME = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*(?=://)")
 _NEITHER = "Either 'uri' or 'path' must be provided"
-_NOT_FROM_CALLERS = "a file must be an http(s) URL, a data: URI or an upload; paths are not accepted"
+_NOT_FROM_CALLERS = (
+    "a file must be an http(s) URL, a data: URI or an upload; paths are not accepted, except below the directories in "
+    "the server's MIEN_APP_INPUT_DIRS"
+)
 _KEYS = ("uri", "path", "content_type", "size", "filename")
 _TYPES = {"uri": str, "path": (str, os.PathLike), "content_type": str, "size": int, "filename": str}
 
@@ -129,6 +132,9 @@ class File:
         elif _is_url(uri):
             fetch = partial(download, uri, self._run_id) if self._from_caller else partial(FileCache().url, uri)
             path, content_type = fetch(abort)
+        elif self._from_caller and uri.startswith(SERVER_FILE):
+            path, content_type = download(uri, self._run_id, abort)
+            self.uri = None  # from here on it is a local file, as an upload is
         else:
             scheme = uri.partition(":")[0]
             raise FileUnavailable(f"{scheme}: URIs are not supported: use an http(s) URL or a path")
@@ -247,7 +253,7 @@ class File:
         rules = caller_rules()
         if rules is None:
             return cls(value)
-        file = cls(_without_foreign_path(value, rules.grants))
+        file = cls(_without_foreign_path(value, rules))
         file._from_caller, file._run_id = True, rules.run_id
         return file
 
@@ -283,10 +289,11 @@ def _path_in(fields: dict[str, Any]) -> str | None:
     return os.path.abspath(fields["path"]) if fields["path"] else _local_path(fields["uri"])  # noqa: PTH100
 
 
-def _without_foreign_path(value: Any, grants: Callable[[str], bool]) -> dict[str, Any]:
+def _without_foreign_path(value: Any, rules: CallerRules) -> dict[str, Any]:
     """The fields of a client's value. A `path` next to a `uri` refers to the sender's machine and is dropped.
 
-    Raises ValueError for a path outside of the run's files.
+    A path that the supervisor may open becomes a SERVER_FILE: this process never opens it itself, since only the
+    supervisor checks for links. Raises ValueError for any other path outside of the run's files.
     """
     fields: dict[str, Any] = dict.fromkeys(_KEYS)
     _fill(fields, value)
@@ -294,9 +301,11 @@ def _without_foreign_path(value: Any, grants: Callable[[str], bool]) -> dict[str
     if fields["uri"]:
         fields["path"] = None
     path = _path_in(fields)
-    if path is not None and not grants(path):
+    if path is None or rules.grants(path):
+        return fields
+    if not rules.may_ask_for(path):
         raise ValueError(_NOT_FROM_CALLERS)
-    return fields
+    return {**fields, "path": None, "uri": SERVER_FILE + quote(path, errors="replace")}
 
 
 def _local_path(uri: str | None) -> str | None:

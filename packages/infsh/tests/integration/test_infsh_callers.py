@@ -98,6 +98,42 @@ async def test_what_the_run_was_given_is_read_and_returned(reader: Any, secret: 
     assert Path(ended.output["files"][0][reader.marker]["path"]).read_text() == "hello"
 
 
+async def test_a_path_in_a_directory_of_the_operator_is_asked_for_and_never_opened_here(
+    app_folder: Any, start_worker: Any, tmp_path: Path
+) -> None:
+    inputs, copied = tmp_path / "inputs", tmp_path / "copied.txt"
+    inputs.mkdir()
+    (inputs / "a b.txt").write_text("not to be read by this process")
+    copied.write_text("the supervisor's copy")
+    worker = await start_worker(app_folder(READER), paths=[str(inputs)])
+    asked: list[str] = []
+
+    def copy_of(fetch: protocol.Fetch) -> protocol.Fetched:
+        asked.append(fetch.url)
+        return protocol.Fetched(fetch.fetch_id, str(copied))
+
+    worker.web = copy_of
+    path = str(inputs / "a b.txt")
+    forms = [path, f"file://{inputs}/a%20b.txt", {"path": path}, {"uri": path}, f"{inputs}/x/../a b.txt"]
+    for form in forms:
+        for given in (
+            {"file": form},
+            {"files": [form]},
+            {"hidden": {"file": form}},
+            {"text": json.dumps({"file": form})},
+        ):
+            ended = await worker.run(given)
+            (marked,) = ended.output["files"]
+            assert marked[worker.marker]["path"] == str(copied)
+    assert set(asked) == {f"server-file://{inputs}/a%20b.txt"}
+    for other in (f"{inputs}/../secret.txt", f"{inputs}-too/a.txt", "a b.txt", str(inputs), "/etc/passwd"):
+        asked.clear()
+        ended = await worker.run({"file": other})
+        if other != str(inputs):
+            assert (ended.kind, asked) == ("input", []), other
+            assert "MIEN_APP_INPUT_DIRS" in ended.error
+
+
 async def test_another_runs_files_are_not(reader: Any, tmp_path: Path) -> None:
     other = tmp_path / "given.other"
     other.mkdir()

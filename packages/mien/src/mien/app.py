@@ -69,6 +69,7 @@ from mien.tasks.builtin import BuiltinExecutor
 from mien.tasks.draining import Drain
 from mien.tasks.feed import Feed
 from mien.tasks.file_gate import StoreGate
+from mien.tasks.input_paths import InputPaths
 from mien.tasks.machine import wall_clock
 from mien.tasks.payloads import PayloadLimits
 from mien.tasks.policy import policy_of
@@ -301,7 +302,7 @@ async def start_tasks(
         settings.workers,
         settings.locations,
         check_session=sessions.check,
-        files=StoreGate(files, file_fetcher),
+        files=StoreGate(files, file_fetcher, InputPaths(settings.workers.app_input_dirs, settings.locations.data_dir)),
     )
     scheduler = Scheduler(
         store, [builtin, workers], policy_of(settings.tasks), metrics=metrics, awake=capacity_freed, limits=quotas.of

@@ -1,8 +1,9 @@
 """Opening files below a directory without following links: whoever can write there must not lead a reader out of it."""
 
+import asyncio
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -32,6 +33,30 @@ def identity(path: Path | int) -> Identity:
 
 class NotRegular(OSError):
     """It is a directory, a pipe, a socket or a device."""
+
+
+def parts_below(top: Path, path: Path) -> Sequence[str] | None:
+    """The path's parts below `top`, by either name of that; None if it is elsewhere."""
+    plain = Path(os.path.normpath(path))
+    for name in (top, top.resolve()):
+        if plain.is_relative_to(name) and plain != name:
+            return plain.relative_to(name).parts
+    return None
+
+
+async def in_thread(open_file: Callable[[], BinaryIO]) -> BinaryIO:
+    """The file that `open_file` opens, in a thread: disks stall. It is closed if nobody waits for it any more."""
+    opening = asyncio.ensure_future(asyncio.to_thread(open_file))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        opening.add_done_callback(_close_result)
+        raise
+
+
+def _close_result(opening: "asyncio.Future[BinaryIO]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
 
 
 def open_below(top: Path, parts: Sequence[str], *, avoid: Identity | None = None) -> BinaryIO:

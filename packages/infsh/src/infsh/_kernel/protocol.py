@@ -47,6 +47,8 @@ class Setup(Message):
     A secret of this worker, so that values passed through by an app are not mistaken for one. Empty: none."""
     files: str | None = None
     """The directory of the files of this setup: the only paths that its parameters may use as files."""
+    paths: list[str] = field(default_factory=list)
+    """Directories below which clients may name files by path, here and in runs. They are asked for by `Fetch`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,8 @@ class Output(Message):
 
 @dataclass(frozen=True, slots=True)
 class Fetch(Message):
-    """A `File` in the input of a run is an http(s) URL: the supervisor fetches it. Followed by `Fetched`."""
+    """A `File` in the input of a run is an http(s) URL, or a path as `server-file:///…`: the supervisor fetches it.
+    Followed by `Fetched`."""
 
     type: ClassVar[str] = "fetch"
     run_id: str | None

@@ -104,10 +104,8 @@ def _load(path: Path, sink: ChannelSink) -> LoadedApp | None:
         sink.send(protocol.Fatal(error=str(error), kind="load"))
         return None
     except (Exception, SystemExit) as error:  # noqa: BLE001  # the app's own code may raise anything
-        said = traces.sentence(error, path.resolve())
-        sink.send(
-            protocol.Fatal(error=f"the app cannot be imported: {said}", kind="load", traceback=traces.frames(error))
-        )
+        said, trace = traces.sentence(error, path.resolve()), traces.frames(error, path.resolve())
+        sink.send(protocol.Fatal(error=f"the app cannot be imported: {said}", kind="load", traceback=trace))
         return None
     sink.send(
         protocol.Loaded(
@@ -126,6 +124,7 @@ class _Server:
         self._inbox = inbox
         self._runner = AppRunner(loaded, sink)
         self._ready = False
+        self._paths: tuple[Path, ...] = ()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def serve(self) -> int:
@@ -153,7 +152,8 @@ class _Server:
             return False
         self._runner.marker = message.marker or self._runner.marker
         try:
-            rules = CallerRules(_folder(message.files))
+            self._paths = tuple(map(Path, message.paths))
+            rules = CallerRules(_folder(message.files), paths=self._paths)
             took = await self._runner.setup(message.setup, message.metadata, rules=rules)
         except AppFailed as error:
             self._flush()
@@ -170,7 +170,7 @@ class _Server:
         def on_output(output: Any) -> None:
             self._sink.send(protocol.Output(run_id=run_id, output=output))
 
-        rules = CallerRules(_folder(message.files), run_id)
+        rules = CallerRules(_folder(message.files), run_id, self._paths)
         answer: Message
         try:
             output = await self._runner.run(

@@ -1,8 +1,10 @@
 """The quota of bytes of files: what an owner has stored, and what is arriving."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import sqlalchemy as sa
 
@@ -17,48 +19,84 @@ Count = Callable[[int], None]
 NAME = "bytes of files"
 
 
+class Arrival:
+    """Bytes of one file on its way to this disk."""
+
+    def __init__(self, count: Count) -> None:
+        self._count = count
+        self.size = 0
+        """Bytes counted so far."""
+        self.copy: Path | None = None
+        """A file outside of the store in which the bytes stay: they count until it is removed."""
+
+    def __call__(self, size: int) -> None:
+        """Count bytes before they are written. Raises QuotaExceeded."""
+        self._count(size)
+        self.size += size
+
+
 class FileQuota:
-    """One per server. Stored bytes are counted by the database, those that arrive here."""
+    """One per server. Stored bytes are counted by the database; those that arrive, and those of copies, here."""
 
     def __init__(self, database: Database, limit_of: LimitOf) -> None:
         self._database = database
         self._limit_of = limit_of
         self._arriving = Counter[str]()
+        """Bytes of copies included."""
+        self._copies: dict[Path, tuple[str, int]] = {}
 
     def limit(self, owner: str) -> int | None:
         """The owner's quota in bytes; None: no limit."""
         return self._limit_of(owner)
 
     @asynccontextmanager
-    async def arriving(self, owner: str, *, but: str | None = None) -> AsyncIterator[Count]:
-        """Counts bytes of the owner that take up disk space until the block ends, besides those that are stored.
+    async def arriving(self, owner: str, *, but: str | None = None) -> AsyncIterator[Arrival]:
+        """Counts bytes of the owner that take up disk space until the block ends, besides those that are stored; those
+        of an `Arrival.copy`, until that is removed.
 
-        For everything that puts an owner's bytes on this disk: uploads on their way to a record, and copies that are
-        made for a run. `but`: a record that is left out of what is stored, as its bytes are those that arrive.
-        Raises QuotaExceeded at once if the quota is used up already.
+        For everything that puts an owner's bytes on this disk: uploads and outputs on their way to a record, and files
+        that are fetched for a run. `but`: a record that is left out of what is stored, as its bytes are those that
+        arrive. Raises QuotaExceeded at once if the quota is used up already.
         """
         limit = self._limit_of(owner)
         if limit is None:
-            yield lambda size: None
+            yield Arrival(lambda size: None)
             return
+        await self._forget_copies(owner)
         stored = await self._database.read(lambda connection: stored_bytes(connection, owner, but))
-        mine = 0
 
         def count(size: int) -> None:
-            nonlocal mine
             used = stored + self._arriving[owner]
             if used + size > limit or used >= limit:
                 raise exceeded(NAME, owner, limit, used)
             self._arriving[owner] += size
-            mine += size
 
+        arrival = Arrival(count)
         try:
             count(0)
-            yield count
-        finally:
-            self._arriving[owner] -= mine
-            if not self._arriving[owner]:
-                del self._arriving[owner]
+            yield arrival
+        except BaseException:
+            self._subtract(owner, arrival.size)
+            raise
+        if arrival.copy is None:
+            self._subtract(owner, arrival.size)
+        else:
+            self._copies[arrival.copy] = (owner, arrival.size)
+
+    async def _forget_copies(self, owner: str) -> None:
+        """Stop counting copies that have been removed, with their run or by it."""
+        known = [copy for copy, (its, _) in self._copies.items() if its == owner]
+        if not known:
+            return
+        gone = await asyncio.to_thread(lambda: [copy for copy in known if not copy.exists()])
+        for copy in gone:
+            if (found := self._copies.pop(copy, None)) is not None:  # unless another arrival was faster
+                self._subtract(*found)
+
+    def _subtract(self, owner: str, size: int) -> None:
+        self._arriving[owner] -= size
+        if not self._arriving[owner]:
+            del self._arriving[owner]
 
 
 def stored_bytes(connection: sa.Connection, owner: str, but: str | None = None) -> int:

@@ -15,7 +15,7 @@ from mien.errors import BodyTooLarge, Conflict, NotFound, RequestError, Unsuppor
 from mien.file_types import sniff
 from mien.ids import random_id
 from mien.storage.blobs import Blob, BlobStore, BlobUpload
-from mien.storage.file_quota import Count
+from mien.storage.file_quota import Arrival, Count
 from mien.storage.file_records import FilePage, FileRecord, NewFile, safe_name
 from mien.storage.file_table import FileTable, unknown
 from mien.storage.media_types import DEFAULT, checked_type, contradicts
@@ -58,8 +58,7 @@ class FileStore:
 
     async def create(self, new: NewFile) -> FileRecord:
         """Create a record without content, to be followed by `write`. Raises BodyTooLarge, QuotaExceeded."""
-        if new.size is not None and new.size > self._max_bytes:
-            raise self._too_large()
+        self.check_size(new.size or 0)
         now = self._clock()
         keep = min((seconds for seconds in (new.keep_seconds, self._keep_seconds) if seconds is not None), default=None)
         record = FileRecord(
@@ -93,7 +92,7 @@ class FileStore:
         async with self.arriving(record.owner, but=record.id) as count:
             return await self._receive(record, _counted(chunks, count), content_type)
 
-    def arriving(self, owner: str, *, but: str | None = None) -> AbstractAsyncContextManager[Count]:
+    def arriving(self, owner: str, *, but: str | None = None) -> AbstractAsyncContextManager[Arrival]:
         """Counts bytes of the owner on their way to this disk: see `mien.storage.file_quota.FileQuota.arriving`."""
         return self._table.quota.arriving(owner, but=but)
 
@@ -101,7 +100,7 @@ class FileStore:
         upload = self._blobs.upload(self._limit(record))
         try:
             await upload.receive(chunks)
-            self._check_size(record, upload.size)
+            self._check_declared(record, upload.size)
             kind = _type_of(record, content_type, upload.start)
             sha256 = await upload.finish()
             # Completes even if the request is cancelled: stopping between blob and record would leave an orphan, and
@@ -123,7 +122,7 @@ class FileStore:
         size = os.fstat(content.fileno()).st_size
         record = await self.create(replace(new, size=size))
         try:
-            return await self.write(record.id, _file_chunks(content, size))
+            return await self.write(record.id, file_chunks(content, size))
         except BaseException:
             await asyncio.shield(self._remove(record.id))
             raise
@@ -132,9 +131,13 @@ class FileStore:
         """Bytes after which receiving can stop: the file is too large, or larger than declared."""
         return self._max_bytes if record.declared_size is None else min(self._max_bytes, record.declared_size)
 
-    def _check_size(self, record: FileRecord, size: int) -> None:
+    def check_size(self, size: int) -> None:
+        """Raise BodyTooLarge if no file may have so many bytes."""
         if size > self._max_bytes:
-            raise self._too_large()
+            raise BodyTooLarge(f"a file may have at most {self._max_bytes} bytes (MIEN_FILE_MAX_BYTES)")
+
+    def _check_declared(self, record: FileRecord, size: int) -> None:
+        self.check_size(size)
         if record.declared_size not in (None, size):
             more = "more than" if size > (record.declared_size or 0) else f"{size} of"
             raise RequestError(f"the upload has {more} the {record.declared_size} bytes that were declared")
@@ -146,9 +149,6 @@ class FileStore:
                 raise Conflict("the file already has different content; create a new file for new content")
             await upload.keep()
             return await self._table.fill(file_id, sha256, upload.size, kind)
-
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"a file may have at most {self._max_bytes} bytes (MIEN_FILE_MAX_BYTES)")
 
     # --- reading
 
@@ -235,7 +235,8 @@ async def _counted(chunks: AsyncIterable[bytes], count: Count) -> AsyncIterator[
         yield chunk
 
 
-async def _file_chunks(content: BinaryIO, size: int) -> AsyncIterator[bytes]:
+async def file_chunks(content: BinaryIO, size: int) -> AsyncIterator[bytes]:
+    """The first `size` bytes of an open file, fewer if it has become shorter."""
     at = 0
     while at < size and (block := await asyncio.to_thread(os.pread, content.fileno(), min(_BLOCK, size - at), at)):
         at += len(block)

@@ -7,14 +7,18 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+from infsh._caller import SERVER_FILE
+from mien.confined import in_thread
 from mien.encoded import Encoded
 from mien.errors import BodyTooLarge, NotFound, QuotaExceeded, RequestError, StorageFull, UnsupportedMediaType
 from mien.net.fetch import Fetcher
 from mien.storage.disk import disk_errors
+from mien.storage.file_quota import Count
 from mien.storage.file_records import SCHEME, NewFile, safe_name
 from mien.storage.file_store import FileStore
 from mien.storage.links import file_uri, replace_file_uris
-from mien.tasks.downloads import download
+from mien.tasks.downloads import copy, download
+from mien.tasks.input_paths import InputPaths
 from mien.workers.files import OutputFile
 from mien.workers.listener import AppError, FetchedFile
 
@@ -25,16 +29,27 @@ class StoreGate:
     """Implements `mien.workers.files.FileGate`: inputs are copied or fetched, outputs are stored as files of their
     task."""
 
-    def __init__(self, files: FileStore, fetcher: Fetcher) -> None:
+    def __init__(self, files: FileStore, fetcher: Fetcher, paths: InputPaths) -> None:
         self._files = files
+        self._paths = paths
         self._fetcher = fetcher
         self._stored: OrderedDict[tuple[str, str, int, int, int], str] = OrderedDict()
 
     async def download(self, owner: str, url: str, folder: Path) -> FetchedFile:
-        """The file behind the URL, below `folder`. It counts into the owner's quota while it arrives. Raises
+        """The file behind the URL, below `folder`. It counts into the owner's quota until it is removed. Raises
         MienError."""
-        async with self._files.arriving(owner) as count:
-            return await download(self._fetcher, url, folder, count=count)
+        async with self._files.arriving(owner) as arrival:
+            if url.startswith(SERVER_FILE):
+                file = await self._copied(url, folder, arrival)
+            else:
+                file = await download(self._fetcher, url, folder, count=arrival)
+            arrival.copy = file.path
+            return file
+
+    async def _copied(self, url: str, folder: Path, count: Count) -> FetchedFile:
+        with await in_thread(lambda: self._paths.open(url)) as content:
+            self._files.check_size(os.fstat(content.fileno()).st_size)
+            return await copy(content, url, folder, count=count)
 
     async def fetch(self, task_id: str, owner: str, given: Encoded, folder: Path) -> Encoded:
         """Files of this server become paths in `folder`. Other URLs stay: they are fetched when the app needs them."""

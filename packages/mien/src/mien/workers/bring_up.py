@@ -69,6 +69,7 @@ class BringUp:
             start_seconds=self._settings.app_start_seconds,
             setup_seconds=self._settings.app_setup_seconds,
             family=self._run_dir.family,
+            input_dirs=self._settings.app_input_dirs,
         )
         return await self._counted(slot, spec, job, listener)
 

@@ -1,14 +1,13 @@
 """Passing files to and from workers."""
 
-import asyncio
 import errno
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from mien.confined import Avoided, NotRegular, identity, open_below
+from mien.confined import Avoided, NotRegular, identity, in_thread, open_below, parts_below
 from mien.encoded import Encoded
 from mien.errors import SourceRefused
 from mien.workers.listener import AppError, FetchedFile
@@ -37,7 +36,8 @@ class FileGate(Protocol):
         """
 
     async def download(self, owner: str, url: str, folder: Path) -> FetchedFile:
-        """Fetch a file that a client named by its URL into `folder`. Raises MienError."""
+        """Fetch a file that a client named by its URL, or by a path (`server-file://`), into `folder`. Raises
+        MienError."""
 
     async def store(self, task_id: str, owner: str, file: OutputFile) -> Any:
         """Store the file as one of `owner`'s and return the reference that replaces it in the output."""
@@ -97,13 +97,7 @@ class OutputFiles:
         return await walk(value)
 
     async def _stored(self, path: Path, given: dict[str, Any], store: Callable[[OutputFile], Awaitable[Any]]) -> Any:
-        opening = asyncio.ensure_future(asyncio.to_thread(self._open, path))
-        try:
-            content = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            opening.add_done_callback(_close_result)
-            raise
-        with content:
+        with await in_thread(lambda: self._open(path)) as content:
             return await store(OutputFile(path, content, given.get("content_type"), given.get("filename")))
 
     def _open(self, path: Path) -> BinaryIO:
@@ -124,15 +118,15 @@ class OutputFiles:
 
     def _below(self, path: Path) -> BinaryIO:
         for top in self.own:
-            if (parts := _parts_below(top, path)) is not None:
+            if (parts := parts_below(top, path)) is not None:
                 return open_below(top, parts)
         closed = identity(self.closed) if self.closed.exists() else None
         for top in self.shared:
-            if (parts := _parts_below(top, path)) is not None:
+            if (parts := parts_below(top, path)) is not None:
                 if top.resolve().is_relative_to(self.closed.resolve()):
                     raise Avoided
                 return _only_name(open_below(top, parts, avoid=closed), path)
-        if any(_parts_below(self.closed, name) is not None for name in (path, path.resolve())):
+        if any(parts_below(self.closed, name) is not None for name in (path, path.resolve())):
             raise Avoided
         raise _refused(path, "is neither in the run's directories nor in the temporary directory")
 
@@ -143,20 +137,6 @@ def _only_name(content: BinaryIO, path: Path) -> BinaryIO:
         content.close()
         raise _refused(path, "has several names (hard links)")
     return content
-
-
-def _close_result(opening: "asyncio.Future[BinaryIO]") -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        opening.result().close()
-
-
-def _parts_below(top: Path, path: Path) -> Sequence[str] | None:
-    """The path's parts below `top`, by either name of that; None if it is elsewhere."""
-    plain = Path(os.path.normpath(path))
-    for name in (top, top.resolve()):
-        if plain.is_relative_to(name) and plain != name:
-            return plain.relative_to(name).parts
-    return None
 
 
 def _refused(path: Path, why: str) -> AppError:

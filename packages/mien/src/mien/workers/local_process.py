@@ -65,7 +65,9 @@ class LocalWorker:
     async def setup(self, setup: Any, metadata: dict[str, Any], listener: Listener) -> float:
         with self._inbox.start(listener) as ready, self._fetches.until_end(None):
             files = str(self.spec.files_of(None))
-            await self._send(protocol.Setup(setup, metadata, self.spec.marker, files))
+            # Each by both of its names, if it is a link: clients may know either.
+            paths = sorted({str(name) for folder in self.spec.input_dirs for name in (folder, folder.resolve())})
+            await self._send(protocol.Setup(setup, metadata, self.spec.marker, files, paths))
             answer = await self._await_start(ready, self.spec.setup_seconds, "its setup")
         return float(answer.took)
 

@@ -36,6 +36,9 @@ class WorkerSpec:
     marker: str = field(default_factory=lambda: f"$file:{secrets.token_hex(16)}")
     """The key of local files in its outputs; see `infsh._kernel.protocol.Setup`."""
 
+    input_dirs: tuple[Path, ...] = ()
+    """Directories whose files clients may name by path."""
+
     def files_of(self, run_id: str | None) -> Path:
         """The directory for the input files of a run, or (None) of the setup; neither may refer to files elsewhere."""
         return self.folder / "files" / (run_id or "setup")

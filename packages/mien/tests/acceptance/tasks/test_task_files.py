@@ -13,6 +13,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from mien.quotas import FileOwnerStore
+
 
 def upload(api: Any, content: bytes, **wanted: Any) -> dict[str, Any]:
     """The JSON flow, as clients do it: only the PUT's Content-Type, no key."""
@@ -261,10 +263,14 @@ class App(BaseApp):
 
 
 @pytest.fixture(scope="module")
-def guarded(serve_module: Any, make_api: Any) -> Any:
+def guarded(serve_module: Any, make_api: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A server that fetches from no private address, with an app that gives back what it is given."""
-    server = serve_module(app_memory=512 * 1024**2, app_workers=1, **dict.fromkeys(MODELS, "none"))
+    inputs = tmp_path_factory.mktemp("inputs")
+    server = serve_module(
+        app_memory=512 * 1024**2, app_workers=1, app_input_dirs=str(inputs), **dict.fromkeys(MODELS, "none")
+    )
     api = make_api(server.client)
+    api.inputs = inputs
     api.data_dir = server.data_dir
     api.deploy("echo", ECHO, manifest="service: echoing\n")
     return api
@@ -277,16 +283,47 @@ def secrets_of(api: Any) -> list[str]:
     return [str(api.data_dir / name) for name in ("secrets/webhooks.key", "secrets/files.key", "mien.db")]
 
 
+def test_a_caller_names_files_in_the_operators_directories_by_path(guarded: Any) -> None:
+    path = guarded.inputs / "a b.txt"
+    path.write_text("shared")
+    for file in (str(path), path.as_uri(), {"path": str(path)}):
+        ended = guarded.ended(guarded.run("test/echo", {"file": file})["id"])
+        assert ended["status_name"] == "completed", ended["error"]
+        assert httpx2.get(ended["output"]["file"], trust_env=False).text == "shared"
+    (guarded.inputs / "link").symlink_to(secrets_of(guarded)[0])
+    for name, code in (("link", "source_refused"), ("gone", "source_not_found")):
+        ended = guarded.ended(guarded.run("test/echo", {"file": str(guarded.inputs / name)})["id"])
+        assert (ended["status"], ended["error_code"]) == (10, code)
+    path.unlink()
+    (guarded.inputs / "link").unlink()
+
+
+def test_what_a_run_takes_in_and_gives_out_counts_into_the_owners_bytes(guarded: Any) -> None:
+    path = guarded.inputs / "large.bin"
+    path.write_bytes(bytes(5000))
+    used = sum(item["size"] for item in guarded.client.get("/files").json()["data"]["items"])
+    FileOwnerStore(guarded.data_dir).set("default", {"file_bytes": used + 4000})
+    try:
+        for file, words in ((str(path), "`file` is not available"), (f"data:;base64,{'AAAA' * 1500}", "this request")):
+            ended = guarded.ended(guarded.run("test/echo", {"file": file})["id"])
+            assert (ended["status"], ended["error_code"]) == (10, "quota_exceeded"), ended["error"]
+            assert f"the owner 'default' may have {used + 4000} and has {used}" in ended["error"]
+            assert words in ended["error"]
+    finally:
+        FileOwnerStore(guarded.data_dir).reset("default")
+
+
 def test_a_caller_names_no_file_of_the_server(guarded: Any) -> None:
-    stored = guarded.client.get("/files").json()["data"]["items"]
+    stored = [item["id"] for item in guarded.client.get("/files").json()["data"]["items"]]
     for path in ("/etc/passwd", *secrets_of(guarded)):
         for file in (path, f"file://{path}", f"../../../../..{path}", {"path": path}, {"uri": path}):
             ended = guarded.ended(guarded.run("test/echo", {"file": file})["id"])
             assert (ended["status"], ended["output"]) == (10, None)
-            assert "paths are not accepted" in ended["error"]
+            words = "paths are not accepted, except below the directories in the server's MIEN_APP_INPUT_DIRS"
+            assert words in ended["error"]
         body = {"service": "echoing", "metadata": {"file": path}, "payload": ""}
         assert "paths are not accepted" in guarded.client.post("/v1/infer", json=body).text
-    assert guarded.client.get("/files").json()["data"]["items"] == stored
+    assert [item["id"] for item in guarded.client.get("/files").json()["data"]["items"]] == stored
 
 
 def test_a_marker_that_an_app_passes_on_is_data(guarded: Any) -> None:

@@ -460,7 +460,17 @@ async def test_uploads_at_once_count_together_and_stop_where_the_quota_ends(limi
     await limited.write(fast.id, chunks(b"b" * 1000))
 
 
-async def test_copies_for_a_run_count_while_they_exist(limited: FileStore) -> None:
+async def test_copies_for_a_run_count_while_they_exist(limited: FileStore, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    copy.write_bytes(b"x" * 400)
+    async with limited.arriving("a") as arrival:
+        arrival(400)
+        arrival.copy = copy
+    async with limited.arriving("a") as count:
+        count(600)
+        with pytest.raises(QuotaExceeded, match="may have 1000 and has 1000"):
+            count(1)
+    copy.unlink()
     async with limited.arriving("a") as count:
         count(900)
         with pytest.raises(QuotaExceeded):
