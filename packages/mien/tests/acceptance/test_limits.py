@@ -2,13 +2,18 @@
 
 import base64
 import json
+import subprocess
+from contextlib import closing, suppress
+from http.client import HTTPConnection
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
 from testing.raw_http import answer_of, raw_connection
+from testing.tools import program
 
 
 def b64(data: bytes) -> str:
@@ -26,6 +31,54 @@ def test_an_announced_body_over_the_limit_is_refused_unread(server: Any, route: 
         )
         status, body = answer_of(connection)
     assert (status, json.loads(body)["error"]["code"]) == (413, "body_too_large")
+
+
+LARGE = 200_000_000
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize("framing", [{}, {"Transfer-Encoding": "chunked"}], ids=["length", "chunked"])
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "statuses"),
+    [
+        ("POST", "/extract", {}, {401}),
+        ("POST", "/extract", {"key": "infer", **JSON}, {413}),
+        ("POST", "/extract", {"key": "infer", **JSON, "Content-Encoding": "br"}, {413, 415}),
+        ("POST", "/apps", {"key": "infer"}, {403}),
+        ("PUT", f"/files/{'0' * 26}/a", {}, {403}),
+        ("POST", "/files", {}, {401}),
+    ],
+)
+def test_a_client_that_reads_only_after_sending_sees_why_its_upload_was_refused(
+    keyed: Any, method: str, path: str, headers: dict[str, str], statuses: set[int], framing: dict[str, str]
+) -> None:
+    named = {name: value for name, value in headers.items() if name != "key"}
+    key = {"X-API-Key": keyed.infer} if "key" in headers else {}
+    length = {} if framing else {"Content-Length": str(LARGE)}
+    block = bytes(1_000_000)
+    before = keyed.server.peak_mb()
+    connection = HTTPConnection("127.0.0.1", keyed.server.port, timeout=30)
+    with closing(connection):
+        connection.putrequest(method, path)
+        for name, value in {**named, **key, **length, **framing}.items():
+            connection.putheader(name, value)
+        with suppress(BrokenPipeError, ConnectionResetError):  # cut off: what was sent before that is the answer
+            connection.endheaders((block for _ in range(LARGE // len(block))), encode_chunked=bool(framing))
+        status = int(connection.sock.makefile("rb").readline().split()[1])
+    assert status in statuses
+    if statuses != {413} or not framing:  # there the body is read up to the limit
+        assert keyed.server.peak_mb() - before < 30
+
+
+def test_curl_sees_why_its_upload_was_refused(keyed: Any, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(LARGE)
+    url = f"http://127.0.0.1:{keyed.server.port}/files/{'0' * 26}/a"
+    command = [program("curl"), "-s", "-w", "\n%{http_code}", "-H", "Expect:", "-T", str(large), url]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert ended.stdout.endswith("403")
+    assert "signature" in ended.stdout
 
 
 @pytest.mark.parametrize("length", [b"-1", b"abc", b"1e3", "²".encode()])
