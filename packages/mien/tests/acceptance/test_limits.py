@@ -33,7 +33,7 @@ def test_an_announced_body_over_the_limit_is_refused_unread(server: Any, route: 
     assert (status, json.loads(body)["error"]["code"]) == (413, "body_too_large")
 
 
-LARGE = 200_000_000
+LARGE = 100_000_000
 JSON = {"Content-Type": "application/json"}
 
 
