@@ -185,6 +185,15 @@ def test_no_request_for_this_machine_goes_to_a_proxy(
     assert proxy.asked == []
 
 
+def test_watching_nodes_of_this_machine_goes_to_no_proxy(web: Web, proxy: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, proxy.url)
+    with pytest.raises(Said, match="rejected the WebSocket"):
+        by_command("nodes", "watch", "--count", "1")(web.url)
+    assert web.asked == ["/v1/nodes/watch"]
+    assert proxy.asked == []
+
+
 def test_other_requests_do_unless_no_proxy_says_so(ask: Ask, proxy: Web, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", proxy.url)
     with suppress(*OURS):

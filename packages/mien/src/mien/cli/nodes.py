@@ -6,9 +6,10 @@ from typing import Annotated, Any
 import orjson
 import typer
 from rich.table import Table
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
+from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 
+from infsh._environment import is_loopback, through_proxy
 from mien.cli.client import DEFAULT_URL, ApiKey, Url, lumen_client
 from mien.cli.output import Output, out, show
 from mien.errors import NotFound, RequestError, Unavailable
@@ -54,7 +55,8 @@ def watch(
     address = url.rstrip("/").replace("http", "ws", 1) + "/v1/nodes/watch"
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        with connect(address, additional_headers=headers) as socket:
+        proxy = None if is_loopback(url) else True  # True: as the environment says
+        with connect(address, additional_headers=headers, proxy=proxy) as socket:
             for number, message in enumerate(socket, 1):
                 show(orjson.loads(message)["nodes"], output, watched_table)
                 if number == count:
@@ -63,8 +65,8 @@ def watch(
         return
     except ConnectionClosed as error:
         raise Unavailable(f"{url} closed the connection: {error}") from None
-    except (InvalidHandshake, InvalidURI) as error:
-        raise RequestError(f"{url} rejected the WebSocket: {error}") from None
+    except WebSocketException as error:
+        raise RequestError(f"{url} rejected the WebSocket: {error}{through_proxy(url)}") from None
     except OSError:
         raise Unavailable(f"cannot connect to {url}: is `mien serve` running there?") from None
 
