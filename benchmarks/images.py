@@ -410,7 +410,11 @@ def main() -> None:
             if wanted and name not in wanted:
                 continue
             path = Path(folder) / name
-            path.write_bytes(build())
+            try:
+                path.write_bytes(build())
+            except FileNotFoundError as error:
+                print(f"{name:26} skipped: {error.filename} is not installed")
+                continue
             command = [sys.executable, __file__, "--measure", str(path)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:

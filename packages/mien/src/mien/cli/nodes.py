@@ -1,7 +1,7 @@
 """`mien nodes …` and `mien status`: the state of a running server and the nodes behind it."""
 
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 import typer
@@ -55,7 +55,7 @@ def watch(
     address = url.rstrip("/").replace("http", "ws", 1) + "/v1/nodes/watch"
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
     try:
-        proxy = None if is_loopback(url) else True  # True: as the environment says
+        proxy: Literal[True] | None = None if is_loopback(url) else True  # True: as the environment says
         with connect(address, additional_headers=headers, proxy=proxy) as socket:
             for number, message in enumerate(socket, 1):
                 show(orjson.loads(message)["nodes"], output, watched_table)
