@@ -122,6 +122,14 @@ def test_small_chunks_and_a_trailer_are_read(front: Running) -> None:
     assert (status, json.loads(body)) == (200, {"bytes": 100_000, "headers": 3}), "the trailer is no header"
 
 
+def test_a_large_body_of_small_chunks_is_read_and_one_of_tiny_chunks_is_not(front: Running) -> None:
+    lines = b"14\r\n%b\r\n" % (b"x" * 20) * 200_000
+    status, body = front.ask(CHUNKED.replace(b"\r\n", b"\r\nConnection: close\r\n", 1) + lines + b"0\r\n\r\n")
+    assert (status, json.loads(body)["bytes"]) == (200, 4_000_000)
+    status, body = front.ask(CHUNKED + b"1\r\nx\r\n" * 400_000)
+    assert (status, json.loads(body)["message"]) == (400, "the chunks of the body have more framing than content")
+
+
 def test_pipelined_requests_are_answered_in_order(front: Running) -> None:
     last = b"GET /last HTTP/1.1\r\nConnection: close\r\n\r\n"
     with front.connect() as connection:
