@@ -24,7 +24,7 @@ PIECE = 8 * 1024
 """Bytes parsed at once where there are many parts: about a hundred, of 40 µs each."""
 MAX_PIECE = 256 * 1024
 QUICK_SECONDS = 0.002
-"""A piece that is parsed in less may be followed by one of twice its size: pieces cost a large file as much as parsing."""
+"""A piece that is parsed in less is followed by one of twice its size: small ones double the cost of a large file."""
 
 
 @dataclass(frozen=True, slots=True)
