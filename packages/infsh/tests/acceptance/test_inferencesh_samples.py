@@ -205,8 +205,10 @@ def test_the_commands_of_the_manual_run(folder, mien, mien_folder):
     assert done.stderr.count("completed") == 3
 
 
-def test_the_snippet_of_the_readme_runs(run):
-    assert "'faces'" in run(samples(README)[-1])
+def test_the_snippets_of_the_readme_run(run, mien):
+    tasks, infer = samples(README)[-2:]
+    assert "'faces'" in run(tasks)
+    assert run(infer.replace("LumenClient()", f"LumenClient({mien!r})")).strip() == "1"
 
 
 def test_the_manual_names_everything_public():

@@ -136,8 +136,8 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     app.add_middleware(OriginGuard, listening=settings.listening, has_keys=lambda: bool(keys.all()))
     if apis:
         app.add_middleware(CompatPaths)
-    app.add_middleware(HeadWithoutBody)
     app.add_middleware(Compress, threads=codec_threads)
+    app.add_middleware(HeadWithoutBody)  # around it: what it does depends on the length of the body
     app.add_middleware(Observe, metrics=metrics, on_bug=on_bug)
     if settings.listening.cors_origins:
         app.add_middleware(Cors, origins=settings.listening.cors_origins)
