@@ -12,9 +12,6 @@ from mien.keys import FileKeyStore
 from testing.waiting import eventually
 
 Serve = Callable[..., Any]
-LIGHT = {
-    "age_model": "none", "gender_model": "none", "mask_model": "none", "image_model": "none", "text_model": "none",
-}  # fmt: skip
 BARE = {"age_model": "none", "gender_model": "none", "mask_model": "none"}
 GUARDED = [
     ("POST", "/extract"), ("POST", "/compare"), ("POST", "/draw_detections"), ("POST", "/multipart/extract"),
@@ -152,20 +149,3 @@ def test_beyond_loopback_losing_the_last_key_lets_nobody_in(serve: Serve, tmp_pa
         assert server.client.get("/info", headers={"Host": host}).status_code == 401
     (tmp_path / "data" / "keys.json").unlink()
     assert server.client.get("/info", headers={"Host": "localhost"}).status_code == 401
-
-
-def test_a_data_folder_is_made_private_and_missed_when_its_database_is_gone(serve: Serve) -> None:
-    first = serve(**LIGHT)
-    assert first.stop() == 0
-    first.data_dir.chmod(0o755)
-    (first.data_dir / "mien.db").chmod(0o644)
-    second = serve(**LIGHT)
-    modes = [path.stat().st_mode & 0o777 for path in (second.data_dir, second.data_dir / "mien.db")]
-    assert modes == [0o700, 0o600]
-    assert "others could read these" in second.log
-    assert second.stop() == 0
-    for left in first.data_dir.glob("mien.db*"):
-        left.unlink()
-    third = serve(ready=False, **LIGHT)
-    assert third.process.wait(60) != 0
-    assert "missing or empty, but the folder was used before" in third.log

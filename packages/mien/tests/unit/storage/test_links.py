@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mien.settings import Settings
@@ -74,6 +74,7 @@ texts = st.one_of(
 values = st.recursive(texts | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(texts, inner))
 
 
+@settings(max_examples=50)  # each is a recursive value, which takes long to make
 @given(values)
 def test_no_text_of_a_client_becomes_a_reference_and_each_comes_back_as_it_was(value: Any) -> None:
     links = links_of()
