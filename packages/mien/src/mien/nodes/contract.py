@@ -17,6 +17,8 @@ SOURCE_KEY = "mien"
 
 ENVELOPE_BYTES = 1024 * 1024
 """Room for everything in a message beside its payload."""
+SMALL_BYTES = 4096
+"""Largest request of every call but INFER: they are answered without a key."""
 RESULT_CHUNK_BYTES = 1024 * 1024
 """Largest `result` of one message: Go clients refuse messages over 4 MiB."""
 
@@ -30,6 +32,7 @@ def server_options(max_bytes: int) -> Options:
         ("grpc.max_send_message_length", -1),
         ("grpc.max_metadata_size", 64 * 1024),
         ("grpc.max_concurrent_streams", 1024),
+        ("grpc.server_handshake_timeout_ms", 20_000),  # for TLS and HTTP/2; the default is 120 s
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", 5000),
         ("grpc.http2.max_ping_strikes", 0),

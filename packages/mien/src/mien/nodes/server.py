@@ -17,7 +17,7 @@ from mien.errors import CannotListen, MienError, RequestError, Unavailable
 from mien.inference.contract import Service
 from mien.keys import AccessRule, Caller, KeyStore
 from mien.nodes.capability import capability_of, combined, to_message
-from mien.nodes.contract import RESULT_CHUNK_BYTES, SERVICE, server_options
+from mien.nodes.contract import RESULT_CHUNK_BYTES, SERVICE, SMALL_BYTES, server_options
 from mien.nodes.infer_stream import Context, Counter, InferStream, Limits, discard, failure_of
 from mien.nodes.mapping import metadata_of, status_of
 from mien.nodes.proto.inference_pb2 import Capability, InferRequest, InferResponse
@@ -126,7 +126,7 @@ class NodeServer:
             await self._health.set(name, kinds.SERVING if ready else kinds.NOT_SERVING)
 
     def _handlers(self) -> grpc.GenericRpcHandler:
-        empty, send = reader(Empty), Capability.SerializeToString
+        empty, send = reader(Empty, SMALL_BYTES), Capability.SerializeToString
         return grpc.method_handlers_generic_handler(
             SERVICE,
             {
@@ -140,7 +140,10 @@ class NodeServer:
         )
 
     def _health_handlers(self) -> grpc.GenericRpcHandler:
-        request, send = reader(health_pb2.HealthCheckRequest), health_pb2.HealthCheckResponse.SerializeToString
+        request, send = (
+            reader(health_pb2.HealthCheckRequest, SMALL_BYTES),
+            health_pb2.HealthCheckResponse.SerializeToString,
+        )
         return grpc.method_handlers_generic_handler(
             health.SERVICE_NAME,
             {
@@ -184,7 +187,8 @@ class NodeServer:
         await self._guarded(context, answer)
 
     async def _ping(self, request: Empty | Malformed, context: AnyContext) -> Empty:
-        return await _well_formed(request, context)
+        await _well_formed(request, context)
+        return Empty()  # not the request, whose unknown fields would be sent back
 
     def _capabilities(self) -> list[Capability]:
         services = self._services()

@@ -19,10 +19,12 @@ class Malformed:
     """What it should have been."""
 
 
-def reader(kind: type[M]) -> Callable[[bytes], Any]:
-    """A deserializer for gRPC: a message of that kind, or Malformed."""
+def reader(kind: type[M], most: int | None = None) -> Callable[[bytes], Any]:
+    """A deserializer for gRPC: a message of that kind, or Malformed, also for one of more than `most` bytes."""
 
     def read(data: bytes) -> M | Malformed:
+        if most is not None and len(data) > most:
+            return Malformed(kind.DESCRIPTOR.full_name)
         try:
             return kind.FromString(data)
         except DecodeError:

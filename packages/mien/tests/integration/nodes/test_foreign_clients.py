@@ -252,6 +252,11 @@ async def test_capabilities_and_health(node: Any) -> None:
         assert {task.name for task in (await one(Empty())).tasks} >= {"echo_v1", "steps_v1", "fail_v1"}
         alive = channel.unary_unary(HEALTH, Empty.SerializeToString, Empty.FromString)
         assert await alive(Empty()) == Empty()
+        ping = channel.unary_unary(HEALTH, None, None)
+        assert await ping(b"\x7a\x03abc") == b"", "an unknown field is not sent back"
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await ping(b"\x7a\x90\x4e" + bytes(10_000))
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         health = health_pb2_grpc.HealthStub(channel)
         answer = await health.Check(health_pb2.HealthCheckRequest())
         assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -19,6 +19,7 @@ from mien.storage.file_table import FileTable
 from mien.storage.links import file_id, file_uri, quoted_texts
 from mien.storage.local_blobs import LocalBlobs
 from mien.tasks.file_gate import StoreGate
+from mien.tasks.input_files import require_files
 from mien.tasks.input_paths import InputPaths
 from mien.workers.files import OutputFile
 from mien.workers.listener import AppError
@@ -72,6 +73,21 @@ async def test_files_of_an_input_become_paths_to_copies(files: FileStore, fetche
     again.mkdir()
     value = (await gate_of(files, fetcher).fetch("t", DEFAULT_OWNER, given, again)).value
     assert Path(value["one"]).read_bytes() == b"content"
+
+
+async def test_a_file_that_an_input_names_many_times_is_looked_up_once(
+    files: FileStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = file_id(await uploaded(files, b"content", "a.txt")) or ""
+    get, asked = files.get, []
+
+    async def counted(file: str, owner: str | None = None) -> Any:
+        asked.append(file)
+        return await get(file, owner)
+
+    monkeypatch.setattr(files, "get", counted)
+    await require_files(files, [(f"[{number}]", known) for number in range(500)], "input", DEFAULT_OWNER)
+    assert asked == [known]
 
 
 async def test_a_text_that_is_no_reference_is_given_as_the_client_wrote_it(
