@@ -178,6 +178,9 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
+        if self._is_websocket() and not self._may_upgrade():
+            self._reason = RequestError("a WebSocket handshake must be a GET request without a body")
+            raise _Refused
         self._in_head = self._begun = False
         self._lines = self._line_bytes = 0
         self._overhead = 0
@@ -210,6 +213,14 @@ class HttpProtocol(HttpToolsProtocol):
 
     # --- upgrades
 
+    def _is_websocket(self) -> bool:
+        return bool(self.parser.should_upgrade()) and self._should_upgrade()
+
+    def _may_upgrade(self) -> bool:
+        """Nobody reads the body of an upgrade, so that it would have no deadline."""
+        fields = {name for name, value in self.headers if (name, value) != (b"content-length", b"0")}
+        return self.scope["method"] == "GET" and not fields & {b"content-length", b"transfer-encoding"}
+
     def _upgrade(self) -> None:
         if not self._should_upgrade():
             # The parser takes what follows for the new protocol's: the request is answered, and is the last one.
@@ -229,10 +240,14 @@ class HttpProtocol(HttpToolsProtocol):
         for name, value in self.headers:
             head += [name, b": ", value, b"\r\n"]
         websocket = WebSocketProtocol(self.config, self.server_state, self.app_state, self._table)
-        self.connections.discard(self)
-        self._table.replace(self, websocket)
         websocket.connection_made(self._measured)
         websocket.data_received(b"".join([*head, b"\r\n"]))
+        if not websocket.handshake_initiated:  # it would wait for ever: its parser has limits of its own, and no answer
+            self.connections.discard(websocket)
+            self._refuse(RequestError(f"this is no valid WebSocket handshake: {websocket.conn.handshake_exc}"))
+            return
+        self.connections.discard(self)
+        self._table.replace(self, websocket)
         self._measured.set_protocol(websocket)
 
     # --- the end of a response, and of the connection

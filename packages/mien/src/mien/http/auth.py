@@ -1,15 +1,19 @@
 """Access control: API keys and their scopes, and the loopback rule while there are none."""
 
 import ipaddress
+import re
 from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
 from mien.errors import Forbidden
+from mien.http.proxies import received_host
 from mien.keys import DEFAULT_OWNER, AccessRule, Caller, KeyStore, Scope
 from mien.quotas import Quotas
 from mien.settings import Listening
+
+_AUTHORITY = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]+)(?::(\d{1,5}))?")
 
 
 class Auth:
@@ -46,16 +50,35 @@ class Auth:
 
     def _require_local_host(self, request: HTTPConnection) -> None:
         """Without keys, a web page whose host name resolves to this machine (DNS rebinding) must not get in."""
-        host = _host(request)
-        if not host or host in self._own_names or is_loopback(host):  # browsers always name one
+        received = received_host(request.scope)
+        if self._is_local(request.headers.get("host", "")) and (
+            # A page that comes without the proxy, from the proxy's machine, can set X-Forwarded-Host but not Host.
+            received is None or self._is_local(received) or _is_upstream(received)
+        ):
             return
         raise Forbidden("without API keys this server answers only to loopback host names; see `mien keys create`")
 
+    def _is_local(self, authority: str) -> bool:
+        if not authority:  # browsers always name one
+            return True
+        host, _ = split_authority(authority) or (None, None)
+        return host is not None and (host in self._own_names or is_loopback(host))
 
-def _host(request: HTTPConnection) -> str:
-    """The Host header's name or address, without port and brackets."""
-    host = request.headers.get("host", "").lower()
-    return host[1 : host.find("]")] if host.startswith("[") else host.partition(":")[0]
+
+def split_authority(authority: str) -> tuple[str, int | None] | None:
+    """The host, in lower case and without brackets, and the port of `host[:port]`; None if it is no such thing."""
+    match = _AUTHORITY.fullmatch(authority.lower())
+    return None if match is None else (match[1].strip("[]"), int(match[2]) if match[2] else None)
+
+
+def _is_upstream(authority: str) -> bool:
+    """Whether a proxy may have named this server so by itself: an address, or a name that nobody can register."""
+    host, _ = split_authority(authority) or ("", None)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return bool(host) and "." not in host
+    return True
 
 
 @lru_cache(maxsize=256)

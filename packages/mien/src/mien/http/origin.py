@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from mien.errors import Forbidden, MethodNotAllowed, MienError
-from mien.http.auth import is_loopback
+from mien.http.auth import is_loopback, split_authority
 from mien.http.cors import METHODS, is_preflight
 from mien.http.errors import error_response
 from mien.settings import Listening
@@ -33,7 +33,6 @@ _PAGES = frozenset({"/", "/docs", "/redoc", "/console", "/console/"})
 _CONTENT = re.compile(r"/files/[^/]+/.+")
 _READS = frozenset({"GET", "HEAD"})
 _ORIGIN = re.compile(r"(https?)://([^/?#@]+)(?:/.*)?")
-_AUTHORITY = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]+)(?::(\d{1,5}))?")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, not bound
@@ -158,8 +157,11 @@ def _of_origin(text: str) -> _Address | None:
 
 
 def _address(authority: str, scheme: str) -> _Address | None:
-    match = _AUTHORITY.fullmatch(authority)
-    return None if match is None else _Address(_one_host(match[1]), int(match[2] or _DEFAULT_PORTS[scheme]))
+    found = split_authority(authority)
+    if found is None:
+        return None
+    host, port = found
+    return _Address(_one_host(host), _DEFAULT_PORTS[scheme] if port is None else port)
 
 
 def _one_host(host: str) -> str:

@@ -56,6 +56,8 @@ class TrustedProxies:
             scope["scheme"] = secure if scheme in _SECURE else plain
         host = _last(said.get(b"x-forwarded-host")).encode("latin-1")
         if _HOST.fullmatch(host):
+            received = next((value for name, value in scope["headers"] if name == b"host"), b"")
+            scope.setdefault("state", {})["received_host"] = received.decode("latin-1")
             scope["headers"] = [(b"host", host), *(pair for pair in scope["headers"] if pair[0] != b"host")]
         return _clean_prefix(_last(said.get(b"x-forwarded-prefix")))
 
@@ -99,6 +101,12 @@ def prefix_of(scope: Scope) -> str:
     """The path below which the client sees this server; "" if that is the root."""
     prefix: str = scope.get("state", {}).get("prefix", "")
     return prefix
+
+
+def received_host(scope: Scope) -> str | None:
+    """The Host header that a trusted proxy's `X-Forwarded-Host` has replaced; None if none has."""
+    host: str | None = scope.get("state", {}).get("received_host")
+    return host
 
 
 def base_url(request: HTTPConnection) -> str:

@@ -1,8 +1,9 @@
 """What WebSocket clients may send, and how fast."""
 
+import json
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from websockets.exceptions import ConnectionClosedError
@@ -96,3 +97,41 @@ def test_a_lively_client_is_none_of_these(front: Running) -> None:
         for number in range(FRAMES_PER_SECOND // 4):
             websocket.send(str(number))
             assert websocket.recv() == str(number)
+
+
+HANDSHAKE = (
+    b"Host: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields"),
+    [
+        (b"POST", b""),
+        (b"POST", b"Content-Length: 5\r\n"),
+        (b"GET", b"Content-Length: 5\r\n"),
+        (b"GET", b"Transfer-Encoding: chunked\r\n"),
+        (b"GET", b"a: %s\r\n" % (b"v" * 10_000)),
+        (b"GET", b"a: b\r\n" * 150),
+    ],
+    ids=["POST", "POST with a body", "body", "chunks", "long line", "many lines"],
+)
+def test_what_is_no_handshake_is_answered_and_closed(
+    start: Callable[..., Running], method: bytes, fields: bytes
+) -> None:
+    front = start(max_headers=200)
+    status, body = front.ask(b"%s / HTTP/1.1\r\n%s%s\r\n" % (method, HANDSHAKE, fields))
+    assert (status, json.loads(body)["error"]["code"]) == (400, "bad_request")
+    eventually(lambda: front.open == 0)
+
+
+def test_those_who_send_no_handshake_lock_nobody_out(start: Callable[..., Running]) -> None:
+    front = start(max_connections=4)
+    request = b"GET / HTTP/1.1\r\n%sa: %s\r\n\r\n" % (HANDSHAKE, b"v" * 10_000)
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(front.connect()).sendall(request)
+        with connected(front) as websocket:
+            websocket.send("x")
+            assert websocket.recv(timeout=20) == "x"

@@ -172,3 +172,38 @@ def test_what_is_no_network_is_refused_at_the_start(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MIEN_TRUSTED_PROXIES", f"127.0.0.1, {text}")
     with pytest.raises(ValidationError, match="expected an address or a network"):
         Variables()
+
+
+@pytest.mark.parametrize(
+    ("host", "forwarded", "allowed"),
+    [
+        ("127.0.0.1:8080", None, True),
+        ("[::1]:8080", None, True),
+        ("faces.example", None, True),
+        ("evil.example:8080", None, False),
+        ("[::1].evil.example", None, False),
+        ("[::1]evil.example:8080", None, False),
+        ("evil.example:8080", "localhost", False),
+        ("evil.example:8080", "faces.example", False),
+        ("evil.localhost.example", "localhost", False),
+        ("[::1].evil.example", "localhost", False),
+        ("localhost", "evil.example", False),
+        ("localhost:8080", "localhost", True),
+        ("faces.example", "faces.example", True),
+        ("mien", "faces.example", True),  # the name of nginx's upstream
+        ("10.0.0.5:8080", "faces.example", True),
+    ],
+)
+def test_without_keys_both_hosts_must_be_allowed(
+    tmp_path: Path, host: str, forwarded: str | None, allowed: bool
+) -> None:
+    app = create_app(Settings(data_dir=tmp_path, public_url="https://faces.example", trusted_proxies=("127.0.0.1",)))
+    headers = {"host": host} | ({} if forwarded is None else {"x-forwarded-host": forwarded})
+
+    async def get() -> httpx2.Response:
+        transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+            return await client.get("/apps/none/none", headers=headers)
+
+    answer = asyncio.run(get())
+    assert (answer.status_code != 403) is allowed, answer.text
