@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from infsh._kernel.protocol import VERSION
 from mien.apps.environment import Environment, EnvironmentSpec
 from mien.apps.environments import Environments
 from mien.errors import EnvironmentFailed
@@ -61,7 +62,7 @@ def test_the_sdk_is_this_servers(old_packaging: Environment) -> None:
     """Also where the requirements name the SDK: the one of the package index would be another."""
     code = "import infsh, inferencesh, infsh._kernel.protocol as p; print(p.VERSION, infsh.__file__)"
     version, path = printed(old_packaging, code).split()
-    assert version == "1"
+    assert version == str(VERSION)
     assert Path(path).is_relative_to(old_packaging.folder)
 
 
