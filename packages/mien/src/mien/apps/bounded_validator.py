@@ -38,7 +38,8 @@ def violations(
     with _limit(seconds):
         try:
             found.extend(islice(_validator(schema).iter_errors(value), most))
-        except (Undecided, RecursionError, Unresolvable):
+        except (Undecided, RecursionError, Unresolvable, ArithmeticError):
+            # ArithmeticError: `multipleOf` an integer beyond the range of floats.
             return found, False  # those found so far are none the less true
     return found, True
 

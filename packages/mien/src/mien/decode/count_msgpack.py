@@ -25,6 +25,10 @@ _LENGTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC7: 1, 0xC8:
 _EXTENSIONS = (0xC7, 0xC8, 0xC9)
 _COUNTS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 """Bytes of the number of entries, and values per entry."""
+_MAPS = frozenset((*range(0x80, 0x90), 0xDE, 0xDF))
+_KEYS = frozenset((*range(128), *range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB, *range(224, 256)))
+"""First bytes of texts, whose hashes are keyed, and of one-byte integers, which are few. Other numbers, and tuples of
+them as which lists become keys, can be chosen with equal hashes: building the map is then quadratic."""
 
 
 class MsgpackPass:
@@ -41,29 +45,34 @@ class MsgpackPass:
     def run(self) -> None:
         """Raises BodyTooLarge and RequestError, also for lengths that reach beyond the body: parsers allocate them."""
         body, limits, size_of, cost_of = self._body, self._limits, _SIZES, _COSTS
-        at, left, values = 0, 1, 0
-        outer: list[int] = []  # values that each list or map around has left
+        at, left, values, in_map = 0, 1, 0, False
+        outer: list[tuple[int, bool]] = []  # of each list or map around: values left, and whether it is a map
         try:
             while True:
                 while not left:
                     if not outer:
                         self.end = at
                         return
-                    left = outer.pop()
+                    left, in_map = outer.pop()
                 byte = body[at]
+                if in_map and not left & 1 and byte not in _KEYS:
+                    raise RequestError(
+                        f"{limits.noun} has a map whose key, its byte {at}, is neither text nor a one-byte integer; "
+                        "maps need string keys"
+                    )
                 left -= 1
                 if size := size_of[byte]:
                     at += size
                     values += cost_of[byte]
-                    if left >= FEW and byte in _SCALARS and (more := _run(body, at, byte, size, left)):
+                    if left >= FEW and not in_map and byte in _SCALARS and (more := _run(body, at, byte, size, left)):
                         at, left, values = at + more * size, left - more, values + more
                 elif (entries := _entries(body, at, byte)) is not None:
                     count, header = entries
                     at, values = at + header, values + 1 + CONTAINER_COSTS
                     if count > len(body) - at:
                         raise _ends_early()
-                    outer.append(left)
-                    left = count
+                    outer.append((left, in_map))
+                    left, in_map = count, byte in _MAPS
                     if len(outer) > limits.depth:
                         raise limits.too_deep()
                 else:

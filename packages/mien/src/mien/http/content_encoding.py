@@ -2,7 +2,7 @@
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 
 from starlette.requests import Request
 
@@ -13,6 +13,12 @@ SMALL_STEP = 64 * 1024
 """Bytes unpacked on the event loop: more of a chunk is unpacked in a thread."""
 STEP = 1024 * 1024
 """Bytes unpacked at a time: a chunk may hold a thousand times its size."""
+PIECE = 16 * 1024
+"""Bytes of a chunk that are unpacked in one go: what follows a member within them is copied for the next one."""
+FEW_MEMBERS = 64
+BYTES_PER_MEMBER = 1024
+"""Content that every member beyond FEW_MEMBERS must have on average: one without content takes 20 bytes and as long as
+kilobytes of content."""
 _GZIP_FORMAT = 16 + zlib.MAX_WBITS
 
 
@@ -38,24 +44,41 @@ async def unpacked(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
 
     Raises RequestError for what is no gzip or is cut off, and what `chunks` raises.
     """
-    member, begun = zlib.decompressobj(_GZIP_FORMAT), False
+    member: zlib._Decompress | None = None
+    members = size = 0
     async for chunk in chunks:
-        while chunk:
-            if member.eof:
-                member = zlib.decompressobj(_GZIP_FORMAT)
-            begun = True
-            piece = _unpack(member, chunk, SMALL_STEP)
-            while piece:
-                yield piece
-                # A full piece may have more behind it that is already within the unpacker.
-                more = not member.eof and (member.unconsumed_tail or len(piece) >= SMALL_STEP)
-                piece = await asyncio.to_thread(_unpack, member, member.unconsumed_tail, STEP) if more else b""
-            chunk = member.unused_data  # of the next member
-    if begun and not member.eof:
+        for rest in _pieces(chunk):
+            while rest:
+                if member is None or member.eof:
+                    member, members = zlib.decompressobj(_GZIP_FORMAT), members + 1
+                    _require_few(members, size)
+                piece = _unpack(member, rest, SMALL_STEP)
+                while piece:
+                    size += len(piece)
+                    yield piece
+                    # A full piece may have more behind it that is already within the unpacker.
+                    more = not member.eof and (member.unconsumed_tail or len(piece) >= SMALL_STEP)
+                    piece = await asyncio.to_thread(_unpack, member, member.unconsumed_tail, STEP) if more else b""
+                rest = member.unused_data  # of the next member
+            await asyncio.sleep(0)
+    if member is not None and not member.eof:
         raise RequestError("the gzip body is cut off")
 
 
-def _unpack(member: "zlib._Decompress", data: bytes, most: int) -> bytes:
+def _pieces(chunk: bytes) -> Iterator[bytes | memoryview]:
+    view = memoryview(chunk)
+    return (view[at : at + PIECE] for at in range(0, len(view), PIECE))
+
+
+def _require_few(members: int, size: int) -> None:
+    if members > FEW_MEMBERS + size // BYTES_PER_MEMBER:
+        raise RequestError(
+            f"the gzip body has {members} members for {size} bytes of content; it may have {FEW_MEMBERS}, and one "
+            f"more per {BYTES_PER_MEMBER} bytes: pack the content into one"
+        )
+
+
+def _unpack(member: "zlib._Decompress", data: bytes | memoryview, most: int) -> bytes:
     try:
         return member.decompress(data, most)
     except zlib.error as error:

@@ -233,3 +233,7 @@ def test_a_demanding_schema_is_given_up_quickly_there() -> None:
     started = time.thread_time()
     assert not checks.check_quickly(KEY, schema, "x", "input")
     assert time.thread_time() - started < 0.5
+
+
+def test_numbers_beyond_the_range_of_floats_are_undecided() -> None:
+    assert violations({"multipleOf": 10**400}, 1.5, most=1, seconds=10) == ([], False)

@@ -137,6 +137,16 @@ def hostile() -> Iterator[tuple[str, bytes, str]]:
         yield "msgpack", lying + b"\xff" * 4, "ends within a value"
     yield "msgpack", b"\x90" * MiB, "bytes follow its value"
     yield "msgpack", b"\xc1", "begins with 0xc1"
+    for key in (
+        b"\xcd\x01\x01",
+        b"\x92\x01\x02",
+        b"\x80",
+        b"\xcb" + bytes(8),
+        b"\xc4\x01a",
+        b"\xd6\xff" + bytes(4),
+        b"\xc0",
+    ):
+        yield "msgpack", b"\x92\x01\x82\xa1a\x91\x81\xa1b\x01" + key + b"\x01", "string keys"
     yield "msgpack", b"\xdb\x01\x00\x00\x01" + b"\xc3\xa9" * (8 * MiB) + b"x", "not ASCII"
 
 
@@ -194,6 +204,15 @@ def test_a_name_cannot_be_longer_than_a_document_that_is_parsed_in_one_go() -> N
     ):
         with pytest.raises(RequestError, match="name in the body"):
             decode(body, LIMITS)
+
+
+def test_keys_of_equal_hashes_are_refused_before_a_map_is_built() -> None:
+    # The two numbers have one hash, and so have all tuples of either.
+    numbers_of_one_hash = [b"\x01", b"\xcf" + (2**61).to_bytes(8, "big")]
+    keys = [b"\x9d" + b"".join(numbers_of_one_hash[number >> bit & 1] for bit in range(13)) for number in range(2**13)]
+    assert hash(1) == hash(2**61)
+    with pytest.raises(RequestError, match="neither text nor"):
+        msgpack_value(b"\xde\x20\x00" + b"".join(key + b"\x01" for key in keys), LIMITS)
 
 
 @given(VALUES)

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import random
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -167,6 +168,19 @@ async def test_what_is_unpacked_counts_into_the_queue(bodies: BodyReader) -> Non
 async def test_what_is_no_gzip_is_refused(bodies: BodyReader, wrong: bytes) -> None:
     with ExitStack() as admitted, pytest.raises(RequestError, match="gzip"):
         await bodies.read(packed_request(wrong), admitted)
+
+
+async def test_members_with_content_may_be_many(bodies: BodyReader) -> None:
+    content = random.Random(1).randbytes(2000)
+    with ExitStack() as admitted:
+        read = await bodies.read(packed_request(gzip.compress(content) * 200), admitted)
+    assert read == content * 200
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 100])
+async def test_many_members_with_little_content_are_refused(bodies: BodyReader, content: bytes) -> None:
+    with ExitStack() as admitted, pytest.raises(RequestError, match=r"members for .* pack the content into one"):
+        await bodies.read(packed_request(gzip.compress(content) * 10_000), admitted)
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "zstd", "gzip, gzip", "gzip, br"])
