@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 pytest_plugins = ["testing.tiers", "testing.limits"]
 
 # Examples have no deadline: on a busy machine any of them may have to wait 200 ms for its turn.
-_EXAMPLES = {"dev": 20, "ci": 100, "full": 300}
+_EXAMPLES = {"dev": 20, "ci": 30, "full": 300}
 for _name, _examples in _EXAMPLES.items():
     settings.register_profile(
         _name, deadline=None, max_examples=_examples, suppress_health_check=[HealthCheck.too_slow], print_blob=True
