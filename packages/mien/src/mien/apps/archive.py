@@ -59,11 +59,19 @@ def _require_few_entries(archive: Path, max_files: int) -> None:
 class _TarFile(tarfile.TarFile):
     """Reads at most `most` bytes of a tar, unpacked, and little at a time: it reads headers as large as they say."""
 
-    most = 0
-
-    def __init__(self, name: Any = None, mode: Any = "r", fileobj: Any = None, **options: Any) -> None:
-        bounded: Any = _Bounded(fileobj, self.most)
+    def __init__(self, name: Any, mode: Any, fileobj: Any, *, most: int, **options: Any) -> None:
+        bounded: Any = _Bounded(fileobj, most)
         super().__init__(name, mode, bounded, **options)
+
+
+def _opened_tar(file: IO[bytes], most: int) -> tarfile.TarFile | None:
+    """None for what is no tar. `tarfile.is_tarfile` would read the first header, whatever its size."""
+    open_tar: Any = _TarFile.open  # typed without the options that it passes on
+    try:
+        tar: tarfile.TarFile = open_tar(fileobj=file, most=most)
+    except tarfile.ReadError:
+        return None
+    return tar
 
 
 class _Bounded:
@@ -76,7 +84,7 @@ class _Bounded:
 
     def read(self, size: int) -> bytes:
         if size > MOST_AT_ONCE:
-            raise tarfile.ReadError("a header is too large")
+            raise AppInvalid("the archive cannot be read: a header is too large")
         data: bytes = self._file.read(size)
         self._left -= len(data)
         if self._left < 0:
@@ -88,29 +96,42 @@ def _entries(archive: Path, max_files: int, max_bytes: int) -> Iterator[tuple[st
     if zipfile.is_zipfile(archive):
         _require_few_entries(archive, max_files)
         with zipfile.ZipFile(archive) as packed:
-            for entry in packed.infolist():
-                mode = entry.external_attr >> 16
-                if entry.is_dir():
-                    continue
-                if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                    raise AppInvalid(
-                        f"{entry.filename[:100]} is a link or special file; apps may hold only plain files"
-                    )
-                with packed.open(entry) as file:
-                    yield entry.filename, bool(mode & stat.S_IXUSR), file
-    elif tarfile.is_tarfile(archive):
-        limited: Any = type("_Limited", (_TarFile,), {"most": max_bytes + max_files * TAR_OVERHEAD})
-        with limited.open(archive) as packed_tar:
-            for member in packed_tar:
-                if member.isdir():
-                    continue
-                content = packed_tar.extractfile(member) if member.isreg() else None
-                if content is None:
-                    raise AppInvalid(f"{member.name[:100]} is a link or special file; apps may hold only plain files")
-                with content:
-                    yield member.name, bool(member.mode & stat.S_IXUSR), content
-    else:
-        raise AppInvalid("the body is neither a zip nor a tar file; pack the app's folder")
+            yield from _zip_entries(packed)
+        return
+    with archive.open("rb") as file:
+        tar = _opened_tar(file, max_bytes + max_files * TAR_OVERHEAD)
+        if tar is None:
+            raise AppInvalid("the body is neither a zip nor a tar file; pack the app's folder")
+        with tar:
+            yield from _tar_entries(tar)
+
+
+def _zip_entries(packed: zipfile.ZipFile) -> Iterator[tuple[str, bool, IO[bytes]]]:
+    for entry in packed.infolist():
+        mode = entry.external_attr >> 16
+        if entry.is_dir():
+            continue
+        if mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+            raise _not_plain(entry.filename)
+        with packed.open(entry) as file:
+            yield entry.filename, bool(mode & stat.S_IXUSR), file
+
+
+def _tar_entries(packed: tarfile.TarFile) -> Iterator[tuple[str, bool, IO[bytes]]]:
+    for member in packed:
+        if member.size < 0:
+            raise tarfile.ReadError("a size is negative")
+        if member.isdir():
+            continue
+        content = packed.extractfile(member) if member.isreg() else None
+        if content is None:
+            raise _not_plain(member.name)
+        with content:
+            yield member.name, bool(member.mode & stat.S_IXUSR), content
+
+
+def _not_plain(name: str) -> AppInvalid:
+    return AppInvalid(f"{name[:100]} is a link or special file; apps may hold only plain files")
 
 
 def _safe(name: str) -> PurePosixPath:

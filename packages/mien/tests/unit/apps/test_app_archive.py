@@ -1,7 +1,9 @@
 """Archives and manifests that are made to break what reads them: AppInvalid with a reason, before memory is taken."""
 
+import bz2
 import gzip
 import io
+import lzma
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -68,6 +70,16 @@ def test_a_damaged_archive_is_refused(tmp_path: Path, archive: Callable[[], byte
         unpack(tmp_path / "archive", tmp_path / "app", max_files=100, max_bytes=4 * MiB)
 
 
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE])
+@pytest.mark.parametrize("packed", [bytes, gzip.compress])
+def test_a_header_is_not_read_beyond_a_limit_not_even_the_first(
+    tmp_path: Path, kind: bytes, packed: Callable[[bytes], bytes]
+) -> None:
+    (tmp_path / "archive").write_bytes(packed(header_of(kind, 4 * MiB) + bytes(4 * MiB)))
+    with pytest.raises(AppInvalid, match="a header is too large"):
+        unpack(tmp_path / "archive", tmp_path / "app", max_files=100, max_bytes=16 * MiB)
+
+
 def test_a_tar_is_not_unpacked_beyond_the_limit_whatever_its_headers_say(tmp_path: Path) -> None:
     """A compressed tar of nothing but padding: a few kilobytes that would be gigabytes."""
     (tmp_path / "archive").write_bytes(gzip.compress(tarred((member("x"), bytes(8 * MiB)))))
@@ -81,8 +93,9 @@ def test_entries_of_a_zip_are_counted_before_they_are_read(tmp_path: Path) -> No
         unpack(tmp_path / "archive", tmp_path / "app", max_files=10, max_bytes=MiB)
 
 
-def test_a_whole_archive_is_unpacked(tmp_path: Path) -> None:
-    (tmp_path / "archive").write_bytes(gzip.compress(tarred((member("app/inference.py"), b"class App: ..."))))
+@pytest.mark.parametrize("packed", [bytes, gzip.compress, bz2.compress, lzma.compress])
+def test_a_whole_archive_is_unpacked(tmp_path: Path, packed: Callable[[bytes], bytes]) -> None:
+    (tmp_path / "archive").write_bytes(packed(tarred((member("app/inference.py"), b"class App: ..."))))
     folder = unpack(tmp_path / "archive", tmp_path / "app", max_files=10, max_bytes=MiB)
     assert (folder / "inference.py").read_bytes() == b"class App: ..."
 
