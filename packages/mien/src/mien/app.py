@@ -22,8 +22,9 @@ from mien.engine.admission import Admission
 from mien.engine.threads import ThreadPool
 from mien.errors import InternalError, MienError
 from mien.faces.self_check import SelfCheck
+from mien.hosts import is_loopback
 from mien.housekeeping import clean_environments, housekeeping, purge_files, refresh_services
-from mien.http.auth import Auth, is_loopback
+from mien.http.auth import Auth
 from mien.http.body import BodyReader
 from mien.http.compress import Compress
 from mien.http.context import Context, Runtime, TaskParts

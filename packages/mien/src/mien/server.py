@@ -13,7 +13,7 @@ from mien.connections.server import HttpServer
 from mien.connections.tls import server_context
 from mien.engine.malloc import limit_malloc_arenas
 from mien.errors import CannotListen
-from mien.http.auth import is_loopback
+from mien.hosts import is_loopback
 from mien.http.context import Context
 from mien.keys import FileKeyStore
 from mien.settings import Settings

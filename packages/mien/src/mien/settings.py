@@ -19,8 +19,9 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Pydanti
 from mien.config.fetch_headers import FetchHeaders, checked_headers
 from mien.config.file import TOP, FileSource, Sections
 from mien.config.names import is_service_link, unknown_variables, variable, without_service_links
-from mien.config.origins import origin
+from mien.config.origins import parse_origin
 from mien.errors import InvalidSettings
+from mien.hosts import ANY_ADDRESS
 
 MIB = 1024 * 1024
 DAY = 86400.0
@@ -92,10 +93,10 @@ def _origin(text: str) -> str:
     """An origin as browsers send it: in lower case, without a default port. Raises ValueError."""
     if text in ("*", "null"):
         return text
-    known = origin(text)
+    known = parse_origin(text)
     if known is None:
         raise ValueError(f"expected origins such as https://a.example:8443, `null` or `*`; got {text!r}")
-    return known
+    return str(known)
 
 
 def _origins(values: tuple[str, ...]) -> tuple[str, ...]:
@@ -286,7 +287,7 @@ class Listening(Group):
     @property
     def own_urls(self) -> tuple[str, ...]:
         """Base URLs of this server on its own machine, one per port."""
-        host = "127.0.0.1" if self.host in ("0.0.0.0", "::", "") else self.host  # noqa: S104
+        host = "127.0.0.1" if self.host in ANY_ADDRESS else self.host
         return tuple(self.url(host, port) for port in self.ports)
 
     def url(self, host: str, port: int) -> str:

@@ -32,7 +32,19 @@ LAYERS = [
     {"settings"},
     {"config"},
     {"base64", "decode", "encoded"},
-    {"errors", "atomic", "private", "confined", "locks", "file_types", "backoff", "ids", "machine", "__init__"},
+    {
+        "errors",
+        "atomic",
+        "private",
+        "confined",
+        "locks",
+        "file_types",
+        "backoff",
+        "ids",
+        "machine",
+        "hosts",
+        "__init__",
+    },
 ]
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 

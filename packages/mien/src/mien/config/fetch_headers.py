@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from mien.config.origins import origin
+from mien.config.origins import parse_origin
 
 EVERY = "*"
 """The scope of headers for every URL, credentials too."""
@@ -46,10 +46,10 @@ def header_names(headers: Mapping[str, str | Mapping[str, str]]) -> list[str]:
 
 
 def _scope(text: Any) -> str:
-    scope = EVERY if text == EVERY else origin(str(text))
+    scope = EVERY if text == EVERY else parse_origin(str(text))
     if scope is None:
         raise ValueError(f"expected headers by an origin, such as https://images.example, or by `*`; got {text!r}")
-    return scope
+    return str(scope)
 
 
 def _checked(name: Any, value: Any) -> str:

@@ -1,15 +1,30 @@
 """Origins as browsers send them: scheme, host and port."""
 
-import re
+from typing import NamedTuple
 
-_ORIGIN = re.compile(r"(https?)://(\[[0-9a-f:.]+\]|[^\s/?#@:*\[\]]+)(?::(\d{1,5}))?/?")
-_DEFAULT_PORTS = {"http": "80", "https": "443"}
+from mien.hosts import DEFAULT_PORTS, split_authority
 
 
-def origin(text: str) -> str | None:
-    """In lower case, without a default port; None for what is no origin."""
-    match = _ORIGIN.fullmatch(text.lower())
-    if match is None or (match[3] and not 0 < int(match[3]) <= 65535):
+class Origin(NamedTuple):
+    """Whose page it is; or which server it is, apart from the path."""
+
+    scheme: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        port = "" if self.port == DEFAULT_PORTS[self.scheme] else f":{self.port}"
+        return f"{self.scheme}://{host}{port}"
+
+
+def parse_origin(text: str) -> Origin | None:
+    """The origin in lower case, with its port; None for what is none. A slash at its end is allowed."""
+    scheme, _, rest = text.lower().removesuffix("/").partition("://")
+    found = split_authority(rest)
+    if scheme not in DEFAULT_PORTS or found is None:
         return None
-    scheme, host, port = match.groups()
-    return f"{scheme}://{host}" if port in (None, _DEFAULT_PORTS[scheme]) else f"{scheme}://{host}:{port}"
+    host, port = found
+    if port is None:
+        port = DEFAULT_PORTS[scheme]
+    return Origin(scheme, host, port) if 0 < port <= 65535 else None

@@ -1,19 +1,15 @@
 """Access control: API keys and their scopes, and the loopback rule while there are none."""
 
-import ipaddress
-import re
-from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 
 from mien.errors import Forbidden
+from mien.hosts import address_of, is_loopback, split_authority
 from mien.http.proxies import received_host
 from mien.keys import DEFAULT_OWNER, AccessRule, Caller, KeyStore, Scope
 from mien.quotas import Quotas
 from mien.settings import Listening
-
-_AUTHORITY = re.compile(r"(\[[^\[\]]+\]|[^:\[\]]+)(?::(\d{1,5}))?")
 
 
 class Auth:
@@ -65,31 +61,10 @@ class Auth:
         return host is not None and (host in self._own_names or is_loopback(host))
 
 
-def split_authority(authority: str) -> tuple[str, int | None] | None:
-    """The host, in lower case and without brackets, and the port of `host[:port]`; None if it is no such thing."""
-    match = _AUTHORITY.fullmatch(authority.lower())
-    return None if match is None else (match[1].strip("[]"), int(match[2]) if match[2] else None)
-
-
 def _is_upstream(authority: str) -> bool:
     """Whether a proxy may have named this server so by itself: an address, or a name that nobody can register."""
     host, _ = split_authority(authority) or ("", None)
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return bool(host) and "." not in host
-    return True
-
-
-@lru_cache(maxsize=256)
-def is_loopback(host: str) -> bool:
-    """Whether a host name or address can only mean this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return address_of(host) is not None or (bool(host) and "." not in host)
 
 
 def _presented(request: HTTPConnection) -> str:

@@ -11,19 +11,19 @@ no page read the response, so the only harm would be a framed page that the user
 they may not be framed. (`GET /health` runs models, but is open anyway, and many requests share one run.)
 """
 
-import ipaddress
 import re
 import secrets
 from collections.abc import Callable
-from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from mien.config.origins import parse_origin
 from mien.errors import Forbidden, MethodNotAllowed, MienError
-from mien.http.auth import is_loopback, split_authority
+from mien.hosts import ANY_ADDRESS, LOOPBACK, is_loopback, same_spelling
 from mien.http.cors import METHODS, is_preflight
 from mien.http.errors import error_response
 from mien.settings import Listening
@@ -32,17 +32,8 @@ _STATUS = frozenset({"/livez", "/readyz", "/health"})
 _PAGES = frozenset({"/", "/docs", "/redoc", "/console", "/console/"})
 _CONTENT = re.compile(r"/files/[^/]+/.+")
 _READS = frozenset({"GET", "HEAD"})
-_ORIGIN = re.compile(r"(https?)://([^/?#@]+)(?:/.*)?")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, not bound
-
-
-class _Address(NamedTuple):
-    """Host and port; the names of the loopback host are one."""
-
-    host: str
-    port: int
+_LOOPBACK = frozenset({LOOPBACK, "127.0.0.1", "::1"})
+"""Names of the same host; what listens on 127.0.0.2 may be somebody else's."""
 
 
 class OriginGuard:
@@ -52,7 +43,8 @@ class OriginGuard:
         self._app = app
         self._listening = listening
         self._listed = frozenset(listening.cors_origins)
-        self._public = _of_origin(listening.public_url or "")
+        public = urlsplit(listening.public_url or "")
+        self._public = _address(f"{public.scheme}://{public.netloc}")
         self._has_keys = has_keys
         framing = " ".join(["'self'", *sorted(self._listed - {"null"})])
         self._framing = f"frame-ancestors {framing}"
@@ -106,20 +98,21 @@ class OriginGuard:
 
         The scheme says nothing: the page may be behind a proxy that terminates TLS.
         """
-        page = _of_origin(origin)
+        page = _address(origin)
         if page is None:
             return False
-        scheme = origin.partition(":")[0].lower()
-        named = _address(connection.headers.get("host", "").lower(), scheme)
+        scheme = origin.partition(":")[0]
+        named = _address(f"{scheme}://{connection.headers.get('host', '')}")
         return page in (named, self._public) or self._listens_on(page, connection.scope.get("server"))
 
-    def _listens_on(self, page: _Address, server: tuple[str, int | None] | None) -> bool:
+    def _listens_on(self, page: tuple[str, int], server: tuple[str, int | None] | None) -> bool:
         """Whether this server listens on the address. `server`: the one at which the request arrived, if known."""
         host, port = server or ("", None)
         hosts = {_one_host(self._listening.host), _one_host(host)}
-        if hosts & _WILDCARDS or any(is_loopback(name) for name in hosts):
-            hosts.add("localhost")
-        return page.host in hosts - _WILDCARDS and page.port in {*self._listening.ports, port}
+        if hosts & ANY_ADDRESS or any(is_loopback(name) for name in hosts):
+            hosts.add(LOOPBACK)
+        page_host, page_port = page
+        return page_host in hosts - ANY_ADDRESS and page_port in {*self._listening.ports, port}
 
     def _unframed(self, send: Send) -> Send:
         """Only pages that are trusted anyway may frame the page: not every browser says who asks."""
@@ -150,29 +143,16 @@ def _is_open(connection: HTTPConnection) -> bool:
     return path in _STATUS or (path in _PAGES and is_link)
 
 
-def _of_origin(text: str) -> _Address | None:
-    """The address in an http(s) origin or URL; None for anything else, such as `null`."""
-    match = _ORIGIN.fullmatch(text.lower())
-    return None if match is None else _address(match[2], match[1])
-
-
-def _address(authority: str, scheme: str) -> _Address | None:
-    found = split_authority(authority)
-    if found is None:
-        return None
-    host, port = found
-    return _Address(_one_host(host), _DEFAULT_PORTS[scheme] if port is None else port)
+def _address(origin: str) -> tuple[str, int] | None:
+    """Host and port of an http(s) origin; None for anything else, such as `null`."""
+    found = parse_origin(origin)
+    return None if found is None else (_one_host(found.host), found.port)
 
 
 def _one_host(host: str) -> str:
-    """The host in lower case without brackets; one name for those of the loopback host."""
-    host = host.lower().strip("[]")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return "localhost" if host in _LOOPBACK else host
-    host = str(getattr(address, "ipv4_mapped", None) or address)
-    return "localhost" if host in _LOOPBACK else host
+    """The host in one spelling; one name for those of the loopback host."""
+    host = same_spelling(host)
+    return LOOPBACK if host in _LOOPBACK else host
 
 
 async def _refuse(error: MienError, scope: Scope, receive: Receive, send: Send) -> None:

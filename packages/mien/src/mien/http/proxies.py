@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from mien.hosts import address_of, split_authority
 from mien.settings import Listening
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?")
@@ -74,13 +75,8 @@ class TrustedProxies:
         return address
 
     def _is_trusted(self, address: str) -> bool:
-        try:
-            found = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-            found = found.ipv4_mapped  # of a client with IPv4 at a socket for both
-        return any(found in network for network in self._networks)
+        found = address_of(address)  # IPv4 at a socket for both is mapped into IPv6
+        return found is not None and any(found in network for network in self._networks)
 
 
 class Prefixed:
@@ -144,14 +140,9 @@ def _last(values: str | None) -> str:
 
 def _address(text: str) -> str | None:
     """An address as in `X-Forwarded-For`, some with a port or brackets."""
-    if text.startswith("["):
-        text = text[1:].partition("]")[0]
-    elif text.count(":") == 1:
-        text = text.partition(":")[0]
-    try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
-        return None
+    host, _ = split_authority(text) or (text, None)
+    address = address_of(host)
+    return None if address is None else str(address)
 
 
 def _clean_prefix(text: str) -> str:

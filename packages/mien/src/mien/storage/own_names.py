@@ -1,14 +1,11 @@
 """The names of this server: which URLs lead to it."""
 
-import ipaddress
 import socket
 from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-LOOPBACK = "localhost"
-_WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, not bound
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+from mien.hosts import ANY_ADDRESS, DEFAULT_PORTS, LOOPBACK, address_of, is_loopback, same_spelling
 
 
 class _Place(NamedTuple):
@@ -23,8 +20,8 @@ class OwnNames:
 
     def __init__(self, listening_host: str, ports: Iterable[int], known: Iterable[str]) -> None:
         """`known`: base URLs that are this server's, whatever it listens on."""
-        self._hosts = {_one_host(listening_host)} - _WILDCARDS
-        self._any_address = _one_host(listening_host) in _WILDCARDS
+        self._hosts = {_one_host(listening_host)} - ANY_ADDRESS
+        self._any_address = _one_host(listening_host) in ANY_ADDRESS
         self._ports = frozenset(ports)
         self._known = frozenset(place for url in known if (place := _place(urlsplit(url), "")))
 
@@ -53,28 +50,22 @@ def _place(url: SplitResult, prefix: str) -> _Place | None:
         port = url.port
     except ValueError:
         return None
-    if url.scheme not in _DEFAULT_PORTS or not url.hostname or "@" in url.netloc:
+    if url.scheme not in DEFAULT_PORTS or not url.hostname or "@" in url.netloc:
         return None
-    return _Place(_one_host(url.hostname), port or _DEFAULT_PORTS[url.scheme], prefix or url.path.rstrip("/"))
+    return _Place(_one_host(url.hostname), port or DEFAULT_PORTS[url.scheme], prefix or url.path.rstrip("/"))
 
 
 def _one_host(host: str) -> str:
     """The host in lower case; one name for all those of the loopback host."""
-    host = host.lower().strip("[]").rstrip(".")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return LOOPBACK if host.endswith(f".{LOOPBACK}") else host
-    address = getattr(address, "ipv4_mapped", None) or address
-    return LOOPBACK if address.is_loopback else str(address)
+    host = host.rstrip(".")
+    return LOOPBACK if is_loopback(host) else same_spelling(host)
 
 
 def _is_this_machine(host: str) -> bool:
     if host in (LOOPBACK, socket.gethostname().lower()):
         return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    address = address_of(host)
+    if address is None:
         return False
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     try:
