@@ -5,7 +5,7 @@ A frame may be larger than its sequence says, so the headers of frames are read,
 
 from dataclasses import dataclass
 
-from mien.vision.formats.still import cut_off, too_many
+from mien.vision.formats.still import Size, cut_off, too_many
 
 MOST_UNITS = 8192
 """Units (OBUs) in one stream: a frame has up to 4,096 tiles, and each may have a unit of its own."""
@@ -18,7 +18,6 @@ _KEY, _INTRA_ONLY, _SWITCH = 0, 2, 3
 _SELECT = 2
 """What a sequence leaves to each frame."""
 _ALL = 0xFF
-Size = tuple[int, int]
 
 
 class _Bits:

@@ -13,13 +13,11 @@ from mien.vision.formats.av1 import frame_sizes
 from mien.vision.formats.boxes import Cursor
 from mien.vision.formats.items import Item, Items, file_of, read_items
 from mien.vision.formats.orientation import UPRIGHT
-from mien.vision.formats.still import Still, check_size, cut_off, not_read, too_many
+from mien.vision.formats.still import Size, Still, check_size, check_tiles, cut_off, not_read, too_many
 
 FRAME_PIXELS = 2.25
 """Pixels in all frames, per pixel of the largest image: colours and transparency are two, and tiles may pass the edges.
 Smaller images may have layers."""
-SPARE_PIXELS = 1 << 20
-"""Tiles may pass the image's edges by so many pixels, or by as many as the image has."""
 SHARED_BYTES = 4 << 20
 """Tiles that look alike may share their data: decoders read so many bytes more than the file has."""
 _STREAM, _GRID = b"av01", b"grid"
@@ -32,7 +30,6 @@ _PADDED_TO = 64
 """Encoders may code whole superblocks."""
 _ROTATED = {0: (UPRIGHT, 4, 2), 1: (8, 5, 7), 2: (3, 2, 4), 3: (6, 7, 5)}
 """EXIF orientation by quarter turns (anticlockwise): not mirrored, top to bottom, left to right."""
-Size = tuple[int, int]
 
 
 def read_avif(data: bytes | memoryview, max_pixels: int) -> Still:
@@ -169,9 +166,7 @@ def _check_grid(kept: Items, number: int, item: Item, max_pixels: int) -> None:
     tiles = kept.referred(_MADE_OF, number)
     if len(tiles) != rows * columns:
         raise ImageTruncated(f"the AVIF image is damaged: it has {len(tiles)} tiles for {rows * columns} places")
-    covered = sum(math.prod(_size(kept.items[tile])) for tile in tiles)
-    if covered > 2 * math.prod(size) + SPARE_PIXELS:
-        raise too_many("AVIF", "pixels in its tiles", 2 * math.prod(size) + SPARE_PIXELS)
+    check_tiles("AVIF", "tiles", sum(math.prod(_size(kept.items[tile])) for tile in tiles), size)
 
 
 def _orientation(item: Item) -> int:

@@ -7,7 +7,7 @@ from mien.vision.formats.boxes import Cursor, box, boxes, full_box
 from mien.vision.formats.still import cut_off, not_read, too_many
 
 MOST_ITEMS = 4096
-"""An image of 64 megapixels in tiles of 256 × 256 with transparency has 1,955."""
+"""An image of 8,000 × 8,000 pixels in tiles of 256 × 256 with transparency has 2,050."""
 MOST_ENTRIES = 16384
 """Properties of items, references between items, and parts of their data; of each, over all items."""
 

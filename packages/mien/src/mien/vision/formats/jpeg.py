@@ -17,7 +17,7 @@ from mien.vision.formats.still import Still, check_size, joined, not_read, too_m
 MOST_SCANS = 64
 """Usual are 1 to 12; encoders that search for the smallest file write up to 25."""
 PASSES = 24
-"""Samples over all scans, per pixel of the largest image: a colour image of ten scans passes 13 of them."""
+"""Samples over all scans, per pixel of the largest image: libjpeg's ten scans of a colour image pass 14 of them."""
 MOST_SEGMENTS = 4096
 """An ICC profile has up to 255 segments, extended XMP one per 64 kB."""
 _MOST_COMPONENTS = 4
@@ -122,8 +122,8 @@ def _frame(view: memoryview, at: int) -> Frame:
     if not 1 <= components <= _MOST_COMPONENTS:
         raise ImageTruncated(f"the JPEG is damaged: it has {components} colour components")
     given = [(view[i], view[i + 1] >> 4, view[i + 1] & 15) for i in range(at + 10, at + 10 + 3 * components, 3)]
-    across = max((h for _, h, _ in given), default=1) or 1
-    down = max((v for _, _, v in given), default=1) or 1
+    across = max(h for _, h, _ in given) or 1
+    down = max(v for _, _, v in given) or 1
     mcus = math.ceil(width / (8 * across)) * math.ceil(height / (8 * down))
     return Frame(width, height, {identity: 64 * mcus * h * v for identity, h, v in given})
 

@@ -64,11 +64,6 @@ def inflated(packed: bytes | memoryview) -> bytes:
     return plain if unpacker.eof else b""
 
 
-def swaps_sides(orientation: int) -> bool:
-    """Whether applying the orientation swaps width and height."""
-    return orientation in _ROTATED
-
-
 def turned(width: int, height: int, orientation: int) -> tuple[int, int]:
     """Width and height once the orientation has been applied."""
-    return (height, width) if swaps_sides(orientation) else (width, height)
+    return (height, width) if orientation in _ROTATED else (width, height)

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from mien.errors import ImageFormatUnsupported, ImageTooLarge, ImageTruncated
 from mien.vision.formats.orientation import UPRIGHT, turned
 
+SPARE_PIXELS = 1 << 20
+"""Tiles may pass the image's edges by so many pixels, or by as many as the image has."""
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
 
 @dataclass(frozen=True, slots=True)
 class Still:
@@ -13,8 +18,8 @@ class Still:
 
     format: str
     """JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF or HEIF."""
-    size: tuple[int, int]
-    """Width and height in pixels, as stored."""
+    size: Size
+    """As stored."""
     data: bytes | memoryview
     """A file of the same format without metadata and further frames: what is not there cannot cost the decoder
     anything."""
@@ -22,13 +27,12 @@ class Still:
     """EXIF orientation, to be applied to the decoded pixels."""
     offset: tuple[int, int] = (0, 0)
     """Where the decoded pixels start, from left and top, if they are only a part of the image; the rest is white."""
-
     cmyk: bool = False
     """The pixels are stored as four inks."""
 
     @property
-    def upright_size(self) -> tuple[int, int]:
-        """Width and height with the orientation applied."""
+    def upright_size(self) -> Size:
+        """With the orientation applied."""
         return turned(*self.size, self.orientation)
 
 
@@ -39,6 +43,13 @@ def check_size(kind: str, width: int, height: int, max_pixels: int) -> None:
         raise ImageTruncated(f"the {kind} image's header gives its size as {width}x{height} pixels")
     if pixels > max_pixels:
         raise ImageTooLarge(f"the image is {width}x{height}, {pixels} pixels; this server decodes at most {max_pixels}")
+
+
+def check_tiles(kind: str, tiles: str, covered: int, size: Size) -> None:
+    """Raise ImageTooLarge if the `tiles`, which cover so many pixels, are too large for an image of this size."""
+    most = 2 * size[0] * size[1] + SPARE_PIXELS
+    if covered > most:
+        raise too_many(kind, f"pixels in its {tiles}", most)
 
 
 def joined(data: bytes | memoryview, parts: Iterable[tuple[int, int]]) -> bytes:

@@ -13,15 +13,13 @@ import numpy as np
 from mien.errors import ImageTruncated
 from mien.vision.formats.jpeg import PASSES, walk
 from mien.vision.formats.orientation import ORIENTATION, UPRIGHT
-from mien.vision.formats.still import Still, check_size, cut_off, not_read, too_many
+from mien.vision.formats.still import SPARE_PIXELS, Still, check_size, check_tiles, cut_off, not_read, too_many
 
 MOST_TAGS = 512
 MOST_PIECES = 32768
 """Strips or tiles."""
 MOST_BITS = 64
 """Per pixel: four samples of 16 bits."""
-SPARE_PIXELS = 1 << 20
-"""Tiles may pass the image's edges by so many pixels, or by as many as the image has."""
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _SAMPLES, _PLANES = 256, 257, 258, 259, 277, 284
 _STRIPS, _STRIP_ROWS, _STRIP_BYTES = 273, 278, 279
 _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES = 322, 323, 324, 325
@@ -94,8 +92,9 @@ class _Image:
         if number not in _NEEDED and number != ORIENTATION:
             return
         length, inline = count * _SIZES.get(kind, 1), size - struct.calcsize(self.kind.entry)
-        if count > (_LONGEST if number == _COLOURS else 2 * MOST_PIECES):
-            raise too_many("TIFF", "values in a tag", 2 * MOST_PIECES)
+        most = _LONGEST if number == _COLOURS else 2 * MOST_PIECES
+        if count > most:
+            raise too_many("TIFF", "values in a tag", most)
         start = at + size - inline
         if length > inline:
             (start,) = struct.unpack_from(self.kind.offset, view, start)
@@ -167,15 +166,12 @@ def _check(image: _Image, view: memoryview, width: int, height: int, max_pixels:
     if across <= 0 or down <= 0:
         raise cut_off("TIFF")
     columns, rows = math.ceil(width / across), math.ceil(height / down)
-    if columns * across * rows * down > 2 * width * height + SPARE_PIXELS:
-        raise too_many("TIFF", f"pixels in its {across}x{down} tiles", 2 * width * height + SPARE_PIXELS)
+    check_tiles("TIFF", f"{across}x{down} tiles", columns * across * rows * down, (width, height))
     if across * down * depth > 8 * 4 * (max_pixels + SPARE_PIXELS):
         raise too_many("TIFF", "bytes in a strip or tile", 4 * (max_pixels + SPARE_PIXELS))
     pieces = columns * rows * (samples if image.number(_PLANES, 1) == 2 else 1)
-    offsets, lengths = (
-        image.numbers(_TILES if tiled else _STRIPS),
-        image.numbers(_TILE_BYTES if tiled else _STRIP_BYTES),
-    )
+    offsets = image.numbers(_TILES if tiled else _STRIPS)
+    lengths = image.numbers(_TILE_BYTES if tiled else _STRIP_BYTES)
     if pieces > MOST_PIECES:
         raise too_many("TIFF", "strips or tiles", MOST_PIECES)
     if len(offsets) > pieces:
@@ -195,4 +191,4 @@ def _check_jpegs(view: memoryview, offsets: np.ndarray, lengths: np.ndarray, max
     for start, length in zip(offsets.tolist(), lengths.tolist(), strict=True):
         samples += walk(view[start : start + length], max_pixels).samples
         if samples > PASSES * max_pixels:
-            raise too_many("TIFF", "JPEG scans", samples)
+            raise too_many("TIFF", "samples in its JPEG scans", PASSES * max_pixels)
