@@ -3,7 +3,7 @@
 import asyncio
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -25,14 +25,14 @@ class Avoided(OSError):
     """The way leads through a directory that is to be avoided."""
 
 
+class NotRegular(OSError):
+    """It is a directory, a pipe, a socket or a device."""
+
+
 def identity(path: Path | int) -> Identity:
     """Of a path, whose links are followed, or of a descriptor. Raises OSError."""
     found = os.stat(path)  # noqa: PTH116  descriptors
     return Identity(found.st_dev, found.st_ino)
-
-
-class NotRegular(OSError):
-    """It is a directory, a pipe, a socket or a device."""
 
 
 def parts_below(top: Path, path: Path) -> Sequence[str] | None:
@@ -57,6 +57,19 @@ async def in_thread(open_file: Callable[[], BinaryIO]) -> BinaryIO:
 def _close_result(opening: "asyncio.Future[BinaryIO]") -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
+
+
+def open_in(folders: Iterable[Path], path: Path, closed: Path) -> BinaryIO | None:
+    """The file at `path`, as `open_below` opens it, in the first of the folders that it is below; None if in none.
+
+    Nothing in the directory `closed` is opened, whether that is below a folder or around it. Raises as `open_below`.
+    """
+    for folder in folders:
+        if (parts := parts_below(folder, path)) is not None:
+            if folder.resolve().is_relative_to(closed.resolve()):
+                raise Avoided("this directory is closed")
+            return open_below(folder, parts, avoid=identity(closed) if closed.exists() else None)
+    return None
 
 
 def open_below(top: Path, parts: Sequence[str], *, avoid: Identity | None = None) -> BinaryIO:

@@ -7,7 +7,7 @@ from typing import BinaryIO
 from urllib.parse import unquote
 
 from infsh._caller import SERVER_FILE
-from mien.confined import Avoided, NotRegular, identity, open_below, parts_below
+from mien.confined import Avoided, NotRegular, open_in
 from mien.errors import MienError, SourceFailed, SourceNotFound, SourceRefused
 
 _SETTING = "MIEN_APP_INPUT_DIRS"
@@ -35,12 +35,10 @@ class InputPaths:
             raise _failure(path if len(path) <= 120 else path[:117] + "…", error) from None
 
     def _opened(self, path: Path) -> BinaryIO:
-        for folder in self._folders:
-            if (parts := parts_below(folder, path)) is not None:
-                if folder.resolve().is_relative_to(self._closed.resolve()):
-                    raise Avoided
-                return open_below(folder, parts, avoid=identity(self._closed))
-        raise _Elsewhere
+        content = open_in(self._folders, path, self._closed)
+        if content is None:
+            raise _Elsewhere
+        return content
 
 
 def _failure(shown: str, error: OSError | ValueError) -> MienError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from mien.confined import Avoided, NotRegular, identity, in_thread, open_below, parts_below
+from mien.confined import Avoided, NotRegular, in_thread, open_below, open_in, parts_below
 from mien.encoded import Encoded
 from mien.errors import SourceRefused
 from mien.workers.listener import AppError, FetchedFile
@@ -30,7 +30,6 @@ class FileGate(Protocol):
 
     async def fetch(self, task_id: str, owner: str, given: Encoded, folder: Path) -> Encoded:
         """The input, or setup, with every file of this server copied to `folder` and replaced by its path.
-
 
         `owner`: the task's; files of others do not exist.
         """
@@ -120,12 +119,8 @@ class OutputFiles:
         for top in self.own:
             if (parts := parts_below(top, path)) is not None:
                 return open_below(top, parts)
-        closed = identity(self.closed) if self.closed.exists() else None
-        for top in self.shared:
-            if (parts := parts_below(top, path)) is not None:
-                if top.resolve().is_relative_to(self.closed.resolve()):
-                    raise Avoided
-                return _only_name(open_below(top, parts, avoid=closed), path)
+        if (content := open_in(self.shared, path, self.closed)) is not None:
+            return _only_name(content, path)
         if any(parts_below(self.closed, name) is not None for name in (path, path.resolve())):
             raise Avoided
         raise _refused(path, "is neither in the run's directories nor in the temporary directory")
