@@ -33,7 +33,13 @@ class InputChecks:
         """As `check`, in a few milliseconds; False if that was not enough for a result."""
         if not schema:
             return True
-        return key in self._known and (not self._known[key] or self._check(schema, value, name, QUICK_SECONDS))
+        valid = self._known.get(key)
+        if not valid:
+            return valid is not None
+        errors, complete = violations(schema, value, most=MOST_ERRORS, seconds=QUICK_SECONDS)
+        if complete:
+            _require_none(errors, name)
+        return complete
 
     def check(self, key: SchemaKey, schema: dict[str, Any] | None, value: Any, name: str) -> None:
         """Raise InvalidField naming each field of `value` that violates `schema`. Takes up to a second or two.
@@ -41,14 +47,8 @@ class InputChecks:
         `key` identifies the schema; `name` is the name of the value in messages: `input`, `setup`.
         """
         if schema and self._is_valid(key, schema):
-            self._check(schema, value, name, SECONDS)
-
-    def _check(self, schema: dict[str, Any], value: Any, name: str, seconds: float) -> bool:
-        errors, complete = violations(schema, value, most=MOST_ERRORS, seconds=seconds)
-        if errors and (complete or seconds == SECONDS):
-            details = tuple(_detail(error, name) for error in errors)
-            raise InvalidField("; ".join(f"{_path(item['loc'])}: {item['msg']}" for item in details), details)
-        return complete
+            errors, _ = violations(schema, value, most=MOST_ERRORS, seconds=SECONDS)
+            _require_none(errors, name)
 
     def _is_valid(self, key: SchemaKey, schema: dict[str, Any]) -> bool:
         """Whether the schema can be used; if not, the app validates its input itself anyway."""
@@ -59,6 +59,13 @@ class InputChecks:
                 self._known.clear()
             valid = self._known[key] = is_schema(schema, seconds=SCHEMA_SECONDS)
             return valid
+
+
+def _require_none(errors: list[ValidationError], name: str) -> None:
+    """Raise InvalidField if there are any."""
+    if errors:
+        details = tuple(_detail(error, name) for error in errors)
+        raise InvalidField("; ".join(f"{_path(item['loc'])}: {item['msg']}" for item in details), details)
 
 
 def _detail(error: ValidationError, name: str) -> dict[str, Any]:

@@ -13,10 +13,10 @@ import re2
 
 LONGEST_PATTERN = 512
 MAX_MEMORY = 1 << 18
-"""Bytes of a compiled pattern. With both limits, compiling takes at most 0.2 s. It holds the interpreter lock; matching
+"""Bytes of a compiled pattern. Both limits bound how long compiling takes, which holds the interpreter lock; matching
 does not."""
 STEPS_PER_SECOND = 50_000_000
-"""Characters × instructions of a pattern that RE2 passes in its slowest mode: at least 100 million on 2 GHz."""
+"""Characters × instructions of a pattern. RE2 passes several times as many, also with patterns that are slow for it."""
 KNOWN = 1024
 MOST_DEPTH = 64
 _ASCII_CLASSES = re.compile(r"\\[wWdDsSbB]|\(\?[a-zA-Z]*i|\[\[:")

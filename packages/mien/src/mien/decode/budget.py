@@ -1,7 +1,7 @@
 """How many values a document may hold, and how deeply it may be nested.
 
 The parsers hold the interpreter lock for their whole call, so that no thread keeps a document of millions of values
-from stopping the event loop, and each value takes up to a hundred times its bytes in memory. Therefore a pass counts
+from stopping the event loop, and each value takes many times its bytes in memory. Therefore a pass counts
 the values first, and stops at the limit.
 """
 

@@ -20,7 +20,7 @@ _SIZES = [(_SCALARS | _TEXTS).get(byte, 0) for byte in range(256)]
 """By first byte: the bytes of a value with its header, 0 where a length or number of entries says it."""
 _COSTS = [1 + TEXT_COSTS * (byte in _TEXTS) for byte in range(256)]
 _ONE_BYTE = bytes(byte for byte, size in _SCALARS.items() if size == 1)
-_LENGTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4}
+LENGTHS = {0xC4: 1, 0xC5: 2, 0xC6: 4, 0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC7: 1, 0xC8: 2, 0xC9: 4}
 """Bytes of the length of a text, binary or extension."""
 _EXTENSIONS = (0xC7, 0xC8, 0xC9)
 _COUNTS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
@@ -87,7 +87,7 @@ class MsgpackPass:
 
     def _text(self, at: int, byte: int) -> int:
         """Bytes of the text, binary or extension with its header."""
-        if (width := _LENGTHS.get(byte)) is None:
+        if (width := LENGTHS.get(byte)) is None:
             raise RequestError(
                 f"{self._limits.noun} is not valid MessagePack: no value begins with 0x{byte:02x}, its byte {at}"
             )

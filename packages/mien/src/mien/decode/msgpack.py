@@ -6,11 +6,10 @@ from typing import Any
 import msgspec
 
 from mien.decode.budget import Limits
-from mien.decode.count_msgpack import MsgpackPass
+from mien.decode.count_msgpack import LENGTHS, MsgpackPass
 from mien.decode.long_texts import PIECE, TOKEN, Span, TextBudget, copied, is_ascii, put_back, without
 from mien.errors import RequestError
 
-_HEADERS = {0xC4: 2, 0xC5: 3, 0xC6: 5, 0xD9: 2, 0xDA: 3, 0xDB: 5}
 _BINARY = (0xC4, 0xC5, 0xC6)
 
 
@@ -35,7 +34,7 @@ def msgpack_value(body: bytes, limits: Limits) -> Any:
 
 
 def _long(body: bytes, whole: Span, byte: int, budget: TextBudget) -> bytes | str | memoryview:
-    span = whole[0] + _HEADERS[byte], whole[1]
+    span = whole[0] + 1 + LENGTHS[byte], whole[1]
     if byte in _BINARY:
         return copied(body, span)
     if is_ascii(body, span):

@@ -110,18 +110,18 @@ class Scheduler:
         self._check_size(submission)
         if self._draining.is_set():
             raise Unavailable("the server is shutting down", retry_after=5)
-        full = self._full(submission)
+        later = self._is_later(submission)
+        full = self._full(later=later)
         if full is not None:
             if (known := await self._store.replayed(submission)) is not None:
                 return known, False
             raise full
         # Submissions that are still being written count, too: otherwise a burst would see the same short queue.
-        later = self._is_later(submission)
         self._submitting[later] += 1
         try:
             return await self._store.submit(submission, self._limits(submission.owner).queued)
         except QuotaExceeded as error:
-            if submission.run_at is None or submission.run_at <= self._clock():
+            if not later:
                 error.retry_after = self._retry_after()
             raise
         finally:
@@ -130,11 +130,11 @@ class Scheduler:
     def _is_later(self, submission: Submission) -> bool:
         return submission.run_at is not None and submission.run_at > self._clock()
 
-    def _full(self, submission: Submission) -> Overloaded | None:
-        """Why the task cannot be accepted now. Those that wait for a date have a limit of their own: they may wait for
-        years, and must not keep others out."""
+    def _full(self, *, later: bool) -> Overloaded | None:
+        """Why the task cannot be accepted now. Those that wait for a date (`later`) have a limit of their own: they may
+        wait for years, and must not keep others out."""
         self._queue.admit_due(self._clock())
-        if self._is_later(submission):
+        if later:
             if self._queue.scheduled + self._submitting[True] < self._policy.scheduled:
                 return None
             message = f"{self._policy.scheduled} tasks wait for their run_at, as many as this server keeps"
