@@ -11,7 +11,7 @@ from mien.engine.plan import thread_budget
 from mien.engine.sources import SourceReader
 from mien.engine.thread_engine import ThreadEngine
 from mien.engine.threads import ThreadPool
-from mien.errors import BodyTooLarge, ModelError
+from mien.errors import BodyTooLarge, ImageTooLarge, MienError, ModelError
 from mien.faces.face_v1 import FaceV1Service
 from mien.faces.loading import load_pipeline
 from mien.faces.pipeline import FacePipeline
@@ -27,7 +27,7 @@ from mien.inference.operation_runner import OperationRunner
 from mien.inference.text_model import TextModel
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
-from mien.settings import Settings
+from mien.settings import Fetching, Settings
 from mien.vision.text_lines import LineReader, RapidOcr, is_installed
 from mien.zoo.manifest import Manifest
 from mien.zoo.on_demand import OnDemand
@@ -131,28 +131,23 @@ class Inference:
 
 
 def open_fetcher(settings: Settings) -> Fetcher:
-    """Reads the URLs that requests and tasks name."""
-    fetching = settings.fetching
-    return Fetcher(
-        allow_private=fetching.fetch_private,
-        timeout=fetching.fetch_timeout,
-        tries=fetching.fetch_tries,
-        concurrency=fetching.fetch_concurrency,
-        max_bytes=settings.limits.max_image_bytes,
-        headers=fetching.fetch_headers,
-    )
+    """Fetches the images that requests and tasks name by URL."""
+    return _fetcher(settings.fetching, settings.limits.max_image_bytes, ImageTooLarge)
 
 
 def open_file_fetcher(settings: Settings) -> Fetcher:
     """Fetches the files that inputs of apps name by URL. On its own, so that long downloads delay no images."""
-    fetching = settings.fetching
+    return _fetcher(settings.fetching, settings.files.file_max_bytes, BodyTooLarge)
+
+
+def _fetcher(fetching: Fetching, max_bytes: int, too_large: type[MienError]) -> Fetcher:
     return Fetcher(
         allow_private=fetching.fetch_private,
         timeout=fetching.fetch_timeout,
         tries=fetching.fetch_tries,
         concurrency=fetching.fetch_concurrency,
-        max_bytes=settings.files.file_max_bytes,
-        too_large=BodyTooLarge,
+        max_bytes=max_bytes,
+        too_large=too_large,
         headers=fetching.fetch_headers,
     )
 

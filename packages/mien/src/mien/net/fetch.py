@@ -123,16 +123,15 @@ class Fetcher:
                 raise SourceFailed(f"{redacted(target)} took longer than {self._timeout:g} s") from None
         return bytes(memory.body)
 
-    async def save(self, url: str, sink: Sink, *, limit: int | None = None) -> str | None:
-        """Pass the body behind `url`, at most `limit` bytes (default and most: `max_bytes`), to `sink`; its media type.
+    async def save(self, url: str, sink: Sink) -> str | None:
+        """Pass the body behind `url` to `sink`; its media type.
 
         It may take as long as it is not slower than SLOWEST. Raises as `fetch` does, and what `sink` raises.
         """
         target = parse_url(url)
         own = {**_OWN_HEADERS, "accept": "*/*"}
-        limit = self._max_bytes if limit is None else min(limit, self._max_bytes)
         async with self._slots:
-            fetch = _Fetch(target, sink, limit, self._too_large, own, patience=self._timeout)
+            fetch = _Fetch(target, sink, self._max_bytes, self._too_large, own, patience=self._timeout)
             return await fetch.run(self._pool, {**own, **self._headers.to(target)}, self._tries)
 
 

@@ -20,16 +20,14 @@ _UNTYPED = ("application/octet-stream", "binary/octet-stream")
 _FAILED = "a file was not given to the app"
 
 
-async def download(
-    fetcher: Fetcher, url: str, folder: Path, *, limit: int | None = None, count: Count = lambda size: None
-) -> FetchedFile:
-    """The file behind `url`, below `folder`, named as the URL does. `limit`: bytes, if less than the fetcher's.
-    `count` is told of bytes before they are written, and may raise.
+async def download(fetcher: Fetcher, url: str, folder: Path, *, count: Count = lambda size: None) -> FetchedFile:
+    """The file behind `url`, below `folder`, named as the URL does. `count` is told of bytes before they are written,
+    and may raise.
 
     Nothing is left of it if it fails or is cancelled. Raises as `Fetcher.save` does, StorageFull, InternalError.
     """
     async with _new_file(folder, _name(url), count) as sink:
-        content_type = await fetcher.save(url, sink, limit=limit)
+        content_type = await fetcher.save(url, sink)
     return FetchedFile(sink.path, None if content_type in _UNTYPED else content_type)
 
 

@@ -24,9 +24,12 @@ async def serve() -> AsyncIterator[Serve]:
 
 @pytest.fixture
 async def fetcher() -> AsyncIterator[Fetcher]:
-    options = {"allow_private": True, "timeout": 5.0, "tries": 3, "max_bytes": 100 * MIB, "too_large": BodyTooLarge}
-    async with Fetcher(**options) as made:  # type: ignore[arg-type]
+    async with fetcher_of(100 * MIB) as made:
         yield made
+
+
+def fetcher_of(max_bytes: int) -> Fetcher:
+    return Fetcher(allow_private=True, timeout=5.0, tries=3, max_bytes=max_bytes, too_large=BodyTooLarge)
 
 
 async def test_a_file_is_named_and_typed_as_its_server_says(serve: Serve, fetcher: Fetcher, tmp_path: Path) -> None:
@@ -81,16 +84,15 @@ async def test_an_attempt_that_breaks_off_is_repeated_from_the_start(
 
 
 @pytest.mark.parametrize("announced", [True, False])
-async def test_a_file_over_the_limit_is_given_up(
-    serve: Serve, fetcher: Fetcher, tmp_path: Path, announced: bool
-) -> None:
+async def test_a_file_over_the_limit_is_given_up(serve: Serve, tmp_path: Path, announced: bool) -> None:
     async def handle(request: Request, writer: asyncio.StreamWriter) -> None:
         head = b"content-length: 500" if announced else b"connection: close"
         writer.write(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\n" + bytes(500))
 
     server = await serve(handle)
-    with pytest.raises(BodyTooLarge, match="499"):
-        await download(fetcher, server.url(), tmp_path, limit=499)
+    async with fetcher_of(499) as fetcher:
+        with pytest.raises(BodyTooLarge, match="499"):
+            await download(fetcher, server.url(), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
