@@ -4,6 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -190,22 +191,8 @@ async def start(
     stack.push_async_callback(fetcher.aclose)
     inference_stack = await stack.enter_async_context(AsyncExitStack())
 
-    # Other nodes, and this server's own: it listens already, but rejects requests until the models are loaded.
     remote = RemoteServices(registry)
-    nodes = NodePool.from_settings(
-        settings.nodes,
-        waiting=settings.limits.queue_images,
-        count=metrics.observe_node_request,
-        on_change=remote.update,
-    )
-    stack.push_async_callback(nodes.close)
-    open_without_keys = not settings.listening.auth or is_loopback(settings.node_host)
-    access = node_access(keys, open_without_keys=open_without_keys)
-    local_node = await stack.enter_async_context(
-        LocalNode(settings, metrics, registry, nodes, access, context.quotas, admission)
-    )
-    for address in settings.nodes.nodes:
-        nodes.add(address)
+    nodes, local_node = await _start_nodes(context, keys, admission, registry, remote, stack)
 
     # Tasks are accepted and queued from here on; those of deployed apps already run.
     if tasks:
@@ -236,6 +223,33 @@ async def start(
     log.info("ready", models=inference.models.names())
 
 
+async def _start_nodes(
+    context: Context,
+    keys: FileKeyStore,
+    admission: Admission,
+    registry: ServiceRegistry,
+    remote: RemoteServices,
+    stack: AsyncExitStack,
+) -> tuple[NodePool, LocalNode]:
+    """Other nodes, and this server's own: it listens already, but rejects requests until the models are loaded."""
+    settings, metrics = context.settings, context.metrics
+    nodes = NodePool.from_settings(
+        settings.nodes,
+        waiting=settings.limits.queue_images,
+        count=metrics.observe_node_request,
+        on_change=remote.update,
+    )
+    stack.push_async_callback(nodes.close)
+    open_without_keys = not settings.listening.auth or is_loopback(settings.node_host)
+    access = node_access(keys, open_without_keys=open_without_keys)
+    local_node = await stack.enter_async_context(
+        LocalNode(settings, metrics, registry, nodes, access, context.quotas, admission)
+    )
+    for address in settings.nodes.nodes:
+        nodes.add(address)
+    return nodes, local_node
+
+
 def _remove_leftovers(locations: Locations) -> None:
     for folder in (locations.data_dir, locations.data_dir / "secrets", *locations.apps_dir.glob("*/*")):
         remove_leftovers(folder)
@@ -253,61 +267,20 @@ async def start_tasks(
     context: Context, registry: ServiceRegistry, fetcher: Fetcher, loaded: asyncio.Event, stack: AsyncExitStack
 ) -> TaskParts:
     """Open the database and start running queued tasks. Built-in apps wait until `loaded` is set."""
-    settings, metrics, quotas = context.settings, context.metrics, context.quotas
+    settings, metrics = context.settings, context.metrics
+    kept = await _open_storage(settings, context.quotas, stack)
+    store, files, links, apps = kept.store, kept.files, kept.links, kept.apps
 
-    # Storage.
-    await asyncio.to_thread(_remove_leftovers, settings.locations)
-    database = await Database.open(settings.locations.data_dir / "mien.db")
-    stack.push_async_callback(database.close)
-    store = SqlTaskStore(database, retries=settings.tasks.task_retries)
-    files = FileStore(
-        FileTable(database, wall_clock, lambda owner: quotas.of(owner).file_bytes),
-        LocalBlobs(settings.locations.data_dir / "files"),
-        clock=wall_clock,
-        max_bytes=settings.files.file_max_bytes,
-        keep_seconds=settings.files.keep_seconds,
-    )
-    await files.start()
-    secrets = settings.locations.data_dir / "secrets"
-    signer = UrlSigner(await asyncio.to_thread(load_key, secrets / "files.key"), wall_clock)
-    webhook_key = await asyncio.to_thread(load_key, secrets / "webhooks.key")
-    links = Links(signer, settings.files.file_url_seconds, settings.listening)
-    apps = AppRegistry(settings.locations.apps_dir)
-    environments = Environments(settings.locations.environments_dir, constraints=settings.apps.app_constraints)
-
-    # Worker processes. `capacity_freed` wakes the scheduler when a task may fit that did not before.
+    # The queue and its executors. `capacity_freed` wakes the scheduler when a task may fit that did not before.
     capacity_freed = asyncio.Event()
-    run_dir = await asyncio.to_thread(WorkerRunDir, settings.locations.workers_dir)
-    pool = WorkerPool(
-        settings.workers,
-        LocalPlacement.from_settings(settings.workers),
-        environments,
-        run_dir,
-        metrics=metrics,
-        on_capacity_freed=capacity_freed.set,
-    )
-    stack.push_async_callback(pool.close)
-    metrics.observe_workers(pool.states)
-    pool.start()
-
-    # The queue and its executors.
+    pool = await _start_workers(settings, metrics, kept.environments, capacity_freed, stack)
     sessions = Sessions(pool)
     builtin = BuiltinExecutor(
         files, registry, fetcher, loaded, concurrency=2 * usable_cores(), max_bytes=settings.limits.max_image_bytes
     )
-    file_fetcher = open_file_fetcher(settings)
-    stack.push_async_callback(file_fetcher.aclose)
-    workers = PoolExecutor(
-        pool,
-        apps,
-        settings.workers,
-        settings.locations,
-        check_session=sessions.check,
-        files=StoreGate(files, file_fetcher, InputPaths(settings.workers.app_input_dirs, settings.locations.data_dir)),
-    )
-    scheduler = Scheduler(
-        store, [builtin, workers], policy_of(settings.tasks), metrics=metrics, awake=capacity_freed, limits=quotas.of
-    )
+    workers = _pool_executor(settings, pool, apps, files, sessions, stack)
+    policy, limits = policy_of(settings.tasks), context.quotas.of
+    scheduler = Scheduler(store, [builtin, workers], policy, metrics=metrics, awake=capacity_freed, limits=limits)
     store.listen(sessions.changed)
     feed = Feed(store)
     metrics.task_streams.set_function(lambda: feed.watchers)
@@ -315,18 +288,7 @@ async def start_tasks(
     stack.push_async_callback(scheduler.drain, 0)
 
     # What reacts to tasks.
-    poster = Poster(allow_private=settings.fetching.fetch_private)
-    stack.push_async_callback(poster.aclose)
-    webhooks = WebhookSender(
-        store,
-        poster.post,
-        webhook_key,
-        tries=settings.tasks.webhook_tries,
-        render=lambda task: webhook_body(task, links),
-        metrics=metrics,
-    )
-    await webhooks.start()
-    stack.push_async_callback(webhooks.close)
+    await _start_webhooks(settings, metrics, kept, stack)
     services = AppServices(
         apps,
         registry,
@@ -340,7 +302,7 @@ async def start_tasks(
     )
     chores = [purge_files(files, scheduler.retention), refresh_services(services)]
     if settings.apps.environment_keep_days is not None:
-        chores.append(clean_environments(environments, apps, settings.apps.environment_keep_days))
+        chores.append(clean_environments(kept.environments, apps, settings.apps.environment_keep_days))
     await stack.enter_async_context(housekeeping(chores))
     drain = await stack.enter_async_context(Drain(scheduler, settings.listening.drain_seconds))
     return TaskParts(
@@ -352,9 +314,100 @@ async def start_tasks(
         files=files,
         links=links,
         apps=apps,
-        deployer=Deployer(settings.apps, settings.workers, apps, environments),
+        deployer=Deployer(settings.apps, settings.workers, apps, kept.environments),
         sessions=sessions,
         checks=InputChecks(),
         services=services,
         drain=drain,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Storage:
+    """What outlives this process."""
+
+    store: SqlTaskStore
+    files: FileStore
+    links: Links
+    webhook_key: bytes
+    apps: AppRegistry
+    environments: Environments
+
+
+async def _open_storage(settings: Settings, quotas: Quotas, stack: AsyncExitStack) -> _Storage:
+    locations = settings.locations
+    await asyncio.to_thread(_remove_leftovers, locations)
+    database = await Database.open(locations.data_dir / "mien.db")
+    stack.push_async_callback(database.close)
+    store = SqlTaskStore(database, retries=settings.tasks.task_retries)
+    files = FileStore(
+        FileTable(database, wall_clock, lambda owner: quotas.of(owner).file_bytes),
+        LocalBlobs(locations.data_dir / "files"),
+        clock=wall_clock,
+        max_bytes=settings.files.file_max_bytes,
+        keep_seconds=settings.files.keep_seconds,
+    )
+    await files.start()
+    secrets = locations.data_dir / "secrets"
+    signer = UrlSigner(await asyncio.to_thread(load_key, secrets / "files.key"), wall_clock)
+    return _Storage(
+        store,
+        files,
+        Links(signer, settings.files.file_url_seconds, settings.listening),
+        webhook_key=await asyncio.to_thread(load_key, secrets / "webhooks.key"),
+        apps=AppRegistry(locations.apps_dir),
+        environments=Environments(locations.environments_dir, constraints=settings.apps.app_constraints),
+    )
+
+
+async def _start_workers(
+    settings: Settings,
+    metrics: Metrics,
+    environments: Environments,
+    capacity_freed: asyncio.Event,
+    stack: AsyncExitStack,
+) -> WorkerPool:
+    run_dir = await asyncio.to_thread(WorkerRunDir, settings.locations.workers_dir)
+    pool = WorkerPool(
+        settings.workers,
+        LocalPlacement.from_settings(settings.workers),
+        environments,
+        run_dir,
+        metrics=metrics,
+        on_capacity_freed=capacity_freed.set,
+    )
+    stack.push_async_callback(pool.close)
+    metrics.observe_workers(pool.states)
+    pool.start()
+    return pool
+
+
+def _pool_executor(
+    settings: Settings, pool: WorkerPool, apps: AppRegistry, files: FileStore, sessions: Sessions, stack: AsyncExitStack
+) -> PoolExecutor:
+    file_fetcher = open_file_fetcher(settings)
+    stack.push_async_callback(file_fetcher.aclose)
+    paths = InputPaths(settings.workers.app_input_dirs, settings.locations.data_dir)
+    return PoolExecutor(
+        pool,
+        apps,
+        settings.workers,
+        settings.locations,
+        check_session=sessions.check,
+        files=StoreGate(files, file_fetcher, paths),
+    )
+
+
+async def _start_webhooks(settings: Settings, metrics: Metrics, kept: _Storage, stack: AsyncExitStack) -> None:
+    poster = Poster(allow_private=settings.fetching.fetch_private)
+    stack.push_async_callback(poster.aclose)
+    webhooks = WebhookSender(
+        kept.store,
+        poster.post,
+        kept.webhook_key,
+        tries=settings.tasks.webhook_tries,
+        render=lambda task: webhook_body(task, kept.links),
+        metrics=metrics,
+    )
+    await webhooks.start()
+    stack.push_async_callback(webhooks.close)

@@ -71,9 +71,11 @@ def test_each_promise_names_a_test() -> None:
 
 def test_the_parts_are_in_the_order_of_their_start() -> None:
     module = ast.parse(APP.read_text()).body
-    functions = {node.name: ast.unparse(node) for node in module if isinstance(node, ast.AsyncFunctionDef)}
-    # as if the one stood in the other, where it is called
-    source = functions["start"].replace("await start_tasks(", functions["start_tasks"], 1)
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    functions = {node.name: ast.unparse(node.body) for node in module if isinstance(node, kinds)}
+    source = functions["start"]
+    for _ in functions:  # as if each stood where it is called
+        source = re.sub(rf"(?<![.\w])({'|'.join(functions)})\(", lambda call: f"{functions[call[1]]}\n(", source)
     parts = [name for row in rows("1-parts.md", "The composition root") for name in row]
     places = [match.start() if (match := re.search(rf"\b{part}\b[.(,]", source)) else -1 for part in parts]
     assert [part for part, place in zip(parts, places, strict=True) if place < 0] == []
