@@ -90,7 +90,8 @@ class _Server(HttpServer):
 
 
 def serve(settings: Settings, *, apis: bool = True) -> None:
-    """Listen until SIGTERM or SIGINT, then drain. Raises CannotListen, and ModelError if the models do not load."""
+    """Listen until SIGTERM or SIGINT, then drain. Raises CannotListen, TlsInvalid, and ModelError if the models do not
+    load."""
     limit_malloc_arenas()
     require_safe_host(settings)
     require_free_grpc_port(settings)

@@ -9,7 +9,7 @@ import structlog
 
 from mien.connections.http import HttpProtocol
 from mien.connections.table import Admitted, ConnectionTable
-from mien.errors import CannotListen
+from mien.errors import TlsInvalid
 from mien.settings import Listening
 
 log = structlog.get_logger()
@@ -18,11 +18,11 @@ SHUTDOWN_SECONDS = 5.0
 
 
 def server_context(listening: Listening) -> ssl.SSLContext | None:
-    """The context for MIEN_TLS_CERTIFICATE; None without one. Raises CannotListen, which names the file at fault."""
+    """The context for MIEN_TLS_CERTIFICATE; None without one. Raises TlsInvalid, which names the file at fault."""
     if listening.tls_certificate is None:
         lone = next((name for name in ("tls_key", "tls_password_file") if getattr(listening, name) is not None), None)
         if lone is not None:
-            raise CannotListen(f"MIEN_{lone.upper()} is set, but MIEN_TLS_CERTIFICATE is not")
+            raise TlsInvalid(f"MIEN_{lone.upper()} is set, but MIEN_TLS_CERTIFICATE is not")
         return None
     certificate, key = listening.tls_certificate, listening.tls_key or listening.tls_certificate
     key_setting = "MIEN_TLS_KEY" if listening.tls_key else "MIEN_TLS_CERTIFICATE"
@@ -31,10 +31,10 @@ def server_context(listening: Listening) -> ssl.SSLContext | None:
     key_text = chain if key == certificate else _read(key_setting, key)
     if "PRIVATE KEY-----" not in key_text:
         hint = "" if listening.tls_key else "; set MIEN_TLS_KEY if it is in a file of its own"
-        raise CannotListen(f"{key_setting}: {key} has no private key in PEM format{hint}")
+        raise TlsInvalid(f"{key_setting}: {key} has no private key in PEM format{hint}")
     encrypted = "ENCRYPTED" in key_text
     if encrypted and listening.tls_password_file is None:
-        raise CannotListen(f"{key_setting}: the key in {key} is encrypted; set MIEN_TLS_PASSWORD_FILE")
+        raise TlsInvalid(f"{key_setting}: the key in {key} is encrypted; set MIEN_TLS_PASSWORD_FILE")
     password = _password(listening.tls_password_file)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -45,25 +45,25 @@ def server_context(listening: Listening) -> ssl.SSLContext | None:
     except (ssl.SSLError, ValueError) as error:
         reason = getattr(error, "reason", None) or str(error)
         if reason == "KEY_VALUES_MISMATCH":
-            raise CannotListen(
+            raise TlsInvalid(
                 f"{key_setting}: the key in {key} does not belong to the certificate in {certificate}"
             ) from error
         if encrypted:
-            raise CannotListen(
+            raise TlsInvalid(
                 f"MIEN_TLS_PASSWORD_FILE: the password in {listening.tls_password_file} does not decrypt {key}"
             ) from error
-        raise CannotListen(f"{key_setting}: the key in {key} cannot be used: {reason}") from error
+        raise TlsInvalid(f"{key_setting}: the key in {key} cannot be used: {reason}") from error
     return context
 
 
 def _check_certificate(path: Path, text: str) -> None:
-    """Raises CannotListen. Separately from its key, since OpenSSL does not say which of the two is wrong."""
+    """Raises TlsInvalid. Separately from its key, since OpenSSL does not say which of the two is wrong."""
     if "-----BEGIN CERTIFICATE-----" not in text:
-        raise CannotListen(f"MIEN_TLS_CERTIFICATE: {path} has no certificate in PEM format")
+        raise TlsInvalid(f"MIEN_TLS_CERTIFICATE: {path} has no certificate in PEM format")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError) as error:
-        raise CannotListen(f"MIEN_TLS_CERTIFICATE: {path} has no valid certificate") from error
+        raise TlsInvalid(f"MIEN_TLS_CERTIFICATE: {path} has no valid certificate") from error
 
 
 def _password(path: Path | None) -> str:
@@ -71,7 +71,7 @@ def _password(path: Path | None) -> str:
         return ""
     lines = _read("MIEN_TLS_PASSWORD_FILE", path).splitlines()
     if not lines or not lines[0]:
-        raise CannotListen(f"MIEN_TLS_PASSWORD_FILE: the first line of {path} is empty; expected a password")
+        raise TlsInvalid(f"MIEN_TLS_PASSWORD_FILE: the first line of {path} is empty; expected a password")
     return lines[0]
 
 
@@ -79,9 +79,9 @@ def _read(setting: str, path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise CannotListen(f"{setting}: {path} cannot be read: {error.strerror}") from error
+        raise TlsInvalid(f"{setting}: {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise CannotListen(f"{setting}: {path} is no text file; expected PEM format") from error
+        raise TlsInvalid(f"{setting}: {path} is no text file; expected PEM format") from error
 
 
 @runtime_checkable

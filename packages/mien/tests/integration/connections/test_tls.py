@@ -12,7 +12,7 @@ import pytest
 from websockets.sync.client import connect
 
 from mien.connections.tls import server_context
-from mien.errors import CannotListen
+from mien.errors import TlsInvalid
 from mien.settings import Listening
 from packages.mien.tests.integration.connections.conftest import Running, answer, read_all
 from testing.tools import program
@@ -105,7 +105,7 @@ def test_https_is_served(start: Callable[..., Running], files: Path, named: dict
     ],
 )
 def test_an_error_names_the_file_at_fault(files: Path, named: dict[str, str], words: list[str]) -> None:
-    with pytest.raises(CannotListen) as raised:
+    with pytest.raises(TlsInvalid) as raised:
         server_context(settings(files, **named))
     assert [word for word in words if word not in raised.value.message] == []
     assert "sesame" not in raised.value.message

@@ -1,5 +1,6 @@
 """Routes of the InsightFace-REST API. Handlers take the raw request: no copy, no second validation."""
 
+import math
 import time
 
 import numpy as np
@@ -211,7 +212,7 @@ async def health(request: Request) -> JSONResponse:
         await runtime.self_check.run()
     except (Unavailable, Overloaded) as error:
         not_now: SelfCheckFailed = {"detail": error.message}
-        return JSONResponse(not_now, 503, {"Retry-After": str(round(error.retry_after or LOADING_SECONDS))})
+        return JSONResponse(not_now, 503, {"Retry-After": str(math.ceil(error.retry_after or LOADING_SECONDS))})
     except MienError:
         failed: SelfCheckFailed = {"detail": "self check failed"}
         return JSONResponse(failed, 500)
