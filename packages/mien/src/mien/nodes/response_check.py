@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Annotated, TypeAlias
 
 import msgspec
 
@@ -14,6 +15,8 @@ MAX_CHUNKS = 65_536
 _KIND = "lumen.output.kind"
 _DTYPE, _SHAPE = "lumen.output.tensor.dtype", "lumen.output.tensor.shape"
 _ITEM_BYTES = {"fp32": 4, "float32": 4, "fp16": 2, "float16": 2, "uint8": 1, "int64": 8}
+_Shape: TypeAlias = Annotated[list[Annotated[int, msgspec.Meta(ge=0, le=2**62)]], msgspec.Meta(max_length=64)]
+"""Bounded: Python multiplies integers of any length, but refuses to print those of over 4300 digits."""
 
 
 class ResponseCheck:
@@ -77,8 +80,8 @@ def check_tensor(data: bytes, meta: Mapping[str, str]) -> None:
         return
     size = _ITEM_BYTES.get(meta.get(_DTYPE, ""))
     try:
-        shape = msgspec.json.decode(meta.get(_SHAPE, ""), type=list[int])
-    except msgspec.DecodeError:
-        raise InvalidResponse("a tensor without a shape") from None
-    if size is not None and math.prod(shape) * size != len(data):
-        raise InvalidResponse(f"a tensor of shape {shape[:8]} has {math.prod(shape) * size} bytes; {len(data)} came")
+        shape = msgspec.json.decode(meta.get(_SHAPE, ""), type=_Shape)
+    except msgspec.DecodeError as error:
+        raise InvalidResponse(f"a tensor without a shape that can be used: {error}") from None
+    if size is not None and (expected := math.prod(shape) * size) != len(data):
+        raise InvalidResponse(f"a tensor of shape {shape[:8]} has {expected} bytes; {len(data)} came")

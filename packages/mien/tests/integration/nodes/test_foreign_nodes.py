@@ -178,6 +178,18 @@ DAMAGED = {
         [final(result=b"x" * 24, meta={**TENSOR, "lumen.output.tensor.shape": "six"})],
         "without a shape",
     ),
+    "a tensor of a negative shape": (
+        [final(result=b"x" * 24, meta={**TENSOR, "lumen.output.tensor.shape": "[-2,-3]"})],
+        "without a shape",
+    ),
+    "a tensor of numbers too long to print": (
+        [final(result=b"x" * 24, meta={**TENSOR, "lumen.output.tensor.shape": f"[1{'0' * 4000},1{'0' * 4000}]"})],
+        "without a shape",
+    ),
+    "a tensor of endlessly many dimensions": (
+        [final(result=b"x" * 24, meta={**TENSOR, "lumen.output.tensor.shape": f"[9{',9' * 9000}]"})],
+        "without a shape",
+    ),
     "endless meta": ([final(result=b"a", meta={"k": "v" * 70_000})], "bytes of meta"),
 }
 
