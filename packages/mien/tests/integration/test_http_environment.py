@@ -261,6 +261,26 @@ def test_certificates_that_cannot_be_read_are_named_and_do_not_matter_without_tl
     assert web.asked
 
 
+@pytest.mark.parametrize(("name", "value", "url"), [
+    ("HTTP_PROXY", "ftp://user:pa55@x", ELSEWHERE),
+    ("https_proxy", "socks5://127.0.0.1:1", ELSEWHERE.replace("http:", "https:")),
+    ("SSL_CERT_FILE", "/nowhere/certs", ELSEWHERE.replace("http:", "https:")),
+    ("HTTP_PROXY", "http://user:pa55@127.0.0.1:1", ELSEWHERE),
+])  # fmt: skip
+def test_watching_nodes_names_a_variable_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, url: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    said = failure(by_command("nodes", "watch"), url)
+    assert name in said
+    assert "pa55" not in said
+
+
+def test_watching_nodes_of_what_is_no_url_is_an_error() -> None:
+    for url in ("http://[::1", "nonsense", "http://a b"):
+        assert url in failure(by_command("nodes", "watch"), url)
+
+
 @pytest.mark.parametrize(("name", "kind"), [
     ("SSL_CERT_FILE", "absent"), ("SSL_CERT_FILE", "text"), ("SSL_CERT_FILE", "folder"), ("SSL_CERT_DIR", "absent"),
     ("SSL_CERT_DIR", "text"),

@@ -40,10 +40,9 @@ class ServerClient:
         self._seconds = seconds
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
         timeout = httpx2.Timeout(seconds, connect=CONNECT_SECONDS)
+        options = connection_options(self.url)
         try:
-            self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout, **client_options(self.url))
-        except EnvironmentInvalid as error:
-            raise RequestError(f"{self.url} cannot be reached: {error}") from error
+            self._http = httpx2.Client(base_url=self.url, headers=headers, timeout=timeout, **options)
         except (httpx2.InvalidURL, ValueError) as error:  # also a key that no header can hold
             raise RequestError(f"--url {self.url[:200]!r} or the API key is not valid: {error}") from error
 
@@ -165,6 +164,14 @@ def mien_errors(url: str) -> Iterator[None]:
         raise Unavailable(str(error) if error.sent else unreachable(url, str(error))) from error
     except (InferenceError, ValueError, TypeError) as error:
         raise RequestError(str(error)) from None
+
+
+def connection_options(url: str) -> dict[str, Any]:
+    """Arguments of a client, as `client_options` has them. Raises RequestError, which names the variable at fault."""
+    try:
+        return client_options(url)
+    except EnvironmentInvalid as error:
+        raise RequestError(f"{url} cannot be reached: {error}") from error
 
 
 def unreachable(url: str, reason: str) -> str:

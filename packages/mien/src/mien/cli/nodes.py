@@ -9,8 +9,8 @@ from rich.table import Table
 from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.sync.client import connect
 
-from infsh._environment import is_loopback, through_proxy
-from mien.cli.client import DEFAULT_URL, ApiKey, Url, lumen_client
+from infsh._environment import is_loopback, said, through_proxy
+from mien.cli.client import DEFAULT_URL, ApiKey, Url, connection_options, lumen_client, unreachable
 from mien.cli.output import Output, out, show
 from mien.errors import NotFound, RequestError, Unavailable
 
@@ -54,9 +54,11 @@ def watch(
     """Print the nodes now and on each change, until Ctrl-C."""
     address = url.rstrip("/").replace("http", "ws", 1) + "/v1/nodes/watch"
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+    proxy: Literal[True] | None = None if is_loopback(url) else True  # True: as the environment says
+    options = connection_options(url)
+    trusted = options["verify"] if address.startswith("wss:") else None
     try:
-        proxy: Literal[True] | None = None if is_loopback(url) else True  # True: as the environment says
-        with connect(address, additional_headers=headers, proxy=proxy) as socket:
+        with connect(address, additional_headers=headers, proxy=proxy, ssl=trusted) as socket:
             for number, message in enumerate(socket, 1):
                 show(orjson.loads(message)["nodes"], output, watched_table)
                 if number == count:
@@ -67,8 +69,10 @@ def watch(
         raise Unavailable(f"{url} closed the connection: {error}") from None
     except WebSocketException as error:
         raise RequestError(f"{url} rejected the WebSocket: {error}{through_proxy(url)}") from None
-    except OSError:
-        raise Unavailable(f"cannot connect to {url}: is `mien serve` running there?") from None
+    except OSError as error:
+        raise Unavailable(unreachable(url, said(error, url))) from None
+    except (ValueError, ImportError) as error:  # what is no URL; SOCKS without its package
+        raise RequestError(f"{url} cannot be reached: {error}{through_proxy(url)}") from None
 
 
 def status(url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
