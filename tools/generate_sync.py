@@ -2,6 +2,8 @@
 
 The two differ in keywords and names alone; what really differs (sockets, threads, waiting) is written by hand, twice,
 in `_async_io` and `_sync_io` of each package, under the same names.
+
+`ifr_clients`, which depends on no other package, gets its copy of `infsh._environment` here, too.
 """
 
 import argparse
@@ -99,6 +101,19 @@ CLIENTS = (
 )  # fmt: skip
 
 
+COPIED = (
+    (Path("packages/infsh/src/infsh/_environment.py"), Path("packages/ifr-clients/src/ifr_clients/_environment.py")),
+)
+COPY_HEADER = "# Copied from {source} by tools/generate_sync.py (`make sync`): edit that file.\n"
+
+
+def files() -> dict[Path, str]:
+    """Every generated file, with what it should contain."""
+    made = {client.target: generated(client) for client in CLIENTS}
+    copies = {target: COPY_HEADER.format(source=source) + (ROOT / source).read_text() for source, target in COPIED}
+    return made | copies
+
+
 def generated(client: Client) -> str:
     """The source of the client that blocks, formatted. Raises ValueError for a word that the source lacks."""
     text = (ROOT / client.source).read_text()
@@ -132,11 +147,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="change nothing; fail if a file is not up to date")
     check = parser.parse_args().check
-    stale = [client for client in CLIENTS if _text(ROOT / client.target) != generated(client)]
-    for client in stale:
+    stale = {target: text for target, text in files().items() if _text(ROOT / target) != text}
+    for target, text in stale.items():
         if not check:
-            (ROOT / client.target).write_text(generated(client))
-        sys.stdout.write(f"{client.target} {'is out of date: run `make sync`' if check else 'generated'}\n")
+            (ROOT / target).write_text(text)
+        sys.stdout.write(f"{target} {'is out of date: run `make sync`' if check else 'generated'}\n")
     return int(check and bool(stale))
 
 

@@ -1,6 +1,7 @@
+# Copied from packages/infsh/src/infsh/_environment.py by tools/generate_sync.py (`make sync`): edit that file.
 """What the environment says about HTTP connections: proxies, never for this machine, and trusted certificates.
 
-The same file is in `infsh` and `ifr_clients`, which share no package.
+`ifr_clients` has a copy, which `make sync` makes: it depends on no other package.
 """
 
 import importlib.util
