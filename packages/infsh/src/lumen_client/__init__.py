@@ -10,6 +10,7 @@ from inferencesh.errors import (
 )
 from infsh import __version__
 from lumen_client._async import AsyncLumenClient, AsyncResults
+from lumen_client._base import InferOptions
 from lumen_client._payload import Payload
 from lumen_client._result import ResponseInvalid, Result, StreamFailed
 from lumen_client._sync import LumenClient, Results
@@ -19,6 +20,7 @@ __all__ = [
     "AsyncLumenClient",
     "AsyncResults",
     "ConfigurationError",
+    "InferOptions",
     "InferenceConnectionError",
     "InferenceError",
     "InferenceTimeout",

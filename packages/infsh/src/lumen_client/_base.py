@@ -1,6 +1,7 @@
 """What both clients share: everything except I/O."""
 
 from collections.abc import Mapping
+from typing import TypedDict
 
 from inferencesh._base import Configured
 from inferencesh._settings import LOCAL, Settings, checked_headers, checked_retries, checked_seconds, checked_url
@@ -8,6 +9,21 @@ from infsh import __version__
 
 USER_AGENT = f"mien-lumen-client/{__version__}"
 IDLE_SECONDS = 60.0  # a silent stream of Mien sends a comment every 15 s
+
+
+class InferOptions(TypedDict, total=False):
+    """Arguments of a request, besides its service and payload."""
+
+    task: str | None
+    """One of the service's tasks or models; None or empty: its default."""
+    mime: str | None
+    """The payloads' media type; None: it is detected."""
+    meta: Mapping[str, str | float] | None
+    """Parameters of the task."""
+    correlation_id: str | None
+    """Comes back in the result; None: the server makes one."""
+    deadline: float | None
+    """Seconds after which the server gives up, counted from when it has read the request."""
 
 
 class BaseLumenClient(Configured):

@@ -40,11 +40,11 @@ def question(
     payload: Payload | Sequence[Payload],
     *,
     stream: bool,
-    task: str | None,
-    mime: str | None,
-    meta: Mapping[str, str | float] | None,
-    correlation_id: str | None,
-    deadline: float | None,
+    task: str | None = None,
+    mime: str | None = None,
+    meta: Mapping[str, str | float] | None = None,
+    correlation_id: str | None = None,
+    deadline: float | None = None,
 ) -> Question:
     """Raises ValueError or TypeError, which name the wrong argument."""
     if not service:

@@ -1,12 +1,12 @@
 # Generated from _async.py by tools/generate_sync.py (`make sync`): edit that file.
 """The blocking client of `/v1/infer`."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Unpack
 
 from inferencesh._sync_flow import Connected, FlowRunner, Stream
 from lumen_client import _flows
-from lumen_client._base import BaseLumenClient
+from lumen_client._base import BaseLumenClient, InferOptions
 from lumen_client._payload import Payload
 from lumen_client._result import Result
 
@@ -25,50 +25,22 @@ class LumenClient(Connected, BaseLumenClient):
     Use `with`, or `close()` at the end; connections are reused.
     """
 
-    def infer(
-        self,
-        service: str,
-        payload: Payload | Sequence[Payload],
-        *,
-        task: str | None = None,
-        mime: str | None = None,
-        meta: Mapping[str, str | float] | None = None,
-        correlation_id: str | None = None,
-        deadline: float | None = None,
-    ) -> Result:
+    def infer(self, service: str, payload: Payload | Sequence[Payload], **options: Unpack[InferOptions]) -> Result:
         """Run a service on a payload: bytes, a text, a `Path` or an open file; a list of them is one batch.
 
-        `task` selects one of the service's tasks or models. `mime` is the payloads' media type, otherwise detected.
-        `meta` holds the task's parameters. `deadline`: seconds after which the server gives up, counted from when it
-        has read the request. Raises APIError with the server's `code` (`deadline_exceeded`, `overloaded`, …) and
-        `retry_after`, InferenceConnectionError, InferenceTimeout, UploadError for a file that cannot be read,
-        ValueError and TypeError for wrong arguments.
+        `options`: `task`, `mime`, `meta`, `correlation_id` and `deadline`, as `InferOptions` has them. Raises APIError
+        with the server's `code` (`deadline_exceeded`, `overloaded`, …) and `retry_after`, InferenceConnectionError,
+        InferenceTimeout, UploadError for a file that cannot be read, ValueError and TypeError for wrong arguments.
         """
-        asked = _flows.question(
-            service, payload, stream=False, task=task, mime=mime, meta=meta, correlation_id=correlation_id,
-            deadline=deadline,
-        )  # fmt: skip
+        asked = _flows.question(service, payload, stream=False, **options)
         return self._run(_flows.infer(self._settings, asked))
 
-    def stream(
-        self,
-        service: str,
-        payload: Payload | Sequence[Payload],
-        *,
-        task: str | None = None,
-        mime: str | None = None,
-        meta: Mapping[str, str | float] | None = None,
-        correlation_id: str | None = None,
-        deadline: float | None = None,
-    ) -> Results:
+    def stream(self, service: str, payload: Payload | Sequence[Payload], **options: Unpack[InferOptions]) -> Results:
         """Like `infer`, but with each result as soon as it is there: the faces of an image, the items of a batch.
 
         Nothing is sent before the first is asked for.
         """
-        asked = _flows.question(
-            service, payload, stream=True, task=task, mime=mime, meta=meta, correlation_id=correlation_id,
-            deadline=deadline,
-        )  # fmt: skip
+        asked = _flows.question(service, payload, stream=True, **options)
         return Results(FlowRunner(self._connections, _flows.stream(self._settings, asked)))
 
     def capabilities(self, node: str = "local") -> list[dict[str, Any]]:
