@@ -34,18 +34,27 @@ class InferHeaders(TypedDict):
     x_timeout_ms: NotRequired[Annotated[str, Meta(description="Milliseconds until the deadline.")]]
 
 
+_BYTES = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 255}}
+_PAYLOAD = [{"type": "string"}, _BYTES, {"type": "null"}]
+
+
 class InferBody(msgspec.Struct):
     """Body of `POST /v1/infer` in JSON or MessagePack. Names in any case; a list instead of it is the payload."""
 
     service: Annotated[str, Meta(description="A service's name; with `_stream` after it the answer is streamed.")] = ""
     task: Annotated[str, Meta(description="Selects a model of the service; empty: its default.")] = ""
     payload: Annotated[
-        str | list[str | int] | None, Meta(description="Base64 of the bytes; a list of these is a batch.")
+        Any,
+        Meta(
+            description="Base64 of the bytes, or a list of their values; a list of these is a batch.",
+            extra_json_schema={"anyOf": [*_PAYLOAD, {"type": "array", "items": {"anyOf": _PAYLOAD}}]},
+        ),
     ] = None
     correlation_id: Annotated[str, Meta(description="Comes back in the answer; made if it is missing.")] = ""
     metadata: Annotated[
         dict[str, str] | None, Meta(description="Parameters of the task; `timeout_ms` sets a deadline.")
     ] = None
+    meta: Annotated[dict[str, str] | None, Meta(description="The same, where there is no `metadata`.")] = None
     payload_mime: Annotated[str, Meta(description="The payload's media type; found in its bytes if missing.")] = ""
 
 
