@@ -51,7 +51,7 @@ class Components:
                 **({"description": field.pop("description")} if "description" in field else {}),
                 "schema": field,
             }
-            for name, field in ((name, dict(field)) for name, field in schema["properties"].items())
+            for name, field in ((name, _never_null(field)) for name, field in schema["properties"].items())
         ]
 
     def _enveloped(self, described: Enveloped) -> dict[str, Any]:
@@ -77,7 +77,8 @@ class Components:
             for name, about in form.files.items()
         }
         required = [next(iter(files)), *schema.get("required", ())]
-        return {"type": "object", "properties": files | schema["properties"], "required": required}
+        fields = {name: _never_null(field) for name, field in schema["properties"].items()}
+        return {"type": "object", "properties": files | fields, "required": required}
 
     def _flat(self, described: Described) -> dict[str, Any]:
         """The schema itself instead of a reference to it."""
@@ -91,6 +92,17 @@ class Components:
     def _add(self, name: str, component: dict[str, Any]) -> None:
         if self.schemas.setdefault(name, component) != component:
             raise ValueError(f"two types of the document are called {name}")
+
+
+def _never_null(field: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a field that is sent as text, which is left out where JSON may have null. The documentation's page
+    would fill in "null"."""
+    kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
+    kept = {name: value for name, value in field.items() if (name, value) != ("default", None)}
+    if len(kinds) != 1:
+        return kept
+    del kept["anyOf"]
+    return kinds[0] | kept
 
 
 def _with_items(schema: Any) -> Any:
