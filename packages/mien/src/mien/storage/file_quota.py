@@ -22,17 +22,26 @@ NAME = "bytes of files"
 class Arrival:
     """Bytes of one file on its way to this disk."""
 
-    def __init__(self, count: Count) -> None:
+    def __init__(self, count: Count, reserved: int = 0) -> None:
+        """`reserved`: how many of the bytes count as stored already."""
         self._count = count
-        self.size = 0
-        """Bytes counted so far."""
+        self._reserved = reserved
+        self._size = 0
         self.copy: Path | None = None
         """A file outside of the store in which the bytes stay: they count until it is removed."""
 
     def __call__(self, size: int) -> None:
         """Count bytes before they are written. Raises QuotaExceeded."""
-        self._count(size)
-        self.size += size
+        self._count(self._beyond(self._size + size) - self.counted)
+        self._size += size
+
+    @property
+    def counted(self) -> int:
+        """Bytes counted so far, without the reserved ones."""
+        return self._beyond(self._size)
+
+    def _beyond(self, size: int) -> int:
+        return max(0, size - self._reserved)
 
 
 class FileQuota:
@@ -50,38 +59,40 @@ class FileQuota:
         return self._limit_of(owner)
 
     @asynccontextmanager
-    async def arriving(self, owner: str, *, but: str | None = None) -> AsyncIterator[Arrival]:
+    async def arriving(self, owner: str, *, reserved: int = 0) -> AsyncIterator[Arrival]:
         """Counts bytes of the owner that take up disk space until the block ends, besides those that are stored; those
         of an `Arrival.copy`, until that is removed.
 
         For everything that puts an owner's bytes on this disk: uploads and outputs on their way to a record, and files
-        that are fetched for a run. `but`: a record that is left out of what is stored, as its bytes are those that
-        arrive. Raises QuotaExceeded at once if the quota is used up already.
+        that are fetched for a run. `reserved`: so many of the bytes count as stored already, since their record
+        gives its size. Raises QuotaExceeded; without `reserved` at once if the quota is used up already.
         """
         limit = self._limit_of(owner)
         if limit is None:
             yield Arrival(lambda size: None)
             return
         await self._forget_copies(owner)
-        stored = await self._database.read(lambda connection: stored_bytes(connection, owner, but))
+        stored = await self._database.read(lambda connection: stored_bytes(connection, owner))
 
         def count(size: int) -> None:
             used = stored + self._arriving[owner]
-            if used + size > limit or used >= limit:
+            if size and used + size > limit:
                 raise exceeded(NAME, owner, limit, used)
             self._arriving[owner] += size
 
-        arrival = Arrival(count)
+        used = stored + self._arriving[owner]
+        if not reserved and used >= limit:
+            raise exceeded(NAME, owner, limit, used)
+        arrival = Arrival(count, reserved)
         try:
-            count(0)
             yield arrival
         except BaseException:
-            self._subtract(owner, arrival.size)
+            self._subtract(owner, arrival.counted)
             raise
         if arrival.copy is None:
-            self._subtract(owner, arrival.size)
+            self._subtract(owner, arrival.counted)
         else:
-            self._copies[arrival.copy] = (owner, arrival.size)
+            self._copies[arrival.copy] = (owner, arrival.counted)
 
     async def _forget_copies(self, owner: str) -> None:
         """Stop counting copies that have been removed, with their run or by it."""

@@ -89,12 +89,13 @@ class FileStore:
         After any error, also one raised by `chunks`, nothing remains and the upload can be retried.
         """
         record = await self.get(file_id)
-        async with self.arriving(record.owner, but=record.id) as count:
+        reserved = record.size or record.declared_size or 0
+        async with self.arriving(record.owner, reserved=reserved) as count:
             return await self._receive(record, _counted(chunks, count), content_type)
 
-    def arriving(self, owner: str, *, but: str | None = None) -> AbstractAsyncContextManager[Arrival]:
+    def arriving(self, owner: str, *, reserved: int = 0) -> AbstractAsyncContextManager[Arrival]:
         """Counts bytes of the owner on their way to this disk: see `mien.storage.file_quota.FileQuota.arriving`."""
-        return self._table.quota.arriving(owner, but=but)
+        return self._table.quota.arriving(owner, reserved=reserved)
 
     async def _receive(self, record: FileRecord, chunks: AsyncIterable[bytes], content_type: str | None) -> FileRecord:
         upload = self._blobs.upload(self._limit(record))

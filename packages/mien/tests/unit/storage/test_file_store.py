@@ -460,6 +460,29 @@ async def test_uploads_at_once_count_together_and_stop_where_the_quota_ends(limi
     await limited.write(fast.id, chunks(b"b" * 1000))
 
 
+async def test_an_upload_of_declared_size_counts_once_while_it_arrives(limited: FileStore) -> None:
+    """Its record counts already, so that two outputs which fit together can be stored at once."""
+    arrived, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"a" * 500
+        arrived.set()
+        await goes_on.wait()
+        yield b"a" * 100
+
+    declared = await limited.create(NewFile(owner="a", size=600))
+    uploading = asyncio.create_task(limited.write(declared.id, slowly()))
+    await arrived.wait()
+    other = await limited.create(NewFile(owner="a", size=300))
+    await limited.write(other.id, chunks(b"b" * 300))
+    undeclared = await limited.create(NewFile(owner="a"))
+    with pytest.raises(QuotaExceeded, match="may have 1000 and has 900"):
+        await limited.write(undeclared.id, chunks(b"c" * 101))
+    await limited.write(undeclared.id, chunks(b"c" * 100))
+    goes_on.set()
+    assert (await uploading).size == 600
+
+
 async def test_copies_for_a_run_count_while_they_exist(limited: FileStore, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.write_bytes(b"x" * 400)
