@@ -8,6 +8,7 @@ from pathlib import Path
 from mien.atomic import sync
 from mien.errors import StorageFull, Unavailable
 from mien.private import private_file, private_folder
+from mien.storage.disk import is_full
 
 KEPT = 3
 """Backups of one database. Older ones are removed once a new one is complete."""
@@ -38,7 +39,7 @@ def backup(database: Path, revision: str) -> Path:
             old.unlink()
     except (OSError, sqlite3.Error) as error:
         partial.unlink(missing_ok=True)
-        if "full" in str(error) or "No space" in str(error) or "disk I/O" in str(error) or "too large" in str(error):
+        if is_full(error):
             raise StorageFull(
                 "the disk has no room for a backup of the task database, which this version has to change first; free "
                 "as much space as mien.db takes, and start again. Nothing was changed"

@@ -5,7 +5,6 @@ SQLAlchemy is driven from threads instead of its asyncio layer, which switches t
 """
 
 import asyncio
-import errno
 import os
 import sqlite3
 from collections import deque
@@ -21,6 +20,7 @@ from mien.errors import DatabaseInUse, InternalError, MienError, StorageFull, Un
 from mien.locks import open_lock, try_lock
 from mien.private import private_file, private_folder
 from mien.storage.dialect import reader_engine, writer_engine
+from mien.storage.disk import is_full
 from mien.storage.migrate import migrate
 
 T = TypeVar("T")
@@ -178,18 +178,18 @@ def _readable_errors() -> Iterator[None]:
     except MienError:
         raise
     except sa.exc.OperationalError as error:
-        raise _translated(str(error.orig)) from error
+        if isinstance(error.orig, sqlite3.Error) and is_full(error.orig):
+            raise _full() from error
+        raise Unavailable(f"the task database cannot be used: {error.orig}", retry_after=1) from error
     except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
         if "malformed" in str(error) or "not a database" in str(error):
             raise InternalError("the task database is corrupt; restore it from a backup or remove it") from error
         raise
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise _translated("disk is full") from error
+        if is_full(error):
+            raise _full() from error
         raise Unavailable(f"the task database cannot be used: {error.strerror}") from error
 
 
-def _translated(message: str) -> MienError:
-    if "disk is full" in message or "disk I/O error" in message:
-        return StorageFull("the server's disk is full or broken; nothing was stored", retry_after=30)
-    return Unavailable(f"the task database cannot be used: {message}", retry_after=1)
+def _full() -> StorageFull:
+    return StorageFull("the server's disk is full or broken; nothing was stored", retry_after=30)

@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -24,8 +25,11 @@ def disk_errors(failed: str = "the file was not stored") -> Iterator[None]:
         raise InternalError("the server cannot write files; its log has the details") from error
 
 
-def is_full(error: OSError) -> bool:
-    """Whether the disk, or the quota, is full."""
+def is_full(error: OSError | sqlite3.Error) -> bool:
+    """Whether the disk, or the quota, is full; of SQLite's errors also whether the disk is broken, which it does not
+    tell apart."""
+    if isinstance(error, sqlite3.Error):
+        return any(words in str(error) for words in ("disk is full", "disk I/O error"))
     if isinstance(error, shutil.Error):  # from copytree: it keeps the errors of the files only as text
         return any(words in str(error) for words in _WORDS)
     return error.errno in FULL
