@@ -21,8 +21,9 @@ from ifr_clients import IFRClient
 from mien.cli.faces import add_face, face_table
 from mien.cli.output import err, out
 from mien.cli.pulling import pull_needed
+from mien.config.names import PREFIX, variable
 from mien.errors import Unavailable
-from mien.settings import Settings
+from mien.settings import Settings, Variables
 from mien.zoo.selection import age_gender_models, mask_models
 from mien.zoo.zoo import Zoo
 
@@ -37,7 +38,7 @@ def run_demo(settings: Settings, output: Path) -> None:
     zoo = Zoo.from_settings(settings)
     traits, masks = _all_here(zoo, age_gender_models(settings.models)), _all_here(zoo, mask_models(settings.models))
     photo = resources.files("mien").joinpath("data/demo.jpg").read_bytes()
-    with _server() as port, IFRClient(host="http://127.0.0.1", port=port) as client:
+    with _server(settings) as port, IFRClient(host="http://127.0.0.1", port=port) as client:
         started = time.perf_counter()
         answer = client.extract(data=[photo], mode="data", extract_ga=traits, detect_masks=masks)
         took = (time.perf_counter() - started) * 1e3
@@ -60,11 +61,10 @@ def _all_here(zoo: Zoo, names: list[str]) -> bool:
 
 
 @contextmanager
-def _server() -> Iterator[int]:
+def _server(settings: Settings) -> Iterator[int]:
     """The port of a ready server, which is stopped at the end of the block. Prints its log if it fails."""
     with tempfile.TemporaryDirectory(prefix="mien-demo-") as folder, tempfile.TemporaryFile() as log:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_TLS_")}
-        environment = {**inherited, "MIEN_DATA_DIR": folder, "MIEN_LOG_FORMAT": "json"}
+        environment = {**_environment(settings), "MIEN_DATA_DIR": folder, "MIEN_LOG_FORMAT": "json"}
         port = _free_port()
         command = [sys.executable, "-m", "mien", "serve", "--host", "127.0.0.1", "--port", str(port)]
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -82,6 +82,26 @@ def _server() -> Iterator[int]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    """This process's, with the settings that choose models and how they run. The others are a real server's: with its
+    certificate, ports or nodes the demo's server would not start, or could not be reached."""
+    chosen: dict[str, Any] = {
+        "cache_dir": settings.locations.cache_dir,
+        "manifests_dir": settings.locations.manifests_dir,
+        **settings.models.model_dump(),
+        **settings.execution.model_dump(),
+    }
+    others = {name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)}
+    return others | {variable(name): text for name, value in chosen.items() if (text := _text(name, value))}
+
+
+def _text(name: str, value: Any) -> str:
+    """The value as its variable has it; "" for one that is not set."""
+    if value is None:
+        return "" if Variables.model_fields[name].default is None else "none"
+    return ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _free_port() -> int:

@@ -64,8 +64,8 @@ class FileQuota:
         of an `Arrival.copy`, until that is removed.
 
         For everything that puts an owner's bytes on this disk: uploads and outputs on their way to a record, and files
-        that are fetched for a run. `reserved`: so many of the bytes count as stored already, since their record
-        gives its size. Raises QuotaExceeded; without `reserved` at once if the quota is used up already.
+        that are fetched for a run. `reserved`: so many of the bytes count as stored already, since their record has a
+        size. Raises QuotaExceeded at once if the quota is used up already.
         """
         limit = self._limit_of(owner)
         if limit is None:
@@ -81,7 +81,7 @@ class FileQuota:
             self._arriving[owner] += size
 
         used = stored + self._arriving[owner]
-        if not reserved and used >= limit:
+        if used > limit or (used == limit and not reserved):
             raise exceeded(NAME, owner, limit, used)
         arrival = Arrival(count, reserved)
         try:

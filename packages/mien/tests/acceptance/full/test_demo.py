@@ -1,6 +1,7 @@
 """`mien demo`: it shows faces, and leaves no server behind."""
 
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -36,6 +37,23 @@ def test_the_demo_shows_faces_and_leaves_nothing_running(mien_process: Mien, tmp
     assert re.search(r"[2-9]\d* faces, each with 512 dimensions", printed)
     assert Image.open(BytesIO((tmp_path / "out" / "faces.jpg").read_bytes())).format == "JPEG"
     assert servers() <= before
+
+
+def test_the_demo_uses_no_certificate_and_no_port_of_a_server_that_is_set_up_here(mien_process: Mien, tmp_path: Path) -> None:
+    settings = tmp_path / "mien.toml"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        settings.write_text(f"""
+            [listening]
+            tls_certificate = "nowhere.pem"
+            [nodes]
+            grpc_port = {port}
+            [models]
+            age_model = "none"
+            """)
+        printed = ok(mien_process("demo", "--output", "out", config=settings))
+    assert re.search(r"[2-9]\d* faces, each with 512 dimensions", printed)
+    assert (tmp_path / "out" / "faces.jpg").is_file()
 
 
 def test_a_demo_that_is_told_to_stop_leaves_no_server_running(tmp_path: Path) -> None:

@@ -23,10 +23,16 @@ SENT: list[tuple[str, str, str, Any]] = [
     ("info", "GET", "/info", None),
     ("extract", "POST", "/extract",
      {"images": {"urls": [PHOTO]}, "extract_embedding": False, "return_landmarks": True, "threshold": 0.6}),
+    ("compare", "POST", "/compare",
+     {"images": {"urls": [PHOTO, "people/person_a_2.jpg"]}, "limit_faces": 1, "extract_embedding": False}),
     ("infer", "POST", "/v1/infer",
      {"service": "face_detection", "payload": PIXEL, "correlation_id": "mine", "metadata": {"max_faces": "1"}}),
     ("v1_health", "GET", "/v1/health", None),
     ("v1_metrics", "GET", "/v1/metrics", None),
+    ("v1_nodes", "GET", "/v1/nodes", None),
+    ("v1_capabilities", "GET", "/v1/nodes/local/capabilities", None),
+    ("v1_tasks", "GET", "/v1/tasks", None),
+    ("v1_config", "GET", "/v1/config", None),
     ("create_files", "POST", "/files", {"files": [{"filename": "a.txt", "content_type": "text/plain", "size": 5}]}),
     ("get_file", "GET", "/files/{create_files}", None),
     ("delete_file", "DELETE", "/files/{create_files}", None),
@@ -36,8 +42,10 @@ SENT: list[tuple[str, str, str, Any]] = [
     ("task_logs", "GET", "/tasks/{run}/logs", None),
     ("task_files", "GET", "/tasks/{run}/files", None),
     ("list_tasks_by_body", "POST", "/tasks/list", {"status": ["queued"], "app": "mien/embed", "limit": 1}),
+    ("list_tasks", "GET", "/tasks?status=queued&app=mien/embed&limit=1", None),
     ("cancel_task", "POST", "/tasks/{run}/cancel", None),
     ("delete_task", "DELETE", "/tasks/{run}", None),
+    ("run_app", "POST", "/apps/run", LATER),
     ("get_app", "GET", "/apps/mien/embed", None),
 ]  # fmt: skip
 
@@ -51,8 +59,9 @@ def play(client: httpx2.Client) -> dict[str, Any]:
         answer = response.json()
         found[name] = {"body": body, "status": response.status_code, "answer": answer}
         data = answer.get("data")
-        if name in ("create_files", "run"):
+        if name in ("create_files", "run", "run_app"):
             ids[name] = data[0]["id"] if isinstance(data, list) else data["id"]
+    client.post("/tasks/{run_app}/cancel".format(**ids))
     return found
 
 
