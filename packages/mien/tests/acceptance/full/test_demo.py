@@ -39,7 +39,7 @@ def test_the_demo_shows_faces_and_leaves_nothing_running(mien_process: Mien, tmp
     assert servers() <= before
 
 
-def test_the_demo_uses_no_certificate_and_no_port_of_a_server_that_is_set_up_here(mien_process: Mien, tmp_path: Path) -> None:
+def test_the_demo_uses_no_certificate_and_no_port_of_a_real_server(mien_process: Mien, tmp_path: Path) -> None:
     settings = tmp_path / "mien.toml"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -97,7 +97,7 @@ class Components:
 def _never_null(field: dict[str, Any]) -> dict[str, Any]:
     """The schema of a field that is sent as text, which is left out where JSON may have null. The documentation's page
     would fill in "null"."""
-    kinds = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
+    kinds: list[dict[str, Any]] = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
     kept = {name: value for name, value in field.items() if (name, value) != ("default", None)}
     if len(kinds) != 1:
         return kept
