@@ -1,8 +1,10 @@
 """Decodes images of untrusted origin to arrays."""
 
+import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -16,8 +18,8 @@ from mien.errors import ImageFormatUnsupported, ImageTooLarge, ImageTruncated
 from mien.vision.formats.avif import read_avif
 from mien.vision.formats.bmp import read_bmp
 from mien.vision.formats.gif import read_gif
-from mien.vision.formats.jpeg import read_jpeg
-from mien.vision.formats.orientation import ORIENTATION, UPRIGHT
+from mien.vision.formats.jpeg import END, read_jpeg
+from mien.vision.formats.orientation import ORIENTATION, UPRIGHT, known
 from mien.vision.formats.png import read_png
 from mien.vision.formats.still import Still, check_size
 from mien.vision.formats.tiff import read_tiff
@@ -46,15 +48,13 @@ DAMAGE = (
 )
 """What Pillow and its plugins have been observed to raise for damaged files; the documentation names only OSError."""
 
-_HARMLESS_JPEG = (
-    "extraneous bytes",
-    "Inconsistent progression",
-    "Unknown Adobe",
-    "unknown JFIF",
-    "Unsupported",
-    "subsampling",
-)
-"""Errors of the strict decoder for files that may be complete: Pillow gets to decide."""
+_JPEG_END = "before marker 0xd9"
+"""In the strict decoder's complaint about stray bytes after the last pixel: it had nothing to complain of before."""
+_HARMLESS_JPEG = ("extraneous bytes", "Inconsistent progression", "subsampling")
+"""In complaints that say nothing of missing pixels, but after which the decoder says nothing more."""
+_SHORT_JPEG = "premature end"
+_RESTART = re.compile("before marker 0xd[0-7]")
+"""Stray bytes there are what is left of data that does not make sense."""
 _PILLOW_NOISE: tuple[Any, ...] = ("ignore", r"PIL\.")
 _STRIP_PIXELS = 1 << 18
 """Pixels that are converted at a time: copies of a whole image would cost several times its size."""
@@ -142,22 +142,37 @@ def upright(image: Image, orientation: int) -> Image:
 
 
 def _jpeg_pixels(still: Still) -> Image:
-    if still.cmyk:  # simplejpeg converts inks to colours while it holds the interpreter lock
-        return _pillow_pixels(still)
+    (width, height), space = still.size, "CMYK" if still.cmyk else "BGR"
+    pixels = np.empty((height, width, len(space)), np.uint8)
     try:
-        pixels: Image = simplejpeg.decode_jpeg(still.data, "BGR")
+        simplejpeg.decode_jpeg(still.data, space, buffer=pixels)
     except (ValueError, OverflowError) as error:
-        return _odd_jpeg_pixels(still, str(error))
-    return pixels
+        if _JPEG_END not in str(error):
+            return _odd_jpeg_pixels(still, str(error))
+    return _colours(pixels) if still.cmyk else pixels
 
 
 def _odd_jpeg_pixels(still: Still, complaint: str) -> Image:
-    """A JPEG that the strict decoder rejects: files that are unusual but complete are decoded nevertheless."""
-    if "Premature end" in complaint:
+    """A JPEG that the strict decoder complains of, by Pillow if it may be whole.
+
+    Pillow takes no notice of damage, but of missing data if nobody has added an end.
+    """
+    if any(words in complaint for words in _HARMLESS_JPEG) and not _RESTART.search(complaint):
+        return _pillow_pixels(still if still.ended else replace(still, data=still.data[: -len(END)]))
+    if _SHORT_JPEG in complaint and not still.ended:
         raise ImageTruncated("the JPEG ends before its last pixel; was the upload incomplete?")
-    if any(words in complaint for words in _HARMLESS_JPEG):
-        return _pillow_pixels(still)
     raise ImageTruncated(f"the JPEG is damaged: {complaint[:100]}")
+
+
+def _colours(inks: Image) -> Image:
+    """CMYK as everybody stores it, inverted, as BGR."""
+    height, width = inks.shape[:2]
+    bgr = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP_PIXELS // width)
+    for start in range(0, height, rows):
+        strip = PilImage.fromarray(~inks[start : start + rows], "CMYK").convert("RGB")
+        bgr[start : start + rows] = cv2.cvtColor(np.asarray(strip), cv2.COLOR_RGB2BGR)
+    return bgr
 
 
 # --- WebP: by OpenCV, since Pillow's decoder for animations needs four times the memory
@@ -219,10 +234,9 @@ def _quieten_pillow() -> None:
 
 def _orientation(image: PilImage.Image) -> int:
     try:
-        value = image.getexif().get(ORIENTATION, UPRIGHT)
+        return known(image.getexif().get(ORIENTATION, UPRIGHT))
     except DAMAGE:
         return UPRIGHT
-    return value if isinstance(value, int) and 1 <= value <= 8 else UPRIGHT
 
 
 def _pillow_pixels(still: Still) -> Image:

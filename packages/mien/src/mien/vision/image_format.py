@@ -2,6 +2,7 @@
 
 from mien import file_types
 from mien.errors import ImageFormatUnsupported, ImageTruncated
+from mien.vision.formats.raw import raw_format, raw_refused
 
 FORMATS = {
     "image/jpeg": "JPEG",
@@ -27,6 +28,9 @@ def sniff(data: bytes | memoryview) -> str:
     head = bytes(data[:64])
     if not head:
         raise ImageTruncated("the image is empty: 0 bytes")
+    raw = raw_format(head)
+    if raw is not None:
+        raise raw_refused(raw)
     kind = FORMATS.get(file_types.sniff(head) or "")
     if kind is not None:
         return kind

@@ -72,10 +72,10 @@ def test_many_scans_of_a_small_image_cost_less_than_few_of_a_large_one() -> None
         read(with_scans(40))
 
 
-@pytest.mark.parametrize("frame", [0xC3, 0xC5, 0xC9, 0xCA, 0xCF])
+@pytest.mark.parametrize("frame", [0xC3, 0xC5, 0xC7, 0xCB, 0xCF])
 def test_other_codings_are_not_read(frame: int) -> None:
     data = saved(gradient(), "JPEG").replace(b"\xff\xc0", bytes([0xFF, frame]), 1)
-    with pytest.raises(ImageFormatUnsupported, match="arithmetic"):
+    with pytest.raises(ImageFormatUnsupported, match="lossless or hierarchical"):
         read(data)
 
 

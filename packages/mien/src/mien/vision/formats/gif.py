@@ -22,7 +22,12 @@ def _first_frame(view: memoryview, max_pixels: int) -> Still:
     width, height, flags = struct.unpack_from("<HHB", view, 6)
     at = 13 + _table(flags)
     needed, control, blocks = [(0, at)], (0, 0), 0
-    while view[at] == _EXTENSION:
+    while view[at] not in (_IMAGE, _TRAILER[0]):
+        if view[at] != _EXTENSION:  # stray bytes, which decoders pass over
+            at, blocks = at + 1, blocks + 1
+            if blocks > MOST_BLOCKS:
+                raise too_many("GIF", "blocks of data", MOST_BLOCKS)
+            continue
         end, used = _skipped(view, at + 2, MOST_BLOCKS - blocks)
         if view[at + 1] == _CONTROL:  # how transparency works; the last one before the frame counts
             control = at, end

@@ -1,7 +1,11 @@
-"""JPEG (ITU-T T.81): the frame, and what its scans cost to decode.
+"""JPEG (ITU-T T.81): the frame, what its scans cost to decode, and a file that has what the pixels need.
 
 A scan is a pass over the whole image, whatever its size in the file: a progressive JPEG of 600 kB can have enough of
 them to keep a core busy for minutes. So they are counted before decoding.
+
+Files in the wild are odd without missing a pixel. What libjpeg passes over is left out of the decoder's file, and what
+it only warns of is put right there: stray bytes between segments, a damaged or missing end marker, the version of JFIF,
+unknown colour transforms. So what the decoder still complains of is the coded data.
 """
 
 import math
@@ -11,25 +15,54 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from mien.errors import ImageTruncated
-from mien.vision.formats.orientation import UPRIGHT, exif_orientation
-from mien.vision.formats.still import Still, check_size, joined, not_read, too_many
+from mien.vision.formats.orientation import exif_orientation, first_of, xmp_orientation
+from mien.vision.formats.still import Still, check_size, cut_off, not_read, too_many
 
 MOST_SCANS = 64
 """Usual are 1 to 12; encoders that search for the smallest file write up to 25."""
 PASSES = 24
 """Samples over all scans, per pixel of the largest image: libjpeg's ten scans of a colour image pass 14 of them."""
+_ARITHMETIC_COST = 2
+"""Decoding a sample costs about twice as much as with Huffman codes, in the worst cases."""
 MOST_SEGMENTS = 4096
 """An ICC profile has up to 255 segments, extended XMP one per 64 kB."""
-_MOST_COMPONENTS = 4
-_READ = frozenset({0xC0, 0xC1, 0xC2})
-"""Start of frame: baseline, extended and progressive, Huffman-coded."""
-_OTHER_FRAMES = frozenset(range(0xC0, 0xD0)) - _READ - {0xC4, 0xC8, 0xCC}
-_START_OF_SCAN, _END, _EXIF, _FILL = 0xDA, 0xD9, 0xE1, 0xFF
+END = b"\xff\xd9"
+_START, _JFIF, _ADOBE = b"\xff\xd8", b"\xff\xe0", b"\xff\xee"
+_BITS = 8
+_COMPONENTS, _MOST_COMPONENTS = frozenset({1, 3, 4}), 4
+_PROGRESSIVE = frozenset({0xC2, 0xCA})
+_ARITHMETIC = frozenset({0xC9, 0xCA})
+_FRAMES = frozenset({0xC0, 0xC1}) | _PROGRESSIVE | _ARITHMETIC
+"""Start of frame: baseline, extended and progressive; Huffman or arithmetic coding."""
+_OTHER_FRAMES = frozenset(range(0xC3, 0xD0)) - _FRAMES - {0xC4, 0xC8, 0xCC}
+_START_OF_SCAN, _FILL, _APP1, _RESTARTS = 0xDA, 0xFF, 0xE1, 0xDD
+_TABLES = frozenset({0xC4, 0xCC, 0xDB, _RESTARTS})
+"""Huffman tables, conditioning of arithmetic coding, quantization tables, restart interval."""
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD8)})
-_RESERVED = range(0x01, 0xC0)
-_METADATA = frozenset({*range(0xE1, 0xEE), 0xEF, 0xFE})
-"""APPn and comments; APP0 (JFIF) and APP14 (Adobe) stay, since they say how colours are stored."""
+_BETWEEN_SCANS = _TABLES | _STANDALONE | {_START_OF_SCAN, 0xDC, *range(0xE0, 0xF0), 0xFE}
+"""And what libjpeg skips: the number of lines, APPn and comments."""
+_NEEDED = _TABLES | _FRAMES | {_START_OF_SCAN, _JFIF[1], _ADOBE[1]}
+"""By a decoder. JFIF and Adobe say how colours are stored."""
+_EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+_COEFFICIENTS = 64
+_WHOLE_SCAN = bytes([0, _COEFFICIENTS - 1, 0])
+"""How the header of a sequential scan ends: all coefficients, all of their bits."""
+_UNKNOWN = 255
+"""A coefficient of which no bit is known; else the lowest bit that is."""
 _FIRST_LOOK, _LONGEST_LOOK = 4096, 1 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A colour component of a frame."""
+
+    identity: int
+    samples: int
+    """In whole MCUs."""
+    blocks: int
+    """Of 8 × 8 samples, without what fills up MCUs."""
+    bits: np.ndarray
+    """[64] the lowest bit of each coefficient that the scans so far have brought; _UNKNOWN before the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +71,28 @@ class Frame:
 
     width: int
     height: int
-    samples: dict[int, int]
-    """Samples in whole MCUs, by component."""
+    coding: int
+    """The second byte of its marker."""
+    mcus: int
+    components: tuple[Component, ...]
+
+    @property
+    def progressive(self) -> bool:
+        return self.coding in _PROGRESSIVE
+
+    @property
+    def arithmetic(self) -> bool:
+        return self.coding in _ARITHMETIC
+
+    @property
+    def started(self) -> bool:
+        """Every component has been in a scan."""
+        return all(component.bits[0] != _UNKNOWN for component in self.components)
+
+    @property
+    def complete(self) -> bool:
+        """The scans so far have brought every bit of every coefficient."""
+        return not any(component.bits.any() for component in self.components)
 
 
 @dataclass(slots=True)
@@ -47,111 +100,214 @@ class Walk:
     """What a walk from marker to marker has found."""
 
     frame: Frame | None = None
-    orientation: int = UPRIGHT
+    exif: int | None = None
+    xmp: int | None = None
+    """Orientations."""
     scans: int = 0
     samples: int = 0
     """Over all scans."""
-    metadata: list[tuple[int, int]] = field(default_factory=list)
-    """Start and end of segments that no decoder needs."""
-    end: int = 0
-    """Where the image ends in the data."""
+    parts: list[bytes | memoryview] = field(default_factory=list)
+    """What the decoder needs, without the markers of start and end."""
+    ended: bool = False
+    """The image ends, not only the data."""
+    interval: int = 0
+    """MCUs between two restart markers; 0: there are none."""
+    restarts_due: int = 0
+    """Over all scans."""
+    restarts: int = 0
+    """Found in scans."""
+
+    @property
+    def complete(self) -> bool:
+        """Nothing that follows is needed."""
+        return self.scans > 0 and self.frame is not None and self.frame.complete
+
+    @property
+    def single(self) -> bool:
+        """One scan has the whole image, so that libjpeg expects no other."""
+        return self.scans == 1 and self.complete
 
 
 def read_jpeg(data: bytes | memoryview, max_pixels: int) -> Still:
     """Raises ImageTooLarge, ImageTruncated, ImageFormatUnsupported."""
-    view = memoryview(data)
-    found = walk(view, max_pixels)
+    found = walk(memoryview(data), max_pixels)
     if found.frame is None:
         raise ImageTruncated("the JPEG is damaged: it has no frame header")
-    starts = [0, *(end for _, end in found.metadata)]
-    ends = [*(start for start, _ in found.metadata), found.end]
-    needed = joined(view, zip(starts, ends, strict=True))
+    if not found.scans:
+        raise ImageTruncated("the JPEG ends inside its header")
+    if not found.ended and not found.complete:
+        raise ImageTruncated("the JPEG ends before its last scan; was the upload incomplete?")
+    if not found.ended and found.restarts < found.restarts_due:
+        raise ImageTruncated("the JPEG ends before its last pixel; was the upload incomplete?")
+    if not found.ended and found.frame.arithmetic:  # its decoders do not notice what is missing
+        raise ImageTruncated("the JPEG has no end marker; was the upload incomplete?")
+    if found.restarts < found.restarts_due:
+        raise ImageTruncated(f"the JPEG is damaged: it has {found.restarts} of {found.restarts_due} restart markers")
+    if not found.frame.started:
+        raise ImageTruncated("the JPEG is damaged: it has no data of one of its colour components")
+    number = len(found.frame.components)
+    if number not in _COMPONENTS:
+        raise not_read("JPEG", f"{number} colour components")
+    inks = number == 4
     return Still(
-        "JPEG", (found.frame.width, found.frame.height), needed, found.orientation, cmyk=len(found.frame.samples) == 4
+        "JPEG",
+        (found.frame.width, found.frame.height),
+        b"".join([_START, *(_without_warnings(part, inks) for part in found.parts), END]),
+        first_of(found.exif, found.xmp),
+        cmyk=inks,
+        ended=found.ended,
     )
 
 
 def walk(view: memoryview, max_pixels: int) -> Walk:
     """Go from marker to marker as libjpeg does, up to the end of the image, within the budget."""
-    found, at, segments = Walk(end=len(view)), 2, 0
-    try:
-        while True:
-            if found.scans:
-                at = _next_marker(view, at)
-            elif view[at] != 0xFF:
-                raise ImageTruncated("the JPEG is damaged: a marker is missing in its header")
-            marker = view[at + 1]
-            if marker == _FILL or marker in _STANDALONE:
-                at += 1 if marker == _FILL else 2
-                continue
-            if marker == _END:
-                found.end = at + 2
-                return found
-            segments += 1
-            if segments > MOST_SEGMENTS:
-                raise too_many("JPEG", "segments", MOST_SEGMENTS)
-            end = at + 2 + struct.unpack_from(">H", view, at + 2)[0]
-            _segment(view, marker, at, end, found, max_pixels)
-            at = end
-    except (IndexError, struct.error):
-        if found.frame is None:
-            raise ImageTruncated("the JPEG ends inside its header") from None
-        return found  # the decoder says what is missing
+    found, at, coded, segments = Walk(), 2, False, 0
+    while True:
+        place, restarts = _next_marker(view, at)
+        if coded:
+            found.parts.append(view[at:place])
+            found.restarts += restarts
+        if place + 4 > len(view) and found.frame is None:
+            raise ImageTruncated("the JPEG ends inside its header")
+        if place == len(view):
+            return found
+        marker = view[place + 1]
+        if marker == END[1] or found.single or (found.complete and marker not in _BETWEEN_SCANS):
+            found.ended = True
+            return found
+        segments += marker not in _STANDALONE
+        if segments > MOST_SEGMENTS:
+            raise too_many("JPEG", "segments", MOST_SEGMENTS)
+        at, coded = _segment_end(view, marker, place), marker == _START_OF_SCAN
+        if at > len(view):
+            return found  # cut off within a segment
+        _segment(view[place:at], found, max_pixels)
 
 
-def _segment(view: memoryview, marker: int, at: int, end: int, found: Walk, max_pixels: int) -> None:
-    if marker in _READ:
+def _segment_end(view: memoryview, marker: int, place: int) -> int:
+    """Where a segment ends; after the data if its length is not there."""
+    if marker in _STANDALONE:
+        return place + 2
+    if place + 4 > len(view):
+        return len(view) + 1
+    return place + 2 + max(2, int.from_bytes(view[place + 2 : place + 4]))
+
+
+def _segment(segment: memoryview, found: Walk, max_pixels: int) -> None:
+    """Take what is needed of a segment."""
+    marker = segment[1]
+    if marker in _FRAMES:
         if found.frame is not None:
             raise ImageTruncated("the JPEG is damaged: it has two frame headers")
-        found.frame = _frame(view, at)
+        found.frame = _frame(segment)
         check_size("JPEG", found.frame.width, found.frame.height, max_pixels)
     elif marker in _OTHER_FRAMES:
-        raise not_read("JPEG", "lossless, hierarchical or arithmetic coding")
+        raise not_read("JPEG", "lossless or hierarchical coding, be it Huffman or arithmetic")
     elif marker == _START_OF_SCAN:
-        _count_scan(view, at, found, max_pixels)
-    elif marker in _RESERVED:
+        _count_scan(segment, found, max_pixels)
+    elif marker == _APP1 and not found.scans:
+        _read_orientation(segment[4:], found)
+    elif marker not in _BETWEEN_SCANS:
         raise ImageTruncated(f"the JPEG is damaged: it has a marker 0x{marker:02x}")
-    elif marker in _METADATA:
-        if marker == _EXIF and found.frame is None and bytes(view[at + 4 : at + 10]) == b"Exif\0\0":
-            found.orientation = exif_orientation(view[at + 4 : end])
-        found.metadata.append((at, min(end, len(view))))
+    elif marker == _RESTARTS and len(segment) == 6:
+        found.interval = int.from_bytes(segment[4:])
+    if marker == _START_OF_SCAN and found.frame is not None and not found.frame.progressive:
+        found.parts += [segment[:-3], _WHOLE_SCAN]
+    elif marker in _NEEDED:
+        found.parts.append(segment)
 
 
-def _frame(view: memoryview, at: int) -> Frame:
-    height, width, components = struct.unpack_from(">HHB", view, at + 5)
-    if not 1 <= components <= _MOST_COMPONENTS:
-        raise ImageTruncated(f"the JPEG is damaged: it has {components} colour components")
-    given = [(view[i], view[i + 1] >> 4, view[i + 1] & 15) for i in range(at + 10, at + 10 + 3 * components, 3)]
+def _frame(segment: memoryview) -> Frame:
+    try:
+        bits, height, width, number = struct.unpack_from(">BHHB", segment, 4)
+        if not 1 <= number <= _MOST_COMPONENTS:
+            raise ImageTruncated(f"the JPEG is damaged: it has {number} colour components")
+        given = [(segment[at], segment[at + 1] >> 4, segment[at + 1] & 15) for at in range(10, 10 + 3 * number, 3)]
+    except (struct.error, IndexError):
+        raise cut_off("JPEG") from None
+    if bits != _BITS:
+        raise not_read("JPEG", f"{bits} bits per sample")
     across = max(h for _, h, _ in given) or 1
     down = max(v for _, _, v in given) or 1
     mcus = math.ceil(width / (8 * across)) * math.ceil(height / (8 * down))
-    return Frame(width, height, {identity: 64 * mcus * h * v for identity, h, v in given})
+    components = [
+        Component(
+            identity,
+            64 * mcus * h * v,
+            math.ceil(width * h / (8 * across)) * math.ceil(height * v / (8 * down)),
+            np.full(_COEFFICIENTS, _UNKNOWN, np.uint8),
+        )
+        for identity, h, v in given
+    ]
+    return Frame(width, height, segment[1], mcus, tuple(components))
 
 
-def _count_scan(view: memoryview, at: int, found: Walk, max_pixels: int) -> None:
+def _count_scan(segment: memoryview, found: Walk, max_pixels: int) -> None:
     if found.frame is None:
         raise ImageTruncated("the JPEG is damaged: it has no frame header")
-    components = [view[i] for i in range(at + 5, at + 5 + 2 * view[at + 4], 2)]
+    number = segment[4] if len(segment) > 4 else 0
+    if len(segment) != 8 + 2 * number:
+        raise ImageTruncated("the JPEG is damaged: the header of a scan has a wrong length")
+    chosen = _components_of(segment[5 : 5 + 2 * number : 2], found.frame)
+    first, last, low = (0, _COEFFICIENTS - 1, 0)
+    if found.frame.progressive:
+        first, last, low = segment[-3], segment[-2], segment[-1] & 15
     found.scans += 1
-    found.samples += sum(found.frame.samples.get(identity, 0) for identity in components)
+    if found.interval:
+        mcus = chosen[0].blocks if number == 1 else found.frame.mcus
+        found.restarts_due += max(0, math.ceil(mcus / found.interval) - 1)
+    for component in chosen:
+        component.bits[first : last + 1] = low
+        found.samples += component.samples * (_ARITHMETIC_COST if found.frame.arithmetic else 1)
     if found.scans > MOST_SCANS:
         raise too_many("JPEG", "scans", MOST_SCANS)
     if found.samples > PASSES * max_pixels:
         raise too_many("JPEG", f"scans of {found.frame.width}x{found.frame.height} pixels", found.scans - 1)
 
 
-def _next_marker(view: memoryview, at: int) -> int:
-    """Where the next marker is that ends coded data: 0xFF and neither a stuffed zero, a restart nor a fill byte.
+def _components_of(identities: memoryview, frame: Frame) -> list[Component]:
+    """The components of a scan: of several with the same name, one after the other, as in libjpeg."""
+    left, chosen = list(frame.components), []
+    for identity in identities:
+        component = next((one for one in left if one.identity == identity), None)
+        if component is None:
+            raise ImageTruncated("the JPEG is damaged: a scan has a component that the frame header does not have")
+        left.remove(component)
+        chosen.append(component)
+    return chosen
 
-    By numpy, which does not hold the interpreter lock. Raises IndexError if there is none.
+
+def _read_orientation(content: memoryview, found: Walk) -> None:
+    if found.exif is None and content[: len(_EXIF)] == _EXIF:
+        found.exif = exif_orientation(content)
+    elif found.xmp is None and content[: len(_XMP)] == _XMP:
+        found.xmp = xmp_orientation(content)
+
+
+def _without_warnings(part: bytes | memoryview, inks: bool) -> bytes | memoryview:
+    """A segment with values that libjpeg knows, in place of values that it ignores with a warning."""
+    head = bytes(part[:16])
+    if head[:2] == _JFIF and head[4:9] == b"JFIF\0" and len(part) > len(head):
+        return b"".join([part[:9], b"\1", part[10:]])  # the major version
+    if head[:2] == _ADOBE and head[4:9] == b"Adobe" and len(head) == 16:
+        known, assumed = ({0, 2}, b"\2") if inks else ({0, 1}, b"\1")
+        return part if head[15] in known else b"".join([part[:15], assumed, part[16:]])  # the colour transform
+    return part
+
+
+def _next_marker(view: memoryview, at: int) -> tuple[int, int]:
+    """Where the next marker is, or the end if there is none, and how many restart markers come before it.
+
+    A marker is 0xFF before neither a stuffed zero nor a fill byte. By numpy, which does not hold the interpreter lock.
     """
-    look = _FIRST_LOOK
+    look, restarts = _FIRST_LOOK, 0
     while at + 1 < len(view):
         part = np.frombuffer(view[at : at + look + 1], np.uint8)
         places = np.flatnonzero(part[:-1] == 0xFF)
         codes = part[places + 1]
-        places = places[(codes != 0) & (codes != _FILL) & ((codes < 0xD0) | (codes > 0xD7))]
-        if len(places):
-            return at + int(places[0])
-        at, look = at + look, min(4 * look, _LONGEST_LOOK)
-    raise IndexError("the data ends without a marker")
+        places, codes = places[(codes != 0) & (codes != _FILL)], codes[(codes != 0) & (codes != _FILL)]
+        other = np.flatnonzero((codes < 0xD0) | (codes > 0xD7))
+        if len(other):
+            return at + int(places[other[0]]), restarts + int(other[0])
+        at, look, restarts = at + look, min(4 * look, _LONGEST_LOOK), restarts + len(places)
+    return len(view), restarts

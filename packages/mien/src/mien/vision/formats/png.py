@@ -5,12 +5,13 @@ Nor does it see the further frames of an animation.
 """
 
 import struct
+from dataclasses import dataclass
 
 from mien.errors import ImageTruncated
 from mien.vision.formats.orientation import (
     MOST_METADATA,
-    UPRIGHT,
     exif_orientation,
+    first_of,
     hex_orientation,
     inflated,
     xmp_orientation,
@@ -33,7 +34,7 @@ def read_png(data: bytes | memoryview, max_pixels: int) -> Still:
     except struct.error:
         raise cut_off("PNG") from None
     check_size("PNG", width, height, max_pixels)
-    needed, orientation, at = [(0, _START)], UPRIGHT, _START
+    needed, said, at = [(0, _START)], _Orientations(), _START
     for _ in range(MOST_CHUNKS):
         if at + 8 > len(view):
             break  # the decoder says what is missing
@@ -43,30 +44,41 @@ def read_png(data: bytes | memoryview, max_pixels: int) -> Still:
             if kind == b"IHDR" and at != _START:
                 raise ImageTruncated("the PNG image is damaged: it has two headers")
             needed.append((at, end))
-        elif orientation == UPRIGHT and length <= MOST_METADATA:
-            orientation = _orientation(kind, view[at + 8 : at + 8 + length])
+        else:
+            said.read(kind, view[at + 8 : at + 8 + length])
         if kind == b"IEND":
             break
         at = end
     else:
         raise too_many("PNG", "chunks", MOST_CHUNKS)
-    return Still("PNG", (width, height), joined(view, needed), orientation)
+    return Still("PNG", (width, height), joined(view, needed), first_of(said.exif, said.raw, said.xmp))
 
 
-def _orientation(kind: bytes, body: memoryview) -> int:
-    if kind == b"eXIf":
-        return exif_orientation(body)
-    if kind in (b"zTXt", b"tEXt") and body[: len(_RAW_PROFILE)] == _RAW_PROFILE:
-        text = body[len(_RAW_PROFILE) :]
-        return hex_orientation(inflated(text[1:]) if kind == b"zTXt" else bytes(text))
-    if kind == b"iTXt" and body[: len(_XMP)] == _XMP:
-        return _orientation_of_text(body[len(_XMP) :])
-    return UPRIGHT
+@dataclass(slots=True)
+class _Orientations:
+    """What each kind of metadata says."""
+
+    exif: int | None = None
+    raw: int | None = None
+    """EXIF as ImageMagick used to store it."""
+    xmp: int | None = None
+
+    def read(self, kind: bytes, body: memoryview) -> None:
+        """Read a chunk."""
+        if kind == b"eXIf" and self.exif is None:
+            self.exif = exif_orientation(body)
+        elif len(body) > MOST_METADATA:
+            return
+        elif kind in (b"zTXt", b"tEXt") and body[: len(_RAW_PROFILE)] == _RAW_PROFILE and self.raw is None:
+            text = body[len(_RAW_PROFILE) :]
+            self.raw = hex_orientation(inflated(text[1:]) if kind == b"zTXt" else bytes(text))
+        elif kind == b"iTXt" and body[: len(_XMP)] == _XMP and self.xmp is None:
+            self.xmp = _orientation_of_text(body[len(_XMP) :])
 
 
-def _orientation_of_text(body: memoryview) -> int:
+def _orientation_of_text(body: memoryview) -> int | None:
     """In an iTXt chunk after its keyword: a flag, the compression, two texts that end with a zero, the text."""
     parts = bytes(body[2:]).split(b"\0", 2)
     if len(body) < 2 or len(parts) < 3:
-        return UPRIGHT
+        return None
     return xmp_orientation(inflated(parts[2]) if body[0] else parts[2])

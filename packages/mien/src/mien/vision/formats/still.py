@@ -29,6 +29,8 @@ class Still:
     """Where the decoded pixels start, from left and top, if they are only a part of the image; the rest is white."""
     cmyk: bool = False
     """The pixels are stored as four inks."""
+    ended: bool = True
+    """The file has an end; where pixels are missing nevertheless, it has not been cut off but damaged."""
 
     @property
     def upright_size(self) -> Size:

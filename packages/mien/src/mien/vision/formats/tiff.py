@@ -4,15 +4,18 @@ A file of a few kilobytes can name tiles much larger than the image, have the sa
 hold tags whose values overlap; so all of that is bounded before a decoder sees the file.
 """
 
+import contextlib
 import math
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from mien.errors import ImageTruncated
+from mien.errors import ImageError, ImageTruncated
 from mien.vision.formats.jpeg import PASSES, walk
-from mien.vision.formats.orientation import ORIENTATION, UPRIGHT
+from mien.vision.formats.orientation import ORIENTATION, first_of, stored_orientation, xmp_orientation
+from mien.vision.formats.raw import raw_format_in_tiff, raw_refused
 from mien.vision.formats.still import SPARE_PIXELS, Still, check_size, check_tiles, cut_off, not_read, too_many
 
 MOST_TAGS = 512
@@ -31,6 +34,18 @@ _NEEDED = frozenset(
 )
 """And photometric interpretation, fill order, options of T.4 and T.6, predictor, extra samples, sample format, JPEG
 tables, subsampling, positioning and reference levels of YCbCr."""
+_KIND, _MAKE, _PHOTOMETRIC, _PARTS, _XMP, _DNG = 254, 271, 262, 330, 700, 50706
+_ABOUT = frozenset({ORIENTATION, _KIND, _MAKE, _PARTS, _XMP, _DNG})
+"""What is looked at here and not handed to a decoder. Damage there costs no pixel."""
+_REDUCED = 1
+"""A bit of the kind of image: a smaller copy of another one in the file."""
+_SENSOR = frozenset({32803, 34892})
+"""Photometric interpretations of camera raw: the mosaic of a sensor's colour filters, and linear values of it."""
+_OFFSETS = {4: "u4", 13: "u4", 16: "u8", 18: "u8"}
+"""NumPy's names of the types LONG, IFD, LONG8 and IFD8."""
+_MOST_OTHERS = 16
+"""Images that are looked at beside the first; a raw file has up to five."""
+_LONGEST_NAME = 64
 _JPEG, _UNCOMPRESSED = 7, 1
 _COMPRESSIONS = {_UNCOMPRESSED, 2, 3, 4, 5, _JPEG, 8, 32946, 32773}
 """None, CCITT RLE, T.4, T.6, LZW, JPEG, deflate (two numbers), PackBits."""
@@ -73,12 +88,14 @@ class _Tag:
 
 
 class _Image:
-    """The first image of a file."""
+    """An image of a file."""
 
-    def __init__(self, view: memoryview) -> None:
+    def __init__(self, view: memoryview, start: int | None = None) -> None:
+        """`start`: where its directory is, if it is not the first one."""
         order, version = {b"II": "<", b"MM": ">"}[bytes(view[:2])], bytes(view[2:4])
         self.kind = _Kind(order, big=b"+" in version)
-        (start,) = struct.unpack_from(self.kind.offset, view, 8 if self.kind.big else 4)
+        if start is None:
+            (start,) = struct.unpack_from(self.kind.offset, view, 8 if self.kind.big else 4)
         (count,) = struct.unpack_from(self.kind.count, view, start)
         if count > MOST_TAGS:
             raise too_many("TIFF", "tags", MOST_TAGS)
@@ -86,26 +103,30 @@ class _Image:
         at, size = start + struct.calcsize(self.kind.count), 20 if self.kind.big else 12
         for place in range(at, at + size * count, size):
             self._add(view, place, size)
+        self.end = at + size * count
+        """Of its directory: where the next one's offset is."""
 
     def _add(self, view: memoryview, at: int, size: int) -> None:
         number, kind, count = struct.unpack_from(self.kind.entry, view, at)
-        if number not in _NEEDED and number != ORIENTATION:
+        if number not in _NEEDED and number not in _ABOUT:
             return
         length, inline = count * _SIZES.get(kind, 1), size - struct.calcsize(self.kind.entry)
         most = _LONGEST if number == _COLOURS else 2 * MOST_PIECES
-        if count > most:
+        if count > most and number in _NEEDED:
             raise too_many("TIFF", "values in a tag", most)
         start = at + size - inline
         if length > inline:
             (start,) = struct.unpack_from(self.kind.offset, view, start)
         if start + length > len(view) or at + size > len(view):
+            if number in _ABOUT:
+                return
             raise cut_off("TIFF")
         self.tags[number] = _Tag(bytes(view[at : at + size]), kind, count, view[start : start + length])
 
     def numbers(self, tag: int) -> np.ndarray:
         """The values of a tag; none if it is missing."""
         found = self.tags.get(tag)
-        if found is None:
+        if found is None or (tag in _ABOUT and found.type not in _NUMBERS):
             return np.zeros(0, np.uint64)
         if found.type not in _NUMBERS:
             raise cut_off("TIFF")
@@ -119,9 +140,45 @@ class _Image:
             raise cut_off("TIFF")
         return default
 
+    @property
+    def pixels(self) -> int:
+        """0 if it does not give its size."""
+        return self.number(_WIDTH, 0) * self.number(_HEIGHT, 0)
+
+    @property
+    def orientation(self) -> int:
+        stored, packet = self.tags.get(ORIENTATION), self.tags.get(_XMP)
+        exif = None if stored is None else stored_orientation(self.kind.order, stored.type, stored.values)
+        return first_of(exif, None if packet is None else xmp_orientation(packet.values))
+
+    @property
+    def make(self) -> str:
+        """Of the camera."""
+        tag = self.tags.get(_MAKE)
+        return "" if tag is None else bytes(tag.values[:_LONGEST_NAME]).decode("latin-1")
+
+    def parts(self, view: memoryview) -> Iterator["_Image"]:
+        """The images that this one names as its own; those that can be read."""
+        tag = self.tags.get(_PARTS)
+        kind = None if tag is None else _OFFSETS.get(tag.type)
+        if tag is not None and kind is not None:
+            for start in np.frombuffer(tag.values, self.kind.order + kind)[:_MOST_OTHERS].tolist():
+                yield from _read(view, start)
+
+    def following(self, view: memoryview) -> Iterator["_Image"]:
+        """The images that come after this one in the file, up to the first that cannot be read."""
+        image = self
+        for _ in range(_MOST_OTHERS):
+            (start,) = struct.unpack_from(self.kind.offset, view, image.end)
+            found = list(_read(view, start)) if start else []
+            if not found:
+                return
+            (image,) = found
+            yield image
+
     def file(self, view: memoryview) -> bytes:
         """The file with a directory that has the needed tags only, and no other directory."""
-        entries = [tag.raw for number, tag in sorted(self.tags.items()) if number != ORIENTATION]
+        entries = [tag.raw for number, tag in sorted(self.tags.items()) if number in _NEEDED]
         start = 16 if self.kind.big else 8
         at = len(view) + len(view) % 2
         return b"".join(
@@ -142,13 +199,37 @@ def read_tiff(data: bytes | memoryview, max_pixels: int) -> Still:
     view = memoryview(data)
     try:
         image = _Image(view)
+        _check_first(image, view)
         size = image.number(_WIDTH), image.number(_HEIGHT)
         check_size("TIFF", *size, max_pixels)
         _check(image, view, *size, max_pixels)
-        orientation = image.number(ORIENTATION, UPRIGHT)
     except (IndexError, KeyError, struct.error):
         raise cut_off("TIFF") from None
-    return Still("TIFF", size, image.file(view), orientation if 1 <= orientation <= 8 else UPRIGHT)
+    return Still("TIFF", size, image.file(view), image.orientation)
+
+
+def _read(view: memoryview, start: int) -> Iterator[_Image]:
+    """The image whose directory is there, if it can be read."""
+    with contextlib.suppress(ImageError, LookupError, struct.error):
+        image = _Image(view, start)
+        image.number(_PHOTOMETRIC, image.pixels)  # can be read, too
+        yield image
+
+
+def _check_first(image: _Image, view: memoryview) -> None:
+    """Raise ImageFormatUnsupported if the first image is a small copy of what the file is about."""
+    reduced = image.number(_KIND, 0) & _REDUCED
+    others = [*image.parts(view), *(image.following(view) if reduced else ())]
+    larger = max(others, key=lambda other: other.pixels, default=image)
+    raw = raw_format_in_tiff(image.make)
+    if _DNG in image.tags:
+        raise raw_refused("DNG")
+    if any(one.number(_PHOTOMETRIC, 0) in _SENSOR for one in (image, *others)):
+        raise raw_refused(raw or "in TIFF")
+    if larger.pixels > image.pixels:
+        if raw is not None:
+            raise raw_refused(raw)
+        raise not_read("TIFF", f"a thumbnail of {image.pixels} pixels in front of the image of {larger.pixels}")
 
 
 def _check(image: _Image, view: memoryview, width: int, height: int, max_pixels: int) -> None:

@@ -4,7 +4,7 @@ import struct
 from collections.abc import Iterator
 
 from mien.errors import ImageTruncated
-from mien.vision.formats.orientation import UPRIGHT, exif_orientation, xmp_orientation
+from mien.vision.formats.orientation import exif_orientation, first_of, xmp_orientation
 from mien.vision.formats.still import Still, check_size, cut_off, too_many
 
 MOST_CHUNKS = 4096
@@ -12,6 +12,7 @@ _START, _FRAME = 12, 16
 """Bytes before the first chunk, and of a frame before its first."""
 _ALPHA, _LOSSY, _LOSSLESS = b"ALPH", b"VP8 ", b"VP8L"
 _ALPHA_FLAG = 0x10
+_NONE = memoryview(b"")
 
 
 def read_webp(data: bytes | memoryview, max_pixels: int) -> Still:
@@ -83,9 +84,7 @@ def _chunk(kind: bytes, content: bytes | memoryview) -> bytes:
 
 
 def _orientation(chunks: dict[bytes, memoryview]) -> int:
-    if b"EXIF" in chunks:
-        return exif_orientation(chunks[b"EXIF"])
-    return xmp_orientation(chunks[b"XMP "]) if b"XMP " in chunks else UPRIGHT
+    return first_of(exif_orientation(chunks.get(b"EXIF", _NONE)), xmp_orientation(chunks.get(b"XMP ", _NONE)))
 
 
 def _uint24(content: memoryview, at: int) -> int:
