@@ -1,25 +1,37 @@
 """Hostile bodies of up to 64 MB against a running server: its memory, its event loop, and an honest client.
 
-`pytest -s` shows the measurements.
+`pytest -s` shows the measurements. Those of time are asserted on a quiet machine only.
 """
 
+import json
+import os
+import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
 
 import httpx2
 import numpy as np
 import pytest
 
-from testing.hostile_bodies import attacks
-
 MiB = 1024 * 1024
 ATTACKERS = 4
-ALONE = 200
+ALONE = 1000
 """Requests of the honest client before the attack."""
+ENOUGH = 200
+"""Requests of the honest client during each kind of attack, at least: a p99 needs some."""
 LAG = "mien_event_loop_lag_seconds"
+SLACK_MB = 64
+UNPACKED = 64 * MiB
+"""The default limit of a body, which a small gzip body can reach."""
+LAG_MS, RATIO = 2 * 50.0, 2 * 3.0
+"""Twice what is promised: a single stall of the machine must not fail an hour of soak tests."""
+QUIET = os.getloadavg()[0] < (os.cpu_count() or 1)
 
 
 class Honest:
@@ -27,29 +39,59 @@ class Honest:
 
     def __init__(self, server: Any) -> None:
         self._client = httpx2.Client(base_url=server.url, timeout=60)
-        self.seconds: list[float] = []
+        self._seconds: list[float] = []
 
     def ask(self) -> None:
         started = time.perf_counter()
         body = {"service": "embedding", "payload": "aGVsbG8=", "payload_mime": "text/plain"}
         assert self._client.post("/v1/infer", json=body).status_code == 200
-        self.seconds.append(time.perf_counter() - started)
+        self._seconds.append(time.perf_counter() - started)
 
-    def p99(self) -> float:
-        """Of the requests since the last call, in milliseconds."""
-        measured, self.seconds = self.seconds, []
+    @property
+    def asked(self) -> int:
+        """Requests since the last figure."""
+        return len(self._seconds)
+
+    def p99_ms(self) -> float:
+        """Of the requests since the last call."""
+        measured, self._seconds = self._seconds, []
         return float(np.percentile(measured, 99)) * 1e3
 
     def close(self) -> None:
         self._client.close()
 
 
-def send(server: Any, path: str, kind: str, body: bytes, headers: dict[str, str]) -> int:
-    with httpx2.Client(base_url=server.url, timeout=120) as client:
-        try:
-            return client.post(path, content=body, headers={"Content-Type": kind, **headers}).status_code
-        except httpx2.TransportError:
-            return 0  # refused before the body was sent to its end
+@dataclass(frozen=True)
+class Row:
+    name: str
+    grown_mb: float
+    lag_ms: float
+    p99_ms: float
+    statuses: list[int]
+
+    def line(self, alone_ms: float) -> str:
+        ratio = self.p99_ms / alone_ms
+        return (
+            f"{self.name:26} +{self.grown_mb:5.0f} MB  loop {self.lag_ms:5.0f} ms  "
+            f"p99 {self.p99_ms:5.0f} ms = {ratio:4.1f}x {self.statuses}"
+        )
+
+    def allowed_mb(self, size: int) -> float:
+        """Twice the bytes in flight, unpacked."""
+        each = max(size, UNPACKED) if self.name.startswith("gzip") else size
+        return 2 * ATTACKERS * each / MiB + SLACK_MB
+
+
+@contextmanager
+def attackers(server: Any, size: int) -> Iterator[tuple[IO[str], IO[str]]]:
+    command = [sys.executable, "-m", "testing.body_attackers", server.url, str(size), str(ATTACKERS)]
+    root = Path(__file__).parents[4]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        yield process.stdin, process.stdout
+        process.stdin.close()
+        assert process.wait(60) == 0
 
 
 @pytest.mark.parametrize("size", [64 * 1024, MiB, 16 * MiB, 63 * MiB])
@@ -57,33 +99,30 @@ def test_hostile_bodies_hurt_nobody(serve: Callable[..., Any], size: int) -> Non
     """One kind after the other, to four routes at a time."""
     server = serve()
     honest = Honest(server)
-    for _ in range(ALONE):
-        honest.ask()
-    alone, rows = honest.p99(), []
-    server.metric(LAG)
-    attack = list(attacks(size))
-    for name in dict.fromkeys(name for name, _, _ in attack):
-        before = server.rss_mb()
-        highest, statuses = before, []
-        todo = iter([(path, body) for kind, path, body in attack if kind == name])
-
-        def work(todo: Iterator[Any] = todo, statuses: list[int] = statuses) -> None:
-            for path, (kind, body, headers) in todo:
-                statuses.append(send(server, path, kind, body, headers))
-
-        attackers = [threading.Thread(target=work) for _ in range(ATTACKERS)]
-        for attacker in attackers:
-            attacker.start()
-        while any(attacker.is_alive() for attacker in attackers):
+    with attackers(server, size) as (order, done), ThreadPoolExecutor(1) as waiting:
+        names = json.loads(done.readline())
+        for _ in range(ALONE):
             honest.ask()
-            highest = max(highest, server.rss_mb())
-        rows.append((name, highest - before, server.metric(LAG) * 1e3, honest.p99(), sorted(set(statuses))))
-        assert not [status for status in statuses if status >= 500], (name, statuses)
+        alone, rows = honest.p99_ms(), []
+        server.metric(LAG)
+        for name in names:
+            before = highest = server.rss_mb()
+            statuses: set[int] = set()
+            while honest.asked < ENOUGH:
+                order.write(f"{name}\n")
+                order.flush()
+                answer = waiting.submit(done.readline)
+                while not answer.done():
+                    honest.ask()
+                    highest = max(highest, server.rss_mb())
+                statuses.update(json.loads(answer.result()))
+            rows.append(Row(name, highest - before, server.metric(LAG) * 1e3, honest.p99_ms(), sorted(statuses)))
     honest.close()
     report = [f"{size / MiB:g} MB, {ATTACKERS} at a time; p99 of the honest client alone {alone:.0f} ms"]
-    for name, grown, lag, p99, statuses in rows:
-        report.append(
-            f"{name:26} +{grown:5.0f} MB  loop {lag:5.0f} ms  p99 {p99:5.0f} ms = {p99 / alone:4.1f}x {statuses}"
-        )
-    sys.stdout.write("\n" + "\n".join(report) + "\n")
-    assert max(grown for _, grown, *_ in rows) <= 2 * ATTACKERS * size / MiB + 64
+    sys.stdout.write("\n" + "\n".join(report + [row.line(alone) for row in rows]) + "\n")
+    for row in rows:
+        assert max(row.statuses) < 500, row
+        assert row.grown_mb <= row.allowed_mb(size), row
+        if QUIET:
+            assert row.lag_ms <= LAG_MS, row
+            assert row.p99_ms <= RATIO * alone, row
