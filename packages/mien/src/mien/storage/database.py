@@ -183,7 +183,9 @@ def _readable_errors() -> Iterator[None]:
         raise Unavailable(f"the task database cannot be used: {error.orig}", retry_after=1) from error
     except (sa.exc.DatabaseError, sqlite3.DatabaseError) as error:
         if "malformed" in str(error) or "not a database" in str(error):
-            raise InternalError("the task database is corrupt; restore it from a backup or remove it") from error
+            raise InternalError(
+                "the task database, mien.db in MIEN_DATA_DIR, is corrupt; restore it from a backup or remove it"
+            ) from error
         raise
     except OSError as error:
         if is_full(error):
