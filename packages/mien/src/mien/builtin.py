@@ -168,12 +168,8 @@ def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher, admis
     loader = ModelLoader(settings.execution, settings.locations.cache_dir, loaded, zoo)
     pipeline = load_pipeline(settings.models, settings.limits.max_faces, loader, paths)
     image, text = load_image_model(settings.models, loader), load_text_model(settings.models, loader)
-    threads = settings.execution.workers or _image_threads(loaded)
-    limits = ImageLimits(
-        max_items=settings.limits.max_images,
-        max_bytes=settings.limits.max_image_bytes,
-        max_pixels=settings.limits.max_pixels,
-    )
+    threads = settings.execution.workers or loaded.image_threads()
+    limits = ImageLimits.from_settings(settings.limits)
     builtin = BuiltinModels(
         pipeline=pipeline,
         detector=settings.models.detector,
@@ -206,10 +202,3 @@ def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher, admis
         detection_batch=loaded[settings.models.detector].plan.max_batch,
     )
     return Inference(loaded, pool, admission, faces, builtin, services, facts)
-
-
-def _image_threads(models: LoadedModels) -> int:
-    """One per thread of the budget, which keeps a CPU busy without context switches; where batching pays off, enough
-    more to fill two batches."""
-    largest = models.largest_batch()
-    return models.threads if largest == 1 else models.threads + 2 * largest

@@ -1,4 +1,7 @@
-"""Opening files below a directory without following links: whoever can write there must not lead a reader out of it."""
+"""Opening files that others may have put there.
+
+Below a directory, links are not followed: whoever can write there must not lead a reader out of it.
+"""
 
 import asyncio
 import os
@@ -78,7 +81,27 @@ def open_below(top: Path, parts: Sequence[str], *, avoid: Identity | None = None
     Neither a directory on the way nor the file may be a link, also if one is put there meanwhile: that is an OSError.
     Raises OSError, NotRegular, and Avoided if the way leads through the directory `avoid`.
     """
-    descriptor = _descriptor(top, parts, avoid)
+    return _regular(_descriptor(top, parts, avoid))
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """The regular file at `path`, whose links are followed, opened for unbuffered reading.
+
+    Opening anything else can block or do something (a tape rewinds): it is looked at first, and again once it is open.
+    Raises OSError, NotRegular.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise NotRegular("not a regular file")
+    return _regular(os.open(path, _FLAGS))
+
+
+def read_at_most(file: BinaryIO, most: int) -> bytes:
+    """The content of an unbuffered file; one byte more than `most` if there is more. Raises OSError."""
+    with os.fdopen(os.dup(file.fileno()), "rb") as reader:  # buffered: reads all that is asked for
+        return reader.read(most + 1)
+
+
+def _regular(descriptor: int) -> BinaryIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise NotRegular("not a regular file")

@@ -11,6 +11,17 @@ QUIET = ("httpx2", "httpcore2", "alembic")
 """Libraries whose warnings alone are logged: they log whole URLs, which may hold secrets, or a dozen lines at start."""
 
 
+def log_to_standard_library() -> None:
+    """Hand what this package logs to `logging`, unless the program has configured structlog: left alone, that prints to
+    stdout, which belongs to the program."""
+    if not structlog.is_configured():
+        structlog.configure(
+            processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
+            wrapper_class=structlog.stdlib.BoundLogger,
+            logger_factory=structlog.stdlib.LoggerFactory(),
+        )
+
+
 def configure_logs(settings: Logging) -> None:
     """Send structlog and the standard library's loggers to stderr in the settings' format and level."""
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())

@@ -1,6 +1,7 @@
 """The command line, as its users see it: what is printed where, and the exit status."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Callable
@@ -80,6 +81,44 @@ def test_a_bad_image_fails_alone(mien: Mien, album: Path) -> None:
     assert result.returncode == 1
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert ["error" in line for line in lines] == [False, True, False]
+
+
+def test_odd_entries_of_a_folder_are_named_and_no_neighbour_is_lost(mien_process: Mien, album: Path) -> None:
+    os.mkfifo(album / "b.jpg")
+    (album / "dangling.png").symlink_to("nowhere")
+    (album / "empty.jpg").touch()
+    with (album / "huge.jpg").open("wb") as huge:
+        huge.truncate(700_000_000)
+    (album / "a.jpg").rename(os.fsdecode(os.fsencode(album) + b"/caf\xe9.jpe"))
+    result = mien_process("faces", str(album), "missing.jpg", "--json", "--sheet", "faces.png")
+    assert result.returncode == 1
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["path"].rpartition("/")[2] for line in lines] == [
+        "caf%E9.jpe", "empty.jpg", "huge.jpg", "b.JPG", "missing.jpg"
+    ]  # fmt: skip
+    assert [line.get("error", {}).get("code") for line in lines] == [
+        None, "image_truncated", "image_too_large", None, "source_not_found"
+    ]  # fmt: skip
+    assert "b.jpg: a named pipe" in result.stderr
+    assert "dangling.png: a link to a file that does not exist" in result.stderr
+    assert "2 faces in 5 images, 3 failed, 2 entries skipped" in result.stderr
+    with Image.open(album.parent / "faces.png") as sheet:
+        assert sheet.size == (244, 152)
+
+
+def test_a_folder_without_images_says_so(mien: Mien, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    assert "no images in nothing" in mien("faces", "nothing").stderr
+
+
+def test_faces_into_a_file_and_on_from_there(mien: Mien, album: Path, tmp_path: Path, photo: bytes) -> None:
+    for name in ("faces.csv", "faces.jsonl"):
+        ok(mien("faces", "album", "--output", name))
+        before = (tmp_path / name).read_bytes()
+        assert "--resume goes on with it" in refused(mien("faces", "album", "--output", name))
+        (tmp_path / name).write_bytes(before[:-20])
+        assert "1 done before" in mien("faces", "album", "--output", name, "--resume").stderr
+        assert (tmp_path / name).read_bytes() == before
 
 
 def test_drawing_faces_into_a_file(mien: Mien, album: Path, tmp_path: Path) -> None:

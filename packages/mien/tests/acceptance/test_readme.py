@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[4]
 PHOTOS = Path(__file__).parent.parent / "photos"
-PAGES = ("README.md", "docs/insightface.md")
+PAGES = ("README.md", "docs/insightface.md", "docs/library.md")
 NOT_RUN = ("make demo", "mien serve", "mien_…")  # run by people, by the fixture, and with a real key elsewhere
 
 

@@ -20,7 +20,7 @@ LAYERS = [
     {"server"},
     {"app", "connections"},
     {"http", "housekeeping"},
-    {"builtin"},
+    {"builtin", "library"},
     {"faces", "tasks", "nodes"},
     {"inference"},
     {"workers"},
@@ -46,6 +46,7 @@ LAYERS = [
         "__init__",
     },
 ]
+HEAVY = {"numpy", "onnxruntime", "cv2", "PIL", "grpc", "fastapi", "sqlalchemy"}
 LAYER = {package: number for number, layer in enumerate(LAYERS) for package in layer}
 
 
@@ -73,6 +74,8 @@ def test_imports_point_downwards() -> None:
     wrong = []
     for module in sorted(SOURCE.rglob("*.py")):
         package = package_of(module)
+        if package == "__init__":
+            continue  # names of the library for type checkers; what they stand for is imported when first used
         assert package in LAYER, f"{package} is new: draw it in docs/architecture/1-parts.md and give it a layer here"
         wrong += [
             f"{module.relative_to(SOURCE)} imports {other}"
@@ -114,7 +117,22 @@ def test_the_libraries_need_no_server(library: str, ours: set[str]) -> None:
 
 @pytest.mark.parametrize("library", ["inferencesh", "lumen_client", "ifr_clients"])
 def test_importing_a_client_loads_nothing_heavy(library: str) -> None:
-    code = f"import sys, {library}; print(*{{name.partition('.')[0] for name in sys.modules}})"
-    loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    loaded = modules_after(f"import {library}")
     assert library in loaded
-    assert not loaded & {"numpy", "onnxruntime", "cv2", "PIL", "grpc", "fastapi", "sqlalchemy", "mien"}
+    assert not loaded & {*HEAVY, "mien"}
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    assert not modules_after("import mien") & HEAVY
+
+
+def test_the_library_needs_no_server_and_no_network() -> None:
+    loaded = modules_after("from mien import Faces")
+    assert "onnxruntime" in loaded
+    assert not loaded & {"fastapi", "uvicorn", "grpc", "sqlalchemy", "httpx2", "infsh", "typer"}
+
+
+def modules_after(code: str) -> set[str]:
+    """The libraries that a fresh Python has loaded after that."""
+    code = f"import sys; {code}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    return set(subprocess.check_output([sys.executable, "-c", code], text=True).split())

@@ -18,7 +18,7 @@ import numpy as np
 from rich.table import Table
 
 from ifr_clients import IFRClient
-from mien.cli.faces import add_face, face_table
+from mien.cli.face_outputs import add_face, face_table
 from mien.cli.output import err, out
 from mien.cli.pulling import pull_needed
 from mien.config.names import PREFIX, variable

@@ -1,161 +1,175 @@
-"""`mien faces`: local images through the same service as behind the APIs, without a server."""
+"""`mien faces`: local images and folders of them, without a server."""
 
-import asyncio
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import orjson
-from rich.markup import escape
-from rich.table import Table
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from mien.builtin import load_inference, open_fetcher
+from mien.cli.face_outputs import Drawn, FaceOutput, Lines, Sheet, Tables, opened_lines, printable
+from mien.cli.face_records import CsvRecords, JsonRecords, Records
+from mien.cli.face_resume import Done, resume
 from mien.cli.output import err, out
 from mien.cli.pulling import pull_needed
-from mien.engine.admission import Admission
-from mien.engine.cancellation import CancelScope
-from mien.engine.engine import Failed
-from mien.engine.sources import Item
 from mien.errors import RequestError
-from mien.faces.pipeline import FaceOptions, detections_of
-from mien.faces.service import ImageDone, ImageResult
-from mien.metrics import Metrics
+from mien.library.faces import Faces
+from mien.library.options import Options
+from mien.library.search import Progress as Count
+from mien.library.walk import ImageFile, Skipped, walk
 from mien.settings import Settings
-from mien.vision.draw import draw_detections, encode_jpeg
-from mien.vision.image import decode
 from mien.zoo.selection import age_gender_models, mask_models
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
-CHUNK = 16  # images in memory at once
+FAILED, INTERRUPTED = 1, 130
+FORMATS = {".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
 
 
-def find_faces(
-    settings: Settings,
-    paths: list[Path],
-    *,
-    as_json: bool,
-    draw: Path | None,
-    threshold: float | None,
-    attributes: bool,
-) -> int:
-    """Print the faces of each image as a table or JSON lines; returns how many images failed."""
-    images = list(_images(paths))
-    if draw is not None and len(images) != 1:
-        raise RequestError(f"--draw takes exactly one image; {len(images)} were given")
-    options = FaceOptions(
-        threshold=settings.api.default_threshold if threshold is None else threshold,
-        embedding=as_json,
-        landmarks=True,
-        attributes=attributes,
-        masks=attributes,
-    )
-    pull_needed(settings, [*age_gender_models(settings.models), *mask_models(settings.models)] if attributes else ())
-    return asyncio.run(_run(settings, images, options, as_json=as_json, draw=draw))
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is to be written, and where."""
+
+    format: str = ""
+    """`json` or `csv`; empty: tables, or what the name of the output says."""
+    output: Path | None = None
+    """A file instead of stdout."""
+    resume: bool = False
+    sheet: Path | None = None
+    draw: Path | None = None
 
 
-def _images(paths: list[Path]) -> Iterator[Path]:
-    for path in paths:
-        if path.is_dir():
-            yield from sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
-        elif path.is_file():
-            yield path
+def find_faces(settings: Settings, paths: Sequence[Path], options: Options, wanted: Wanted) -> int:
+    """Find the faces of all images at and below `paths`; the exit status: 0, 1 if images failed, 130 if interrupted.
+
+    Raises RequestError for what cannot be done, before any work.
+    """
+    wanted = _checked(wanted, paths)
+    extra = [*age_gender_models(settings.models), *mask_models(settings.models)] if options.get("attributes") else ()
+    pull_needed(settings, extra)
+    options = {**options, "embedding": wanted.format == "json", "crops": wanted.sheet is not None, "landmarks": True}
+    sheet = None if wanted.sheet is None else Sheet(wanted.sheet, resumed=wanted.resume)
+    with ExitStack() as stack:
+        faces = stack.enter_context(Faces(settings))
+        records = _records(wanted, faces.made_by(**options))
+        done = _done(wanted, records, faces.made_by(**options))
+        outputs: list[FaceOutput] = [] if sheet is None else [sheet]
+        if wanted.draw is not None:
+            outputs.append(Drawn(settings, wanted.draw))
+        outputs.append(stack.enter_context(_main_output(wanted, records)))
+        shown = stack.enter_context(_progress(hidden=wanted.output is None and out.is_terminal))
+        return _Run(sheet, done, shown).run(faces, paths, options, outputs)
+
+
+def _checked(wanted: Wanted, paths: Sequence[Path]) -> Wanted:
+    """With the format that the name of the output tells. Raises RequestError."""
+    if wanted.output is not None and not wanted.format:
+        found = FORMATS.get(wanted.output.suffix.lower())
+        if found is None:
+            raise RequestError(
+                f"--output {wanted.output}: say --json or --csv, or end its name in {', '.join(FORMATS)}"
+            )
+        wanted = replace(wanted, format=found)
+    if wanted.resume and wanted.output is None:
+        raise RequestError("--resume needs --output FILE, the file to go on with")
+    if not any(os.path.lexists(path) for path in paths):
+        raise RequestError(f"{paths[0]}: no such file or directory")
+    if wanted.draw is not None and (count := _images(paths)) != 1:
+        raise RequestError(f"--draw takes exactly one image; {count} were given")
+    return wanted
+
+
+def _images(paths: Sequence[Path]) -> int:
+    return sum(not isinstance(entry, Skipped) for entry in walk(paths))
+
+
+def _records(wanted: Wanted, made_by: str) -> Records | None:
+    if wanted.format == "json":
+        return JsonRecords(None if wanted.output is None else made_by)
+    return CsvRecords(made_by) if wanted.format == "csv" else None
+
+
+def _done(wanted: Wanted, records: Records | None, made_by: str) -> Done:
+    """What need not be done again. Raises RequestError for a file that cannot be resumed."""
+    if wanted.resume and wanted.output is not None and records is not None and wanted.output.exists():
+        return resume(wanted.output, records, made_by)
+    return Done()
+
+
+@contextmanager
+def _main_output(wanted: Wanted, records: Records | None) -> Iterator[Lines | Tables]:
+    if records is None:
+        yield Tables()
+        return
+    with opened_lines(records, wanted.output, resumed=wanted.resume) as lines:
+        yield lines
+
+
+class _Run:
+    """One run over all paths."""
+
+    def __init__(self, sheet: Sheet | None, done: Done, shown: Callable[[Count], None]) -> None:
+        self._sheet = sheet
+        self._done = done
+        self._shown = shown
+        self._count = Count(Path())
+
+    def run(self, faces: Faces, paths: Sequence[Path], options: Options, outputs: Sequence[FaceOutput]) -> int:
+        """The exit status. Raises OSError if an output cannot be written."""
+        found = faces.folder(*paths, wanted=self._is_wanted, skipped=_say, progress=self._progress, **options)
+        try:
+            with closing(found):
+                for image in found:
+                    for output in outputs:
+                        output.add(image)
+            status = FAILED if self._count.failed else 0
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+        for output in outputs:
+            output.close()
+        self._sum_up(paths, interrupted=status == INTERRUPTED)
+        return status
+
+    def _progress(self, count: Count) -> None:
+        self._count = count
+        self._shown(count)
+
+    def _is_wanted(self, file: ImageFile) -> bool:
+        if self._sheet is not None and self._sheet.is_page(file.path):
+            _say(Skipped(file.path, "a page of the contact sheet"))
+            return False
+        return file not in self._done
+
+    def _sum_up(self, paths: Sequence[Path], *, interrupted: bool) -> None:
+        count = self._count
+        if not count.images and not count.left_out and not interrupted:
+            more = ", …" if len(paths) > 3 else ""
+            words = f"no images in {', '.join(printable(str(path)) for path in paths[:3])}{more}"
+        elif count.images == 1 and not count.skipped and not count.left_out and not interrupted:
+            return  # its table says it all
         else:
-            raise RequestError(f"{path}: no such file or directory")
+            numbers = [(count.failed, "failed"), (count.left_out, "done before"), (count.skipped, "entries skipped")]
+            words = f"{count.faces} faces in {count.images} images"
+            words += "".join(f", {number} {what}" for number, what in numbers if number)
+            words = f"interrupted: {words}" if interrupted else words
+        err.print(words, markup=False, soft_wrap=True)
 
 
-async def _run(
-    settings: Settings, images: list[Path], options: FaceOptions, *, as_json: bool, draw: Path | None
-) -> int:
-    fetcher = open_fetcher(settings)
-    inference = load_inference(settings, Metrics(), fetcher, Admission.from_settings(settings.limits))
-    failed = 0
-    try:
-        for start in range(0, len(images), CHUNK):
-            chunk = images[start : start + CHUNK]
-            sources = [Item(path.read_bytes()) for path in chunk]
-            results = await inference.faces.analyse(sources, options, CancelScope())
-            for path, result in zip(chunk, results, strict=True):
-                failed += isinstance(result, Failed)
-                out.print(
-                    _json(path, result) if as_json else _table(path, result), soft_wrap=as_json, markup=not as_json
-                )
-            if draw is not None and isinstance(results[0], ImageDone):
-                _draw(settings, sources[0].data, results[0], draw)
-    finally:
-        await inference.close()
-        await fetcher.aclose()
-    return failed
+def _say(entry: Skipped) -> None:
+    err.print(f"skipped {printable(str(entry.path))}: {entry.reason}", markup=False, soft_wrap=True)
 
 
-def _draw(settings: Settings, data: bytes, result: ImageDone, target: Path) -> None:
-    faces = result.analysis.faces
-    image = decode(data, max_pixels=settings.limits.max_pixels, max_bytes=settings.limits.max_image_bytes)
-    masks = [face.attributes.mask for face in faces]
-    drawn = draw_detections(image, detections_of(faces), detector=settings.models.detector, masks=masks)
-    target.write_bytes(encode_jpeg(drawn))
-    err.print(f"written to {target}", markup=False)
+@contextmanager
+def _progress(*, hidden: bool) -> Iterator[Callable[[Count], None]]:
+    """Shows how far it is, on a terminal. `hidden`: the terminal belongs to the results, which show it themselves."""
+    if hidden or not err.is_terminal:
+        yield lambda _: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    with Progress(*columns, console=err, transient=True) as bars:
+        task = bars.add_task("")
 
+        def show(count: Count) -> None:
+            numbers = f"{count.images} images, {count.faces} faces, {count.failed} failed, {count.left_out} done before"
+            bars.update(task, description=f"{numbers}  {printable(str(count.path))[-60:]}")
 
-def _json(path: Path, result: ImageResult) -> str:
-    if isinstance(result, Failed):
-        body: dict[str, Any] = {
-            "path": str(path),
-            "error": {"code": result.error.code, "message": result.error.message},
-        }
-    else:
-        analysis = result.analysis
-        faces = [
-            {
-                "box": face.box,
-                "score": face.score,
-                "landmarks": face.landmarks,
-                "vector": face.vector,
-                "age": face.attributes.age,
-                "gender": face.attributes.gender,
-                "mask": face.attributes.mask,
-            }
-            for face in analysis.faces
-        ]
-        body = {"path": str(path), "width": analysis.width, "height": analysis.height, "faces": faces}
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY).decode()
-
-
-def _table(path: Path, result: ImageResult) -> Table | str:
-    if isinstance(result, Failed):
-        return f"{escape(str(path))}: [red]{escape(result.error.message)}[/]"
-    table = face_table(f"{escape(str(path))} ({result.analysis.width}x{result.analysis.height})")
-    for number, face in enumerate(result.analysis.faces, 1):
-        traits = face.attributes
-        add_face(
-            table,
-            number,
-            box=face.box.astype(int).tolist(),
-            score=face.score,
-            age=traits.age,
-            gender=traits.gender,
-            mask=traits.mask,
-        )
-    return table
-
-
-def face_table(title: str) -> Table:
-    """An empty table for faces."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for column in ("#", "box (x1 y1 x2 y2)", "width", "score", "age", "gender", "mask"):
-        table.add_column(column, justify="right")
-    return table
-
-
-def add_face(
-    table: Table, number: int, *, box: list[int], score: float, age: float | None, gender: int | None, mask: bool | None
-) -> None:
-    """Add one face as a row, with a dash for unknown values."""
-    table.add_row(
-        str(number),
-        " ".join(str(value) for value in box),
-        f"{box[2] - box[0]} px",
-        f"{score:.2f}",
-        "-" if age is None else f"{age:.0f}",
-        {0: "female", 1: "male"}.get(gender, "-") if gender is not None else "-",
-        {True: "yes", False: "no"}[mask] if mask is not None else "-",
-    )
+        yield show

@@ -155,20 +155,37 @@ def demo(
 
 @app.command()
 def faces(
-    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images.")],
+    paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images, which are searched recursively.")],
     as_json: Annotated[
         bool, typer.Option("--json", help="One JSON object per line and image, including embeddings.")
     ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="One row per face, without embeddings.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write JSON or CSV to this new file.")] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the --output file: images in it that have not changed are done."),
+    ] = False,
+    sheet: Annotated[
+        Path | None, typer.Option(help="Write contact sheets of all faces: FACES.jpg or .png, FACES-2.jpg, …")
+    ] = None,
     draw: Annotated[Path | None, typer.Option(help="Write the image with its faces drawn in (one image only).")] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Minimum detection score.")] = None,
     attributes: Annotated[bool, typer.Option(help="Also estimate age, gender and mask.")] = False,
 ) -> None:
-    """Find faces in local images, without a server."""
-    from mien.cli.faces import find_faces
+    """Find faces in local images, without a server.
 
-    failed = find_faces(Settings(), paths, as_json=as_json, draw=draw, threshold=threshold, attributes=attributes)
-    if failed:
-        raise typer.Exit(1)
+    Exit status 1 if an image could not be read; what is no image is named and skipped.
+    """
+    if as_json and as_csv:
+        raise typer.BadParameter("give --json or --csv, not both")
+    from mien.cli.faces import Wanted, find_faces
+
+    given: dict[str, Any] = {"threshold": threshold, "attributes": attributes, "masks": attributes}
+    options: Any = {name: value for name, value in given.items() if value is not None}
+    style = "json" if as_json else "csv" if as_csv else ""
+    status = find_faces(Settings(), paths, options, Wanted(style, output, resume, sheet, draw))
+    if status:
+        raise typer.Exit(status)
 
 
 @app.command()

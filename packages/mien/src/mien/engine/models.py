@@ -99,6 +99,12 @@ class LoadedModels:
         """The largest batch size of any loaded model."""
         return max(model.plan.max_batch for model in self._by_name.values())
 
+    def image_threads(self) -> int:
+        """How many threads should prepare images: one per thread of the budget, which keeps a CPU busy without context
+        switches; where batching pays off, enough more to fill two batches."""
+        largest = self.largest_batch()
+        return self.threads if largest == 1 else self.threads + 2 * largest
+
     def queued(self) -> int:
         """Number of items waiting for a lane."""
         return self._batcher.depth()

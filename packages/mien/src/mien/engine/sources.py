@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from mien.base64 import decode_base64
 from mien.engine.cancellation import CancelScope
-from mien.net.fetch import Fetcher
 from mien.net.paths import read_under
+
+if TYPE_CHECKING:  # the HTTP client is a sixth of what a program without a server would import
+    from mien.net.fetch import Fetcher
 
 ANY_IMAGE = "image/*"
 
@@ -53,7 +55,7 @@ def is_image(source: Source) -> bool:
 class SourceReader:
     """Reads the bytes of sources, within limits."""
 
-    def __init__(self, fetcher: Fetcher, *, images_root: Path | None, max_bytes: int) -> None:
+    def __init__(self, fetcher: "Fetcher", *, images_root: Path | None, max_bytes: int) -> None:
         """`images_root`: None rejects all paths. `max_bytes`: of one image."""
         self._fetcher = fetcher
         self._root = images_root

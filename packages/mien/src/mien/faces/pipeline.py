@@ -154,6 +154,11 @@ class FacePipeline:
         for group in wanted:
             group.get()
 
+    def wait_for_models(self, options: FaceOptions) -> None:
+        """Wait until the models that `options` needs are loaded, however long that takes. Raises ModelUnavailable."""
+        for group in self._wanted(options):
+            group.wait()
+
     def _wanted(self, options: FaceOptions) -> list[OnDemand[Sequence[Trait]]]:
         groups = ((self._age_gender, options.attributes), (self._masks, options.masks))
         return [group for group, asked in groups if asked]

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Self
 
 from mien.engine.sources import Item
 from mien.errors import InvalidField
 from mien.inference.sniff import IMAGES
+from mien.settings import Limits
 from mien.vision.image import decode
 from mien.vision.types import Image
 
@@ -22,6 +24,11 @@ class ImageLimits:
     """Per encoded image."""
     max_pixels: int
     """Per image."""
+
+    @classmethod
+    def from_settings(cls, limits: Limits) -> Self:
+        """The limits that the settings give."""
+        return cls(max_items=limits.max_images, max_bytes=limits.max_image_bytes, max_pixels=limits.max_pixels)
 
     def decode(self, item: Item) -> Image:
         """The item's pixels. Raises InvalidField if its media type is not an image, else as `vision.image.decode`."""

@@ -1,9 +1,10 @@
-"""Images by path, from below one folder and nowhere else."""
+"""Images by path: from below one folder and nowhere else, or wherever this program's own user says."""
 
 import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import BinaryIO
 
-from mien.confined import NotRegular, open_below
+from mien.confined import NotRegular, open_below, open_regular, read_at_most
 from mien.errors import ImageTooLarge, SourceFailed, SourceNotFound, SourceRefused
 
 
@@ -25,6 +26,22 @@ def read_under(root: Path | None, path: str, max_bytes: int) -> bytes:
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else None
         raise SourceFailed(f"the file {shown!r} cannot be read: {reason or 'its links go in circles'}") from None
+
+
+def read_anywhere(path: Path, max_bytes: int) -> bytes:
+    """The file's bytes, whose path this program's user named; links are followed. Nothing blocks but the disk.
+
+    Raises SourceNotFound, ImageTooLarge over `max_bytes`, and SourceFailed for anything but regular files and for those
+    that cannot be read. Errors do not name the path.
+    """
+    try:
+        return _within(open_regular(path), "the image", max_bytes)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise SourceNotFound("no such file") from None
+    except NotRegular:
+        raise SourceFailed("it is not a regular file") from None
+    except OSError as error:
+        raise SourceFailed(f"it cannot be read: {error.strerror or error}") from None
 
 
 def _checked_parts(path: str) -> tuple[str, ...]:
@@ -50,11 +67,16 @@ def _read(root: Path, parts: tuple[str, ...], shown: str, max_bytes: int) -> byt
         file = open_below(top, real.relative_to(top).parts)
     except NotRegular:
         raise SourceRefused(f"{shown!r} is not a regular file") from None
-    with file, os.fdopen(os.dup(file.fileno()), "rb") as reader:  # buffered: reads all that is asked for
+    return _within(file, repr(shown), max_bytes)
+
+
+def _within(file: BinaryIO, shown: str, max_bytes: int) -> bytes:
+    """All of the file, which is closed. Raises ImageTooLarge, before anything is read where its size says so."""
+    with file:
         size = os.fstat(file.fileno()).st_size
         if size > max_bytes:
-            raise ImageTooLarge(f"{shown!r} has {size} bytes; this server reads at most {max_bytes}")
-        data = reader.read(max_bytes + 1)  # the file may have grown since
+            raise ImageTooLarge(f"{shown} has {size} bytes; this server reads at most {max_bytes}")
+        data = read_at_most(file, max_bytes)  # the file may have grown since
     if len(data) > max_bytes:
-        raise ImageTooLarge(f"{shown!r} has more than {max_bytes} bytes, the most that this server reads")
+        raise ImageTooLarge(f"{shown} has more than {max_bytes} bytes, the most that this server reads")
     return data

@@ -14,7 +14,7 @@ import simplejpeg
 from PIL import AvifImagePlugin, ImageFile
 from PIL import Image as PilImage
 
-from mien.errors import ImageFormatUnsupported, ImageTooLarge, ImageTruncated
+from mien.errors import ImageError, ImageFormatUnsupported, ImageTooLarge, ImageTruncated
 from mien.vision.formats.avif import read_avif
 from mien.vision.formats.bmp import read_bmp
 from mien.vision.formats.gif import read_gif
@@ -318,3 +318,40 @@ def _finite(pixels: np.ndarray) -> np.ndarray:
 def _cv(pixels: Any) -> Image:
     image: Image = pixels
     return image
+
+
+# --- pixels that are decoded already
+
+
+def from_array(pixels: np.ndarray, *, rgb: bool, max_pixels: int) -> Image:
+    """Pixels that a program has in memory as BGR; copied only where they have to change.
+
+    `pixels`: uint8 of [height, width], [height, width, 1], [height, width, 3] (BGR, or RGB if `rgb`) or
+    [height, width, 4] (with alpha, which is composited on white). Raises ImageError for anything else, ImageTooLarge.
+    """
+    channels = pixels.shape[2] if pixels.ndim == 3 else 1
+    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3) or channels not in (1, 3, 4) or not pixels.size:
+        raise ImageError(
+            "an array of pixels is uint8, from 0 to 255, and of the shape (height, width), (height, width, 3) or "
+            f"(height, width, 4); this one is {pixels.dtype} of the shape {pixels.shape}"
+        )
+    height, width = pixels.shape[:2]
+    check_size("numpy", width, height, max_pixels)
+    if channels == 1:
+        return _gray(pixels)
+    swap = {(3, True): cv2.COLOR_RGB2BGR, (4, True): cv2.COLOR_RGBA2BGRA}.get((channels, rgb))
+    ordered = np.ascontiguousarray(pixels) if swap is None else _cv(cv2.cvtColor(pixels, swap))
+    return _over_white(ordered) if channels == 4 else ordered
+
+
+def from_pillow(image: PilImage.Image, *, max_pixels: int) -> Image:
+    """A PIL image as `decode` would have it: upright, on white, BGR. Loads its pixels if it has not.
+
+    Raises ImageTooLarge, and ImageTruncated if its file is damaged.
+    """
+    check_size(image.format or "PIL", *image.size, max_pixels)
+    try:
+        image.load()
+        return upright(_bgr(image), _orientation(image))
+    except DAMAGE as error:
+        raise ImageTruncated(f"the {image.format or 'PIL'} image is damaged or ends early") from error

@@ -16,6 +16,12 @@ FORMATS = {
     "image/heif": "HEIF",
 }
 """Pillow's names for the formats that this server reads, by media type."""
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp", ".mpo", ".jps"),
+    *(".png", ".apng", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+    *(".avif", ".avifs", ".heic", ".heif", ".hif", ".heics", ".heifs"),
+)
+"""What names of files in these formats end with, in lower case. For searching folders: a file's bytes decide."""
 READ = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIF"
 _SHOWN = 8
 

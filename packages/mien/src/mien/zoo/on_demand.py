@@ -64,6 +64,15 @@ class OnDemand(Generic[T]):
             raise self._absence()
         return self._built[0]
 
+    def wait(self) -> T:
+        """What was built, once an attempt that runs or is due has ended: a download may take minutes. Blocks.
+
+        Raises ModelUnavailable.
+        """
+        if not self._built and (attempt := self._begin()) is not None:
+            attempt.result()
+        return self.get()
+
     async def settle(self) -> None:
         """Start an attempt where one is due, and give it two seconds; `get` tells how it ended."""
         if not self._built and (attempt := self._begin()) is not None:

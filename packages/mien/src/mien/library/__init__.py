@@ -1,0 +1,1 @@
+"""Faces in a program, without a server: `from mien import Faces`."""

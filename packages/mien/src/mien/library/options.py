@@ -1,0 +1,42 @@
+"""What may be said with each search for faces."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypedDict
+
+from pydantic import TypeAdapter, ValidationError
+
+from mien.errors import InvalidField
+from mien.faces.pipeline import FaceOptions
+
+
+class Options(TypedDict, total=False):
+    """The fields of FaceOptions, each with its default where it is not given; the threshold's is the settings'."""
+
+    threshold: float
+    nms_threshold: float | None
+    embedding: bool
+    landmarks: bool
+    crops: bool
+    attributes: bool
+    masks: bool
+    limit: int
+    min_size: float
+    max_size: float
+
+
+_FIELDS: TypeAdapter[FaceOptions] = TypeAdapter(FaceOptions)
+
+
+def options_of(given: Mapping[str, Any], default_threshold: float) -> FaceOptions:
+    """The options of one search. Raises InvalidField, which names what was wrong."""
+    if unknown := sorted(set(given) - {field.name for field in fields(FaceOptions)}):
+        raise InvalidField(f"unknown options: {', '.join(unknown)}")
+    try:
+        options = _FIELDS.validate_python({"threshold": default_threshold, **given})
+    except ValidationError as error:
+        problems = [f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()]
+        raise InvalidField("; ".join(problems)) from None
+    if not 0 <= options.threshold <= 1:
+        raise InvalidField(f"threshold: expected a number from 0 to 1, got {options.threshold}")
+    return options
