@@ -8,16 +8,23 @@ from typing import Any
 
 @cache
 def all_examples() -> dict[str, Any]:
-    """By operation id: `body`, `status` and `answer`."""
+    """By operation id: `sent` and `received`, each with its `type` and `example`; `sent` is None without a body. Bytes
+    have no example. `status`: of the response."""
     found: dict[str, Any] = json.loads(resources.files(__package__).joinpath("examples.json").read_text())
     return found
 
 
 def add_example(operation: dict[str, Any]) -> None:
-    """Put the operation's example, if there is one, into its JSON body and the response of that status."""
+    """Put the operation's example, if there is one, into its body and the response of that status."""
     example = all_examples().get(operation["operationId"])
     if example is None:
         return
-    if example["body"] is not None:
-        operation["requestBody"]["content"]["application/json"]["example"] = example["body"]
-    operation["responses"][str(example["status"])]["content"]["application/json"] |= {"example": example["answer"]}
+    if example["sent"] is not None:
+        _show(operation["requestBody"], example["sent"])
+    _show(operation["responses"][str(example["status"])], example["received"])
+
+
+def _show(body: dict[str, Any], message: dict[str, Any]) -> None:
+    if "example" in message:
+        content = body["content"]
+        content.get(message["type"], content.get("*/*"))["example"] = message["example"]
