@@ -28,8 +28,10 @@ from PIL import Image as PilImage
 
 from mien.vision.formats.items import Item, Items, Property, file_of, read_items
 
-SIDE = 8000
-MAX_PIXELS, MAX_BYTES = 64_000_000, 32 << 20
+SIDE, AVIF_SIDE = 10_000, 8000
+"""Square images just below the limits."""
+JPEG_SIDE, SCANS_SIDE, CMYK_SIDE = 14_100, 10_400, 10_000
+MAX_PIXELS, MAX_BYTES = None, 48 << 20
 Build = Callable[[], bytes]
 
 
@@ -53,7 +55,7 @@ def saved(image: PilImage.Image, kind: str, **options: object) -> bytes:
 # --- JPEG
 
 
-def jpeg(mode: str = "RGB", side: int = SIDE, amplitude: int = 40, **options: object) -> bytes:
+def jpeg(mode: str = "RGB", side: int = JPEG_SIDE, amplitude: int = 40, **options: object) -> bytes:
     pixels = noise(side, len(mode) if mode != "CMYK" else 4, amplitude)
     return saved(PilImage.fromarray(pixels, mode), "JPEG", **({"quality": 20, "subsampling": 0} | options))
 
@@ -254,7 +256,7 @@ def _code(lengths: list[int]) -> np.ndarray:
 
 
 def avif(channels: int) -> bytes:
-    return saved(PilImage.fromarray(noise(SIDE, channels, 48)), "AVIF", quality=50, speed=10, subsampling="4:4:4")
+    return saved(PilImage.fromarray(noise(AVIF_SIDE, channels, 48)), "AVIF", quality=50, speed=10, subsampling="4:4:4")
 
 
 def avif_of_tiles(depth: int, quality: int) -> bytes:
@@ -267,8 +269,8 @@ def avif_of_tiles(depth: int, quality: int) -> bytes:
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
         found = read_items(memoryview((Path(folder) / "tile.avif").read_bytes()), "AVIF")
     colours, alpha = found.items.values()
-    across = SIDE // 1000
-    shape = struct.pack(">BBBBII", 0, 1, across - 1, across - 1, SIDE, SIDE)
+    across = AVIF_SIDE // 1000
+    shape = struct.pack(">BBBBII", 0, 1, across - 1, across - 1, AVIF_SIDE, AVIF_SIDE)
     sized = Property(99, b"ispe", memoryview(bytes(4) + shape[4:]), essential=False)
     items: dict[int, Item] = {}
     references: list[tuple[bytes, int, tuple[int, ...]]] = [(b"auxl", 2, (1,))]
@@ -282,7 +284,7 @@ def avif_of_tiles(depth: int, quality: int) -> bytes:
 
 
 def avif_of_two_sizes() -> bytes:
-    data = saved(PilImage.new("RGB", (SIDE, SIDE)), "AVIF", speed=10)
+    data = saved(PilImage.new("RGB", (AVIF_SIDE, AVIF_SIDE)), "AVIF", speed=10)
     at = data.index(b"ispe") + 8
     return data[:at] + struct.pack(">II", 64, 64) + data[at + 8 :]
 
@@ -305,10 +307,10 @@ def bmp(bits: int, side: int) -> bytes:
 HONEST: dict[str, Build] = {
     "jpeg": lambda: jpeg(),
     "jpeg-420": lambda: jpeg(subsampling=2),
-    "jpeg-progressive": lambda: jpeg(progressive=True),
-    "jpeg-progressive-dense": lambda: jpeg(amplitude=160, quality=50, side=5000, progressive=True),
-    "jpeg-cmyk-progressive": lambda: jpeg("CMYK", progressive=True, amplitude=30),
-    "jpeg-scans": lambda: jpeg_of_scans(SIDE, 20, 30),
+    "jpeg-progressive": lambda: jpeg(progressive=True, side=SCANS_SIDE),
+    "jpeg-progressive-dense": lambda: jpeg(amplitude=160, quality=50, side=6000, progressive=True),
+    "jpeg-cmyk-progressive": lambda: jpeg("CMYK", CMYK_SIDE, 30, progressive=True),
+    "jpeg-scans": lambda: jpeg_of_scans(8000, 20, 30),
     "jpeg-64-scans": lambda: jpeg_of_scans(4000, 64, 30),
     "png-rgb": lambda: png(8, 2),
     "png-rgba": lambda: png(8, 6),
@@ -321,7 +323,7 @@ HONEST: dict[str, Build] = {
     "gif": gif,
     "gif-comment": lambda: comments(255),
     "bmp-1": lambda: bmp(1, SIDE),
-    "bmp-32": lambda: bmp(32, 2880),
+    "bmp-32": lambda: bmp(32, 3500),
     "tiff-lzw": lambda: tiff(noise(SIDE, 3, 2), "tiff_lzw"),
     "tiff-tiles": lambda: tiff_of_tiles(SIDE, 256, 8, 3),
     "tiff-tiles-16": lambda: tiff_of_tiles(SIDE, 256, 16, 4),
@@ -339,7 +341,7 @@ HONEST: dict[str, Build] = {
 }
 HOSTILE: dict[str, Build] = {
     "jpeg-1000-scans": lambda: jpeg_of_scans(1000, 1000, 30),
-    "jpeg-40-scans-64-mp": lambda: jpeg_of_scans(SIDE, 40, 30),
+    "jpeg-40-scans-64-mp": lambda: jpeg_of_scans(8000, 40, 30),
     "png-chunks": lambda: png(8, 0, side=64, extra=_chunk(b"tIME", b"") * 2_500_000),
     "gif-short-blocks": lambda: comments(1),
     "tiff-huge-tile": lambda: tiff_of_tiles(64, 20032, 8, 3),

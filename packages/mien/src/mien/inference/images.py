@@ -8,6 +8,7 @@ from mien.engine.sources import Item
 from mien.errors import InvalidField
 from mien.inference.sniff import IMAGES
 from mien.settings import Limits
+from mien.vision.formats.still import most_pixels_of_any
 from mien.vision.image import decode
 from mien.vision.types import Image
 
@@ -22,8 +23,8 @@ class ImageLimits:
     """Images, or other payloads, per request."""
     max_bytes: int
     """Per encoded image."""
-    max_pixels: int
-    """Per image."""
+    max_pixels: int | None
+    """Per image; None: by format."""
 
     @classmethod
     def from_settings(cls, limits: Limits) -> Self:
@@ -41,7 +42,7 @@ class ImageLimits:
         return {
             "max_items": str(self.max_items),
             "max_payload_bytes": str(self.max_bytes),
-            "max_pixels": str(self.max_pixels),
+            "max_pixels": str(most_pixels_of_any(self.max_pixels)),
         }
 
 

@@ -4,7 +4,6 @@ import re
 import struct
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from io import BytesIO
 from typing import Any
 
@@ -18,10 +17,10 @@ from mien.errors import ImageError, ImageFormatUnsupported, ImageTooLarge, Image
 from mien.vision.formats.avif import read_avif
 from mien.vision.formats.bmp import read_bmp
 from mien.vision.formats.gif import read_gif
-from mien.vision.formats.jpeg import END, read_jpeg
+from mien.vision.formats.jpeg import read_jpeg
 from mien.vision.formats.orientation import ORIENTATION, UPRIGHT, known
 from mien.vision.formats.png import read_png
-from mien.vision.formats.still import Still, check_size
+from mien.vision.formats.still import Still, check_size, most_pixels
 from mien.vision.formats.tiff import read_tiff
 from mien.vision.formats.webp import read_webp
 from mien.vision.image_format import sniff
@@ -50,9 +49,10 @@ DAMAGE = (
 
 _JPEG_END = "before marker 0xd9"
 """In the strict decoder's complaint about stray bytes after the last pixel: it had nothing to complain of before."""
-_HARMLESS_JPEG = ("extraneous bytes", "Inconsistent progression", "subsampling")
-"""In complaints that say nothing of missing pixels, but after which the decoder says nothing more."""
-_SHORT_JPEG = "premature end"
+_HARMLESS_JPEG = ("extraneous bytes", "Inconsistent progression")
+"""In complaints that say nothing of missing pixels."""
+_SUBSAMPLING = "subsampling"
+"""In what it says of colours that are subsampled in an unusual way. Pillow decodes them, but does not notice damage."""
 _RESTART = re.compile("before marker 0xd[0-7]")
 """Stray bytes there are what is left of data that does not make sense."""
 _PILLOW_NOISE: tuple[Any, ...] = ("ignore", r"PIL\.")
@@ -60,8 +60,10 @@ _STRIP_PIXELS = 1 << 18
 """Pixels that are converted at a time: copies of a whole image would cost several times its size."""
 
 
-def read_still(data: bytes | memoryview, *, max_pixels: int) -> Still:
+def read_still(data: bytes | memoryview, *, max_pixels: int | None) -> Still:
     """The image's size, orientation and what a decoder needs of it; no pixels are decoded.
+
+    `max_pixels`: None for a limit by format, from the memory that decoding takes.
 
     Takes milliseconds. Raises ImageFormatUnsupported if it is not an image or of a kind that is not read, ImageTooLarge
     if decoding it would cost too much, ImageTruncated if the header is damaged or incomplete.
@@ -71,8 +73,10 @@ def read_still(data: bytes | memoryview, *, max_pixels: int) -> Still:
     return _read_by_pillow(kind, data, max_pixels) if reader is None else reader(data, max_pixels)
 
 
-def decode(data: bytes | memoryview, *, max_pixels: int, max_bytes: int) -> Image:
+def decode(data: bytes | memoryview, *, max_pixels: int | None, max_bytes: int) -> Image:
     """Decode to BGR: upright, transparency composited on white, only the first frame of an animation.
+
+    `max_pixels`: None for a limit by format, from the memory that decoding takes.
 
     Raises ImageTooLarge if it exceeds `max_bytes` encoded bytes or `max_pixels`, or would cost more to decode than an
     image of that size should (all checked before pixels are allocated), ImageFormatUnsupported if it is not an image,
@@ -84,7 +88,7 @@ def decode(data: bytes | memoryview, *, max_pixels: int, max_bytes: int) -> Imag
     return upright(_on_canvas(_pixels(still), still), still.orientation)
 
 
-_READERS: dict[str, Callable[[bytes | memoryview, int], Still]] = {
+_READERS: dict[str, Callable[[bytes | memoryview, int | None], Still]] = {
     "JPEG": read_jpeg,
     "PNG": read_png,
     "GIF": read_gif,
@@ -147,21 +151,23 @@ def _jpeg_pixels(still: Still) -> Image:
     try:
         simplejpeg.decode_jpeg(still.data, space, buffer=pixels)
     except (ValueError, OverflowError) as error:
-        if _JPEG_END not in str(error):
-            return _odd_jpeg_pixels(still, str(error))
+        if _SUBSAMPLING in str(error):
+            return _pillow_pixels(still)
+        _check_complaint(still, str(error))
     return _colours(pixels) if still.cmyk else pixels
 
 
-def _odd_jpeg_pixels(still: Still, complaint: str) -> Image:
-    """A JPEG that the strict decoder complains of, by Pillow if it may be whole.
+def _check_complaint(still: Still, complaint: str) -> None:
+    """Raise ImageTruncated unless every pixel has been decoded although the strict decoder complains.
 
-    Pillow takes no notice of damage, but of missing data if nobody has added an end.
+    It decodes on, but tells its first complaint only: another one may hide that the data has been cut off.
     """
-    if any(words in complaint for words in _HARMLESS_JPEG) and not _RESTART.search(complaint):
-        return _pillow_pixels(still if still.ended else replace(still, data=still.data[: -len(END)]))
-    if _SHORT_JPEG in complaint and not still.ended:
+    if _JPEG_END in complaint:
+        return
+    if not still.ended:
         raise ImageTruncated("the JPEG ends before its last pixel; was the upload incomplete?")
-    raise ImageTruncated(f"the JPEG is damaged: {complaint[:100]}")
+    if _RESTART.search(complaint) or not any(words in complaint for words in _HARMLESS_JPEG):
+        raise ImageTruncated(f"the JPEG is damaged: {complaint[:100]}")
 
 
 def _colours(inks: Image) -> Image:
@@ -191,9 +197,9 @@ def _webp_pixels(still: Still) -> Image:
 # --- everything else, by Pillow
 
 
-def _read_by_pillow(kind: str, data: bytes | memoryview, max_pixels: int) -> Still:
+def _read_by_pillow(kind: str, data: bytes | memoryview, max_pixels: int | None) -> Still:
     image = _opened(kind, data)
-    check_size(kind, *image.size, max_pixels)
+    check_size(kind, *image.size, most_pixels(kind, max_pixels))
     return Still(kind, image.size, data, _orientation(image))
 
 

@@ -31,8 +31,9 @@ print((status("VmHWM") - before) / 9e6)
         ("PNG", "LA", {}, 9),
         ("TIFF", "RGBA", {"compression": "tiff_lzw"}, 9),
         ("WEBP", "RGBA", {"lossless": True}, 12),
+        ("JPEG", "RGB", {"exif": b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"}, 7),
         ("JPEG", "RGB", {"progressive": True, "subsampling": 0}, 11),
-        ("JPEG", "CMYK", {"progressive": True}, 14),
+        ("JPEG", "CMYK", {"progressive": True}, 13),
     ],
 )
 def test_decoding_takes_a_few_bytes_per_pixel(kind: str, mode: str, options: dict[str, object], most: float) -> None:

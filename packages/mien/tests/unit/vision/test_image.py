@@ -196,6 +196,48 @@ def test_the_byte_limit_comes_first(photo: bytes) -> None:
         decode(photo, max_pixels=10**9, max_bytes=len(photo) - 1)
 
 
+def jpeg_of(width: int, height: int, mode: str = "RGB", **options: object) -> bytes:
+    """A small JPEG whose header claims another size."""
+    data = bytearray(saved(PilImage.new(mode, (64, 48)), "JPEG", **options))
+    at = max(data.find(b"\xff\xc0"), data.find(b"\xff\xc2")) + 5
+    data[at : at + 4] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("data", "fits"),
+    [
+        (jpeg_of(12_000, 9_000), True),
+        (jpeg_of(9_248, 6_936), True),
+        (jpeg_of(16_320, 12_240), True),
+        (jpeg_of(16_384, 12_288), False),
+        (jpeg_of(12_000, 9_000, progressive=True), True),
+        (jpeg_of(16_320, 12_240, progressive=True), False),
+        (jpeg_of(9_248, 6_936, "CMYK"), True),
+        (jpeg_of(12_000, 9_000, "CMYK"), False),
+        (png_of(9_248, 6_936), True),
+        (png_of(10_000, 10_001), False),
+    ],
+)
+def test_unless_it_is_set_the_pixel_limit_is_that_of_the_format(data: bytes, fits: bool) -> None:
+    if fits:
+        assert read_still(data, max_pixels=None).size[0] >= 9_000
+    else:
+        with pytest.raises(ImageTooLarge):
+            read_still(data, max_pixels=None)
+    with pytest.raises(ImageTooLarge):
+        read_still(data, max_pixels=64_000_000)
+
+
+def test_a_sequential_jpeg_in_several_scans_takes_the_memory_of_a_progressive_one() -> None:
+    data = jpeg_of(12_000, 10_001)
+    assert read_still(data, max_pixels=None).size == (12_000, 10_001)
+    at = data.index(b"\xff\xda")
+    alone = data[:at] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" + data[at + 14 :]
+    with pytest.raises(ImageTooLarge, match="12000x10001"):
+        read_still(alone, max_pixels=None)
+
+
 def test_a_frame_larger_than_its_gif_does_not_warn_or_pass() -> None:
     data = bytearray(saved(PilImage.new("P", (4, 4)), "GIF"))
     at = data.index(b",", 13)

@@ -4,6 +4,7 @@ from mien import __version__
 from mien.config.fetch_headers import header_names
 from mien.http.context import Runtime
 from mien.http.insightface.schema import Info
+from mien.vision.formats.still import most_pixels_of_any
 
 
 def info(runtime: Runtime) -> Info:
@@ -43,6 +44,6 @@ def info(runtime: Runtime) -> Info:
             "max_images": limits.max_images,
             "max_body_bytes": limits.max_body_bytes,
             "max_image_bytes": limits.max_image_bytes,
-            "max_pixels": limits.max_pixels,
+            "max_pixels": most_pixels_of_any(limits.max_pixels),
         },
     }

@@ -20,6 +20,7 @@ from mien.http.media import JSON
 from mien.http.openapi.operation import Answer, Enveloped, describe
 from mien.http.route import Route
 from mien.settings import Settings
+from mien.vision.formats.still import most_pixels_of_any
 
 Handler = TypeVar("Handler", bound=Callable[[Request], Awaitable[Response]])
 SERVICE = "Lumen REST API"
@@ -190,7 +191,7 @@ def configuration(settings: Settings) -> schema.Config:
             "max_body_bytes": settings.limits.max_body_bytes,
             "max_image_bytes": settings.limits.max_image_bytes,
             "max_items": settings.limits.max_images,
-            "max_pixels": settings.limits.max_pixels,
+            "max_pixels": most_pixels_of_any(settings.limits.max_pixels),
             "queue_items": settings.limits.queue_images,
             "queue_bytes": settings.limits.queue_bytes,
         },

@@ -13,7 +13,7 @@ from mien.vision.formats.av1 import frame_sizes
 from mien.vision.formats.boxes import Cursor
 from mien.vision.formats.items import Item, Items, file_of, read_items
 from mien.vision.formats.orientation import UPRIGHT
-from mien.vision.formats.still import Size, Still, check_size, check_tiles, cut_off, not_read, too_many
+from mien.vision.formats.still import Size, Still, check_size, check_tiles, cut_off, most_pixels, not_read, too_many
 
 FRAME_PIXELS = 2.25
 """Pixels in all frames, per pixel of the largest image: colours and transparency are two, and tiles may pass the edges.
@@ -32,11 +32,12 @@ _ROTATED = {0: (UPRIGHT, 4, 2), 1: (8, 5, 7), 2: (3, 2, 4), 3: (6, 7, 5)}
 """EXIF orientation by quarter turns (anticlockwise): not mirrored, top to bottom, left to right."""
 
 
-def read_avif(data: bytes | memoryview, max_pixels: int) -> Still:
+def read_avif(data: bytes | memoryview, max_pixels: int | None) -> Still:
     """Raises ImageTooLarge, ImageTruncated, ImageFormatUnsupported."""
+    limit = most_pixels("AVIF", max_pixels)
     try:
         kept = _kept(read_items(memoryview(data), "AVIF"))
-        size = _check(kept, len(data), max_pixels)
+        size = _check(kept, len(data), limit)
     except IndexError:
         raise cut_off("AVIF") from None
     return Still("AVIF", size, file_of(kept, b"avif"), _orientation(kept.items[kept.primary]))

@@ -2,18 +2,19 @@
 
 import struct
 
-from mien.vision.formats.still import Still, check_size, cut_off, joined, too_many
+from mien.vision.formats.still import Still, check_size, cut_off, joined, most_pixels, too_many
 
 MOST_BLOCKS = 1 << 18
 """Data comes in blocks of up to 255 bytes: full ones would be 64 MB."""
 _IMAGE, _EXTENSION, _CONTROL, _TRAILER = 0x2C, 0x21, 0xF9, b";"
 
 
-def read_gif(data: bytes | memoryview, max_pixels: int) -> Still:
+def read_gif(data: bytes | memoryview, max_pixels: int | None) -> Still:
     """Raises ImageTooLarge, ImageTruncated."""
+    limit = most_pixels("GIF", max_pixels)
     view = memoryview(data)
     try:
-        return _first_frame(view, max_pixels)
+        return _first_frame(view, limit)
     except (IndexError, struct.error):
         raise cut_off("GIF") from None
 
@@ -39,10 +40,10 @@ def _first_frame(view: memoryview, max_pixels: int) -> Still:
     check_size("GIF", width, height, max_pixels)
     try:
         end, _ = _skipped(view, at + 11 + _table(flags), MOST_BLOCKS - blocks)
+        trailer = _TRAILER
     except IndexError:
-        end = len(view)  # the decoder says what is missing
-    still = joined(view, [*needed, control, (at, end)]) + _TRAILER
-    return Still("GIF", (width, height), still)
+        end, trailer = len(view), b""  # the decoder says what is missing
+    return Still("GIF", (width, height), joined(view, [*needed, control, (at, end)]) + trailer)
 
 
 def _table(flags: int) -> int:

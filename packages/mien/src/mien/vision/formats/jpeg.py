@@ -16,12 +16,14 @@ import numpy as np
 
 from mien.errors import ImageTruncated
 from mien.vision.formats.orientation import exif_orientation, first_of, xmp_orientation
-from mien.vision.formats.still import Still, check_size, cut_off, not_read, too_many
+from mien.vision.formats.still import Still, check_size, cut_off, most_pixels, not_read, too_many
 
 MOST_SCANS = 64
 """Usual are 1 to 12; encoders that search for the smallest file write up to 25."""
 PASSES = 24
 """Samples over all scans, per pixel of the largest image: libjpeg's ten scans of a colour image pass 14 of them."""
+_USUAL_PIXELS = 64_000_000
+"""The largest image in this respect, unless the operator limits the pixels."""
 _ARITHMETIC_COST = 2
 """Decoding a sample costs about twice as much as with Huffman codes, in the worst cases."""
 MOST_SEGMENTS = 4096
@@ -29,6 +31,8 @@ MOST_SEGMENTS = 4096
 END = b"\xff\xd9"
 _START, _JFIF, _ADOBE = b"\xff\xd8", b"\xff\xe0", b"\xff\xee"
 _BITS = 8
+_SUBSAMPLED = frozenset({(1, 1), (2, 1), (2, 2), (1, 2), (4, 1), (1, 4)})
+"""Samples of brightness per sample of colour, across and down."""
 _COMPONENTS, _MOST_COMPONENTS = frozenset({1, 3, 4}), 4
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _ARITHMETIC = frozenset({0xC9, 0xCA})
@@ -74,6 +78,8 @@ class Frame:
     coding: int
     """The second byte of its marker."""
     mcus: int
+    unusual: bool
+    """Its colours are subsampled in a way that the usual decoder does not know."""
     components: tuple[Component, ...]
 
     @property
@@ -83,6 +89,15 @@ class Frame:
     @property
     def arithmetic(self) -> bool:
         return self.coding in _ARITHMETIC
+
+    @property
+    def kind(self) -> str:
+        """By the memory that it takes, as far as the frame tells."""
+        if len(self.components) == 4:
+            return "JPEG in CMYK"
+        if self.unusual:
+            return "JPEG by Pillow"
+        return "JPEG in several scans" if self.progressive or self.arithmetic else "JPEG"
 
     @property
     def started(self) -> bool:
@@ -128,7 +143,7 @@ class Walk:
         return self.scans == 1 and self.complete
 
 
-def read_jpeg(data: bytes | memoryview, max_pixels: int) -> Still:
+def read_jpeg(data: bytes | memoryview, max_pixels: int | None) -> Still:
     """Raises ImageTooLarge, ImageTruncated, ImageFormatUnsupported."""
     found = walk(memoryview(data), max_pixels)
     if found.frame is None:
@@ -139,7 +154,8 @@ def read_jpeg(data: bytes | memoryview, max_pixels: int) -> Still:
         raise ImageTruncated("the JPEG ends before its last scan; was the upload incomplete?")
     if not found.ended and found.restarts < found.restarts_due:
         raise ImageTruncated("the JPEG ends before its last pixel; was the upload incomplete?")
-    if not found.ended and found.frame.arithmetic:  # its decoders do not notice what is missing
+    if not found.ended and (found.frame.arithmetic or found.frame.unusual):
+        # their decoders do not notice what is missing
         raise ImageTruncated("the JPEG has no end marker; was the upload incomplete?")
     if found.restarts < found.restarts_due:
         raise ImageTruncated(f"the JPEG is damaged: it has {found.restarts} of {found.restarts_due} restart markers")
@@ -159,7 +175,7 @@ def read_jpeg(data: bytes | memoryview, max_pixels: int) -> Still:
     )
 
 
-def walk(view: memoryview, max_pixels: int) -> Walk:
+def walk(view: memoryview, max_pixels: int | None) -> Walk:
     """Go from marker to marker as libjpeg does, up to the end of the image, within the budget."""
     found, at, coded, segments = Walk(), 2, False, 0
     while True:
@@ -193,14 +209,14 @@ def _segment_end(view: memoryview, marker: int, place: int) -> int:
     return place + 2 + max(2, int.from_bytes(view[place + 2 : place + 4]))
 
 
-def _segment(segment: memoryview, found: Walk, max_pixels: int) -> None:
+def _segment(segment: memoryview, found: Walk, max_pixels: int | None) -> None:
     """Take what is needed of a segment."""
     marker = segment[1]
     if marker in _FRAMES:
         if found.frame is not None:
             raise ImageTruncated("the JPEG is damaged: it has two frame headers")
         found.frame = _frame(segment)
-        check_size("JPEG", found.frame.width, found.frame.height, max_pixels)
+        _check_size(found.frame, found.frame.kind, max_pixels)
     elif marker in _OTHER_FRAMES:
         raise not_read("JPEG", "lossless or hierarchical coding, be it Huffman or arithmetic")
     elif marker == _START_OF_SCAN:
@@ -215,6 +231,10 @@ def _segment(segment: memoryview, found: Walk, max_pixels: int) -> None:
         found.parts += [segment[:-3], _WHOLE_SCAN]
     elif marker in _NEEDED:
         found.parts.append(segment)
+
+
+def _check_size(frame: Frame, kind: str, max_pixels: int | None) -> None:
+    check_size("JPEG", frame.width, frame.height, most_pixels(kind, max_pixels))
 
 
 def _frame(segment: memoryview) -> Frame:
@@ -239,10 +259,12 @@ def _frame(segment: memoryview) -> Frame:
         )
         for identity, h, v in given
     ]
-    return Frame(width, height, segment[1], mcus, tuple(components))
+    factors = [(h, v) for _, h, v in given]
+    unusual = number == 3 and (factors[0] not in _SUBSAMPLED or factors[1:] != [(1, 1)] * 2)
+    return Frame(width, height, segment[1], mcus, unusual, tuple(components))
 
 
-def _count_scan(segment: memoryview, found: Walk, max_pixels: int) -> None:
+def _count_scan(segment: memoryview, found: Walk, max_pixels: int | None) -> None:
     if found.frame is None:
         raise ImageTruncated("the JPEG is damaged: it has no frame header")
     number = segment[4] if len(segment) > 4 else 0
@@ -252,6 +274,8 @@ def _count_scan(segment: memoryview, found: Walk, max_pixels: int) -> None:
     first, last, low = (0, _COEFFICIENTS - 1, 0)
     if found.frame.progressive:
         first, last, low = segment[-3], segment[-2], segment[-1] & 15
+    if number < len(found.frame.components) and found.frame.kind == "JPEG":
+        _check_size(found.frame, "JPEG in several scans", max_pixels)
     found.scans += 1
     if found.interval:
         mcus = chosen[0].blocks if number == 1 else found.frame.mcus
@@ -261,7 +285,7 @@ def _count_scan(segment: memoryview, found: Walk, max_pixels: int) -> None:
         found.samples += component.samples * (_ARITHMETIC_COST if found.frame.arithmetic else 1)
     if found.scans > MOST_SCANS:
         raise too_many("JPEG", "scans", MOST_SCANS)
-    if found.samples > PASSES * max_pixels:
+    if found.samples > PASSES * (max_pixels or _USUAL_PIXELS):
         raise too_many("JPEG", f"scans of {found.frame.width}x{found.frame.height} pixels", found.scans - 1)
 
 

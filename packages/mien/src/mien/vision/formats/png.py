@@ -16,7 +16,7 @@ from mien.vision.formats.orientation import (
     inflated,
     xmp_orientation,
 )
-from mien.vision.formats.still import Still, check_size, cut_off, joined, too_many
+from mien.vision.formats.still import Still, check_size, cut_off, joined, most_pixels, too_many
 
 MOST_CHUNKS = 65536
 """32 MB in the 8 kB that libpng writes at a time are 4,096."""
@@ -26,14 +26,15 @@ _RAW_PROFILE = b"Raw profile type exif\0"
 _XMP = b"XML:com.adobe.xmp\0"
 
 
-def read_png(data: bytes | memoryview, max_pixels: int) -> Still:
+def read_png(data: bytes | memoryview, max_pixels: int | None) -> Still:
     """Raises ImageTooLarge, ImageTruncated."""
+    limit = most_pixels("PNG", max_pixels)
     view = memoryview(data)
     try:
         width, height = struct.unpack_from(">II", view, _START + 8)
     except struct.error:
         raise cut_off("PNG") from None
-    check_size("PNG", width, height, max_pixels)
+    check_size("PNG", width, height, limit)
     needed, said, at = [(0, _START)], _Orientations(), _START
     for _ in range(MOST_CHUNKS):
         if at + 8 > len(view):

@@ -8,6 +8,21 @@ from mien.vision.formats.orientation import UPRIGHT, turned
 
 SPARE_PIXELS = 1 << 20
 """Tiles may pass the image's edges by so many pixels, or by as many as the image has."""
+MOST_PIXELS = {
+    "JPEG": 200_000_000,
+    "JPEG in several scans": 120_000_000,
+    "JPEG in CMYK": 100_000_000,
+    "JPEG by Pillow": 92_000_000,
+    "PNG": 100_000_000,
+    "GIF": 100_000_000,
+    "BMP": 100_000_000,
+    "TIFF": 100_000_000,
+    "WEBP": 100_000_000,
+    "HEIF": 85_000_000,
+    "AVIF": 66_000_000,
+}
+"""Unless the operator sets a limit: what can be decoded in 1.2 GB and, if it is not an AVIF, in ten seconds of one
+core, by the peaks and worst cases that `benchmarks/images.py` measures."""
 Size = tuple[int, int]
 """Width and height in pixels."""
 
@@ -36,6 +51,16 @@ class Still:
     def upright_size(self) -> Size:
         """With the orientation applied."""
         return turned(*self.size, self.orientation)
+
+
+def most_pixels(kind: str, max_pixels: int | None) -> int:
+    """The limit that the operator set, or that of a kind of `MOST_PIXELS`."""
+    return MOST_PIXELS[kind] if max_pixels is None else max_pixels
+
+
+def most_pixels_of_any(max_pixels: int | None) -> int:
+    """Images of so many pixels are read in every format."""
+    return min(most_pixels(kind, max_pixels) for kind in MOST_PIXELS)
 
 
 def check_size(kind: str, width: int, height: int, max_pixels: int) -> None:

@@ -16,7 +16,16 @@ from mien.errors import ImageError, ImageTruncated
 from mien.vision.formats.jpeg import PASSES, walk
 from mien.vision.formats.orientation import ORIENTATION, first_of, stored_orientation, xmp_orientation
 from mien.vision.formats.raw import raw_format_in_tiff, raw_refused
-from mien.vision.formats.still import SPARE_PIXELS, Still, check_size, check_tiles, cut_off, not_read, too_many
+from mien.vision.formats.still import (
+    SPARE_PIXELS,
+    Still,
+    check_size,
+    check_tiles,
+    cut_off,
+    most_pixels,
+    not_read,
+    too_many,
+)
 
 MOST_TAGS = 512
 MOST_PIECES = 32768
@@ -46,6 +55,8 @@ _OFFSETS = {4: "u4", 13: "u4", 16: "u8", 18: "u8"}
 _MOST_OTHERS = 16
 """Images that are looked at beside the first; a raw file has up to five."""
 _LONGEST_NAME = 64
+_SEPARATE, _SUBSAMPLED = 2, 6
+"""Planes, one after the other; YCbCr, of which there may be fewer colours than pixels."""
 _JPEG, _UNCOMPRESSED = 7, 1
 _COMPRESSIONS = {_UNCOMPRESSED, 2, 3, 4, 5, _JPEG, 8, 32946, 32773}
 """None, CCITT RLE, T.4, T.6, LZW, JPEG, deflate (two numbers), PackBits."""
@@ -194,15 +205,16 @@ class _Image:
         )
 
 
-def read_tiff(data: bytes | memoryview, max_pixels: int) -> Still:
+def read_tiff(data: bytes | memoryview, max_pixels: int | None) -> Still:
     """Raises ImageTooLarge, ImageTruncated, ImageFormatUnsupported."""
+    limit = most_pixels("TIFF", max_pixels)
     view = memoryview(data)
     try:
         image = _Image(view)
         _check_first(image, view)
         size = image.number(_WIDTH), image.number(_HEIGHT)
-        check_size("TIFF", *size, max_pixels)
-        _check(image, view, *size, max_pixels)
+        check_size("TIFF", *size, limit)
+        _check(image, view, *size, limit)
     except (IndexError, KeyError, struct.error):
         raise cut_off("TIFF") from None
     return Still("TIFF", size, image.file(view), image.orientation)
@@ -250,21 +262,35 @@ def _check(image: _Image, view: memoryview, width: int, height: int, max_pixels:
     check_tiles("TIFF", f"{across}x{down} tiles", columns * across * rows * down, (width, height))
     if across * down * depth > 8 * 4 * (max_pixels + SPARE_PIXELS):
         raise too_many("TIFF", "bytes in a strip or tile", 4 * (max_pixels + SPARE_PIXELS))
-    pieces = columns * rows * (samples if image.number(_PLANES, 1) == 2 else 1)
+    planes = samples if image.number(_PLANES, 1) == _SEPARATE else 1
+    pieces = columns * rows * planes
     offsets = image.numbers(_TILES if tiled else _STRIPS)
     lengths = image.numbers(_TILE_BYTES if tiled else _STRIP_BYTES)
     if pieces > MOST_PIECES:
         raise too_many("TIFF", "strips or tiles", MOST_PIECES)
-    if len(offsets) > pieces:
+    if len(offsets) != pieces:
         raise ImageTruncated(f"the TIFF image is damaged: it has {len(offsets)} strips or tiles for {pieces} places")
-    if compression == _UNCOMPRESSED:
+    if compression == _UNCOMPRESSED and image.number(_PHOTOMETRIC, 0) != _SUBSAMPLED:
+        line = math.ceil(across * (depth if planes == 1 else bits[0]) / 8)
+        lines = np.full((planes, rows, columns), down)
+        if not tiled:
+            lines[:, -1] = height - (rows - 1) * down
+        _check_inside(view, offsets, (line * lines).reshape(-1))
         return
     if len(lengths) != len(offsets):
         raise cut_off("TIFF")
     if float(lengths.astype(np.float64).sum()) > 2 * len(view):
         raise ImageTruncated("the TIFF image is damaged: its strips or tiles are longer than the file")
+    _check_inside(view, offsets, lengths)
     if compression == _JPEG:
         _check_jpegs(view, offsets, lengths, max_pixels)
+
+
+def _check_inside(view: memoryview, offsets: np.ndarray, lengths: np.ndarray) -> None:
+    """Raise ImageTruncated unless the strips or tiles are in the file: the directory that is put behind the data is no
+    part of them."""
+    if len(offsets) and (offsets.astype(np.float64) + lengths.astype(np.float64)).max() > len(view):
+        raise ImageTruncated("the TIFF image ends before its last pixel; was the upload incomplete?")
 
 
 def _check_jpegs(view: memoryview, offsets: np.ndarray, lengths: np.ndarray, max_pixels: int) -> None:

@@ -5,20 +5,22 @@ from collections.abc import Iterator
 
 from mien.errors import ImageTruncated
 from mien.vision.formats.orientation import exif_orientation, first_of, xmp_orientation
-from mien.vision.formats.still import Still, check_size, cut_off, too_many
+from mien.vision.formats.still import Still, check_size, cut_off, most_pixels, too_many
 
 MOST_CHUNKS = 4096
 _START, _FRAME = 12, 16
 """Bytes before the first chunk, and of a frame before its first."""
 _ALPHA, _LOSSY, _LOSSLESS = b"ALPH", b"VP8 ", b"VP8L"
+_PIXELS = frozenset({_ALPHA, _LOSSY, _LOSSLESS, b"ANMF"})
 _ALPHA_FLAG = 0x10
 _NONE = memoryview(b"")
 
 
-def read_webp(data: bytes | memoryview, max_pixels: int) -> Still:
+def read_webp(data: bytes | memoryview, max_pixels: int | None) -> Still:
     """Raises ImageTooLarge, ImageTruncated."""
+    limit = most_pixels("WEBP", max_pixels)
     try:
-        return _read(memoryview(data), max_pixels)
+        return _read(memoryview(data), limit)
     except (IndexError, struct.error):
         raise cut_off("WebP") from None
 
@@ -44,13 +46,17 @@ def _read(view: memoryview, max_pixels: int) -> Still:
 
 
 def _chunks(view: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Kind and content of each chunk; the last one may be cut off."""
-    at = 0
+    """Kind and content of each chunk; the last one may be cut off, unless it has pixels that are needed."""
+    at, seen = 0, set[bytes]()
     for _ in range(MOST_CHUNKS):
         if at + 8 > len(view):
             return
         length = int.from_bytes(view[at + 4 : at + 8], "little")
-        yield bytes(view[at : at + 4]), view[at + 8 : at + 8 + length]
+        kind = bytes(view[at : at + 4])
+        if kind in _PIXELS - seen and at + 8 + length > len(view):
+            raise ImageTruncated("the WebP image ends before its last pixel; was the upload incomplete?")
+        yield kind, view[at + 8 : at + 8 + length]
+        seen.add(kind)
         at += 8 + length + length % 2
     raise too_many("WEBP", "chunks", MOST_CHUNKS)
 
