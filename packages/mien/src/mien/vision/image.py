@@ -20,7 +20,7 @@ from mien.vision.formats.gif import read_gif
 from mien.vision.formats.jpeg import read_jpeg
 from mien.vision.formats.orientation import ORIENTATION, UPRIGHT, known
 from mien.vision.formats.png import read_png
-from mien.vision.formats.still import Still, check_size, most_pixels
+from mien.vision.formats.still import IN_MEMORY, Still, check_size, most_pixels
 from mien.vision.formats.tiff import read_tiff
 from mien.vision.formats.webp import read_webp
 from mien.vision.image_format import sniff
@@ -329,7 +329,7 @@ def _cv(pixels: Any) -> Image:
 # --- pixels that are decoded already
 
 
-def from_array(pixels: np.ndarray, *, rgb: bool, max_pixels: int) -> Image:
+def from_array(pixels: np.ndarray, *, rgb: bool, max_pixels: int | None) -> Image:
     """Pixels that a program has in memory as BGR; copied only where they have to change.
 
     `pixels`: uint8 of [height, width], [height, width, 1], [height, width, 3] (BGR, or RGB if `rgb`) or
@@ -342,7 +342,7 @@ def from_array(pixels: np.ndarray, *, rgb: bool, max_pixels: int) -> Image:
             f"(height, width, 4); this one is {pixels.dtype} of the shape {pixels.shape}"
         )
     height, width = pixels.shape[:2]
-    check_size("numpy", width, height, max_pixels)
+    check_size("numpy", width, height, most_pixels(IN_MEMORY, max_pixels))
     if channels == 1:
         return _gray(pixels)
     swap = {(3, True): cv2.COLOR_RGB2BGR, (4, True): cv2.COLOR_RGBA2BGRA}.get((channels, rgb))
@@ -350,12 +350,12 @@ def from_array(pixels: np.ndarray, *, rgb: bool, max_pixels: int) -> Image:
     return _over_white(ordered) if channels == 4 else ordered
 
 
-def from_pillow(image: PilImage.Image, *, max_pixels: int) -> Image:
+def from_pillow(image: PilImage.Image, *, max_pixels: int | None) -> Image:
     """A PIL image as `decode` would have it: upright, on white, BGR. Loads its pixels if it has not.
 
     Raises ImageTooLarge, and ImageTruncated if its file is damaged.
     """
-    check_size(image.format or "PIL", *image.size, max_pixels)
+    check_size(image.format or "PIL", *image.size, most_pixels(IN_MEMORY, max_pixels))
     try:
         image.load()
         return upright(_bgr(image), _orientation(image))

@@ -8,7 +8,9 @@ from mien.vision.formats.orientation import UPRIGHT, turned
 
 SPARE_PIXELS = 1 << 20
 """Tiles may pass the image's edges by so many pixels, or by as many as the image has."""
+IN_MEMORY = "pixels in memory"
 MOST_PIXELS = {
+    IN_MEMORY: 120_000_000,
     "JPEG": 200_000_000,
     "JPEG in several scans": 120_000_000,
     "JPEG in CMYK": 100_000_000,
