@@ -102,7 +102,9 @@ class ModelFacts:
         """Cosine from which two faces count as the same person. Raises ModelError where the manifest has none."""
         threshold = self.recogniser.same_threshold
         if threshold is None:
-            raise ModelError(f"{self.recogniser.name}: its manifest has no same_threshold to compare with")
+            raise ModelError(
+                f"{self.recogniser.name}: its manifest has no same_threshold to compare with; the request may set one"
+            )
         return threshold
 
 

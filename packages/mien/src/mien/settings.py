@@ -417,6 +417,11 @@ class Api(Group):
         description="Status of images: `success` for success/error; `ok` for ok/failed, as in the original server.",
     )
     default_threshold: float = Field(default=0.6, ge=0, le=1, description="Detection threshold if a request sets none.")
+    default_return_face_data: bool = Field(default=False, description="`return_face_data` if a request says nothing.")
+    default_return_landmarks: bool = Field(default=False, description="`return_landmarks` if a request says nothing.")
+    default_extract_embedding: bool = Field(default=True, description="`extract_embedding` if a request says nothing.")
+    default_extract_ga: bool = Field(default=False, description="`extract_ga` if a request says nothing.")
+    default_detect_masks: bool = Field(default=False, description="`detect_masks` if a request says nothing.")
     status_table: Literal["A", "B"] = Field(
         default="B",
         description="Task status numbers of clients that cannot be told apart: `A` up to client 0.6.0, `B` from 0.6.1.",

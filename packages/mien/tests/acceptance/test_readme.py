@@ -1,4 +1,4 @@
-"""What README.md and the page of the face API show is run as it stands, against a server started as they say."""
+"""What README.md and the pages of the face API show is run as it stands, against a server started as they say."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[4]
 PHOTOS = Path(__file__).parent.parent / "photos"
-PAGES = ("README.md", "docs/insightface.md", "docs/library.md")
+PAGES = ("README.md", "docs/insightface.md", "docs/library.md", "docs/migrating.md")
 NOT_RUN = ("make demo", "mien serve", "mien_…")  # run by people, by the fixture, and with a real key elsewhere
 
 

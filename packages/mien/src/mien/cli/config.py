@@ -10,14 +10,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from mien.cli.output import err, out, write_json
+from mien.config.fetch_headers import MASK
 from mien.config.file import NAME
 from mien.config.names import CONFIG_VARIABLE
+from mien.config.original import original_variables
 from mien.errors import InvalidSettings
 from mien.places import place_problems
 from mien.settings import Provenance, Settings, Variables, sections, unknown_names
 
 config = typer.Typer(no_args_is_help=True)
-MASK = "********"
 _SECRET = frozenset({"fetch_headers"})
 """Settings whose values are secret though their types do not say so."""
 
@@ -65,7 +66,7 @@ def check(
     settings, provenance = Settings(), Provenance({})
     if problems := place_problems(settings, provenance):
         raise InvalidSettings(*problems)
-    for words in [*unknown_names(), *unread_file()]:
+    for words in [*unknown_names(), *unread()]:
         err.print(f"[yellow]warning[/]: {escape(words)}", soft_wrap=True)
     preset = Variables().preset
     sources = [provenance.of(name, preset) for fields in sections().values() for name in fields]
@@ -74,11 +75,13 @@ def check(
     out.print(f"ok: {said} settings differ from their defaults; {read}", soft_wrap=True, markup=False)
 
 
-def unread_file() -> list[str]:
-    """A sentence about a file in the current folder that looks as if it should be read."""
-    if os.environ.get(CONFIG_VARIABLE) or not Path(NAME).is_file():
-        return []
-    return [f"{Path(NAME).absolute()} is not read unless --config or {CONFIG_VARIABLE} names it"]
+def unread() -> list[str]:
+    """A sentence for each thing that looks as if it should be read and is not: a file in the current folder, and
+    variables of the original server."""
+    found = original_variables(os.environ)
+    if not os.environ.get(CONFIG_VARIABLE) and Path(NAME).is_file():
+        found.append(f"{Path(NAME).absolute()} is not read unless --config or {CONFIG_VARIABLE} names it")
+    return found
 
 
 def _rows(settings: Settings, provenance: Provenance) -> dict[str, dict[str, dict[str, Any]]]:

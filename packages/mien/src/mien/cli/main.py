@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from mien import __version__
 from mien.cli.client import DEFAULT_URL, ApiKey, Url
-from mien.cli.config import ConfigFile, unread_file
+from mien.cli.config import ConfigFile, unread
 from mien.cli.config import config as config_commands
 from mien.cli.output import Output, err, out
 from mien.errors import InvalidSettings, MienError
@@ -134,7 +134,7 @@ def _serve(given: dict[str, Any], *, no_auth: bool, grpc: bool, apis: bool) -> N
     if grpc and settings.nodes.grpc_port is None:
         settings = Settings(**said, grpc_port=GRPC_PORT)
     configure_logs(settings.logging)
-    for words in [*unknown_names(), *unread_file()]:
+    for words in [*unknown_names(), *unread()]:
         log.warning("settings", problem=words)
     require_places(settings, Provenance(said))
     pull_needed(settings)

@@ -9,6 +9,8 @@ from typing import Any
 
 from mien.config.origins import parse_origin
 
+MASK = "********"
+"""In place of a value that may be secret."""
 EVERY = "*"
 """The scope of headers for every URL, credentials too."""
 FetchHeaders = dict[str, str | dict[str, str]]

@@ -79,6 +79,48 @@ def test_a_bad_image_is_named_by_its_number(client: httpx2.Client, photo: bytes)
     assert response.json()["error"]["message"].startswith("image 2: ")
 
 
+def test_the_caller_may_set_the_cosine_from_which_faces_are_the_same(
+    client: httpx2.Client, photos: dict[str, bytes]
+) -> None:
+    pair = photos["person_a_1"], photos["person_a_2"]
+    known = compared(client, *pair).json()
+    cosine = known["similarity"][0][0]
+    assert "same_threshold" not in known
+    for limit, same in {cosine + 0.01: False, cosine - 0.01: True, -1: True, 1: False}.items():
+        answer = compared(client, *pair, same_threshold=limit, threshold=0.5).json()
+        assert answer["same"] == [[same]]
+        assert (answer["threshold"], answer["same_threshold"]) == (limit, limit)
+        assert set(answer) == {*known, "same_threshold"}
+
+
+@pytest.mark.parametrize("value", [1.1, -1.1, "high", [], "nan"])
+def test_a_cosine_that_is_none_is_refused(client: httpx2.Client, value: Any) -> None:
+    response = client.post("/compare", json={"images": {"data": []}, "same_threshold": value})
+    assert (response.status_code, response.json()["detail"][0]["loc"]) == (422, ["same_threshold"])
+
+
+def test_two_uploads_are_compared_as_two_images_of_a_body(client: httpx2.Client, photos: dict[str, bytes]) -> None:
+    pair = [photos["person_a_1"], photos["person_b_1"]]
+    form = {"same_threshold": "-1", "limit_faces": "1"}
+    uploaded = client.post("/multipart/compare", files=[("a", pair[0]), ("b", pair[1])], data=form).json()
+    sent = compared(client, *pair, same_threshold=-1, limit_faces=1).json()
+    assert uploaded["same"] == [[True]]
+    assert [{**answer, "took": None} for answer in (uploaded,)] == [{**sent, "took": None}]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_anything_but_two_uploads_is_refused(client: httpx2.Client, photo: bytes, count: int) -> None:
+    files = [("file", photo)] * count or [("x", (None, "no file"))]
+    response = client.post("/multipart/compare", files=files)
+    assert response.status_code == 422
+    assert "file" in response.json()["error"]["message"] or f"got {count}" in response.json()["error"]["message"]
+
+
+def test_a_comparison_comes_in_messagepack_if_the_body_says_so(client: httpx2.Client, photo: bytes) -> None:
+    response = compared(client, photo, photo, msgpack=True)
+    assert ormsgpack.unpackb(response.content)["same"] == [[True]]
+
+
 # --- drawing
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import httpx2
 import numpy as np
+import ormsgpack
 import pytest
 from PIL import Image
 
@@ -126,6 +127,19 @@ def test_a_limit_keeps_the_largest_faces(extract: Extract, collage: bytes) -> No
     assert len(faces(extract(collage, extract_embedding=False, limit_faces=0))) == 6
 
 
+@pytest.mark.parametrize("value", [-1, "-1", -(10**9)])
+def test_a_negative_limit_is_none_as_in_the_original(
+    extract: Extract, client: httpx2.Client, collage: bytes, value: int | str
+) -> None:
+    limits = {"limit_faces": value, "min_face_size": value}
+    assert len(faces(extract(collage, extract_embedding=False, **limits))) == 6
+    packed = ormsgpack.packb({"images": {"data": [collage]}, "extract_embedding": False, **limits})
+    answer = client.post("/extract", content=packed, headers={"Content-Type": "application/msgpack"}).json()
+    assert len(answer["data"][0]["faces"]) == 6
+    form = {"extract_embedding": "false", **{name: str(limit) for name, limit in limits.items()}}
+    assert len(client.post("/multipart/extract", files={"file": collage}, data=form).json()["data"][0]["faces"]) == 6
+
+
 def test_small_faces_are_dropped_and_the_others_stay_under_their_image(
     extract: Extract, photos: dict[str, bytes]
 ) -> None:
@@ -192,11 +206,10 @@ def test_a_crop_of_another_size_fails_alone_and_says_why(extract: Extract, photo
         ("threshold", "high"),
         ("threshold", []),
         ("threshold", {}),
-        ("limit_faces", -1),
         ("limit_faces", "many"),
         ("limit_faces", 1.5),
         ("limit_faces", 10**30),
-        ("min_face_size", -1),
+        ("min_face_size", 10**30),
         ("min_face_size", "big"),
         ("min_face_size", [1]),
         ("embed_only", "maybe"),
@@ -275,6 +288,17 @@ def test_form_fields_are_the_same_parameters(client: httpx2.Client, photo: bytes
     (face,) = answer["data"][0]["faces"]
     assert len(face["landmarks"]) == 5
     assert face["vec"] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"), [("true", "application/x-msgpack"), ("0", "application/json"), ("", "application/json")]
+)
+def test_a_form_may_ask_for_messagepack(client: httpx2.Client, photo: bytes, value: str, kind: str) -> None:
+    for route, uploads in {"/multipart/extract": 1, "/multipart/compare": 2}.items():
+        files = [("file", photo)] * uploads
+        response = client.post(route, files=files, data={"msgpack": value, "extract_embedding": "false"})
+        assert (response.status_code, response.headers["content-type"]) == (200, kind)
+    assert "similarity" in (ormsgpack.unpackb(response.content) if value == "true" else response.json())
 
 
 def test_a_wrong_form_field_is_named(client: httpx2.Client, photo: bytes) -> None:

@@ -18,6 +18,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "masks": {**PLAIN, "detect_masks": True},
     "timings": {**PLAIN, "verbose_timings": True},
     "limit": {**PLAIN, "limit_faces": 1},
+    "negative limit": {**PLAIN, "limit_faces": -1, "min_face_size": -1},
     "least size": {**PLAIN, "min_face_size": 100000},
     "threshold of 1": {**PLAIN, "threshold": 1},
     "nulls mean defaults": {"extract_embedding": None, "threshold": None, "limit_faces": None, "msgpack": None},
@@ -34,7 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 WRONG: dict[str, dict[str, Any]] = {
     "threshold over 1": {"threshold": 1.5},
     "threshold as text": {"threshold": "high"},
-    "negative limit": {"limit_faces": -1},
+    "limit as text": {"limit_faces": "many"},
     "flag as text": {"extract_embedding": "perhaps"},
     "size as list": {"min_face_size": [1]},
     "several wrong": {"threshold": -1, "limit_faces": "x", "msgpack": 7},
@@ -215,6 +216,8 @@ def _compare() -> list[Step]:
         post("compare/one is no image", "/compare", pair(b"text", FACE)),
         post("compare/urls", "/compare", {"images": {"urls": ["people/person_a_1.jpg", "people/nobody.jpg"]}}),
         post("compare/wrong field", "/compare", pair(FACE, FACE, threshold=2)),
+        post("compare/own limit", "/compare", pair(FACE, OTHER, same_threshold=-1)),
+        post("compare/wrong limit", "/compare", pair(FACE, OTHER, same_threshold=2)),
         _packed("compare/msgpack", "/compare", {"images": {"data": [FACE, SAME]}}, Accept=MSGPACK),
     ]
 
@@ -269,6 +272,10 @@ def _multipart() -> list[Step]:
         sent("multipart extract/blank fields mean defaults", "/multipart/extract", face, plain, ("threshold", "")),
         sent("multipart extract/several, any names", "/multipart/extract", face, ("b", BLACK, "b.png"), plain),
         sent("multipart extract/answer in msgpack", "/multipart/extract", face, plain, Accept=MSGPACK),
+        sent("multipart extract/msgpack wanted", "/multipart/extract", face, plain, ("msgpack", "true")),
+        sent("multipart compare/two", "/multipart/compare", face, ("b", SAME, "b.jpg"), ("same_threshold", "1")),
+        sent("multipart compare/one", "/multipart/compare", face),
+        sent("multipart compare/broken image", "/multipart/compare", face, ("b", TRUNCATED, "b.jpg")),
         sent("multipart draw_detections/one", "/multipart/draw_detections", face),
         sent("multipart draw_detections/options", "/multipart/draw_detections", face, ("draw_scores", "0")),
     ]

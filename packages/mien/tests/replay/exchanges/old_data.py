@@ -103,6 +103,7 @@ def _other_settings() -> list[Step]:
     face = {"service": "face_detection", "payload": b64(FACE), "correlation_id": "c"}
     return [
         post("old data/status words ok", "/extract", image, headers=KEY),
+        post("old data/crops have a status", "/extract", {**image, "embed_only": True}, headers=KEY),
         post("old data/no age model", "/extract", {**image, "extract_ga": True, "detect_masks": True}, headers=KEY),
         post("old data/strict metadata", "/v1/infer", {**face, "metadata": {"colour": "blue"}}, headers=KEY),
         post("old data/no such service", "/v1/infer", {**face, "service": "embedding"}, headers=KEY),

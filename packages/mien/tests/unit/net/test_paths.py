@@ -51,6 +51,30 @@ def test_paths_that_could_lead_out_are_refused(root: Path, path: str) -> None:
         read_under(root, path, 100)
 
 
+def test_absolute_paths_below_the_root_are_read_by_either_name_of_it(root: Path) -> None:
+    link = root.parent / "link"
+    link.symlink_to(root)
+    for top in (root, link):
+        for name in (root, link) if top == link else (root,):
+            assert read_under(top, f"{name}/sub/face.jpg", 100) == b"face"
+            assert read_under(top, f"/{name}//sub/./face.jpg", 100) == b"face"
+
+
+def test_an_absolute_path_to_no_file_is_the_same_error_below_the_root_and_elsewhere(root: Path) -> None:
+    (root / "out").symlink_to(root.parent / "secret.txt")
+
+    def error(path: str, kind: type[ImageError]) -> str:
+        with pytest.raises(kind) as caught:
+            read_under(root, path, 100)
+        return caught.value.message.replace(path, "PATH")
+
+    inside = error(f"{root}/none.jpg", SourceRefused)
+    for path in ("/etc/passwd", f"{root}2/other.jpg", f"{root.parent}/secret.txt", f"{root}/sub/face.jpg/x"):
+        assert error(path, SourceRefused) == inside
+    for path in (f"{root}/../secret.txt", f"{root}/sub/../../secret.txt", f"{root}/out", str(root), f"{root}/sub"):
+        error(path, SourceRefused)
+
+
 def test_links_out_of_the_root_are_refused_and_links_inside_are_read(root: Path) -> None:
     (root / "out").symlink_to(root.parent / "secret.txt")
     (root / "outdir").symlink_to(root.parent / "images2")

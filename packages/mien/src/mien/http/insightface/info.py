@@ -1,7 +1,7 @@
 """`GET /info`: models and defaults, under the keys that clients of the original server read."""
 
 from mien import __version__
-from mien.config.fetch_headers import header_names
+from mien.config.fetch_headers import MASK, header_names
 from mien.http.context import Runtime
 from mien.http.insightface.schema import Info
 from mien.vision.formats.still import most_pixels_of_any
@@ -10,7 +10,7 @@ from mien.vision.formats.still import most_pixels_of_any
 def info(runtime: Runtime) -> Info:
     """The body of the response. Holds no secrets."""
     settings, facts = runtime.settings, runtime.models
-    models, limits = settings.models, settings.limits
+    models, limits, api = settings.models, settings.limits, settings.api
     return {
         "version": __version__,
         "tensorrt_version": None,
@@ -31,13 +31,13 @@ def info(runtime: Runtime) -> Info:
             "triton_uri": None,
         },
         "defaults": {
-            "return_face_data": False,
-            "return_landmarks": False,
-            "extract_embedding": True,
-            "extract_ga": False,
-            "detect_masks": False,
-            "det_thresh": settings.api.default_threshold,
-            "img_req_headers": header_names(settings.fetching.fetch_headers),
+            "return_face_data": api.default_return_face_data,
+            "return_landmarks": api.default_return_landmarks,
+            "extract_embedding": api.default_extract_embedding,
+            "extract_ga": api.default_extract_ga,
+            "detect_masks": api.default_detect_masks,
+            "det_thresh": api.default_threshold,
+            "img_req_headers": dict.fromkeys(header_names(settings.fetching.fetch_headers), MASK),
             "sslv3_hack": False,
         },
         "limits": {

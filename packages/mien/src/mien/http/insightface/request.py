@@ -1,6 +1,6 @@
 """Requests of the InsightFace-REST API: JSON, MessagePack or a form in; images and options out."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
@@ -20,9 +20,18 @@ from mien.http.errors import invalid_fields
 from mien.http.forms import FORM, text_fields, uploads
 from mien.http.insightface.schema import ExtractParameters, Images
 from mien.http.media import JSON, MAYBE_JSON, MSGPACK, MSGPACK_TYPES, bare, content_type, require_json
-from mien.settings import Limits
+from mien.settings import Api, Limits
 
 MAX_FIELD_BYTES = 64 * 1024
+DEFAULTS = {
+    "threshold": "default_threshold",
+    "return_face_data": "default_return_face_data",
+    "return_landmarks": "default_return_landmarks",
+    "extract_embedding": "default_extract_embedding",
+    "extract_ga": "default_extract_ga",
+    "detect_masks": "default_detect_masks",
+}
+"""The settings that say what a parameter is where a request does not."""
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -37,7 +46,8 @@ async def parsed_request(request: Request, model: type[M]) -> AsyncIterator[tupl
     with ExitStack() as admitted:
         body = await bodies.read(request, admitted)
         kind = request.headers.get("content-type", "")
-        parsed = await bodies.parse(parse, body, kind, model, runtime.settings.limits)
+        limits, defaults = runtime.settings.limits, defaults_of(runtime.settings.api)
+        parsed = await bodies.parse(parse, body, kind, model, limits, defaults)
         del body  # which binary images were copied from
         with cancel_on_disconnect(request, scope):
             yield parsed, runtime, scope
@@ -57,7 +67,12 @@ async def parsed_form(request: Request, model: type[M]) -> AsyncIterator[tuple[l
             yield [Item(file) for file in files], parameters, runtime, scope
 
 
-def parse(body: bytes, kind: str, model: type[M], limits: Limits) -> M:
+def defaults_of(api: Api) -> dict[str, Any]:
+    """What parameters are where a request does not say."""
+    return {parameter: getattr(api, setting) for parameter, setting in DEFAULTS.items()}
+
+
+def parse(body: bytes, kind: str, model: type[M], limits: Limits, defaults: Mapping[str, Any]) -> M:
     """The validated body. Raises RequestError, UnsupportedMediaType, InvalidField, BodyTooLarge."""
     kind, values = bare(kind), ValueLimits(limits.max_values)
     if kind in MSGPACK_TYPES:
@@ -70,8 +85,14 @@ def parse(body: bytes, kind: str, model: type[M], limits: Limits) -> M:
     else:
         raise UnsupportedMediaType(f"Content-Type is {kind[:80]!r}; this route reads {JSON} and {MSGPACK}")
     _require_few_images(data.get("images"), limits.max_images)
+    return _validated(data, model, defaults)
+
+
+def _validated(data: Mapping[str, Any], model: type[M], defaults: Mapping[str, Any]) -> M:
+    """Raises InvalidField."""
+    given = {name: value for name, value in data.items() if value is not None}
     try:
-        return model.model_validate(data)
+        return model.model_validate({**defaults, **given})
     except ValidationError as error:
         raise invalid_fields(error) from None
 
@@ -104,10 +125,10 @@ def sources_of(images: Images, headers: dict[str, str]) -> list[Source]:
     return [Item(item) if isinstance(item, bytes) else Base64(item) for item in images.data]
 
 
-def options_of(parameters: ExtractParameters, default_threshold: float) -> FaceOptions:
+def options_of(parameters: ExtractParameters) -> FaceOptions:
     """The parameters as the face service's options."""
     return FaceOptions(
-        threshold=default_threshold if parameters.threshold is None else parameters.threshold,
+        threshold=parameters.threshold,
         embedding=parameters.extract_embedding,
         landmarks=parameters.return_landmarks,
         crops=parameters.return_face_data,
@@ -127,7 +148,4 @@ async def _form(request: Request, model: type[M], admitted: ExitStack) -> tuple[
         fields = {name: value for name, value in text_fields(form).items() if value}
     if not files:
         raise InvalidField("file: expected at least one uploaded file")
-    try:
-        return files, model.model_validate(fields)
-    except ValidationError as error:
-        raise invalid_fields(error) from None
+    return files, _validated(fields, model, defaults_of(context_of(request).settings.api))

@@ -8,7 +8,15 @@ from starlette.responses import Response
 from mien.faces.pipeline import Face, FaceAnalysis
 from mien.faces.service import ImageDone, ImageResult
 from mien.http.codecs import json_response, msgpack_response
-from mien.http.insightface.schema import CompareAnswer, ExtractAnswer, ExtractParameters, FaceAnswer, ImageAnswer, Took
+from mien.http.insightface.schema import (
+    CompareAnswer,
+    ExtractAnswer,
+    ExtractParameters,
+    FaceAnswer,
+    FailedCrop,
+    ImageAnswer,
+    Took,
+)
 from mien.http.media import JSON, MSGPACK, MSGPACK_TYPES, accepted, bare
 
 STATUS_WORDS = {"success": ("success", "error"), "ok": ("ok", "failed")}
@@ -35,11 +43,18 @@ def extract_json(
 def image_json(result: ImageResult, parameters: ExtractParameters, words: tuple[str, str]) -> ImageAnswer:
     """One image: its faces, or its error."""
     good, bad = words
+    crops_of_original = parameters.embed_only and good == "ok"
     if isinstance(result, ImageDone):
-        return {"status": good, "took_ms": result.took_ms, "faces": faces_json(result.analysis, parameters)}
+        faces = faces_json(result.analysis, parameters)
+        if crops_of_original:
+            faces = [{**face, "status": "ok"} for face in faces]
+        return {"status": good, "took_ms": result.took_ms, "faces": faces}
     failed: ImageAnswer = {"status": bad, "took_ms": 0.0, "faces": [], "error": result.error.message}
     if bad == "failed":  # where clients of the original server look for the error; never an actual traceback
         failed["traceback"] = result.error.message
+    if crops_of_original:
+        crop: FailedCrop = {"status": "failed", "traceback": result.error.message}
+        failed["faces"] = [crop]
     return failed
 
 

@@ -29,6 +29,7 @@ from mien.http.insightface.request import options_of, parsed_form, parsed_reques
 from mien.http.insightface.response import extract_json, faces_json, render, response_type
 from mien.http.insightface.schema import (
     CompareAnswer,
+    CompareParameters,
     CompareRequest,
     DrawParameters,
     DrawRequest,
@@ -82,7 +83,7 @@ async def _extracted(
     started: float,
 ) -> ExtractAnswer:
     api = runtime.settings.api
-    options = options_of(parameters, api.default_threshold)
+    options = options_of(parameters)
     with images_inside(request, len(sources)):
         results = await runtime.faces.analyse(sources, options, scope, aligned=parameters.embed_only)
     total_ms = (time.perf_counter() - started) * 1e3
@@ -96,7 +97,7 @@ async def multipart_extract(request: Request) -> Response:
     started = time.perf_counter()
     async with parsed_form(request, ExtractParameters) as (sources, parameters, runtime, scope):
         answer = await _extracted(request, sources, parameters, runtime, scope, started)
-        return render(answer, response_type(request, msgpack=False))
+        return render(answer, response_type(request, msgpack=parameters.msgpack))
 
 
 @router.post("/compare", tags=[recognition])
@@ -106,24 +107,52 @@ async def compare(request: Request) -> Response:
     started = time.perf_counter()
     async with parsed_request(request, CompareRequest) as (body, runtime, scope):
         sources = sources_of(body.images, body.img_req_headers)
-        if len(sources) != 2:
-            raise InvalidField(f"images: expected exactly 2 images to compare, got {len(sources)}")
-        parameters = ExtractParameters.model_validate(body.model_dump(exclude={"images"}))
-        options = options_of(parameters, runtime.settings.api.default_threshold)
-        with images_inside(request, len(sources)):
-            results = await runtime.faces.analyse(sources, options, scope)
-        first, second = (_succeeded(result, number) for number, result in enumerate(results, 1))
-        similarity = _similarity(_vectors(first), _vectors(second))
-        threshold = runtime.models.same_threshold
-        answer: CompareAnswer = {
-            "took": {"total_ms": (time.perf_counter() - started) * 1e3},
-            "model": runtime.settings.models.recogniser,
-            "threshold": threshold,
-            "faces": [faces_json(side.analysis, parameters) for side in (first, second)],
-            "similarity": similarity,
-            "same": similarity >= threshold,
-        }
-        return render(answer, response_type(request, msgpack=False))
+        answer = await _compared(request, sources, body, runtime, scope, started)
+        return render(answer, response_type(request, msgpack=body.msgpack))
+
+
+@router.post("/multipart/compare", tags=[recognition])
+@describe(
+    _ways(CompareAnswer),
+    body={FORM: Form(CompareParameters, {"file": "The two images."}, many=True)},
+    errors=IMAGE_ERRORS,
+)
+async def multipart_compare(request: Request) -> Response:
+    """As `/compare`, with the images as two uploaded files (any field names) and the parameters as form fields."""
+    started = time.perf_counter()
+    async with parsed_form(request, CompareParameters) as (sources, parameters, runtime, scope):
+        answer = await _compared(request, sources, parameters, runtime, scope, started)
+        return render(answer, response_type(request, msgpack=parameters.msgpack))
+
+
+async def _compared(
+    request: Request,
+    sources: list[Source],
+    parameters: CompareParameters,
+    runtime: Runtime,
+    scope: CancelScope,
+    started: float,
+) -> CompareAnswer:
+    if len(sources) != 2:
+        raise InvalidField(f"images: expected exactly 2 images to compare, got {len(sources)}")
+    wanted = ExtractParameters.model_validate(parameters.model_dump(exclude={"images"}))
+    with images_inside(request, len(sources)):
+        results = await runtime.faces.analyse(sources, options_of(wanted), scope)
+    first, second = (_succeeded(result, number) for number, result in enumerate(results, 1))
+    similarity = _similarity(_vectors(first), _vectors(second))
+    own = parameters.same_threshold
+    threshold = runtime.models.same_threshold if own is None else own
+    answer: CompareAnswer = {
+        "took": {"total_ms": (time.perf_counter() - started) * 1e3},
+        "model": runtime.settings.models.recogniser,
+        "threshold": threshold,
+        "faces": [faces_json(side.analysis, wanted) for side in (first, second)],
+        "similarity": similarity,
+        "same": similarity >= threshold,
+    }
+    if own is not None:
+        answer["same_threshold"] = own
+    return answer
 
 
 def _succeeded(result: ImageResult, number: int) -> ImageDone:
@@ -173,7 +202,7 @@ async def _drawn(
         {**parameters.model_dump(), "extract_embedding": False, "return_landmarks": parameters.draw_landmarks}
     )
     operation = DrawFaces(
-        options_of(wanted, runtime.settings.api.default_threshold),
+        options_of(wanted),
         runtime.settings.models.detector,
         landmarks=parameters.draw_landmarks,
         scores=parameters.draw_scores,

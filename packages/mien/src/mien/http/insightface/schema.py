@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from msgspec import Meta
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -31,6 +32,11 @@ def _few(value: Any) -> Any:
     return value
 
 
+def _negative_is_zero(value: int) -> int:
+    """Clients of the original server write -1 for what 0 means: no limit."""
+    return max(0, value)
+
+
 MAX_HEADERS = 20
 EncodedImage = Annotated[
     bytes | str | InstanceOf[memoryview],
@@ -38,7 +44,12 @@ EncodedImage = Annotated[
     WithJsonSchema({"type": "string", "description": "Base64 or bytes."}),
 ]
 """A memoryview is a long text: see `decode`."""
+Pixels = Annotated[int, Field(le=100_000), AfterValidator(_negative_is_zero)]
+Count = Annotated[int, Field(le=100_000), AfterValidator(_negative_is_zero)]
 Headers = Annotated[dict[str, str], BeforeValidator(_few)]
+
+
+OR_SERVERS = "Default: this, unless the server is set otherwise (`/info`)."
 
 
 class NullMeansDefault(BaseModel):
@@ -66,30 +77,32 @@ class Images(NullMeansDefault):
 class FindParameters(NullMeansDefault):
     """What to look for: shared by every route that finds faces."""
 
-    threshold: float | None = Field(
-        default=None, ge=0, le=1, description="Least detection score, 0..1. Default: the server's, 0.6."
+    threshold: float = Field(
+        default=0.6, ge=0, le=1, description="Least detection score, 0..1. Default: the server's, 0.6."
     )
-    limit_faces: int = Field(default=0, ge=0, le=100_000, description="Most faces per image, the largest; 0: all.")
-    min_face_size: int = Field(default=0, ge=0, le=100_000, description="Least width of a face's box in pixels.")
-    detect_masks: bool = Field(default=False, description="Say whether each face wears a mask.")
+    limit_faces: Count = Field(default=0, description="Most faces per image, the largest; 0 and negative numbers: all.")
+    min_face_size: Pixels = Field(default=0, description="Least width of a face's box in pixels; 0 or less: any.")
+    detect_masks: bool = Field(default=False, description=f"Say whether each face wears a mask. {OR_SERVERS}")
 
 
 class ExtractParameters(FindParameters):
     """Everything about an extraction but the images."""
 
-    extract_embedding: bool = Field(default=True, description="Compute the face embeddings.")
-    return_landmarks: bool = Field(default=False, description="Return the five landmarks.")
-    return_face_data: bool = Field(default=False, description="Return the aligned 112x112 crops (base64 JPEG).")
+    extract_embedding: bool = Field(default=True, description=f"Compute the face embeddings. {OR_SERVERS}")
+    return_landmarks: bool = Field(default=False, description=f"Return the five landmarks. {OR_SERVERS}")
+    return_face_data: bool = Field(
+        default=False, description=f"Return the aligned 112x112 crops (base64 JPEG). {OR_SERVERS}"
+    )
     embed_only: bool = Field(default=False, description="The images are aligned 112x112 crops already.")
-    extract_ga: bool = Field(default=False, description="Estimate age and gender.")
+    extract_ga: bool = Field(default=False, description=f"Estimate age and gender. {OR_SERVERS}")
     verbose_timings: bool = Field(default=False, description="Return where the time went.")
+    msgpack: bool = Field(default=False, description="Answer in MessagePack.")
 
 
 class ExtractRequest(ExtractParameters):
     """Body of `POST /extract`."""
 
     images: Images
-    msgpack: bool = Field(default=False, description="Answer in MessagePack.")
     img_req_headers: Headers = Field(default={}, description="Headers for fetching `urls`.")
 
 
@@ -108,7 +121,19 @@ class DrawRequest(DrawParameters):
     img_req_headers: Headers = {}
 
 
-class CompareRequest(FindParameters):
+class CompareParameters(FindParameters):
+    """Everything about a comparison but the images."""
+
+    same_threshold: float | None = Field(
+        default=None,
+        ge=-1,
+        le=1,
+        description="Cosine from which two faces count as the same person, -1..1. Default: the recogniser's (`/info`).",
+    )
+    msgpack: bool = Field(default=False, description="Answer in MessagePack.")
+
+
+class CompareRequest(CompareParameters):
     """Body of `POST /compare`: exactly two images."""
 
     images: Images
@@ -148,6 +173,25 @@ class FaceAnswer(TypedDict):
     age: int | None
     mask: bool | None
     mask_probs: MaskProbabilities | None
+    status: NotRequired[
+        Annotated[str, Meta(description="`ok`: of a crop, with `embed_only` where the words are `ok` and `failed`.")]
+    ]
+
+
+class FailedCrop(TypedDict):
+    """In place of a face: a crop that failed, with `embed_only` where the words are `ok` and `failed`."""
+
+    status: Literal["failed"]
+    traceback: str
+
+
+_FAILED_CROP = {
+    "type": "object",
+    "description": "A crop that failed, with `embed_only` where the words are `ok` and `failed`.",
+    "properties": {"status": {"const": "failed"}, "traceback": {"type": "string"}},
+    "required": ["status", "traceback"],
+}
+"""FailedCrop: msgspec describes no list of either of two objects."""
 
 
 class ImageAnswer(TypedDict):
@@ -155,7 +199,15 @@ class ImageAnswer(TypedDict):
 
     status: Annotated[str, Meta(description="`success` or `error`; `ok` or `failed` where the server is set so.")]
     took_ms: float
-    faces: list[FaceAnswer]
+    faces: Annotated[
+        Any,
+        Meta(
+            extra_json_schema={
+                "type": "array",
+                "items": {"anyOf": [{"$ref": "#/components/schemas/FaceAnswer"}, _FAILED_CROP]},
+            }
+        ),
+    ]
     error: NotRequired[Annotated[str, Meta(description="Why the image failed; absent otherwise.")]]
     traceback: NotRequired[Annotated[str, Meta(description="The same, where the words are `ok` and `failed`.")]]
 
@@ -175,6 +227,7 @@ class CompareAnswer(TypedDict):
     took: Took
     model: str
     threshold: Annotated[float, Meta(description="Cosine from which two faces count as the same person.")]
+    same_threshold: NotRequired[Annotated[float, Meta(description="The same, if the request has set it.")]]
     faces: Annotated[list[list[FaceAnswer]], Meta(description="Faces of the first and of the second image.")]
     similarity: Annotated[
         Any,
@@ -227,7 +280,9 @@ class InfoDefaults(TypedDict):
     extract_ga: bool
     detect_masks: bool
     det_thresh: float
-    img_req_headers: Annotated[list[str], Meta(description="Names of the headers that images are fetched with.")]
+    img_req_headers: Annotated[
+        dict[str, str], Meta(description="The headers that images are fetched with; their values are masked.")
+    ]
     sslv3_hack: bool
 
 
