@@ -3,7 +3,7 @@
 The two differ in keywords and names alone; what really differs (sockets, threads, waiting) is written by hand, twice,
 in `_async_io` and `_sync_io` of each package, under the same names.
 
-`ifr_clients`, which depends on no other package, gets its copy of `infsh._environment` here, too.
+`ifr_clients`, which depends on no other package, gets its copies of modules of `infsh` here, too.
 """
 
 import argparse
@@ -101,8 +101,9 @@ CLIENTS = (
 )  # fmt: skip
 
 
-COPIED = (
-    (Path("packages/infsh/src/infsh/_environment.py"), Path("packages/ifr-clients/src/ifr_clients/_environment.py")),
+COPIED = tuple(
+    (Path("packages/infsh/src/infsh") / name, Path("packages/ifr-clients/src/ifr_clients") / name)
+    for name in ("_environment.py", "_quiet.py")
 )
 COPY_HEADER = "# Copied from {source} by tools/generate_sync.py (`make sync`): edit that file.\n"
 

@@ -179,9 +179,9 @@ def scripted_factory() -> Iterator[Callable[..., Scripted]]:
     """Starts scripted servers."""
     running: list[Scripted] = []
 
-    def start(wrap: Callable[[socket.socket], socket.socket] | None = None) -> Scripted:
+    def start(wrap: Callable[[socket.socket], socket.socket] | None = None, port: int = 0) -> Scripted:
         scripted = Scripted()
-        server = QuietServer(("127.0.0.1", 0), _handler(scripted))
+        server = QuietServer(("127.0.0.1", port), _handler(scripted))
         if wrap is not None:
             server.socket = wrap(server.socket)
             scripted.scheme = "https"

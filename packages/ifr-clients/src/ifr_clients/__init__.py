@@ -3,7 +3,7 @@
 from ifr_clients._async import IFRClientAsync
 from ifr_clients._server import __version__
 from ifr_clients._sync import IFRClient
-from ifr_clients.errors import IFRConnectionError, IFRError, IFRRejected, IFRResponseInvalid, IFRTimeout
+from ifr_clients.errors import IFRConnectionError, IFRError, IFRRejected, IFRResponseInvalid, IFRTimeout, Stopped
 from ifr_clients.schemas import CompareResponse, FacesResponse, ImageResponse, RecognitionResponse, Took
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "IFRTimeout",
     "ImageResponse",
     "RecognitionResponse",
+    "Stopped",
     "Took",
     "__version__",
 ]

@@ -2,24 +2,39 @@
 # ruff: noqa: ASYNC109 - `timeout` covers a call with all its retries, as in the blocking client
 
 import sys
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, Unpack, overload
+from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, overload
 
 from ifr_clients import _calls
-from ifr_clients._async_io import Connections, Images, InFlight, each, in_thread, sleep
+from ifr_clients._async_io import ASYNCHRONOUS, Connections, Images, InFlight, each, in_thread, sleep
 from ifr_clients._base import BaseClient
 from ifr_clients._calls import CompareOptions, DrawOptions, ExtractOptions
-from ifr_clients._images import Accepted, Image, Mode, accept, accept_all, is_slow, load, load_or_reason
-from ifr_clients._many import Batch, Batcher, BatchLimits, check_arguments, limits_of, model_of
+from ifr_clients._images import Accepted, Image, Mode, accept, accept_all, is_slow, label, load, load_or_reason
+from ifr_clients._many import (
+    Batch,
+    Batcher,
+    BatchLimits,
+    Finished,
+    Result,
+    answers_of,
+    as_asked,
+    check_arguments,
+    concerns_one_image,
+    limits_of,
+    stopped_at,
+)
 from ifr_clients._messages import Call
 from ifr_clients._progress import Progress, Reporter, length_of, reporter
+from ifr_clients._responses import failed_image
 from ifr_clients._retry import Wait
-from ifr_clients.errors import IFRError, IFRRejected
+from ifr_clients.errors import IFRError, IFRRejected, Stopped
 from ifr_clients.schemas import CompareResponse, ImageResponse, RecognitionResponse
 
 T = TypeVar("T")
+Ask: TypeAlias = Callable[[list[str | bytes]], Awaitable[dict[str, Any]]]
 
 
 class IFRClientAsync(BaseClient):
@@ -32,8 +47,14 @@ class IFRClientAsync(BaseClient):
     def _disconnected(self) -> None:
         self._connections = Connections(self._settings)
 
-    async def start(self) -> None:
-        """Prepare to connect. Optional: kept for code written for clients that require it."""
+    async def start(self, sess: object = None) -> None:
+        """Prepare to connect. Optional: kept for code written for clients that require it.
+
+        A session of another library cannot be used: giving one is a warning.
+        """
+        if sess is not None:
+            text = f"{type(self).__name__} manages its own connections: the given {type(sess).__name__} is not used"
+            warnings.warn(text, stacklevel=2)
         self._connections.open()
 
     async def close(self) -> None:
@@ -105,10 +126,12 @@ class IFRClientAsync(BaseClient):
     ) -> dict[str, Any] | RecognitionResponse:
         """Faces of each image, in the order of the images.
 
-        `mode='paths'`: URLs, or paths on the server. `mode='data'`: bytes, pathlib.Path, base64 text, data: URIs.
+        `mode='paths'`: URLs, or paths on the server. `mode='data'`: bytes, pathlib.Path, open files, base64 text,
+        data: URIs, images of PIL, arrays of numpy: uint8 [H, W], [H, W, 3] RGB (OpenCV has BGR) or [H, W, 4] RGBA.
         Returns a dict, or with `raw_response=False` a model whose `data` has one entry per image; face crops are JPEG
         bytes in both. The `status` of an image tells whether it failed. `timeout` is in seconds.
-        Raises ValueError if data and mode do not match, OSError if a file cannot be read, IFRError otherwise.
+        Raises ValueError or TypeError if data and mode do not match, OSError if a file cannot be read, IFRError
+        otherwise.
         """
         images = accept_all(data, mode)
         options: ExtractOptions = {
@@ -137,6 +160,7 @@ class IFRClientAsync(BaseClient):
         concurrency: int = 4,
         progress: bool | Progress = False,
         *,
+        start: int | Stopped | None = None,
         use_msgpack: bool = True,
         raw_response: Literal[True] = True,
         timeout: float | None = None,
@@ -152,6 +176,7 @@ class IFRClientAsync(BaseClient):
         concurrency: int = 4,
         progress: bool | Progress = False,
         *,
+        start: int | Stopped | None = None,
         use_msgpack: bool = True,
         raw_response: Literal[False],
         timeout: float | None = None,
@@ -166,6 +191,7 @@ class IFRClientAsync(BaseClient):
         concurrency: int = 4,
         progress: bool | Progress = False,
         *,
+        start: int | Stopped | None = None,
         use_msgpack: bool = True,
         raw_response: bool = True,
         timeout: float | None = None,
@@ -176,14 +202,18 @@ class IFRClientAsync(BaseClient):
         Images are taken from `data` on demand: at most `2 × concurrency` batches are held at a time. A batch has
         `batch_size` images; None: the server's batch size, at least 16, within the server's limits. `concurrency`
         requests run concurrently. `progress=True` draws a line on stderr; a function is called with the number of
-        images done and in total, None if `data` has no length. Files that cannot be read produce a result with
-        `status='error'`. The other arguments, results and errors are those of `extract`; `timeout` is per request.
-        """
-        check_arguments(batch_size, concurrency, mode)
+        images done and in total, None if `data` has no length. The other arguments and results are those of `extract`;
+        `timeout` is per request.
 
-        extract = partial(self._extract_batch, mode=mode, use_msgpack=use_msgpack, timeout=timeout, options=options)
+        An image that does not match the mode, cannot be read, or makes the server fail, has a result with
+        `status='error'`, and its neighbours have theirs. An error that concerns them all is raised after the results
+        before it; so is what `data` raises. `start` is the position of the first image, or the `stopped` of an IFRError
+        that has been raised: results which had arrived then are not computed again. Its notes name the image.
+        """
+        begin = check_arguments(data, batch_size, concurrency, mode, start, asynchronous=ASYNCHRONOUS)
+        ask = partial(self.extract, mode=mode, use_msgpack=use_msgpack, timeout=timeout, **options)
         return self._results(
-            data, mode, batch_size, concurrency, reporter(progress), extract, as_model=not raw_response
+            data, mode, begin, batch_size, concurrency, reporter(progress), ask, timeout, as_model=not raw_response
         )
 
     @overload
@@ -201,6 +231,7 @@ class IFRClientAsync(BaseClient):
         *,
         timeout: float | None = None,
         detect_masks: bool = False,
+        same_threshold: float | None = None,
     ) -> dict[str, Any]: ...
 
     @overload
@@ -230,10 +261,13 @@ class IFRClientAsync(BaseClient):
         *,
         timeout: float | None = None,
         detect_masks: bool = False,
+        same_threshold: float | None = None,
     ) -> dict[str, Any] | CompareResponse:
         """The cosine similarity of each face of the first image to each of the second, and whether they match.
 
-        Original servers do not have this route. Raises like `extract`, and IFRRejected if an image cannot be used.
+        `threshold` is the minimum detection score, `same_threshold` the cosine from which two faces match; None: the
+        recogniser's. Original servers do not have this route. Raises like `extract`, and IFRRejected if an image cannot
+        be used.
         """
         images = [accept(first, mode, "first"), accept(second, mode, "second")]
         options: CompareOptions = {
@@ -242,6 +276,7 @@ class IFRClientAsync(BaseClient):
             "min_face_size": min_face_size,
             "detect_masks": detect_masks,
             "img_req_headers": img_req_headers,
+            "same_threshold": same_threshold,
         }
         build = partial(_calls.compare, self._settings, options=options, msgpack=use_msgpack, raw=raw_response)
         call = await _prepared(images, build)
@@ -298,55 +333,106 @@ class IFRClientAsync(BaseClient):
         self,
         data: Images,
         mode: Mode,
+        begin: Stopped,
         batch_size: int | None,
         concurrency: int,
         report: Reporter,
-        extract: Callable[[Batch], Awaitable[list[dict[str, Any]]]],
+        ask: Ask,
+        timeout: float | None,
         *,
         as_model: bool,
     ) -> AsyncIterator[Any]:
-        limits = BatchLimits(batch_size) if batch_size else limits_of(await self.server_info(show=False))
-        total, done = length_of(data), 0
-        batches = _batches(data, mode, limits)
-        running: InFlight[list[dict[str, Any]]] = InFlight(concurrency)
+        total, done = length_of(data), begin.index
+        running: InFlight[Finished] = InFlight(concurrency)
+        part = Finished(done, [])
         try:
+            limits = BatchLimits(batch_size) if batch_size else await self._limits(timeout)
+            batches = _batches(data, mode, limits, begin)
             while True:
                 while len(running) < 2 * concurrency and (batch := await anext(batches, None)) is not None:
-                    running.start(partial(extract, batch))
+                    running.start(partial(_finished, batch, ask))
                     del batch  # so that only the request keeps its images alive
                 if not len(running):
                     return
-                for result in await running.next():
+                part = await running.next()
+                for result in part.results:
+                    answer = as_asked(result, model=as_model)
                     done += 1
                     report(done, total)
-                    yield model_of(result) if as_model else result
+                    yield answer
+        except IFRError as error:
+            error.stopped = stopped_at(done, begin, [part, *running.finished()])
+            raise
         finally:
             await running.close()
             report.finish(done, total)
 
-    async def _extract_batch(
-        self, batch: Batch, *, mode: Mode, use_msgpack: bool, timeout: float | None, options: ExtractOptions
-    ) -> list[dict[str, Any]]:
-        response: dict[str, Any] = {"data": []}
-        if batch.images:
-            try:
-                response = await self.extract(batch.images, mode, use_msgpack=use_msgpack, timeout=timeout, **options)
-            except IFRRejected as error:
-                response = batch.stand_in(error)
-        return batch.results(response)
+    async def _limits(self, timeout: float | None) -> BatchLimits:
+        return limits_of(await self.server_info(show=False, timeout=timeout))
 
 
-async def _batches(data: Images, mode: Mode, limits: BatchLimits) -> AsyncIterator[Batch]:
-    batcher = Batcher(limits)
-    position = 0
-    async for image in each(data):
-        accepted = accept(image, mode, f"image {position}")
-        position += 1
-        load_it = partial(load_or_reason, accepted)
-        if batch := batcher.add(await in_thread(load_it) if is_slow([accepted]) else load_it()):
+async def _finished(batch: Batch, ask: Ask) -> Finished:
+    """The results of a batch. Raises IFRError, and what the collection has raised in its place."""
+    if batch.broken is not None:
+        raise batch.broken
+    try:
+        return batch.finished(await _answers(batch.images, ask))
+    except IFRError as error:
+        batch.note(error)
+        raise
+
+
+async def _answers(images: list[str | bytes], ask: Ask) -> list[Result | IFRRejected]:
+    """For each image its result, or why the server rejects it even alone. Raises IFRError."""
+    if not images:
+        return []
+    try:
+        found = answers_of(await ask(images), len(images))
+    except IFRRejected as error:
+        if not concerns_one_image(error):
+            raise
+        if len(images) == 1:
+            return [error]
+        middle = len(images) // 2
+        return [*await _answers(images[:middle], ask), *await _answers(images[middle:], ask)]
+    return [*found, *await _answers(images[len(found) :], ask)]
+
+
+async def _batches(data: Images, mode: Mode, limits: BatchLimits, begin: Stopped) -> AsyncIterator[Batch]:
+    batcher = Batcher(limits, begin.index)
+    position = -1
+    try:
+        async for image in each(data):
+            position += 1
+            if position < begin.index:
+                continue
+            if known := begin.results.get(position):
+                full = batcher.add_known(known, label(image))
+            else:
+                full = await _added(batcher, image, mode, f"image {position}")
+            if full:
+                yield full
+    except Exception as error:  # noqa: BLE001 - whatever it is, results of the images before it come first
+        if batch := batcher.flush():
             yield batch
+        error.add_note(f"extract_many stopped at image {position + 1}, which its data failed to provide")
+        yield Batch(position + 1, [], broken=error)
+        return
     if batch := batcher.flush():
         yield batch
+
+
+async def _added(batcher: Batcher, image: Image, mode: Mode, name: str) -> Batch | None:
+    """The batch that the image completes; one that cannot be used or read is added as its failed result."""
+    try:
+        accepted = accept(image, mode, name)
+    except ValueError as error:
+        return batcher.add_known(failed_image(str(error)), label(image))
+    load_it = partial(load_or_reason, accepted)
+    loaded = await in_thread(load_it) if is_slow([accepted]) else load_it()
+    if isinstance(loaded, Exception):
+        return batcher.add_known(failed_image(str(loaded) or type(loaded).__name__), label(image))
+    return batcher.add(loaded, label(image))
 
 
 async def _prepared(images: Sequence[Accepted], build: Callable[[list[str | bytes]], Call[T]]) -> Call[T]:

@@ -16,6 +16,7 @@ from ifr_clients._transport import LIMITS, options_of, response_of, timeout_of, 
 
 T = TypeVar("T")
 Images: TypeAlias = Iterable[Image] | AsyncIterable[Image]
+ASYNCHRONOUS = True
 sleep = asyncio.sleep
 
 
@@ -88,6 +89,11 @@ class InFlight(Generic[T]):
     async def next(self) -> T:
         """The result of the oldest work. Raises what it raised."""
         return await self._running.popleft()
+
+    def finished(self) -> list[T]:
+        """The results that have arrived already, of all work that `next` has not returned."""
+        ready = [task for task in self._running if task.done() and not task.cancelled() and not task.exception()]
+        return [task.result() for task in ready]
 
     async def close(self) -> None:
         """Cancel work that is still running."""

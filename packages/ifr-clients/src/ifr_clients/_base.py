@@ -18,18 +18,19 @@ class BaseClient:
     def __init__(
         self,
         host: str = DEFAULT_HOST,
-        port: int | None = DEFAULT_PORT,
+        port: int | str | None = DEFAULT_PORT,
         *,
         timeout: float = DEFAULT_TIMEOUT,
         api_key: str | None = None,
         headers: Mapping[str, str] | None = None,
-        retries: int = 3,
+        retries: int | None = None,
         verify: ssl.SSLContext | bool = True,
     ) -> None:
-        """Settings for all calls. Raises ValueError, which names the invalid one.
+        """Settings for all calls. Raises ValueError or TypeError, which names the invalid one.
 
         A port in `host` takes precedence over `port`; `port=None` is the scheme's default. `timeout` is in seconds and
-        covers a call with all its retries. `retries` is the number of retries after broken connections, 429 and 503.
+        covers a call with all its retries. `retries` limits the retries after broken connections, 429, 502 and 503;
+        None: as many as the timeout allows.
         `api_key` is sent as `Authorization: Bearer`. `verify` is an SSL context, or False to trust any certificate.
         """
         self._settings = settings_of(

@@ -15,33 +15,34 @@ M = TypeVar("M", bound=BaseModel)
 Parser = Callable[[Response], M | dict[str, Any]]
 
 
-class ExtractOptions(TypedDict, total=False):
-    """The arguments of `extract` that are fields of its request."""
+class FindOptions(TypedDict, total=False):
+    """The arguments of all routes that find faces."""
 
     threshold: float
+    limit_faces: int
+    min_face_size: int
+    detect_masks: bool
+    img_req_headers: dict[str, str] | None
+
+
+class ExtractOptions(FindOptions, total=False):
+    """The arguments of `extract` that are fields of its request."""
+
     extract_embedding: bool
     return_face_data: bool
     return_landmarks: bool
     embed_only: bool
-    limit_faces: int
-    min_face_size: int
-    img_req_headers: dict[str, str] | None
     extract_ga: bool
-    detect_masks: bool
     verbose_timings: bool
 
 
-class CompareOptions(TypedDict, total=False):
+class CompareOptions(FindOptions, total=False):
     """The arguments of `compare` that are fields of its request."""
 
-    threshold: float
-    limit_faces: int
-    min_face_size: int
-    detect_masks: bool
-    img_req_headers: dict[str, str] | None
+    same_threshold: float | None
 
 
-class DrawOptions(CompareOptions, total=False):
+class DrawOptions(FindOptions, total=False):
     """The arguments of `draw` that are fields of its request."""
 
     draw_landmarks: bool
@@ -111,7 +112,8 @@ def _with_batch(name: Any, batch: Any) -> str | None:
 
 
 def _sendable(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {**options, "img_req_headers": options.get("img_req_headers") or {}}
+    given = {name: value for name, value in options.items() if value is not None}
+    return {**given, "img_req_headers": options.get("img_req_headers") or {}}
 
 
 def _post(

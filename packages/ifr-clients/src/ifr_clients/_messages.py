@@ -58,10 +58,17 @@ class Call(Generic[T]):
 
 
 def encode(body: Mapping[str, Any], *, msgpack: bool) -> bytes:
-    """A map as JSON or MessagePack; JSON does not support bytes."""
+    """A map as JSON or MessagePack; JSON does not support bytes. Raises TypeError for a value that cannot be sent."""
     if msgpack:
-        return ormsgpack.packb(body)
-    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+        return ormsgpack.packb(body, default=_plain)
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False, default=_plain).encode()
+
+
+def _plain(value: Any) -> Any:
+    """A scalar of numpy as a number of Python. Raises TypeError for everything else."""
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be sent: {value!r:.80}")
 
 
 def content_headers(*, msgpack: bool) -> dict[str, str]:

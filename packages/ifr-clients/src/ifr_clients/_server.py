@@ -28,24 +28,25 @@ class Settings:
     """Sent with every request to `server`, and to no other."""
     timeout: float
     """Seconds for one call, including all retries."""
-    retries: int
+    retries: int | None
+    """None: as many as the timeout allows."""
     verify: ssl.SSLContext | bool
 
 
 def settings_of(
     host: str,
-    port: int | None,
+    port: int | str | None,
     *,
     timeout: float,
     api_key: str | None,
     headers: Mapping[str, str] | None,
-    retries: int,
+    retries: int | None,
     verify: ssl.SSLContext | bool,
 ) -> Settings:
-    """Raises ValueError, which names the invalid argument."""
+    """Raises ValueError or TypeError, which names the invalid argument."""
     server, credentials = split_address(host, port)
-    if retries < 0:
-        raise ValueError(f"retries is {retries}; expected 0 or more")
+    if retries is not None and retries < 0:
+        raise ValueError(f"retries is {retries}; expected 0 or more, or None")
     if api_key is not None and credentials is not None:
         raise ValueError("conflicting credentials: api_key and the user in host")
     all_headers = {"User-Agent": USER_AGENT}
@@ -60,17 +61,23 @@ def settings_of(
 
 
 def checked_timeout(timeout: float) -> float:
-    """`timeout`, if it is a positive number of seconds; may be infinite."""
+    """`timeout`, if it is a positive number of seconds; may be infinite. Raises ValueError, TypeError."""
+    if not isinstance(timeout, int | float):
+        raise TypeError(f"timeout is {timeout!r}; expected a number of seconds")
     if math.isnan(timeout) or timeout <= 0:
         raise ValueError(f"timeout is {timeout}; expected seconds above 0")
     return timeout
 
 
-def split_address(host: str, port: int | None = None) -> tuple[str, str | None]:
+def split_address(host: str, port: int | str | None = None) -> tuple[str, str | None]:
     """The server's address, and the Authorization header of credentials in `host`.
 
-    A port in `host` takes precedence over `port`; without either it is the scheme's default.
+    A port in `host` takes precedence over `port`; without either it is the scheme's default. Raises ValueError,
+    TypeError.
     """
+    if not isinstance(host, str):
+        raise TypeError(f"host is {host!r}; expected something like 'http://localhost'")
+    port = _number(port)
     text = host.strip()
     parts = urlsplit(text if "://" in text else f"http://{text}")
     if parts.scheme.lower() not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
@@ -85,6 +92,17 @@ def split_address(host: str, port: int | None = None) -> tuple[str, str | None]:
     name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     netloc = name if chosen is None else f"{name}:{chosen}"
     return f"{parts.scheme.lower()}://{netloc}{parts.path.rstrip('/')}", _basic(parts.username, parts.password)
+
+
+def _number(port: int | str | None) -> int | None:
+    """The port, which may be a text, as in the original library."""
+    try:
+        number = None if port is None else int(port)
+    except (TypeError, ValueError):
+        raise ValueError(f"port is {port!r}; expected a number, or None") from None
+    if number is not None and not 0 < number < 65536:
+        raise ValueError(f"port is {port!r}; expected 1 to 65535")
+    return number
 
 
 def _basic(user: str | None, password: str | None) -> str | None:

@@ -6,6 +6,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Generic, TypeAlias, TypeVar
 
 import httpx2
@@ -18,7 +19,22 @@ from ifr_clients._transport import LIMITS, options_of, response_of, timeout_of, 
 
 T = TypeVar("T")
 Images: TypeAlias = Iterable[Image]
-sleep = time.sleep
+ASYNCHRONOUS = False
+_closing: ContextVar[threading.Event | None] = ContextVar("_closing", default=None)
+"""Of the `InFlight` whose thread this is."""
+
+
+class Abandoned(Exception):
+    """Nobody waits for this work any more."""
+
+
+def sleep(seconds: float) -> None:
+    """Wait. Raises Abandoned in a thread of an `InFlight` as soon as that closes: it would keep the program alive."""
+    closing = _closing.get()
+    if closing is None:
+        time.sleep(seconds)
+    elif closing.wait(seconds):
+        raise Abandoned
 
 
 class Connections:
@@ -73,7 +89,10 @@ class InFlight(Generic[T]):
     """Runs work concurrently, at most `concurrency` at a time; results are returned in the order of `start`."""
 
     def __init__(self, concurrency: int) -> None:
-        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="ifr-clients")
+        self._closing = threading.Event()
+        self._pool = ThreadPoolExecutor(
+            concurrency, thread_name_prefix="ifr-clients", initializer=_closing.set, initargs=(self._closing,)
+        )
         self._running: deque[Future[T]] = deque()
 
     def __len__(self) -> int:
@@ -87,6 +106,12 @@ class InFlight(Generic[T]):
         """The result of the oldest work. Raises what it raised."""
         return self._running.popleft().result()
 
+    def finished(self) -> list[T]:
+        """The results that have arrived already, of all work that `next` has not returned."""
+        ready = [work for work in self._running if work.done() and not work.cancelled() and not work.exception()]
+        return [work.result() for work in ready]
+
     def close(self) -> None:
-        """Cancel work that has not started."""
+        """Cancel work that has not started, and that waits to try again."""
+        self._closing.set()
         self._pool.shutdown(wait=False, cancel_futures=True)

@@ -9,11 +9,14 @@ import httpx2
 
 from ifr_clients._environment import EnvironmentInvalid, client_options, said
 from ifr_clients._messages import Request, Response
+from ifr_clients._quiet import quiet_requests
 from ifr_clients._retry import Send
 from ifr_clients._server import Settings
 from ifr_clients.errors import IFRConnectionError, IFRError, IFRResponseInvalid, IFRTimeout
 
 CONNECT_SECONDS = 10.0
+NOT_TRANSIENT = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER")
+"""OpenSSL's words for a certificate that is not trusted, and for a server that speaks no TLS."""
 # Servers close idle connections after 30 s (Mien) or 60 s (the original): the client should do so first.
 LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=20.0)
 
@@ -39,10 +42,11 @@ def options_of(settings: Settings) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def translated(step: Send) -> Iterator[None]:
-    """httpx2's errors as IFRConnectionError, IFRTimeout, IFRResponseInvalid or IFRError."""
+    """httpx2's errors as IFRConnectionError, IFRTimeout, IFRResponseInvalid or IFRError. Requests are not logged."""
     where, url = _place(step.request), step.request.url
     try:
-        yield
+        with quiet_requests():
+            yield
     except IFRError:
         raise
     except httpx2.ConnectTimeout as error:
@@ -52,7 +56,9 @@ def translated(step: Send) -> Iterator[None]:
     except (httpx2.TimeoutException, TimeoutError) as error:
         raise too_late(step) from error
     except httpx2.ConnectError as error:
-        raise IFRConnectionError(f"{where}: cannot connect: {said(error, url)}. Is a server running there?") from error
+        broken = IFRConnectionError(f"{where}: cannot connect: {said(error, url)}. Is a server running there?")
+        broken.transient = not any(word in str(error) for word in NOT_TRANSIENT)
+        raise broken from error
     except httpx2.DecodingError as error:
         raise IFRResponseInvalid(f"{where}: the response's compression is corrupt: {said(error, url)}") from error
     except (httpx2.InvalidURL, httpx2.UnsupportedProtocol, UnicodeError) as error:

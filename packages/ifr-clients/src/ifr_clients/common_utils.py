@@ -26,9 +26,9 @@ def read_image(path: str | PathLike[str]) -> bytes:
     return Path(path).read_bytes()
 
 
-def b64_encode_data(data: Iterable[bytes]) -> list[str]:
-    """Each item in base64."""
-    return [base64.b64encode(item).decode() for item in data]
+def b64_encode_data(data: Iterable[bytes | str]) -> list[str]:
+    """Each item in base64; texts, which are that already, as they are."""
+    return [item if isinstance(item, str) else base64.b64encode(item).decode() for item in data]
 
 
 def decode_face_data(response: dict[str, Any]) -> dict[str, Any]:
@@ -43,8 +43,10 @@ def decode_face_data(response: dict[str, Any]) -> dict[str, Any]:
     return response
 
 
-def to_bool(text: str) -> bool:
+def to_bool(text: str | bool) -> bool:
     """The truth value of words like `yes`, `off` and `1`. Raises ValueError for others."""
+    if isinstance(text, bool):
+        return text
     word = text.strip().lower()
     if word not in _TRUE + _FALSE:
         raise ValueError(f"{text!r} is not a truth value; expected one of {', '.join(_TRUE + _FALSE)}")

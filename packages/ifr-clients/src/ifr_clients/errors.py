@@ -1,14 +1,34 @@
 """All exceptions that concern the server, in one hierarchy under `IFRError`."""
 
+from dataclasses import dataclass, field
 from typing import Any
 
 
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Where `extract_many` stopped. Passed to it as `start`, it goes on from there."""
+
+    index: int
+    """Position in the collection of the first image without a result."""
+    results: dict[int, dict[str, Any]] = field(default_factory=dict, repr=False)
+    """Results beyond it that had arrived already, by position; they are not computed again."""
+
+
 class IFRError(Exception):
-    """Base class of all errors of this library. Invalid arguments are a `ValueError`, before anything is sent."""
+    """Base class of all errors of this library.
+
+    Invalid arguments are a `ValueError` or `TypeError`, before anything is sent.
+    """
+
+    stopped: Stopped | None = None
+    """Where `extract_many` stopped; None if another method has raised this."""
 
 
 class IFRConnectionError(IFRError, ConnectionError):
     """The server cannot be reached, or the connection broke before the response was complete."""
+
+    transient = True
+    """Whether trying again may help; not if the server's certificate is not trusted."""
 
 
 class IFRTimeout(IFRError, TimeoutError):
@@ -40,6 +60,11 @@ class IFRRejected(IFRError):
         """The decoded body; text if it is neither JSON nor MessagePack."""
         self.retry_after = retry_after
         """Seconds after which a retry makes sense, if the server says so."""
+
+    @property
+    def has_code(self) -> bool:
+        """Whether the server has sent an error code, which a proxy in front of it does not."""
+        return self.code != f"http_{self.status}"
 
     def __str__(self) -> str:
         return f"{self.status} {self.code}: {self.message}{_named(self.request_id)}"

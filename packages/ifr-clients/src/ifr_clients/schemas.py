@@ -109,6 +109,8 @@ class CompareResponse(BaseModelMod):
     model: str
     threshold: float
     """Minimum cosine at which two faces count as the same person."""
+    same_threshold: float | None = None
+    """The same, if the call has set it."""
     faces: list[list[FacesResponse]]
     """Faces of the first and of the second image."""
     similarity: list[list[float]]

@@ -2,15 +2,26 @@
 
 import asyncio
 import contextlib
+import socket
 import threading
 import time
 
+import numpy as np
 import ormsgpack
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ifr_clients import IFRClient, IFRClientAsync, IFRRejected, IFRResponseInvalid, ImageResponse
+from ifr_clients import (
+    IFRClient,
+    IFRClientAsync,
+    IFRConnectionError,
+    IFRRejected,
+    IFRResponseInvalid,
+    ImageResponse,
+    Stopped,
+)
+from testing.waiting import eventually
 
 # A collection that is left in the middle closes its client under requests of other threads. The HTTP library leaves the
 # socket of one that is just connecting to the garbage collector, which then warns in whichever test comes next.
@@ -95,23 +106,171 @@ def test_nothing_but_unreadable_files_needs_no_request(echoing, client_factory, 
     assert echoing.seen == []
 
 
-def test_a_refusal_is_raised_after_the_results_before_it(echoing, reply, client_factory):
-    answer = echoing.otherwise
-    echoing.otherwise = lambda seen: reply({"detail": "broken"}, 500) if b"7.jpg" in seen.body else answer(seen)
-    client = client_factory(echoing.host)
+def collected(client, *arguments, **keywords):
+    """The results up to an error, and that error, for either client."""
     got = []
 
-    def run():
-        for result in client.extract_many([f"{number}.jpg" for number in range(20)], batch_size=2):
-            got.append(result["image"])
+    async def collect():
+        async for result in client.client.extract_many(*arguments, **keywords):
+            got.append(result)
 
-    if isinstance(client, IFRClient):
-        with pytest.raises(IFRRejected, match="broken"):
-            run()
-        assert got == [f"{number}.jpg" for number in range(6)]
-    else:
-        with pytest.raises(IFRRejected, match="broken"):
-            client.extract_many([f"{number}.jpg" for number in range(20)], batch_size=2)
+    try:
+        if isinstance(client, IFRClient):
+            got.extend(client.extract_many(*arguments, **keywords))
+        else:
+            client._runner.run(collect())
+    except Exception as error:  # noqa: BLE001 - is what tests look at
+        return got, error
+    return got, None
+
+
+NAMES = [f"{number}.jpg" for number in range(20)]
+
+
+def test_images_that_cannot_be_used_fail_alone(echoing, client_factory, tmp_path):
+    class Broken:
+        def read(self):
+            raise RuntimeError("the socket is gone")
+
+    images = [None, b"a", 3, "http://example.com", tmp_path / "none.jpg", Broken(), np.zeros((2, 2)), {}, b"b", "?"]
+
+    results, error = collected(client_factory(echoing.host), images, mode="data", batch_size=4)
+
+    assert error is None
+    assert [result.get("image") for result in results] == [None, b"a", *[None] * 6, b"b", None]
+    reasons = [result["error"] for result in results if result["status"] == "error"]
+    for word, reason in zip(
+        ("image 0 is NoneType", "image 2 is int", "image 3 is the URL", "none.jpg", "the socket is gone",
+         "image 6 is an array of float64", "image 7 is dict", "image 9 is text but not base64"),
+        reasons, strict=True,
+    ):  # fmt: skip
+        assert word in reason
+
+
+def test_an_image_at_which_the_server_fails_fails_alone(echoing, reply, client_factory):
+    answer = echoing.otherwise
+    echoing.otherwise = lambda seen: reply({"detail": "broken"}, 500) if b"/7.jpg" in seen.body else answer(seen)
+    names = [f"a/{name}" for name in NAMES]
+
+    results, error = collected(client_factory(echoing.host), names, batch_size=16)
+
+    assert error is None
+    assert [result.get("image") for result in results] == [*names[:7], None, *names[8:]]
+    assert (results[7]["status"], results[7]["error"]) == ("error", "500 http_500: broken")
+    assert len(extractions(echoing)) <= 2 + 8
+
+
+def test_a_server_that_fails_at_every_image_is_an_error(echoing, reply, client_factory):
+    echoing.otherwise = reply({"detail": "broken"}, 500)
+
+    results, error = collected(client_factory(echoing.host), NAMES, batch_size=4)
+
+    assert results == []
+    assert isinstance(error, IFRRejected)
+    assert error.stopped == Stopped(0)
+
+
+def test_a_rejection_is_raised_after_the_results_before_it_and_keeps_those_after_it(echoing, reply, client_factory):
+    answer, beyond = echoing.otherwise, threading.Event()
+
+    def reject(seen):
+        if b"x6.jpg" in seen.body:
+            beyond.wait(60)
+            return reply({"detail": "no key"}, 401)
+        if b"x10.jpg" in seen.body:  # so that the result of x8.jpg has arrived
+            beyond.set()
+        return answer(seen)
+
+    echoing.otherwise = reject
+    client = client_factory(echoing.host)
+    names = [f"x{name}" for name in NAMES]
+
+    results, error = collected(client, names, batch_size=2, concurrency=2)
+
+    assert [result["image"] for result in results] == names[:6]
+    assert isinstance(error, IFRRejected)
+    assert error.__notes__ == ["extract_many stopped at images 6 to 7, from 'x6.jpg'"]
+    assert error.stopped.index == 6
+    assert {8, 9} <= set(error.stopped.results)
+    assert all(result["image"] == f"x{number}.jpg" for number, result in error.stopped.results.items())
+
+    echoing.otherwise = answer
+    echoing.seen.clear()
+    rest, none = collected(client, names, batch_size=2, start=error.stopped)
+
+    assert none is None
+    assert [result["image"] for result in rest] == names[6:]
+    asked = {name for images in extractions(echoing) for name in images["urls"]}
+    assert asked == {name for number, name in enumerate(names) if number >= 6 and number not in error.stopped.results}
+
+
+def test_a_server_that_is_gone_says_where_to_go_on(echoing, client_factory):
+    client = client_factory(echoing.host, retries=0)
+    answer = echoing.otherwise
+
+    def die(seen):
+        if b"9.jpg" in seen.body:
+            echoing.server.socket.close()
+            raise ConnectionError
+        return answer(seen)
+
+    echoing.otherwise = die
+    results, error = collected(client, NAMES, batch_size=3, concurrency=1)
+
+    assert [result["image"] for result in results] == NAMES[:9]
+    assert isinstance(error, IFRConnectionError)
+    assert error.stopped == Stopped(9)
+    assert "images 9 to 11, from '9.jpg'" in error.__notes__[0]
+
+
+def test_a_server_that_is_gone_from_the_start_says_so_too(client_factory):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        client = client_factory("http://127.0.0.1", unused.getsockname()[1], retries=0)
+
+        results, error = collected(client, NAMES, start=3)
+
+    assert (results, error.stopped) == ([], Stopped(3))
+
+
+def test_a_collection_that_raises_does_so_after_the_results_of_all_before(echoing, client_factory):
+    def disk():
+        yield from NAMES[:7]
+        raise PermissionError("the disk is gone")
+
+    results, error = collected(client_factory(echoing.host), disk(), batch_size=3)
+
+    assert [result["image"] for result in results] == NAMES[:7]
+    assert isinstance(error, PermissionError)
+    assert error.__notes__ == ["extract_many stopped at image 7, which its data failed to provide"]
+
+
+def test_images_before_the_start_are_not_read(echoing, client_factory):
+    told = []
+
+    results, error = collected(
+        client_factory(echoing.host), NAMES, batch_size=4, start=15, progress=lambda *now: told.append(now)
+    )
+
+    assert (error, [result["image"] for result in results]) == (None, NAMES[15:])
+    assert told == [(done, 20) for done in range(16, 21)]
+    assert sum(len(images["urls"]) for images in extractions(echoing)) == 5
+
+
+def test_threads_of_a_run_that_has_failed_wait_for_no_more_tries(scripted, reply):
+    others = threading.Barrier(3)
+
+    def answer(seen):
+        others.wait(60)
+        return reply({}, 401) if b"0.jpg" in seen.body else reply({}, 503, {"Retry-After": "50"})
+
+    scripted.otherwise = answer
+    began = time.monotonic()
+    with IFRClient(scripted.host) as client, pytest.raises(IFRRejected):
+        next(client.extract_many(NAMES[:3], batch_size=1, concurrency=3))
+
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("ifr-clients")])
+    assert time.monotonic() - began < 40
 
 
 def test_an_image_that_the_server_refuses_for_its_size_fails_alone(echoing, reply, client_factory):

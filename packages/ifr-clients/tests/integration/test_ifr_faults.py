@@ -2,8 +2,10 @@
 
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from email.utils import format_datetime, localtime
 
+import httpx2
 import pytest
 
 from ifr_clients import IFRConnectionError, IFRError, IFRRejected, IFRResponseInvalid, IFRTimeout
@@ -36,12 +38,44 @@ def test_no_server_is_a_connection_error_that_names_the_address(client_factory):
             client_factory("http://127.0.0.1", port, retries=1).extract([])
 
 
+def test_a_server_that_comes_back_is_found_again_in_the_same_call(reply, client_factory, scripted_factory):
+    first = scripted_factory()
+    client = client_factory(first.host)
+    assert client.extract([])["data"] == []
+    client.close()  # the old server would still answer on an open connection
+    port = first.server.server_address[1]
+    first.server.shutdown()
+    first.server.server_close()
+
+    with ThreadPoolExecutor(1) as later:
+        restarted = later.submit(lambda: time.sleep(0.5) or scripted_factory(port=port))
+        assert client.extract(["a.jpg"])["data"] == []
+
+    assert [seen.path for seen in restarted.result().seen] == ["/extract"]
+
+
+def test_requests_leave_no_lines_in_the_log_of_the_program(scripted, client_factory, caplog):
+    with caplog.at_level("INFO"):
+        client_factory(scripted.host).extract([])
+        assert caplog.messages == []
+        httpx2.get(scripted.host + "/info")  # the program's own
+
+    assert len([message for message in caplog.messages if message.startswith("HTTP Request: GET")]) == 1
+
+
+def test_requests_are_logged_where_the_program_wants_it(scripted, client_factory, caplog):
+    with caplog.at_level("INFO", logger="httpx2"):
+        client_factory(scripted.host).extract([])
+
+    assert len(caplog.messages) == 1
+
+
 def test_a_name_that_does_not_resolve_is_a_connection_error(client_factory):
     with pytest.raises(IFRConnectionError, match="cannot connect"):
         client_factory("http://no-such-host.invalid", retries=0).health()
 
 
-@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize("status", [429, 502, 503])
 def test_a_busy_server_is_asked_again_when_it_says(scripted, reply, client_factory, status):
     scripted.script = [reply({"detail": "busy"}, status, {"Retry-After": "1"}), reply(FINE)]
     started = time.monotonic()
@@ -78,7 +112,7 @@ def test_a_wait_that_the_timeout_does_not_allow_is_not_begun(scripted, reply, cl
     assert len(scripted.seen) == 1
 
 
-@pytest.mark.parametrize("status", [301, 400, 401, 404, 413, 422, 500, 502, 504])
+@pytest.mark.parametrize("status", [301, 400, 401, 404, 413, 422, 500, 504])
 def test_other_statuses_are_raised_at_once(scripted, reply, client_factory, status):
     scripted.otherwise = reply({"detail": "no"}, status, {"Retry-After": "0", "X-Request-Id": "abc"})
 
@@ -89,12 +123,29 @@ def test_other_statuses_are_raised_at_once(scripted, reply, client_factory, stat
     assert len(scripted.seen) == 1
 
 
+@pytest.mark.parametrize(("status", "code"), [(502, "source_failed"), (503, "model_unavailable")])
+def test_a_server_that_says_why_but_not_when_is_not_asked_again(scripted, reply, client_factory, status, code):
+    scripted.otherwise = reply({"error": {"code": code, "message": "no"}}, status)
+
+    with pytest.raises(IFRRejected, match=code):
+        client_factory(scripted.host).extract(["a.jpg"])
+
+    assert len(scripted.seen) == 1
+
+
+def test_a_proxy_whose_server_is_restarting_is_asked_again(scripted, reply, client_factory):
+    page = reply(b"<title>502 Bad Gateway</title>", 502, {"Content-Type": "text/html"})
+    scripted.script = [page, page, reply(b"", 503), reply(FINE)]
+
+    assert client_factory(scripted.host).extract(["a.jpg"]) == FINE
+
+
 def test_the_page_of_a_proxy_is_read_as_a_sentence(scripted, reply, client_factory):
     page = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><hr>nginx</body></html>"
     scripted.otherwise = reply(page, 502, {"Content-Type": "text/html"})
 
     with pytest.raises(IFRRejected, match="502 http_502: 502 Bad Gateway nginx"):
-        client_factory(scripted.host).extract(["a.jpg"])
+        client_factory(scripted.host, retries=0).extract(["a.jpg"])
 
 
 def test_garbage_in_messagepack_is_an_invalid_response(scripted, reply, client_factory):

@@ -3,6 +3,7 @@
 import base64
 import itertools
 
+import ormsgpack
 import pytest
 
 from ifr_clients import RecognitionResponse
@@ -87,14 +88,29 @@ def test_a_crop_that_failed_has_not_succeeded_although_its_image_says_ok(scripte
 def test_crops_after_one_of_the_wrong_size_are_missing_and_have_failed(scripted, reply, client_factory):
     first = {"status": "ok", "took_ms": 0, "faces": [CROP]}
     scripted.otherwise = reply({"took_ms": 5.5, "data": [first], "status": "failed", "traceback": "size 100x100"})
-    client = client_factory(scripted.host)
 
-    answer = client.extract([b"1", b"2", b"3"], mode="data", embed_only=True, raw_response=False)
-    many = list(client.extract_many([b"1", b"2", b"3"], mode="data", batch_size=3, embed_only=True))
+    answer = client_factory(scripted.host).extract([b"1", b"2", b"3"], "data", embed_only=True, raw_response=False)
 
     assert [image.ok for image in answer.data] == [True, False, False]
     assert answer.data[2].reason == "size 100x100"
-    assert [image["status"] for image in many] == ["ok", "error", "error"]
+
+
+def test_crops_after_one_of_the_wrong_size_are_asked_for_again_in_a_collection(scripted, reply, client_factory):
+    def answer(seen):
+        crops = ormsgpack.unpackb(seen.body)["images"]["data"]
+        fine = list(itertools.takewhile(lambda crop: crop != b"wrong", crops))
+        data = [{"status": "ok", "took_ms": 0, "faces": [{**CROP, "of": crop}]} for crop in fine]
+        failed = {} if len(fine) == len(crops) else {"traceback": "size 100x100"}
+        return reply({"took_ms": 5.5, "data": data, "status": "failed" if failed else "ok", **failed})
+
+    scripted.otherwise = answer
+    crops = [b"1", b"wrong", b"3", b"wrong", b"wrong", b"6"]
+
+    many = list(client_factory(scripted.host).extract_many(crops, mode="data", batch_size=6, embed_only=True))
+
+    assert [image.get("error") or image["faces"][0]["of"] for image in many] == [
+        b"1", "size 100x100", b"3", "size 100x100", "size 100x100", b"6",
+    ]  # fmt: skip
 
 
 def test_drawn_images_are_jpeg_whatever_they_are_called(scripted, reply, client_factory):

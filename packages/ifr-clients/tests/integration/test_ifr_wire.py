@@ -1,11 +1,14 @@
 """What goes over the wire, and what of it goes where."""
 
 import base64
+import io
 import json
 import ssl
 from pathlib import Path
 
+import numpy as np
 import ormsgpack
+import PIL.Image
 import pytest
 
 from ifr_clients import IFRClient
@@ -142,7 +145,7 @@ def test_drawing_speaks_json_and_returns_the_jpeg(scripted, client_factory):
         ("extract_many", {"data": [], "mode": "file"}),
         ("extract_many", {"data": [], "batch_size": 0}),
         ("extract_many", {"data": [], "concurrency": 0}),
-        ("extract_many", {"data": [JPEG], "batch_size": 2}),
+        ("extract_many", {"data": JPEG, "batch_size": 2}),
     ],
 )
 def test_a_wrong_argument_is_a_value_error_before_anything_is_sent(scripted, client_factory, method, arguments):
@@ -179,3 +182,32 @@ def test_the_connection_is_kept(scripted):
             client.extract([])
 
     assert len({seen.peer for seen in scripted.seen}) == 1
+
+
+@pytest.mark.parametrize("method", ["extract", "extract_many"])
+def test_no_collection_is_a_type_error_before_anything_is_sent(scripted, client_factory, method):
+    with pytest.raises(TypeError, match="data is NoneType; expected a list of images"):
+        getattr(client_factory(scripted.host), method)(None)
+
+    assert scripted.seen == []
+
+
+def test_numbers_of_numpy_are_numbers_and_other_objects_are_named(scripted, client_factory):
+    client = client_factory(scripted.host)
+
+    for msgpack in (True, False):
+        client.extract([], threshold=np.float32(0.5), limit_faces=np.int64(3), use_msgpack=msgpack)
+        with pytest.raises(TypeError, match="object"):
+            client.extract([], threshold=object(), use_msgpack=msgpack)
+
+    assert json.loads(scripted.seen[1].body)["threshold"] == 0.5
+
+
+def test_pixels_and_open_files_are_sent_as_images(scripted, client_factory):
+    images = [io.BytesIO(JPEG), np.zeros((2, 3, 3), np.uint8), PIL.Image.new("RGB", (3, 2))]
+
+    client_factory(scripted.host).extract(images, mode="data")
+
+    first, array, pil = ormsgpack.unpackb(scripted.seen[0].body)["images"]["data"]
+    assert first == JPEG
+    assert {PIL.Image.open(io.BytesIO(png)).size for png in (array, pil)} == {(3, 2)}

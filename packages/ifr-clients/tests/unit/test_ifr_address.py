@@ -12,6 +12,8 @@ from ifr_clients._server import split_address
     [
         ("http://localhost", 18081, "http://localhost:18081"),
         ("http://localhost/", 18081, "http://localhost:18081"),
+        ("http://localhost", "18080", "http://localhost:18080"),
+        ("http://localhost:9000", "18081", "http://localhost:9000"),
         ("localhost", 18081, "http://localhost:18081"),
         ("localhost:9000", 18081, "http://localhost:9000"),
         ("http://localhost:9000/", 18081, "http://localhost:9000"),
@@ -51,6 +53,8 @@ def test_credentials_in_the_host_become_a_header_and_stay_out_of_the_address():
         ({"host": "http://localhost:99999"}, "host is 'http://localhost:99999'"),
         ({"host": "http://localhost?x=1"}, "expected something like"),
         ({"host": "http://localhost:9000", "port": 9001}, "conflicting ports: 9000 in host and port=9001"),
+        ({"port": "http"}, "port is 'http'; expected a number"),
+        ({"port": 70000}, "port is 70000; expected 1 to 65535"),
         ({"timeout": 0}, "timeout is 0; expected seconds above 0"),
         ({"timeout": math.nan}, "timeout is nan"),
         ({"retries": -1}, "retries is -1"),
@@ -64,6 +68,13 @@ def test_a_wrong_setting_is_named(arguments, says):
         IFRClient(**arguments)
 
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize("arguments", [{"host": None}, {"host": 7}, {"timeout": "60"}])
+def test_a_setting_of_the_wrong_type_is_named(arguments):
+    (name,) = arguments
+    with pytest.raises(TypeError, match=f"{name} is .*; expected"):
+        IFRClient(**arguments)
 
 
 def test_the_key_is_not_shown():

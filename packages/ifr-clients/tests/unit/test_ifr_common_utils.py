@@ -45,11 +45,13 @@ def test_face_data_that_is_missing_null_or_decoded_stays():
 
 
 def test_encoded_data_is_plain_base64():
-    assert b64_encode_data([b"\xff\xfe\xfd"]) == [base64.b64encode(b"\xff\xfe\xfd").decode()]
+    encoded = base64.b64encode(b"\xff\xfe\xfd").decode()
+    assert b64_encode_data([b"\xff\xfe\xfd", encoded]) == [encoded, encoded]
 
 
 @pytest.mark.parametrize(
-    ("word", "meaning"), [("True", True), (" yes", True), ("1", True), ("OFF", False), ("n", False)]
+    ("word", "meaning"),
+    [("True", True), (" yes", True), ("1", True), ("OFF", False), ("n", False), (True, True), (False, False)],
 )
 def test_words_are_yes_or_no(word, meaning):
     assert to_bool(word) is meaning

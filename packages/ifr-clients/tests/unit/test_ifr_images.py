@@ -1,13 +1,17 @@
 import base64
+import io
 import json
+import os
 from pathlib import Path
 
+import numpy as np
 import ormsgpack
+import PIL.Image
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ifr_clients._images import accept_all, is_slow, load, load_or_reason, request_body
+from ifr_clients._images import Deferred, accept_all, is_slow, label, load, load_or_reason, request_body
 from ifr_clients._messages import Response, decode, encode
 
 JPEG = b"\xff\xd8\xff\xe0 an image"
@@ -35,9 +39,93 @@ def test_data_mode_takes_every_form_of_the_same_image(image):
 def test_data_mode_reads_files_when_they_are_loaded(tmp_path):
     (tmp_path / "image.jpg").write_bytes(JPEG)
 
-    (accepted,) = accept_all([tmp_path / "image.jpg"], "data")
+    with os.scandir(tmp_path) as entries, (tmp_path / "image.jpg").open("rb") as file:
+        images = [tmp_path / "image.jpg", next(entries), file, io.BytesIO(JPEG)]
+        accepted = accept_all(images, "data")
 
-    assert load(accepted) == JPEG
+        assert [load(image) for image in accepted] == [JPEG] * 4
+
+
+def pixels_of(image):
+    (accepted,) = accept_all([image], "data")
+    return np.asarray(PIL.Image.open(io.BytesIO(load(accepted))))
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (5, 7), (5, 7, 1), (5, 7, 3), (5, 7, 4), (300, 2, 3)])
+def test_arrays_arrive_pixel_by_pixel(shape):
+    array = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+
+    for way in (array, np.asfortranarray(array), array[::-1, ::-1], array[:, :1]):
+        assert np.array_equal(pixels_of(way), way.reshape(way.shape[:2]) if shape[2:] == (1,) else way)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "HSV", "LAB", "F", "I;16"])
+def test_images_of_pil_arrive_pixel_by_pixel(mode):
+    image = PIL.Image.new("RGB", (9, 6), (200, 30, 90))
+    image.putpixel((4, 2), (1, 2, 3))
+    image = PIL.Image.fromarray(np.arange(54, dtype=np.uint16).reshape(6, 9)) if mode == "I;16" else image.convert(mode)
+
+    sent = PIL.Image.open(io.BytesIO(load(accept_all([image], "data")[0])))
+
+    assert np.array_equal(np.asarray(sent.convert("RGB")), np.asarray(image.convert("RGB")))
+
+
+def test_an_image_of_pil_keeps_the_orientation_of_its_file():
+    exif = PIL.Image.Exif()
+    exif[0x0112], exif[0x9003] = 6, "2026:01:01 00:00:00"
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (9, 6)).save(file, "JPEG", exif=exif)
+
+    sent = PIL.Image.open(io.BytesIO(load(accept_all([PIL.Image.open(file)], "data")[0])))
+
+    assert sent.size == (9, 6)
+    assert dict(sent.getexif()) == {0x0112: 6}
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((4, 4, 3)),
+        np.zeros((4, 4, 3), np.uint16),
+        np.zeros((3, 4, 4), np.uint8)[:, :, :2],
+        np.zeros(4, np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((2, 4, 4, 3), np.uint8),
+    ],
+)
+def test_arrays_that_are_no_images_are_refused_with_their_shape(array):
+    with pytest.raises(ValueError, match=r"data\[0\] is an array of .* expected uint8 with shape") as error:
+        accept_all([array], "data")
+
+    assert str(array.shape) in str(error.value)
+
+
+def test_a_file_that_reads_text_is_named(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    with (tmp_path / "a.txt").open() as file:
+        (accepted,) = accept_all([file], "data")
+
+        with pytest.raises(
+            ValueError, match=r"data\[0\] is an open file that reads str; expected bytes: open\(path, 'rb'\)"
+        ):
+            load(accepted)
+
+
+def test_whatever_an_open_file_raises_concerns_its_image_alone():
+    class Broken:
+        def read(self):
+            raise RuntimeError("the socket is gone")
+
+    (accepted,) = accept_all([Broken()], "data")
+
+    assert str(load_or_reason(accepted)) == "the socket is gone"
+
+
+def test_images_are_called_by_their_location():
+    assert label("a.jpg") == "'a.jpg'"
+    assert label(Path("b.jpg")) == "'b.jpg'"
+    assert label(b"bytes") == "bytes"
+    assert len(label("x" * 1000)) < 130
 
 
 @pytest.mark.parametrize(
@@ -84,21 +172,46 @@ def test_the_wrong_image_is_counted():
         accept_all([JPEG, JPEG, "http://example.com"], "data")
 
 
-@pytest.mark.parametrize("data", ["https://example.com/a.jpg", JPEG, Path("image.jpg")])
+@pytest.mark.parametrize(
+    "data",
+    [
+        "https://example.com/a.jpg",
+        JPEG,
+        Path("image.jpg"),
+        io.BytesIO(JPEG),
+        np.zeros((4, 4, 3), np.uint8),
+        PIL.Image.new("L", (4, 4)),
+    ],
+)
 def test_a_single_image_in_place_of_a_list_is_told_apart(data):
     with pytest.raises(ValueError, match="expected a list of images"):
         accept_all(data, "paths")
 
 
+@pytest.mark.parametrize("data", [None, 7, 1.5, True, {"a": JPEG}, object()])
+@pytest.mark.parametrize("mode", ["paths", "data"])
+def test_what_is_no_list_is_a_type_error_in_words(data, mode):
+    with pytest.raises(TypeError, match=f"data is {type(data).__name__}; expected a list of images"):
+        accept_all(data, mode)
+
+
+def test_any_iterable_will_do():
+    arrays = np.zeros((2, 4, 4, 3), np.uint8)
+    assert len(accept_all(arrays, "data")) == 2
+    assert accept_all((name for name in "ab"), "paths") == ["a", "b"]
+    assert accept_all({"a"}, "paths") == ["a"]
+
+
 def test_an_unreadable_file_is_an_error_or_its_reason(tmp_path):
+    (accepted,) = accept_all([tmp_path / "none.jpg"], "data")
     with pytest.raises(FileNotFoundError):
-        load(tmp_path / "none.jpg")
+        load(accepted)
 
-    assert isinstance(load_or_reason(tmp_path / "none.jpg"), FileNotFoundError)
+    assert isinstance(load_or_reason(accepted), FileNotFoundError)
 
 
-def test_files_and_megabytes_are_slow():
-    assert is_slow([Path("image.jpg")])
+def test_files_pixels_and_megabytes_are_slow():
+    assert is_slow([Deferred(bytes)])
     assert is_slow([bytes(600_000), bytes(600_000)])
     assert not is_slow([JPEG, "https://example.com"])
     assert not is_slow([])

@@ -13,8 +13,14 @@ seconds = st.floats(0, 1000)
 jitters = st.floats(0, 1)
 
 
-def rejected(status, retry_after=None):
-    return IFRRejected(status, "code", "message", retry_after=retry_after)
+def rejected(status, retry_after=None, code=None):
+    return IFRRejected(status, code or f"http_{status}", "message", retry_after=retry_after)
+
+
+def untrusted():
+    error = IFRConnectionError("cannot connect: CERTIFICATE_VERIFY_FAILED")
+    error.transient = False
+    return error
 
 
 retried = st.one_of(
@@ -23,17 +29,20 @@ retried = st.one_of(
 never_retried = st.one_of(
     st.just(IFRTimeout("late")),
     st.just(IFRResponseInvalid("odd")),
+    st.builds(untrusted),
+    # a server that says why, but not when
+    st.builds(rejected, st.sampled_from(RETRIED_STATUSES), st.none(), st.just("model_unavailable")),
     st.builds(
         rejected, st.integers(300, 599).filter(lambda status: status not in RETRIED_STATUSES), st.none() | seconds
     ),
 )
 
 
-@given(retried, st.integers(1, 10), seconds, jitters, st.integers(0, 5))
+@given(retried, st.integers(1, 10), seconds, jitters, st.none() | st.integers(0, 5))
 def test_a_wait_obeys_the_server_and_ends_before_the_calls_time_is_up(error, failures, remaining, jitter, retries):
     wait = RetryPolicy(retries).wait(error, failures, remaining, jitter)
 
-    if failures > retries:
+    if retries is not None and failures > retries:
         assert wait is None
     if wait is not None:
         assert 0 < wait < remaining
@@ -46,9 +55,14 @@ def test_nothing_else_is_tried_again(error, remaining, jitter):
 
 
 def test_waits_double_where_the_server_names_no_time():
-    waits = [RetryPolicy(5).wait(IFRConnectionError("cut"), failure, 1000) for failure in range(1, 6)]
+    waits = [RetryPolicy().wait(IFRConnectionError("cut"), failure, 1000) for failure in range(1, 8)]
 
-    assert waits == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2])
+    assert waits == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2, 5, 5])
+
+
+def test_the_last_waits_are_shorter_so_that_the_call_uses_its_time():
+    assert RetryPolicy().wait(IFRConnectionError("cut"), 6, 4.0) == 2
+    assert RetryPolicy().wait(IFRConnectionError("cut"), 7, 0.1) is None
 
 
 def test_a_server_that_asks_for_too_long_is_not_waited_for():
@@ -89,7 +103,8 @@ def test_no_retry_after_breaks_the_client(value):
 
 
 def drive(replies, *, timeout=100.0, retries=3):
-    """Everything that a call does, against replies that are Responses or errors; its result or error at the end."""
+    """Everything that a call does, against replies that are Responses or errors, the last one again and again; its
+    result or error at the end."""
     now = 0.0
     call = Call(Request("GET", "http://server/x", {}), _parse)
     steps = with_retries(call, RetryPolicy(retries), timeout, lambda: now, lambda: 0.0)
@@ -101,7 +116,7 @@ def drive(replies, *, timeout=100.0, retries=3):
             if isinstance(step, Wait):
                 now += step.seconds
                 step = steps.send(None)
-            elif isinstance(reply := replies.pop(0), Exception):
+            elif isinstance(reply := replies.pop(0) if len(replies) > 1 else replies[0], Exception):
                 step = steps.throw(reply)
             else:
                 step = steps.send(reply)
@@ -154,6 +169,26 @@ def test_a_timeout_ends_the_call():
 
     assert len(done) == 1
     assert isinstance(error, IFRTimeout)
+
+
+@pytest.mark.parametrize("timeout", [1.0, 5.0, 120.0])
+def test_a_server_that_is_down_is_tried_until_the_time_is_up(timeout):
+    done, error = drive([IFRConnectionError("refused")], timeout=timeout, retries=None)
+
+    waited = sum(step.seconds for step in done if isinstance(step, Wait))
+    assert timeout - 0.2 <= waited < timeout
+    assert str(error) == "refused"
+    assert len(done) < 80
+
+
+def test_a_call_that_waits_for_long_says_why_once(caplog):
+    drive([IFRConnectionError("refused"), IFRConnectionError("refused"), FINE], retries=None)
+    assert caplog.messages == []
+
+    drive([IFRConnectionError("refused")], timeout=60, retries=None)
+
+    assert len(caplog.messages) == 1
+    assert caplog.messages[0].startswith("refused; it is tried again for up to 5")
 
 
 @given(

@@ -51,6 +51,29 @@ def test_both_clients_have_the_same_methods(name):
     assert getattr(IFRClient, name).__doc__
 
 
+def test_the_modules_of_the_original_are_still_there():
+    from ifr_clients.ifr_client import IFRClient as Blocking
+    from ifr_clients.ifr_client_async import IFRClientAsync as Asynchronous
+
+    assert (Blocking, Asynchronous) == (IFRClient, IFRClientAsync)
+
+
+def test_pixels_need_neither_numpy_nor_pil_to_be_installed():
+    program = (
+        "import sys\n"
+        "sys.modules['numpy'] = sys.modules['PIL'] = None\n"
+        "import ifr_clients\n"
+        "try:\n"
+        "    ifr_clients.IFRClient().extract([3], mode='data')\n"
+        "except ValueError as error:\n"
+        "    print(error)\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.stdout.startswith("data[0] is int: mode='data' takes encoded images"), done.stderr
+
+
 def test_all_that_is_exported_exists():
     assert all(hasattr(ifr_clients, name) for name in ifr_clients.__all__)
 

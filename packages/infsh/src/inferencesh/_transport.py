@@ -10,6 +10,7 @@ import httpx2
 from inferencesh._messages import Request, Response
 from inferencesh.errors import ConfigurationError, InferenceConnectionError, InferenceError, InferenceTimeout
 from infsh._environment import EnvironmentInvalid, client_options, said
+from infsh._quiet import quiet_requests
 
 CONNECT_SECONDS = 10.0
 # Servers close idle connections after 30 s (Mien) or longer: the client should do so first.
@@ -37,10 +38,11 @@ def options_of(base_url: str) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def translated(request: Request, seconds: float) -> Iterator[None]:
-    """httpx2's errors as InferenceConnectionError, InferenceTimeout or InferenceError."""
+    """httpx2's errors as InferenceConnectionError, InferenceTimeout or InferenceError; its requests are not logged."""
     where = f"{request.method} {request.url.partition('?')[0]}"
     try:
-        yield
+        with quiet_requests():
+            yield
     except InferenceError:
         raise
     except httpx2.ConnectTimeout as error:

@@ -10,6 +10,7 @@ import httpx2
 
 from infsh._environment import EnvironmentInvalid, client_options, said
 from infsh._errors import FileUnavailable
+from infsh._quiet import quiet_requests
 
 _ATTEMPTS = 3
 _TRANSIENT = {429, 502, 503, 504}
@@ -76,7 +77,7 @@ def _once(
     client: httpx2.Client, url: str, target: Path, limit: int, headers: dict[str, str], abort: threading.Event
 ) -> Reply:
     try:
-        with client.stream("GET", url, headers=headers) as response:
+        with quiet_requests(), client.stream("GET", url, headers=headers) as response:
             if response.status_code == 304 and {"If-None-Match", "If-Modified-Since"} & headers.keys():
                 return Reply(True, response.headers, 0)
             if response.status_code in _TRANSIENT:
