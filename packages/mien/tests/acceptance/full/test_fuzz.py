@@ -263,7 +263,7 @@ def test_random_forms(client: httpx2.Client, photo: bytes) -> None:
     )
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     for _ in range(200):
-        for route in ("/multipart/extract", "/multipart/draw_detections"):
+        for route in ("/multipart/extract", "/multipart/compare", "/multipart/draw_detections"):
             ask(client, damaged(base, chance), headers, route)
 
 

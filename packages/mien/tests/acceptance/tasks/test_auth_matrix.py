@@ -57,6 +57,7 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("POST", "/extract"): infer(200),
     ("POST", "/multipart/extract"): infer(415),
     ("POST", "/compare"): infer(422),
+    ("POST", "/multipart/compare"): infer(415),
     ("POST", "/draw_detections"): infer(422),
     ("POST", "/multipart/draw_detections"): infer(415),
     ("POST", "/v1/infer"): infer(422),

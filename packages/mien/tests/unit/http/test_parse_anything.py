@@ -33,7 +33,7 @@ MALFORMED: list[tuple[str, bytes]] = [
 
 def outcome(body: bytes, kind: str, model: Any) -> str:
     try:
-        parse(body, kind, model, Limits(), {})
+        parse(body, kind, model, Limits())
     except RequestError:
         return "refused"
     return "accepted"

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import ExitStack, asynccontextmanager
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -72,7 +73,9 @@ def defaults_of(api: Api) -> dict[str, Any]:
     return {parameter: getattr(api, setting) for parameter, setting in DEFAULTS.items()}
 
 
-def parse(body: bytes, kind: str, model: type[M], limits: Limits, defaults: Mapping[str, Any]) -> M:
+def parse(
+    body: bytes, kind: str, model: type[M], limits: Limits, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> M:
     """The validated body. Raises RequestError, UnsupportedMediaType, InvalidField, BodyTooLarge."""
     kind, values = bare(kind), ValueLimits(limits.max_values)
     if kind in MSGPACK_TYPES:
