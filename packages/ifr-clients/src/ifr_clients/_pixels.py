@@ -9,6 +9,8 @@ from typing import Any
 
 PNG = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 3: 2, 4: 6}  # channels → PNG's number
+RGB_OF = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}
+"""PNG's channels, from those of arrays, which have the order of OpenCV."""
 FILTER_UP = 2
 # Speed: the default level takes several times as long, for a tenth fewer bytes.
 COMPRESSION = 1
@@ -42,15 +44,15 @@ def encoder(value: Any, name: str) -> Callable[[], bytes] | None:
     if value.dtype.name != "uint8" or channels not in COLOUR_TYPES or 0 in value.shape:
         raise ValueError(
             f"{name} is an array of {value.dtype.name} with shape {value.shape}; expected uint8 with shape "
-            "(height, width), (height, width, 3) in the order red, green, blue, or (height, width, 4) with alpha"
+            "(height, width), (height, width, 3) in the order blue, green, red, or (height, width, 4) with alpha"
         )
     return lambda: _array_png(value, channels)
 
 
 def _array_png(pixels: Any, channels: int) -> bytes:
-    """[H, W] or [H, W, channels] uint8 as PNG."""
+    """[H, W] or [H, W, channels] uint8, BGR or BGRA, as PNG."""
     height, width = pixels.shape[:2]
-    rows = pixels.reshape(height, width * channels)
+    rows = pixels.reshape(height, width, channels)[:, :, RGB_OF[channels]].reshape(height, width * channels)
     numpy = sys.modules["numpy"]
     filtered = numpy.empty((height, 1 + width * channels), numpy.uint8)
     filtered[:, 0] = FILTER_UP

@@ -127,7 +127,7 @@ class IFRClient(BaseClient):
         """Faces of each image, in the order of the images.
 
         `mode='paths'`: URLs, or paths on the server. `mode='data'`: bytes, pathlib.Path, open files, base64 text,
-        data: URIs, images of PIL, arrays of numpy: uint8 [H, W], [H, W, 3] RGB (OpenCV has BGR) or [H, W, 4] RGBA.
+        data: URIs, images of PIL, arrays of numpy: uint8 [H, W], [H, W, 3] BGR as OpenCV has it, or [H, W, 4] BGRA.
         Returns a dict, or with `raw_response=False` a model whose `data` has one entry per image; face crops are JPEG
         bytes in both. The `status` of an image tells whether it failed. `timeout` is in seconds.
         Raises ValueError or TypeError if data and mode do not match, OSError if a file cannot be read, IFRError

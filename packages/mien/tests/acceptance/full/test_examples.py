@@ -77,6 +77,7 @@ SENT = [
     Sent("multipart_draw_detections", "POST", "/multipart/draw_detections", {"draw_sizes": False}, form=("file",)),
     Sent("compare", "POST", "/compare",
          {"images": {"urls": [PHOTO, "people/person_a_2.jpg"]}, "limit_faces": 1}),
+    Sent("multipart_compare", "POST", "/multipart/compare", {"same_threshold": 0.5}, form=("first", "second")),
     Sent("infer", "POST", "/v1/infer",
          {"service": "face_detection", "payload": PIXEL, "correlation_id": "mine", "metadata": {"max_faces": "1"}}),
     Sent("v1_health", "GET", "/v1/health"),
