@@ -151,7 +151,7 @@ def _jpeg_pixels(still: Still) -> Image:
     try:
         simplejpeg.decode_jpeg(still.data, space, buffer=pixels)
     except (ValueError, OverflowError) as error:
-        if _SUBSAMPLING in str(error):
+        if _SUBSAMPLING in str(error) and still.ended:
             return _pillow_pixels(still)
         _check_complaint(still, str(error))
     return _colours(pixels) if still.cmyk else pixels

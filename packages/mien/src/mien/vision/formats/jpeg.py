@@ -32,7 +32,7 @@ END = b"\xff\xd9"
 _START, _JFIF, _ADOBE = b"\xff\xd8", b"\xff\xe0", b"\xff\xee"
 _BITS = 8
 _SUBSAMPLED = frozenset({(1, 1), (2, 1), (2, 2), (1, 2), (4, 1), (1, 4)})
-"""Samples of brightness per sample of colour, across and down."""
+"""Samples of brightness, and of black in CMYK, per sample of colour: across and down."""
 _COMPONENTS, _MOST_COMPONENTS = frozenset({1, 3, 4}), 4
 _PROGRESSIVE = frozenset({0xC2, 0xCA})
 _ARITHMETIC = frozenset({0xC9, 0xCA})
@@ -260,8 +260,8 @@ def _frame(segment: memoryview) -> Frame:
         for identity, h, v in given
     ]
     factors = [(h, v) for _, h, v in given]
-    unusual = number == 3 and (factors[0] not in _SUBSAMPLED or factors[1:] != [(1, 1)] * 2)
-    return Frame(width, height, segment[1], mcus, unusual, tuple(components))
+    usual = number < 3 or (factors[0] in _SUBSAMPLED and factors[1:] == [(1, 1), (1, 1), factors[0]][: number - 1])
+    return Frame(width, height, segment[1], mcus, not usual, tuple(components))
 
 
 def _count_scan(segment: memoryview, found: Walk, max_pixels: int | None) -> None:

@@ -211,6 +211,8 @@ def read_tiff(data: bytes | memoryview, max_pixels: int | None) -> Still:
     view = memoryview(data)
     try:
         image = _Image(view)
+        if image.kind.big and image.kind.order == ">":  # Pillow takes it for a classic TIFF
+            raise not_read("TIFF", "offsets of 64 bits in big-endian order")
         _check_first(image, view)
         size = image.number(_WIDTH), image.number(_HEIGHT)
         check_size("TIFF", *size, limit)
