@@ -1,7 +1,10 @@
 """What the tests of all packages share: tiers by folder, limits in time, and how much Hypothesis tries."""
 
+import gc
 import os
+from collections.abc import Generator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["testing.tiers", "testing.limits"]
@@ -13,3 +16,15 @@ for _name, _examples in _EXAMPLES.items():
         _name, deadline=None, max_examples=_examples, suppress_health_check=[HealthCheck.too_slow], print_blob=True
     )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Five thousand tests and what they import stay to the end: without this, each later collection of garbage would
+    look through all of them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()

@@ -1,5 +1,8 @@
 """`python -m mien` is equivalent to `mien`."""
 
-from mien.cli.main import run
+from mien.imports import importing
+
+with importing():
+    from mien.cli.main import run
 
 run()

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -43,7 +42,7 @@ from mien.http.lumen.routes import InferFirst
 from mien.http.lumen.routes import router as lumen
 from mien.http.methods import HeadWithoutBody, allow_head
 from mien.http.observe import Observe
-from mien.http.openapi.document import document
+from mien.http.openapi.route import serve_document
 from mien.http.operations.routes import router as operations
 from mien.http.origin import OriginGuard
 from mien.http.proxies import Prefixed, TrustedProxies
@@ -107,15 +106,13 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
             await stack.enter_async_context(lag.watched())
             stack.push_async_callback(asyncio.to_thread, codec_threads.close)
             stack.push_async_callback(asyncio.to_thread, bodies.close)
-            # Before a request needs it: on the event loop it would hold up all others for a quarter of a second.
-            described = asyncio.create_task(asyncio.to_thread(openapi_of, app))
             # In the background, so that liveness and readiness probes are served while models load.
             starting = asyncio.create_task(_start_or_give_up(context, keys, admission, stack, tasks=apis))
             try:
                 yield
             finally:
                 starting.cancel()
-                await asyncio.gather(described, starting, return_exceptions=True)
+                await asyncio.gather(starting, return_exceptions=True)
 
     app: FastAPI = FastAPIOffline(
         title="Mien",
@@ -124,6 +121,7 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
         description="One engine, three APIs: faces, images and your own Python models.",
     )
     app.state.context = context
+    serve_document(app)
     for route in app.routes:  # the pages of the documentation
         allow_head(route)
     on_bug = install_error_handlers(app, metrics)
@@ -144,15 +142,7 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     if settings.listening.cors_origins:
         app.add_middleware(Cors, origins=settings.listening.cors_origins)
     app.add_middleware(TrustedProxies, listening=settings.listening)
-    app.openapi = lambda: openapi_of(app)  # type: ignore[method-assign]
     return app
-
-
-def openapi_of(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, made once."""
-    if app.openapi_schema is None:
-        app.openapi_schema = document(app.title, app.version, app.description, app.routes)
-    return app.openapi_schema
 
 
 async def _start_or_give_up(

@@ -357,7 +357,8 @@ class Running:
         }
         if self._process is not None:
             self._until_ready(self._process)
-            fixed[json.loads(_answer_of(self._port, "/openapi.json"))["info"]["version"]] = "version"
+            document = json.loads(_answer_of(self._port, "/openapi.json", ANSWER_SECONDS))  # made when first asked for
+            fixed[document["info"]["version"]] = "version"
         player = Player(self._port, self._web, self._run, Mask(fixed), known)
         try:
             return player.play(steps), player.captured()
@@ -400,8 +401,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _answer_of(port: int, path: str) -> bytes:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+def _answer_of(port: int, path: str, seconds: float = 5.0) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
         connection.request("GET", path)
         return connection.getresponse().read()

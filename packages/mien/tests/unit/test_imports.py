@@ -5,6 +5,7 @@ import importlib.util
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,7 @@ LAYERS = [
         "file_types",
         "backoff",
         "ids",
+        "imports",
         "machine",
         "hosts",
         "__init__",
@@ -54,8 +56,13 @@ def package_of(module: Path) -> str:
     return module.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def imported(module: Path) -> Iterator[tuple[str, str]]:
+@cache
+def imported(module: Path) -> tuple[tuple[str, str], ...]:
     """What a module imports, at its top or inside its functions: the library, and the package if it is ours."""
+    return tuple(_imported(module))
+
+
+def _imported(module: Path) -> Iterator[tuple[str, str]]:
     for node in ast.walk(ast.parse(module.read_text())):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{module}: relative import"

@@ -15,6 +15,7 @@ from mien.cli.config import ConfigFile, unread
 from mien.cli.config import config as config_commands
 from mien.cli.output import Output, err, out
 from mien.errors import InvalidSettings, MienError
+from mien.imports import importing
 from mien.places import require_places
 from mien.settings import Provenance, Settings, unknown_names
 
@@ -138,7 +139,8 @@ def _serve(given: dict[str, Any], *, no_auth: bool, grpc: bool, apis: bool) -> N
         log.warning("settings", problem=words)
     require_places(settings, Provenance(said))
     pull_needed(settings)
-    from mien.server import serve as run  # last: importing it takes a second, which errors so far need not wait for
+    with importing():  # last: it takes a second, which errors so far need not wait for
+        from mien.server import serve as run
 
     run(settings, apis=apis)
 

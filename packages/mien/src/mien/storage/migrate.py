@@ -1,44 +1,44 @@
-"""Schema migrations, with Alembic."""
+"""The schema of a database when it is opened: made, known to be current, or migrated."""
 
 from pathlib import Path
 
 import sqlalchemy as sa
-import structlog
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
-from mien.errors import Unavailable
-from mien.storage.backup import backup
 from mien.storage.data_folder import require_unused
+from mien.storage.schema import metadata
 
-log = structlog.get_logger()
-_FOLDER = Path(__file__).parent / "migrations"
+HEAD = "0003"
+"""The revision of the tables in `schema`, which the latest migration leads to."""
+
+_version = sa.Table(
+    "alembic_version",
+    sa.MetaData(),
+    sa.Column("version_num", sa.String(32), nullable=False),
+    sa.PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
+)
 
 
 def migrate(engine: sa.Engine, path: Path) -> None:
-    """Run pending migrations in one transaction, after a backup of the database at `path`.
+    """Make the tables of a new database, or run pending migrations after a backup of the database at `path`, in one
+    transaction each.
 
     Raises Unavailable for a database of a newer version of Mien, DatabaseMissing for one that was lost, StorageFull.
     """
-    config = Config()
-    config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    scripts = ScriptDirectory.from_config(config)
     with engine.begin() as connection:
-        here = MigrationContext.configure(connection).get_current_revision()
-    if here == scripts.get_current_head():
-        return
-    if here is None:
-        require_unused(path)
-    elif here not in {script.revision for script in scripts.walk_revisions()}:
-        raise Unavailable(
-            f"the task database was written by a newer version of Mien (its schema is {here!r}); start that version, "
-            "or restore the backup that it made before it changed the database, in backups/ of MIEN_DATA_DIR"
-        )
-    else:
-        log.info("the database is changed for this version", schema=here, backup=backup(path, here).name)
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        here = _revision(connection)
+        if here is None:
+            require_unused(path)
+            metadata.create_all(connection, checkfirst=False)
+            _version.create(connection)
+            connection.execute(sa.insert(_version).values(version_num=HEAD))
+    if here not in (None, HEAD):
+        from mien.storage.upgrade import upgrade  # Alembic is a tenth of all imports, and hardly ever needed
+
+        upgrade(engine, path, here)
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    """The database's revision; None for a database without tables."""
+    if not sa.inspect(connection).has_table(_version.name):
+        return None
+    return connection.execute(sa.select(_version.c.version_num)).scalar()

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from mien.errors import Conflict, DatabaseInUse, InternalError, Unavailable
 from mien.storage.database import Database
+from mien.storage.dialect import writer_engine
+from mien.storage.migrate import HEAD
 from mien.storage.schema import files, metadata
+from mien.storage.upgrade import configuration
 
 
 def insert(name: str) -> sa.Insert:
@@ -22,10 +26,29 @@ def insert(name: str) -> sa.Insert:
     )
 
 
-async def test_the_migrations_lead_to_the_schema_that_the_code_uses(tmp_path: Path) -> None:
+def tables(engine: sa.Engine) -> set[str]:
+    with engine.connect() as connection:
+        return set(connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").scalars())
+
+
+async def test_a_new_database_has_the_schema_that_migrations_lead_to(tmp_path: Path) -> None:
+    migrated, config = writer_engine(tmp_path / "migrated.db"), configuration()
+    with migrated.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    with migrated.connect() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, metadata) == []
+        assert context.get_current_revision() == HEAD
+    database = await Database.open(tmp_path / "t.db")
+    assert tables(database._writing) == tables(migrated)
+    migrated.dispose()
+    await database.close()
+
+
+async def test_a_commit_is_on_the_disk(tmp_path: Path) -> None:
     database = await Database.open(tmp_path / "t.db")
     with database._reading.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     with database._writing.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
