@@ -23,9 +23,17 @@ def client(mien, client_factory):
     return client_factory(mien)
 
 
+COMBINATIONS = [
+    values
+    for values in itertools.product([True, False], repeat=len(FLAGS))
+    if min(sum(values), len(FLAGS) - sum(values)) < 2
+]
+"""All flags or none, and all but one."""
+
+
 @pytest.mark.parametrize("use_msgpack", [True, False])
-def test_every_combination_of_flags_has_a_typed_answer(client, photo, use_msgpack):
-    for values in itertools.product([True, False], repeat=len(FLAGS)):
+def test_flags_have_a_typed_answer(client, photo, use_msgpack):
+    for values in COMBINATIONS:
         flags = dict(zip(FLAGS, values, strict=True))
         answer = client.extract([photo], mode="data", use_msgpack=use_msgpack, raw_response=False, **flags)
 

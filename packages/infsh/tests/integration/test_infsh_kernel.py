@@ -79,21 +79,29 @@ async def test_a_life_from_hello_to_unload(app_folder, start_worker):
     assert await worker.process.wait() == 0
 
 
-@pytest.mark.parametrize(
-    "run",
-    [
-        "async def run(self, app_input: AppInput) -> AppOutput:\n        return AppOutput(text='b')",
-        "def run(self, app_input: AppInput) -> AppOutput:\n        return AppOutput(text='b')",
-        "def run(self, app_input):\n        return {'text': 'b'}",
-        "async def run(self, app_input: AppInput):\n        yield {'text': 'a'}\n        yield AppOutput(text='b')",
-        "def run(self, app_input: AppInput):\n        yield AppOutput(text='a')\n        yield {'text': 'b'}",
-    ],
-)
-async def test_every_kind_of_run_ends_with_its_last_output(run, app_folder, start_worker):
-    worker = await start_worker(app_folder(f"class App(BaseApp):\n    {run}\n"))
-    assert (await worker.run()).output["text"] == "b"
-    partial = [m.output["text"] for m in worker.got if isinstance(m, Output)]
-    assert partial == (["a", "b"] if "yield" in run else [])
+RUNS = """
+class App(BaseApp):
+    async def coroutine(self, app_input: AppInput) -> AppOutput:
+        return AppOutput(text="b")
+    def function(self, app_input: AppInput) -> AppOutput:
+        return AppOutput(text="b")
+    def run(self, app_input):
+        return {"text": "b"}
+    async def asynchronous_generator(self, app_input: AppInput):
+        yield {"text": "a"}
+        yield AppOutput(text="b")
+    def generator(self, app_input: AppInput):
+        yield AppOutput(text="a")
+        yield {"text": "b"}
+"""
+
+
+async def test_every_kind_of_run_ends_with_its_last_output(app_folder, start_worker):
+    worker = await start_worker(app_folder(RUNS))
+    for function in ("coroutine", "function", "run", "asynchronous_generator", "generator"):
+        assert (await worker.run(run_id=function, function=function)).output["text"] == "b"
+        partial = [m.output["text"] for m in worker.got if isinstance(m, Output) and m.run_id == function]
+        assert partial == (["a", "b"] if "generator" in function else [])
 
 
 async def test_a_partial_output_is_sent_during_the_run(app_folder, start_worker):
@@ -366,61 +374,52 @@ async def test_a_queued_run_is_cancelled_immediately(app_folder, start_worker):
 # --- cancelling
 
 
-COROUTINE = """
-    async def run(self, app_input: AppInput):
+CANCELLED = """
+class App(BaseApp):
+    async def coroutine(self, app_input: AppInput):
         print("in")
         await asyncio.sleep(60)
-"""
-BUSY_LOOP = """
-    def run(self, app_input: AppInput):
+
+    def busy_loop(self, app_input: AppInput):
         print("in")
         while True:
             pass
-"""
-FLAG = """
-    def run(self, app_input: AppInput, metadata):
+
+    def flag(self, app_input: AppInput, metadata: Metadata):
         print("in")
         while not metadata.cancelled:
             time.sleep(0.01)
         return AppOutput(text="x")
-"""
-GENERATOR = """
-    def run(self, app_input: AppInput):
+
+    def generator(self, app_input: AppInput):
         print("in")
         yield AppOutput(text="x")
         while True:
             time.sleep(0.01)
-"""
-STUBBORN = """
-    async def run(self, app_input: AppInput):
+
+    async def stubborn(self, app_input: AppInput):
         print("in")
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
             await asyncio.sleep(60)
-"""
 
-
-@pytest.mark.parametrize(
-    ("run", "grace"), [(COROUTINE, 30), (BUSY_LOOP, 0.4), (FLAG, 30), (GENERATOR, 0.4), (STUBBORN, 5)]
-)
-async def test_cancel_ends_a_run_and_keeps_the_worker(run, grace, app_folder, start_worker):
-    worker = await start_worker(
-        app_folder(f"""
-class App(BaseApp):
-{run}
-    def other(self, app_input: AppInput) -> AppOutput:
+    def run(self, app_input: AppInput) -> AppOutput:
         return AppOutput(text="alive")
-"""),
-        measured=False,
-    )
-    await worker.send(Run(run_id="r1"))
-    await worker.until(Log)
-    started = time.monotonic()
-    await worker.send(Cancel(run_id="r1", grace=grace))
-    assert await worker.until(*protocol.RUN_ENDS) == Cancelled("r1")
-    assert time.monotonic() - started < 10
-    assert (await worker.run(run_id="r2", function="other")).output["text"] == "alive"
+"""
+GRACES = {"coroutine": 30, "busy_loop": 0.4, "flag": 30, "generator": 0.4, "stubborn": 5}
+
+
+async def test_cancel_ends_a_run_and_keeps_the_worker(app_folder, start_worker):
+    worker = await start_worker(app_folder(CANCELLED), measured=False)
+    for function, grace in GRACES.items():
+        await worker.send(Run(run_id=function, function=function))
+        await worker.until(Log, run_id=function)
+        started = time.monotonic()
+        await worker.send(Cancel(run_id=function, grace=grace))
+        assert await worker.until(*protocol.RUN_ENDS) == Cancelled(function)
+        assert time.monotonic() - started < 10
+        assert (await worker.run(run_id=f"after {function}")).output["text"] == "alive"
 
 
 @pytest.mark.parametrize("prefix", ["", "async "])

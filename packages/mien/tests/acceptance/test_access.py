@@ -8,11 +8,12 @@ from typing import Any
 import httpx2
 import pytest
 
+from mien.app import create_app
 from mien.keys import FileKeyStore
+from mien.settings import Settings
 from testing.waiting import eventually
 
 Serve = Callable[..., Any]
-BARE = {"age_model": "none", "gender_model": "none", "mask_model": "none"}
 GUARDED = [
     ("POST", "/extract"), ("POST", "/compare"), ("POST", "/draw_detections"), ("POST", "/multipart/extract"),
     ("POST", "/multipart/draw_detections"), ("GET", "/info"), ("GET", "/metrics"),
@@ -133,19 +134,20 @@ def test_beyond_loopback_a_server_without_keys_does_not_start(mien: Callable[...
         assert "Traceback" not in result.stderr
 
 
-def test_no_auth_opens_it_on_purpose(serve: Serve) -> None:
-    server = serve("--host", "0.0.0.0", "--no-auth", **BARE)  # noqa: S104
+def test_no_auth_opens_it_on_purpose(serve: Serve, light: dict[str, str]) -> None:
+    server = serve("--host", "0.0.0.0", "--no-auth", **light)  # noqa: S104
     assert server.client.get("/info", headers={"Host": "faces.example.org"}).status_code == 200
 
 
-def test_beyond_loopback_losing_the_last_key_lets_nobody_in(serve: Serve, tmp_path: Path) -> None:
+async def test_beyond_loopback_losing_the_last_key_lets_nobody_in(tmp_path: Path) -> None:
     """A remote caller chooses its own Host header: that proves nothing on an address that others can reach."""
-    store = FileKeyStore(tmp_path / "data")
+    store = FileKeyStore(tmp_path)
     key, secret = store.create("alice", ["infer"])
-    server = serve("--host", "0.0.0.0", **BARE)  # noqa: S104
-    assert server.client.get("/info", headers=bearer(secret)).status_code == 200
-    store.revoke(key.id)
-    for host in ("localhost", "127.0.0.1", "0.0.0.0"):  # noqa: S104
-        assert server.client.get("/info", headers={"Host": host}).status_code == 401
-    (tmp_path / "data" / "keys.json").unlink()
-    assert server.client.get("/info", headers={"Host": "localhost"}).status_code == 401
+    transport = httpx2.ASGITransport(create_app(Settings(host="0.0.0.0", data_dir=tmp_path)))  # noqa: S104
+    async with httpx2.AsyncClient(transport=transport, base_url="http://0.0.0.0") as client:
+        assert (await client.get("/metrics", headers=bearer(secret))).status_code == 200
+        store.revoke(key.id)
+        for host in ("localhost", "127.0.0.1", "0.0.0.0"):  # noqa: S104
+            assert (await client.get("/metrics", headers={"Host": host})).status_code == 401
+        (tmp_path / "keys.json").unlink()
+        assert (await client.get("/metrics", headers={"Host": "localhost"})).status_code == 401

@@ -104,10 +104,8 @@ def test_content_is_written_once_and_as_announced(api: Any) -> None:
     assert httpx2.put(short["upload_url"], content=b"1234567890", trust_env=False).status_code == 200
 
 
-def test_a_file_over_the_limit_is_refused_before_it_is_read(serve: Any, light: dict[str, str]) -> None:
-    server = serve(file_max_bytes=100_000, ready=False, **light)
-    client = server.client
-    _wait(client)
+def test_a_file_over_the_limit_is_refused_before_it_is_read(guarded: Any) -> None:
+    client = guarded.client
     assert client.post("/files", json={"files": [{"size": 100_001}]}).status_code == 413
     record = client.post("/files", json={"files": [{}]}).json()["data"][0]
 
@@ -120,20 +118,7 @@ def test_a_file_over_the_limit_is_refused_before_it_is_read(serve: Any, light: d
             assert client.put(record["upload_url"], content=content).status_code == 413
     assert client.post("/files", files={"file": ("a", bytes(200_000))}).status_code == 413
     assert client.put(record["upload_url"], content=bytes(100_000)).status_code == 200
-    assert list((server.data_dir / "files" / "uploads").iterdir()) == []
-
-
-def _wait(client: httpx2.Client) -> None:
-    import time
-
-    for _ in range(1200):
-        try:
-            if client.get("/tasks").status_code == 200:
-                return
-        except httpx2.TransportError:
-            pass
-        time.sleep(0.05)
-    pytest.fail("the server did not start")
+    assert list((guarded.data_dir / "files" / "uploads").iterdir()) == []
 
 
 @pytest.mark.parametrize("body", [{"files": []}, {"files": 5}, {"files": [7]}, {"files": [{"size": -1}]}, {}])
@@ -264,11 +249,10 @@ class App(BaseApp):
 
 @pytest.fixture(scope="module")
 def guarded(serve_module: Any, make_api: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A server that fetches from no private address, with an app that gives back what it is given."""
+    """A server that fetches from no private address and takes only small files, with an app that echoes."""
     inputs = tmp_path_factory.mktemp("inputs")
-    server = serve_module(
-        app_memory=512 * 1024**2, app_workers=1, app_input_dirs=str(inputs), **dict.fromkeys(MODELS, "none")
-    )
+    limits = {"app_memory": 512 * 1024**2, "app_workers": 1, "file_max_bytes": 100_000}
+    server = serve_module(app_input_dirs=str(inputs), **limits, **dict.fromkeys(MODELS, "none"))
     api = make_api(server.client)
     api.inputs = inputs
     api.data_dir = server.data_dir

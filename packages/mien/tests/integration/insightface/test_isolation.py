@@ -85,15 +85,30 @@ def test_neighbours_of_bad_images_have_the_vectors_that_they_have_alone(
         assert np.abs(np.array(vector) - alone[name]).max() <= 1e-4
 
 
-def test_a_large_upload_fails_alone(serve: Callable[..., Any], photo: bytes) -> None:
-    server = serve(max_image_bytes=len(photo) + 10, age_model="none", gender_model="none", mask_model="none")
+@pytest.fixture(scope="module")
+def original_words(serve_module: Callable[..., Any], photo: bytes, light: dict[str, str]) -> Any:
+    """A server with the words of the original one, without attributes, for images hardly larger than the photo."""
+    return serve_module(status_words="ok", max_image_bytes=len(photo) + 10, **light)
+
+
+def test_the_original_servers_words_by_setting(original_words: Any, photo: bytes) -> None:
+    data = [base64.b64encode(photo).decode(), "!"]
+    answer = original_words.client.post("/extract", json={"images": {"data": data}, "extract_ga": True}).json()
+    assert [image["status"] for image in answer["data"]] == ["ok", "failed"]
+    assert answer["data"][1]["traceback"] == answer["data"][1]["error"]
+    assert (answer["data"][0]["faces"][0]["age"], answer["data"][0]["faces"][0]["gender"]) == (None, None)
+    crops = original_words.client.post("/extract", json={"images": {"data": []}, "embed_only": True}).json()
+    assert set(crops) == {"took", "took_ms", "data", "status"}
+
+
+def test_a_large_upload_fails_alone(original_words: Any, photo: bytes) -> None:
     for route, ask in {
         "/extract": {"json": {"images": {"data": [base64.b64encode(d).decode() for d in (photo, photo + bytes(99))]}}},
         "/multipart/extract": {"files": [("a", photo), ("b", photo + bytes(99))]},
     }.items():
-        answer = server.client.post(route, **ask)
+        answer = original_words.client.post(route, **ask)
         assert answer.status_code == 200, answer.text
-        assert [image["status"] for image in answer.json()["data"]] == ["success", "error"]
+        assert [image["status"] for image in answer.json()["data"]] == ["ok", "failed"]
         assert "bytes" in answer.json()["data"][1]["error"]
 
 

@@ -3,11 +3,13 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from mien.apps.deploy import Deployer
 from mien.apps.environments import Environments
@@ -184,30 +186,36 @@ def apps_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Start = Callable[..., Server]
 
 
+@asynccontextmanager
+async def servers(folder: Path, cache: Path) -> AsyncIterator[Start]:
+    """Makes servers that end with the context: `start(setting=value, …)`."""
+    started: list[Server] = []
+
+    def start(*, files: FileGate | None = None, **settings: Any) -> Server:
+        given = {"app_memory": 512 * MIB, "data_dir": folder / "data", "cache_dir": cache, **settings}
+        started.append(Server(Settings(**given), files))
+        return started[-1]
+
+    yield start
+    for server in started:
+        await server.pool.close()
+
+
 @pytest.fixture
 async def app_server(tmp_path: Path, apps_cache: Path) -> AsyncIterator[Start]:
     """Makes servers: `app_server(setting=value, …)`."""
-    servers: list[Server] = []
-
-    def start(*, files: FileGate | None = None, **settings: Any) -> Server:
-        given = {"app_memory": 512 * MIB, "data_dir": tmp_path / "data", "cache_dir": apps_cache, **settings}
-        servers.append(Server(Settings(**given), files))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        await server.pool.close()
+    async with servers(tmp_path, apps_cache) as start:
+        yield start
 
 
 Write = Callable[..., Path]
 
 
-@pytest.fixture
-def app_folder(tmp_path: Path) -> Write:
-    """Writes apps: `app_folder("name", body="what run does", **{"requirements.txt": "…"})`."""
+def writer(sources: Path) -> Write:
+    """Writes apps below that folder."""
 
     def write(name: str = "probe", *, body: str = "pass", code: str | None = None, **files: str) -> Path:
-        folder = tmp_path / "sources" / name
+        folder = sources / name
         folder.mkdir(parents=True)
         indented = body.strip().replace("\n", "\n        ")
         (folder / "inference.py").write_text(code or APP.format(body=indented))
@@ -219,18 +227,37 @@ def app_folder(tmp_path: Path) -> Write:
     return write
 
 
+@pytest.fixture
+def app_folder(tmp_path: Path) -> Write:
+    """Writes apps: `app_folder("name", body="what run does", **{"requirements.txt": "…"})`."""
+    return writer(tmp_path / "sources")
+
+
 Prepare = Callable[..., Awaitable[tuple[Server, Deployed]]]
+
+
+def preparer(start: Start, write: Write) -> Prepare:
+    """Starts a server with one deployed app."""
+
+    async def prepare(body: str = "pass", **settings: Any) -> tuple[Server, Deployed]:
+        server = start(**settings)
+        return server, await server.deploy(write("probe", body=body))
+
+    return prepare
 
 
 @pytest.fixture
 def probe(app_server: Start, app_folder: Write) -> Prepare:
     """A server with one deployed app: `server, app = await probe("what run does", setting=value, …)`."""
+    return preparer(app_server, app_folder)
 
-    async def prepare(body: str = "pass", **settings: Any) -> tuple[Server, Deployed]:
-        server = app_server(**settings)
-        return server, await server.deploy(app_folder("probe", body=body))
 
-    return prepare
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def module_probe(tmp_path_factory: pytest.TempPathFactory, apps_cache: Path) -> AsyncIterator[Prepare]:
+    """As `probe`, for tests that share one app; their `loop_scope` is the module, too."""
+    folder = tmp_path_factory.mktemp("module")
+    async with servers(folder, apps_cache) as start:
+        yield preparer(start, writer(folder / "sources"))
 
 
 @pytest.fixture

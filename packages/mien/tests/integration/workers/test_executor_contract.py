@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+import pytest_asyncio
 
 from mien.encoded import Encoded
 from mien.engine.cancellation import CancelScope
@@ -27,6 +28,8 @@ from mien.tasks.executor import AppFailed, Executor, StopReason
 from mien.tasks.records import Attempt, Candidate, Submission, candidate_of
 from mien.workers.fit import Fit
 from mien.workers.listener import Stage
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PLACES = 2
 MIB = 1024 * 1024
@@ -116,10 +119,13 @@ async def builtin_tasks(stack: AsyncExitStack, folder: Path, probe: Any) -> Subj
 SUBJECTS = [app_tasks, builtin_tasks]
 
 
-@pytest.fixture(params=SUBJECTS, ids=lambda make: make.__name__)
-async def subject(request: pytest.FixtureRequest, tmp_path: Path, probe: Any) -> AsyncIterator[Subject]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=SUBJECTS, ids=lambda make: make.__name__)
+async def subject(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, module_probe: Any
+) -> AsyncIterator[Subject]:
+    """All tests share it: each leaves it without a task."""
     async with AsyncExitStack() as stack:
-        yield await request.param(stack, tmp_path, probe)
+        yield await request.param(stack, tmp_path_factory.mktemp("subject"), module_probe)
 
 
 class Running:

@@ -25,7 +25,8 @@ TEXTS = st.text() | st.text('"\\[]{},:/u', max_size=20)
 MARKS = [b'"', b"\\", b"[", b"{", b",", b"1", b"\x90", b"\xdd"]
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
-    lambda inner: st.lists(inner, max_size=20) | st.dictionaries(TEXTS, inner, max_size=10),
+    lambda inner: st.lists(inner, max_size=10) | st.dictionaries(TEXTS, inner, max_size=5),
+    max_leaves=40,
 )
 
 

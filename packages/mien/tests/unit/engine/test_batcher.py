@@ -479,6 +479,9 @@ def test_results_match_inputs_and_the_budget_holds(
     assert max(meter.sizes) <= max(max_batch for _, _, max_batch in widths)
 
 
+ROUNDS = 60
+
+
 @pytest.mark.parametrize("wait", [0.0, 0.002])
 def test_32_threads_with_random_cancels_neither_hang_nor_mix_up_results(wait: float) -> None:
     budget, meter = 3, Meter()
@@ -492,7 +495,7 @@ def test_32_threads_with_random_cancels_neither_hang_nor_mix_up_results(wait: fl
 
     def caller(seed: int) -> None:
         chance = random.Random(seed)
-        for _ in range(200):
+        for _ in range(ROUNDS):
             wanted = [chance.randrange(20, 1000) for _ in range(chance.choice([1, 1, 2, 5]))]
             if chance.random() < 0.02:
                 wanted.append(13)
@@ -519,8 +522,8 @@ def test_32_threads_with_random_cancels_neither_hang_nor_mix_up_results(wait: fl
         future.result()
     pool.shutdown()
     batcher.close()
-    assert sum(outcomes.values()) == 32 * 200
-    assert outcomes["done"] > 1000
+    assert sum(outcomes.values()) == 32 * ROUNDS
+    assert outcomes["done"] > 5 * ROUNDS
     assert meter.most <= budget
 
 

@@ -71,7 +71,11 @@ texts = st.one_of(
     st.from_regex(r"mien-file://(text/){0,3}[a-z0-9]{26}/[a-z.]{1,5}", fullmatch=True),
     st.from_regex(r"(text/)?mien-file:/{0,3}.{0,9}", fullmatch=True),
 )
-values = st.recursive(texts | st.integers(), lambda inner: st.lists(inner) | st.dictionaries(texts, inner))
+values = st.recursive(
+    texts | st.integers(),
+    lambda inner: st.lists(inner, max_size=6) | st.dictionaries(texts, inner, max_size=6),
+    max_leaves=20,
+)
 
 
 @settings(max_examples=50)  # each is a recursive value, which takes long to make
