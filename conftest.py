@@ -2,12 +2,18 @@
 
 import gc
 import os
+import sys
 from collections.abc import Generator
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["testing.tiers", "testing.limits"]
+
+# Images of containers set it. Each process would then compile all modules of this workspace anew, and pytest rewrite
+# all tests: a fifth of a server's start, and two fifths of the collection of tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Examples have no deadline: on a busy machine any of them may have to wait 200 ms for its turn.
 _EXAMPLES = {"dev": 20, "ci": 30, "full": 300}

@@ -178,9 +178,12 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def apps_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cache in which environments of apps are built, once per session."""
-    return tmp_path_factory.mktemp("apps-cache")
+def apps_cache(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The cache in which environments of apps are built, once for all processes of pytest."""
+    own = tmp_path_factory.getbasetemp()
+    cache = (own if worker_id == "master" else own.parent) / "apps-cache"
+    cache.mkdir(exist_ok=True)
+    return cache
 
 
 Start = Callable[..., Server]
