@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -161,6 +162,17 @@ def test_a_key_s_life(mien: Mien, tmp_path: Path) -> None:
     assert "no API key has the id" in refused(mien("keys", "revoke", key_id[1]))
 
 
+def test_no_keys_are_said_in_words(mien: Mien) -> None:
+    result = mien("keys", "list")
+    assert (ok(result), "mien keys create NAME" in result.stderr) == ("", True)
+
+
+def test_tables_are_not_folded_in_a_pipe(mien: Mien) -> None:
+    lines = ok(mien("models", "list")).splitlines()
+    assert len([line for line in lines if line.split()[0] == "fr_feature"]) == 1
+    assert all(len(line.split()) > 3 for line in lines)
+
+
 def test_a_key_with_an_odd_name_is_not_lost(mien: Mien) -> None:
     created = mien("keys", "create", "[/bob] :cat:")
     assert ok(created).startswith("mien_")
@@ -176,6 +188,15 @@ def test_doctor_finds_nothing_wrong_here(mien: Mien) -> None:
     assert "fail" not in printed
     for checked in ("onnxruntime", "model yunet", "model fr_feature", "hash verified", "data folder", "no API keys"):
         assert checked in printed
+
+
+def test_doctor_finds_no_fault_with_the_ports_of_the_running_server(mien: Mien, server: Any, tmp_path: Path) -> None:
+    assert "in use by the server that is running" in ok(mien("doctor", port=server.port, data_dir=server.data_dir))
+    assert refused_by(mien("doctor", port=server.port, data_dir=tmp_path / "another"), f"port {server.port}")
+
+
+def refused_by(result: "subprocess.CompletedProcess[str]", check: str) -> bool:
+    return result.returncode == 1 and re.search(rf"fail\s+{check}", result.stdout) is not None
 
 
 def test_doctor_names_what_would_stop_the_server(mien: Mien, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the reader stands: two photos beside them."""
     folder = tmp_path_factory.mktemp("reader")
     shutil.copy(PHOTOS / "person_a_1.jpg", folder / "photo.jpg")
-    shutil.copy(PHOTOS / "person_a_1.jpg", folder / "other.jpg")  # small: the samples pass it as an argument
+    shutil.copy(PHOTOS / "person_a_2.jpg", folder / "other.jpg")  # in base64 larger than an argument may be
     return folder
 
 

@@ -17,7 +17,7 @@ from mien.apps.record import AppVersion
 from mien.apps.reference import AppRef, parse_ref
 from mien.apps.registry import AppRegistry
 from mien.cli.client import ApiKey, RemoteApps
-from mien.cli.output import err, out
+from mien.cli.output import err, out, print_table
 from mien.errors import RequestError
 from mien.settings import Settings
 
@@ -72,14 +72,14 @@ def list_apps(url: Server = "", api_key: ApiKey = "") -> None:
             for app in remote.list():
                 day = str(app["created_at"] or "built in")[:16].replace("T", " ")
                 table.add_row(app["id"], app["version"], day, ", ".join(app["functions"]), app["description"])
-        out.print(table)
+        print_table(table, "no apps")
         return
     for found in _registry(Settings()).all():
         version = found.version
         table.add_row(
             version.app, version.short_id, _day(version), ", ".join(version.functions), version.manifest.description
         )
-    out.print(table)
+    print_table(table, "no apps are deployed here; `mien apps deploy PATH` deploys one")
 
 
 @apps.command()

@@ -1,11 +1,13 @@
 """`mien doctor`: checks whether the server can run on this machine."""
 
+import errno
 import os
 import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import httpx2
 import onnxruntime
 from rich.markup import escape
 
@@ -14,11 +16,16 @@ from mien.connections.limits import ConnectionLimits
 from mien.connections.tls import server_context
 from mien.engine.plan import provider_names, thread_budget
 from mien.errors import MienError
+from mien.hosts import ANY_ADDRESS
 from mien.keys import FileKeyStore
+from mien.locks import open_lock, try_share_lock
 from mien.server import require_safe_host
 from mien.settings import Settings
 from mien.zoo.selection import optional_models, required_models
 from mien.zoo.zoo import Zoo
+
+LOCK = "mien.lock"
+ANSWER_SECONDS = 5.0
 
 
 def examine(settings: Settings) -> bool:
@@ -44,7 +51,7 @@ def _checks(settings: Settings) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "data folder", lambda: _writable(settings.locations.data_dir)
     yield "cache folder", lambda: _writable(settings.locations.cache_dir)
     for port in settings.listening.ports:
-        yield f"port {port}", partial(_free, settings.listening.host, port)
+        yield f"port {port}", partial(_port, settings, port)
     if settings.listening.max_connections is not None:
         yield "connections", lambda: f"at most {ConnectionLimits.from_settings(settings.listening).connections}"
     if settings.listening.tls_certificate is not None:
@@ -71,6 +78,41 @@ def _writable(folder: Path) -> str:
     if not os.access(folder, os.W_OK):
         raise PermissionError(f"{folder} is not writable")
     return str(folder)
+
+
+def _port(settings: Settings, port: int) -> str:
+    """Free, or in use by the server that this data folder belongs to: then that is no fault."""
+    try:
+        return _free(settings.listening.host, port)
+    except OSError as error:
+        running = _is_locked(settings.locations.data_dir / LOCK) and _answers(settings, port)
+        if error.errno != errno.EADDRINUSE or not running:
+            raise
+    return "in use by the server that is running with this data folder"
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a server holds the lock of its data folder."""
+    if not path.exists():
+        return False
+    descriptor = open_lock(path)
+    try:
+        return not try_share_lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _answers(settings: Settings, port: int) -> bool:
+    """Whether a Mien server is behind the port."""
+    listening = settings.listening
+    host = "127.0.0.1" if listening.host in ANY_ADDRESS else listening.host
+    # Only whether it is there: its certificate is for the name that clients use.
+    with httpx2.Client(verify=False, trust_env=False, timeout=ANSWER_SECONDS) as client:
+        try:
+            found = client.get(f"{listening.url(host, port)}/readyz").json()
+        except (httpx2.HTTPError, ValueError):
+            return False
+    return isinstance(found, dict) and found.get("status") in ("ready", "loading", "failing")
 
 
 def _free(host: str, port: int) -> str:

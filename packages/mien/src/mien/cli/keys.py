@@ -6,7 +6,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from mien.cli.output import err, out
+from mien.cli.output import err, out, print_table
 from mien.keys import DEFAULT_OWNER, FileKeyStore, KeyStore, Scope
 from mien.settings import Settings
 
@@ -38,7 +38,7 @@ def list_keys() -> None:
     table = Table("id", "name", "owner", "scopes", "created")
     for key in _store().all():
         table.add_row(key.id, escape(key.name), key.owner, ", ".join(key.scopes), key.created)
-    out.print(table)
+    print_table(table, "no API keys, so none is needed on loopback; `mien keys create NAME` makes one")
 
 
 @keys.command()

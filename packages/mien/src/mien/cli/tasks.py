@@ -104,7 +104,9 @@ def _output_table(value: Any) -> Table | str:
     return str(value)
 
 
-def tasks_table(found: list[dict[str, Any]]) -> Table:
+def tasks_table(found: list[dict[str, Any]]) -> Table | str:
+    if not found:
+        return "no tasks"
     table = Table("id", "app", "status", "created", "error")
     for task in found:
         error = str(task.get("error") or "").partition("\n")[0]

@@ -19,6 +19,10 @@ _INK: Colour = (20, 20, 20)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT = 22
 """Height of a capital letter in pixels at font scale 1."""
+_LINE_SHARE = 0.03
+"""Most of a face's width that the line around it takes."""
+_OUTLINED = 40
+"""Width in pixels from which a face has room for outlines around its landmarks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,10 @@ class _Pen:
         return max(1, round(self.font * 1.4))
 
     def for_box(self, box: Array) -> "_Pen":
-        """The pen with a font size that suits the face."""
-        return _pen_of(self.line, min(self.font * _FONT_HEIGHT, max(9.0, float(box[2] - box[0]) * 0.14)))
+        """The pen for a face: on a small one, the lines of a large image would cover it."""
+        width = float(box[2] - box[0])
+        letters = min(self.font * _FONT_HEIGHT, max(7.0, width * 0.14))
+        return _pen_of(min(self.line, max(1, round(width * _LINE_SHARE))), letters)
 
 
 def draw_detections(
@@ -56,13 +62,14 @@ def draw_detections(
     for index, box in enumerate(_tamed(detections.boxes)):
         bare = index < len(masks) and masks[index] is False
         colour = RED if bare else GREEN
-        _draw_box(canvas, box, colour, pen)
+        own = pen.for_box(box)
+        _draw_box(canvas, box, colour, own)
         if landmarks:
-            _draw_landmarks(canvas, _tamed(detections.landmarks[index]), box, pen)
+            _draw_landmarks(canvas, _tamed(detections.landmarks[index]), box, own)
         if sizes:
-            _write_size(canvas, box, colour, pen.for_box(box))
+            _write_size(canvas, box, colour, own)
         if scores:
-            _write_score(canvas, box, float(detections.scores[index]), colour, pen.for_box(box))
+            _write_score(canvas, box, float(detections.scores[index]), colour, own)
     _write_total(canvas, f"faces: {len(detections)} ({detector})", pen)
     return canvas
 
@@ -82,7 +89,7 @@ def _pen(image: Image) -> _Pen:
 
 
 def _pen_of(line: int, letter_height: float) -> _Pen:
-    return _Pen(line, letter_height / _FONT_HEIGHT, max(2, round(letter_height / 3)))
+    return _Pen(line, letter_height / _FONT_HEIGHT, max(1, round(letter_height / 3)))
 
 
 def _tamed(coordinates: Array) -> Array:
@@ -101,10 +108,12 @@ def _draw_box(canvas: Image, box: Array, colour: Colour, pen: _Pen) -> None:
 
 
 def _draw_landmarks(canvas: Image, landmarks: Array, box: Array, pen: _Pen) -> None:
-    radius = max(1, min(round(float(box[2] - box[0]) * 0.02), 3 * pen.line))
+    width = float(box[2] - box[0])
+    radius = max(0, min(round(width * 0.02), 3 * pen.line))
     points = landmarks.round().astype(int).tolist()
     for (x, y), colour in zip(points, POINTS, strict=True):
-        cv2.circle(canvas, (x, y), radius + 1, _INK, cv2.FILLED, cv2.LINE_AA)
+        if width >= _OUTLINED:
+            cv2.circle(canvas, (x, y), radius + 1, _INK, cv2.FILLED, cv2.LINE_AA)
         cv2.circle(canvas, (x, y), radius, colour, cv2.FILLED, cv2.LINE_AA)
 
 

@@ -63,3 +63,15 @@ def test_images_are_encoded_with_their_colours() -> None:
     decoded = Image.open(io.BytesIO(encode_jpeg(image)))
     assert (decoded.format, decoded.size) == ("JPEG", (24, 16))
     assert np.abs(np.asarray(decoded).astype(int) - [50, 100, 200]).max() <= 3
+
+
+def test_small_faces_in_a_large_image_are_not_painted_over() -> None:
+    face = Detections(
+        np.array([[1000, 1000, 1020, 1026]], np.float32),
+        FACE.scores,
+        np.array([[[1006, 1010], [1014, 1010], [1010, 1014], [1007, 1018], [1013, 1018]]], np.float32),
+    )
+    drawn = draw_detections(canvas(3000, 4000), face, detector="yunet")
+    inside = drawn[1001:1026, 1001:1020]
+    assert (inside == 30).all(-1).mean() > 0.75
+    assert has(drawn[1000:1001, 1000:1020], GREEN)
