@@ -17,7 +17,7 @@ PIPE_COLUMNS = 500
 class _Console(Console):
     """In a pipe or a file, lines stay whole: programs read them, and rich would fold them at 80 columns."""
 
-    @property
+    @property  # type: ignore[misc]  # rich's can be set, which nobody does here
     def size(self) -> ConsoleDimensions:
         if self.is_terminal or "COLUMNS" in os.environ:
             return super().size
