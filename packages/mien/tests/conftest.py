@@ -24,7 +24,7 @@ from testing.ports import free_port
 
 PHOTOS = Path(__file__).parent / "photos"
 START_SECONDS = 80.0
-LIGHT = {"age_model": "none", "gender_model": "none", "mask_model": "none", "image_model": "none", "text_model": "none"}
+LIGHT = {f"{model}_model": "none" for model in ("age", "gender", "mask", "pose", "landmark", "image", "text")}
 """Settings of a server that loads few models."""
 
 

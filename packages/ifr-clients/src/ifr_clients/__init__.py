@@ -4,7 +4,7 @@ from ifr_clients._async import IFRClientAsync
 from ifr_clients._server import __version__
 from ifr_clients._sync import IFRClient
 from ifr_clients.errors import IFRConnectionError, IFRError, IFRRejected, IFRResponseInvalid, IFRTimeout, Stopped
-from ifr_clients.schemas import CompareResponse, FacesResponse, ImageResponse, RecognitionResponse, Took
+from ifr_clients.schemas import CompareResponse, FacesResponse, ImageResponse, Pose, RecognitionResponse, Took
 
 __all__ = [
     "CompareResponse",
@@ -17,6 +17,7 @@ __all__ = [
     "IFRResponseInvalid",
     "IFRTimeout",
     "ImageResponse",
+    "Pose",
     "RecognitionResponse",
     "Stopped",
     "Took",

@@ -13,6 +13,8 @@ from ifr_clients.schemas import CompareResponse, RecognitionResponse
 
 M = TypeVar("M", bound=BaseModel)
 Parser = Callable[[Response], M | dict[str, Any]]
+UNKNOWN_TO_ORIGINALS = ("return_quality", "return_pose", "return_landmarks_68")
+"""Sent only when asked for: an original server gets the fields that it knows."""
 
 
 class FindOptions(TypedDict, total=False):
@@ -25,7 +27,15 @@ class FindOptions(TypedDict, total=False):
     img_req_headers: dict[str, str] | None
 
 
-class ExtractOptions(FindOptions, total=False):
+class DescribeOptions(FindOptions, total=False):
+    """The arguments of the routes that return faces."""
+
+    return_quality: bool
+    return_pose: bool
+    return_landmarks_68: bool
+
+
+class ExtractOptions(DescribeOptions, total=False):
     """The arguments of `extract` that are fields of its request."""
 
     extract_embedding: bool
@@ -36,7 +46,7 @@ class ExtractOptions(FindOptions, total=False):
     verbose_timings: bool
 
 
-class CompareOptions(FindOptions, total=False):
+class CompareOptions(DescribeOptions, total=False):
     """The arguments of `compare` that are fields of its request."""
 
     same_threshold: float | None
@@ -112,7 +122,9 @@ def _with_batch(name: Any, batch: Any) -> str | None:
 
 
 def _sendable(options: Mapping[str, Any]) -> dict[str, Any]:
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {
+        name: value for name, value in options.items() if value or (value is not None and name not in UNKNOWN_TO_ORIGINALS)
+    }
     return {**given, "img_req_headers": options.get("img_req_headers") or {}}
 
 

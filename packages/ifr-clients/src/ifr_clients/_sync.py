@@ -90,6 +90,9 @@ class IFRClient(BaseClient):
         extract_ga: bool = False,
         detect_masks: bool = False,
         verbose_timings: bool = False,
+        return_quality: bool = False,
+        return_pose: bool = False,
+        return_landmarks_68: bool = False,
     ) -> dict[str, Any]: ...
 
     @overload
@@ -123,6 +126,9 @@ class IFRClient(BaseClient):
         extract_ga: bool = False,
         detect_masks: bool = False,
         verbose_timings: bool = False,
+        return_quality: bool = False,
+        return_pose: bool = False,
+        return_landmarks_68: bool = False,
     ) -> dict[str, Any] | RecognitionResponse:
         """Faces of each image, in the order of the images.
 
@@ -146,6 +152,9 @@ class IFRClient(BaseClient):
             "extract_ga": extract_ga,
             "detect_masks": detect_masks,
             "verbose_timings": verbose_timings,
+            "return_quality": return_quality,
+            "return_pose": return_pose,
+            "return_landmarks_68": return_landmarks_68,
         }
         build = partial(_calls.extract, self._settings, options=options, msgpack=use_msgpack, raw=raw_response)
         call = _prepared(images, build)
@@ -232,6 +241,9 @@ class IFRClient(BaseClient):
         timeout: float | None = None,
         detect_masks: bool = False,
         same_threshold: float | None = None,
+        return_quality: bool = False,
+        return_pose: bool = False,
+        return_landmarks_68: bool = False,
     ) -> dict[str, Any]: ...
 
     @overload
@@ -262,6 +274,9 @@ class IFRClient(BaseClient):
         timeout: float | None = None,
         detect_masks: bool = False,
         same_threshold: float | None = None,
+        return_quality: bool = False,
+        return_pose: bool = False,
+        return_landmarks_68: bool = False,
     ) -> dict[str, Any] | CompareResponse:
         """The cosine similarity of each face of the first image to each of the second, and whether they match.
 
@@ -277,6 +292,9 @@ class IFRClient(BaseClient):
             "detect_masks": detect_masks,
             "img_req_headers": img_req_headers,
             "same_threshold": same_threshold,
+            "return_quality": return_quality,
+            "return_pose": return_pose,
+            "return_landmarks_68": return_landmarks_68,
         }
         build = partial(_calls.compare, self._settings, options=options, msgpack=use_msgpack, raw=raw_response)
         call = _prepared(images, build)

@@ -24,6 +24,17 @@ class Took(BaseModelMod):
     """Computing the embeddings; with `verbose_timings`."""
 
 
+class Pose(BaseModelMod):
+    """Where a face looks, in degrees; all 0: straight into an upright camera."""
+
+    yaw: float | None = None
+    """Positive: turned to the left edge of the image. None: the server has no pose model."""
+    pitch: float | None = None
+    """Positive: looking up. None: the server has no pose model."""
+    roll: float
+    """-180..180; positive: leaning clockwise as seen in the image."""
+
+
 class FacesResponse(BaseModelMod):
     """One face. Pixels are those of the image that was sent."""
 
@@ -52,6 +63,12 @@ class FacesResponse(BaseModelMod):
     mask: bool | None = None
     """Whether the face wears a mask; with `detect_masks`."""
     mask_probs: dict[str, float] | None = None
+    quality: float | None = None
+    """How far the embedding can be trusted, 0..1; with `return_quality`."""
+    pose: Pose | None = None
+    """Where the face looks; with `return_pose`."""
+    landmarks_68: list[list[float]] | None = None
+    """x, y of contour, brows, nose, eyes and lips; with `return_landmarks_68`."""
     status: str | None = None
     """Set by original servers, for crops only."""
     traceback: str | None = None

@@ -48,6 +48,18 @@ def test_flags_have_a_typed_answer(client, photo, use_msgpack):
 
 
 @pytest.mark.parametrize("use_msgpack", [True, False])
+def test_quality_pose_and_68_landmarks_have_types(client, photo, use_msgpack):
+    asked = {"return_quality": True, "return_pose": True, "return_landmarks_68": True}
+    answer = client.extract([photo], mode="data", use_msgpack=use_msgpack, raw_response=False, **asked)
+    compared = client.compare(photo, photo, mode="data", use_msgpack=use_msgpack, raw_response=False, **asked)
+
+    for face in (answer.data[0].faces[0], compared.faces[0][0]):
+        assert 0 < face.quality < 1
+        assert abs(face.pose.roll) < 20
+        assert len(face.landmarks_68) == 68
+
+
+@pytest.mark.parametrize("use_msgpack", [True, False])
 def test_crops_have_a_typed_answer(client, photo, use_msgpack):
     found = client.extract([photo], mode="data", return_face_data=True, raw_response=False).data[0].faces[0]
 

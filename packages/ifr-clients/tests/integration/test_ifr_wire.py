@@ -61,6 +61,9 @@ def test_every_argument_of_extract_arrives(scripted, client_factory):
         "extract_ga": True,
         "detect_masks": True,
         "verbose_timings": True,
+        "return_quality": True,
+        "return_pose": True,
+        "return_landmarks_68": True,
     }
 
     client_factory(scripted.host).extract(["https://example.com/ä.jpg"], use_msgpack=False, **options)

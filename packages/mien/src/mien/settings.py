@@ -362,6 +362,12 @@ class Models(Group):
         default="gender", description="Gender model, for `extract_ga`. `none` turns it off."
     )
     mask_model: OptionalName = Field(default="mask", description="Mask model, for `detect_masks`. `none` turns it off.")
+    pose_model: OptionalName = Field(
+        default="fr_pose", description="Head pose model, for `return_pose`. `none`: only roll, from the landmarks."
+    )
+    landmark_model: OptionalName = Field(
+        default="fr_landmark", description="Model of 68 landmarks, for `return_landmarks_68`. `none` turns it off."
+    )
     image_model: OptionalName = Field(
         default="efficientnet_lite0",
         description="Image model, for `embedding` and `classification`. `none` turns it off.",

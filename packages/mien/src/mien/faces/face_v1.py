@@ -1,6 +1,7 @@
 """The services `face_detection` and `face_recognition`: the faces of images, in the schema `face_v1`."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from mien.inference.contract import InferRequest, InferResult, TaskInfo
 from mien.inference.images import IMAGE_MIMES, ImageLimits
 from mien.inference.operation_runner import ItemResult, OperationRunner, milliseconds
 from mien.inference.registry import task_of
-from mien.inference.results import FaceV1, FaceV1Face
+from mien.inference.results import FaceExtras, FaceV1, FaceV1Face
 from mien.metrics import Metrics
 
 SCHEMA = "face_v1"
@@ -26,13 +27,15 @@ RECOGNITION_ALIASES = (
     "face_recognizer",
     "face_embedding",
 )
-THRESHOLD, NMS, SIZE_MIN, SIZE_MAX, MAX_FACES = FACE_KEYS = (
+THRESHOLD, NMS, SIZE_MIN, SIZE_MAX, MAX_FACES = LIMIT_KEYS = (
     "detection_confidence_threshold",
     "nms_threshold",
     "face_size_min",
     "face_size_max",
     "max_faces",
 )
+QUALITY, POSE, LANDMARKS_68 = EXTRA_KEYS = ("return_quality", "return_pose", "return_landmarks_68")
+FACE_KEYS = (*LIMIT_KEYS, *EXTRA_KEYS)
 
 
 class FaceV1Service:
@@ -68,13 +71,14 @@ class FaceV1Service:
         task_of(self, request.task)
         if self._strict:
             metadata.check_known(request.metadata, FACE_KEYS)
-        operation = FindFaces(face_options(request.metadata, self._threshold, embedding=self._embedding))
-        return self._runner.results(SCHEMA, request, scope, operation, self._to_result, stream=stream)
+        options = face_options(request.metadata, self._threshold, embedding=self._embedding)
+        shape = partial(self._to_result, options)
+        return self._runner.results(SCHEMA, request, scope, FindFaces(options), shape, stream=stream)
 
-    def _to_result(self, event: Partial[FoundFaces] | Done[FoundFaces]) -> ItemResult:
+    def _to_result(self, options: FaceOptions, event: Partial[FoundFaces] | Done[FoundFaces]) -> ItemResult:
         found, analysis = event.value, event.value.analysis
         value: FaceV1 = {
-            "faces": [face_json(face, analysis.width, analysis.height) for face in analysis.faces],
+            "faces": [face_json(face, analysis.width, analysis.height, options) for face in analysis.faces],
             "count": len(analysis.faces),
             "model_id": self._model,
         }
@@ -107,14 +111,29 @@ def face_options(sent: Mapping[str, str], default_threshold: float, *, embedding
         limit=max(0, metadata.integer(sent, MAX_FACES, 0, low=-1)),
         min_size=smallest,
         max_size=largest,
+        quality=metadata.flag(sent, QUALITY, default=False),
+        pose=metadata.flag(sent, POSE, default=False),
+        landmarks_68=metadata.flag(sent, LANDMARKS_68, default=False),
     )
 
 
-def face_json(face: Face, width: int, height: int) -> FaceV1Face:
+def face_json(face: Face, width: int, height: int, options: FaceOptions) -> FaceV1Face:
     """One face in the schema `face_v1`; its box, in pixels, is clipped to the `width` × `height` image."""
-    return {
+    answer: FaceV1Face = {
         "bbox": np.clip(face.box, 0, np.array([width, height, width, height], np.float32)),
         "confidence": min(1.0, max(0.0, face.score)),
         "landmarks": np.ascontiguousarray(face.landmarks, np.float32).reshape(-1),
         "embedding": None if face.vector is None else np.ascontiguousarray(face.vector),
     }
+    add_extras(answer, face, quality=options.quality, pose=options.pose, landmarks_68=options.landmarks_68)
+    return answer
+
+
+def add_extras(answer: FaceExtras, face: Face, *, quality: bool, pose: bool, landmarks_68: bool) -> None:
+    """What a face only has if it was asked for."""
+    if quality and face.quality is not None:
+        answer["quality"] = face.quality
+    if pose and face.pose is not None:
+        answer["pose"] = {"yaw": face.pose.yaw, "pitch": face.pose.pitch, "roll": face.pose.roll}
+    if landmarks_68:
+        answer["landmarks_68"] = face.landmarks_68

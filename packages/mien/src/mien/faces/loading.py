@@ -1,19 +1,23 @@
 """Loading the face models into a pipeline that passed a smoke test; attribute models load on demand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, ModelError
+from mien.faces.head import LandmarkFinder, PoseEstimator
 from mien.faces.pipeline import FaceOptions, FacePipeline, Trait
 from mien.inference.loading import ModelLoader, input_shape
 from mien.settings import Models
 from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE
 from mien.vision.attributes import AttributeReader, build_attribute_reader
 from mien.vision.detectors import build_detector
+from mien.vision.landmarks_68 import build_landmarks_68
+from mien.vision.pose import build_pose_reader
 from mien.vision.refine import CROP_SIDE
+from mien.vision.types import Detections, Image
 from mien.zoo.manifest import Manifest
 from mien.zoo.on_demand import OnDemand
 from mien.zoo.selection import age_gender_models, mask_models
@@ -40,6 +44,8 @@ def load_pipeline(models: Models, max_faces: int, loader: ModelLoader, paths: Ma
         else None,
         age_gender=_traits(loader, "extract_ga", age_gender_models(models)),
         masks=_traits(loader, "detect_masks", mask_models(models)),
+        pose=_pose(loader, models.pose_model),
+        landmarks_68=_landmarks_68(loader, models.landmark_model),
         recogniser=recogniser_manifest,
         recognition=loader.load(models.recogniser, recogniser_file, input_shape(recogniser_manifest, 112), stage=3),
         first_side=models.detection_size,
@@ -75,6 +81,46 @@ def _traits(loader: ModelLoader, option: str, names: list[str]) -> OnDemand[Sequ
         return [_trait(loader, reader, paths[reader.name]) for reader in readers]
 
     return OnDemand(option, names, loader.zoo, build)
+
+
+def _pose(loader: ModelLoader, name: str | None) -> OnDemand[PoseEstimator | None]:
+    """The model behind `return_pose`; None if it is turned off."""
+    if name is None:
+        return OnDemand[PoseEstimator | None]("return_pose", (), loader.zoo, lambda _: None)
+    reader, shape = build_pose_reader(loader.zoo.manifest(name)), input_shape(loader.zoo.manifest(name), 224)
+
+    def build(paths: Mapping[str, Path]) -> PoseEstimator:
+        estimator = PoseEstimator(reader, loader.load(name, paths[name], shape, stage=2))
+        _try_on_black(name, estimator.poses)
+        return estimator
+
+    return OnDemand[PoseEstimator | None]("return_pose", (name,), loader.zoo, build)
+
+
+def _landmarks_68(loader: ModelLoader, name: str | None) -> OnDemand[LandmarkFinder | None]:
+    """The model behind `return_landmarks_68`; None if it is turned off."""
+    if name is None:
+        return OnDemand[LandmarkFinder | None]("return_landmarks_68", (), loader.zoo, lambda _: None)
+    reader, shape = build_landmarks_68(loader.zoo.manifest(name)), input_shape(loader.zoo.manifest(name), 64)
+
+    def build(paths: Mapping[str, Path]) -> LandmarkFinder:
+        finder = LandmarkFinder(reader, loader.load(name, paths[name], shape, stage=2))
+        _try_on_black(name, finder.landmarks)
+        return finder
+
+    return OnDemand[LandmarkFinder | None]("return_landmarks_68", (name,), loader.zoo, build)
+
+
+def _try_on_black(name: str, run: Callable[[Image, Detections, CancelScope], object]) -> None:
+    """Raises ModelError for a model that contradicts its manifest."""
+    black = np.zeros((ARCFACE_SIZE, ARCFACE_SIZE, 3), np.uint8)
+    box = np.array([[0, 0, ARCFACE_SIZE, ARCFACE_SIZE]], np.float32)
+    try:
+        run(black, Detections(box, np.ones(1, np.float32), ARCFACE_TEMPLATE[np.newaxis]), CancelScope())
+    except MienError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{name} does not behave as its manifest says: {error}") from error
 
 
 def _trait(loader: ModelLoader, reader: AttributeReader, path: Path) -> Trait:

@@ -4,21 +4,26 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import numpy as np
 
 from mien.engine.cancellation import CancelScope
 from mien.engine.models import Model
 from mien.errors import ImageError
+from mien.faces.head import LandmarkFinder, PoseEstimator
 from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE, align
 from mien.vision.attributes import AttributeReader, Attributes
 from mien.vision.detectors import Detector
 from mien.vision.draw import encode_jpeg
+from mien.vision.pose import Pose
 from mien.vision.preprocessing import ladder
+from mien.vision.quality import calibration_of, quality_of
 from mien.vision.recognition import normalise, recogniser_tensor
 from mien.vision.refine import THRESHOLD as REFINE_THRESHOLD
 from mien.vision.refine import refine_crop, refined_landmarks
 from mien.vision.types import EMPTY, Array, Detections, Image
+from mien.vision.upright import roll_of
 from mien.zoo.manifest import Manifest
 from mien.zoo.on_demand import OnDemand
 
@@ -38,12 +43,21 @@ class FaceOptions:
     attributes: bool = False
     """Age and gender."""
     masks: bool = False
+    quality: bool = False
+    """How far each face's embedding can be trusted. Runs the recogniser, also without `embedding`."""
+    pose: bool = False
+    """Where each face looks."""
+    landmarks_68: bool = False
     limit: int = 0
     """Maximum number of faces, largest first; 0: all."""
     min_size: float = 0
     """Minimum box width in pixels of the image."""
     max_size: float = 0
     """Maximum box width in pixels of the image; 0: no maximum."""
+
+
+REFINED = ("embedding", "crops", "landmarks", "attributes", "quality", "pose", "landmarks_68")
+"""Options that need landmarks from a close-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +70,7 @@ class Face:
     """[4] x1, y1, x2, y2, not clipped."""
     score: float
     landmarks: Array
-    """[5, 2], refined if embeddings, crops, landmarks or attributes were requested."""
+    """[5, 2], refined if one of REFINED was requested."""
     vector: Array | None = None
     """[D] float32, length 1."""
     norm: float | None = None
@@ -65,6 +79,11 @@ class Face:
     """JPEG of the aligned 112×112 crop."""
     attributes: Attributes = field(default_factory=Attributes)
     """Age, gender and mask, if requested and if there is a model."""
+    quality: float | None = None
+    """0..1; see `mien.vision.quality`."""
+    pose: Pose | None = None
+    landmarks_68: Array | None = None
+    """[68, 2], if requested and if there is a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +123,8 @@ class FacePipeline:
         refinement: Model | None = None,
         age_gender: OnDemand[Sequence[Trait]],
         masks: OnDemand[Sequence[Trait]],
+        pose: OnDemand[PoseEstimator | None],
+        landmarks_68: OnDemand[LandmarkFinder | None],
     ) -> None:
         """`nms`: the detector's default overlap threshold (IoU). `first_side`: first longest side to try, in pixels.
 
@@ -121,6 +142,9 @@ class FacePipeline:
         self._refinement = refinement
         self._age_gender = age_gender
         self._masks = masks
+        self._pose = pose
+        self._landmarks_68 = landmarks_68
+        self._calibration = calibration_of(recogniser.name)
 
     def analyse(
         self, image: Image, options: FaceOptions, scope: CancelScope, report: Callable[[Face, int], None] | None = None
@@ -159,7 +183,11 @@ class FacePipeline:
         for group in self._wanted(options):
             group.wait()
 
-    def _wanted(self, options: FaceOptions) -> list[OnDemand[Sequence[Trait]]]:
+    def _wanted(self, options: FaceOptions) -> list[OnDemand[Any]]:
+        groups = ((self._pose, options.pose), (self._landmarks_68, options.landmarks_68))
+        return [*self._traits_wanted(options), *(group for group, asked in groups if asked)]
+
+    def _traits_wanted(self, options: FaceOptions) -> list[OnDemand[Sequence[Trait]]]:
         groups = ((self._age_gender, options.attributes), (self._masks, options.masks))
         return [group for group, asked in groups if asked]
 
@@ -173,7 +201,7 @@ class FacePipeline:
     def _refined(
         self, image: Image, index: list[int], chosen: Detections, options: FaceOptions, scope: CancelScope
     ) -> tuple[Face, ...]:
-        if options.embedding or options.crops or options.landmarks or options.attributes:
+        if any(getattr(options, name) for name in REFINED):
             chosen = self._refine(image, chosen, scope)
         return self._describe(image, index, chosen, options, scope)
 
@@ -222,23 +250,42 @@ class FacePipeline:
     def _describe(
         self, image: Image, index: list[int], found: Detections, options: FaceOptions, scope: CancelScope
     ) -> tuple[Face, ...]:
-        crops = [align(image, points) for points in found.landmarks] if options.embedding or options.crops else []
-        vectors, norms = self._embed(crops, scope) if options.embedding and crops else (None, None)
-        traits = [trait for group in self._wanted(options) for trait in group.get()]
+        embedding = options.embedding or options.quality
+        crops = [align(image, points) for points in found.landmarks] if embedding or options.crops else []
+        vectors, norms = self._embed(crops, scope) if embedding and crops else (None, None)
+        traits = [trait for group in self._traits_wanted(options) for trait in group.get()]
         attributes = self._attributes(image, found, traits, scope)
+        poses = self._poses(image, found, scope) if options.pose else None
+        points = self._points(image, found, scope) if options.landmarks_68 else None
         return tuple(
             Face(
                 index=index[i],
                 box=found.boxes[i],
                 score=float(found.scores[i]),
                 landmarks=found.landmarks[i],
-                vector=None if vectors is None else vectors[i],
-                norm=None if norms is None else float(norms[i]),
+                vector=vectors[i] if vectors is not None and options.embedding else None,
+                norm=float(norms[i]) if norms is not None and options.embedding else None,
                 crop=encode_jpeg(crops[i]) if options.crops else None,
                 attributes=attributes[i],
+                quality=quality_of(self._calibration, crops[i], found.landmarks[i], float(norms[i]))
+                if norms is not None and options.quality
+                else None,
+                pose=None if poses is None else poses[i],
+                landmarks_68=None if points is None else points[i],
             )
             for i in range(len(found))
         )
+
+    def _poses(self, image: Image, found: Detections, scope: CancelScope) -> list[Pose]:
+        """Only the roll where there is no pose model."""
+        estimator = self._pose.get()
+        if estimator is None:
+            return [Pose(roll_of(points)) for points in found.landmarks]
+        return estimator.poses(image, found, scope)
+
+    def _points(self, image: Image, found: Detections, scope: CancelScope) -> list[Array] | None:
+        finder = self._landmarks_68.get()
+        return None if finder is None else finder.landmarks(image, found, scope)
 
     @staticmethod
     def _attributes(image: Image, found: Detections, traits: Sequence[Trait], scope: CancelScope) -> list[Attributes]:

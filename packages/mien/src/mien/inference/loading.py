@@ -101,4 +101,5 @@ def input_shape(manifest: Manifest, default: int) -> tuple[int, int, int]:
     """The shape of one item; `default`: side in pixels if the manifest fixes none."""
     spec = manifest.input
     height, width = (spec.height or default, spec.width or default) if spec else (default, default)
-    return (height, width, 3) if spec and spec.layout == "nhwc" else (3, height, width)
+    channels = 1 if spec and spec.channels == "gray" else 3
+    return (height, width, channels) if spec and spec.layout == "nhwc" else (channels, height, width)

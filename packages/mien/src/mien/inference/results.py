@@ -1,6 +1,6 @@
 """The schemas of the built-in services' results, `NAME_v1` in `result_schema`, as the types that are rendered."""
 
-from typing import Annotated, Any, TypeAlias, TypedDict
+from typing import Annotated, Any, NotRequired, TypeAlias, TypedDict
 
 from msgspec import Meta
 
@@ -12,8 +12,36 @@ OptionalVector: TypeAlias = Annotated[
     Any, Meta(extra_json_schema={"type": ["array", "null"], "items": {"type": "number"}})
 ]
 
+OptionalPoints: TypeAlias = Annotated[
+    Any, Meta(extra_json_schema={"type": ["array", "null"], "items": {"type": "array", "items": {"type": "number"}}})
+]
 
-class FaceV1Face(TypedDict):
+
+class PoseAnswer(TypedDict):
+    """Where a face looks, in degrees; all 0: straight into an upright camera."""
+
+    yaw: Annotated[
+        float | None,
+        Meta(description="Positive: turned to the left edge of the image. Null: this server has no pose model."),
+    ]
+    pitch: Annotated[float | None, Meta(description="Positive: looking up. Null: this server has no pose model.")]
+    roll: Annotated[float, Meta(description="-180..180; positive: leaning clockwise as seen in the image.")]
+
+
+class FaceExtras(TypedDict):
+    """What a face only has if it was asked for."""
+
+    quality: NotRequired[Annotated[float, Meta(description="0..1; with `return_quality`.")]]
+    pose: NotRequired[Annotated[PoseAnswer, Meta(description="With `return_pose`.")]]
+    landmarks_68: NotRequired[
+        Annotated[
+            OptionalPoints,
+            Meta(description="x, y of each; with `return_landmarks_68`. Null: this server has no model for it."),
+        ]
+    ]
+
+
+class FaceV1Face(FaceExtras):
     """One face of `face_v1`."""
 
     bbox: Annotated[Vector, Meta(description="x1, y1, x2, y2 in pixels, within the image.")]

@@ -43,6 +43,7 @@ def _schema(required: list[str], **properties: dict[str, Any]) -> dict[str, Any]
 
 
 _NUMBER = {"type": "number"}
+_FLAG = {"type": "boolean"}
 BUILTIN = {
     app.name: app
     for app in (
@@ -58,6 +59,9 @@ BUILTIN = {
                 face_size_min={**_NUMBER, "minimum": 0},
                 face_size_max={**_NUMBER, "minimum": 0},
                 max_faces={"type": "integer", "minimum": -1},
+                return_quality=_FLAG,
+                return_pose=_FLAG,
+                return_landmarks_68=_FLAG,
             ),
         ),
         BuiltinApp(

@@ -1,5 +1,7 @@
 """From an image to a model's input: which sizes to try, shrinking, conversion to a tensor."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -67,15 +69,21 @@ def to_tensor(image: Image, spec: Input, height: int, width: int) -> Array:
     rows, columns = image.shape[:2]
     if rows > height or columns > width:
         raise ValueError(f"a {columns}x{rows} image does not fit into a {width}x{height} input")
-    shape = (3, height, width) if spec.layout == "nchw" else (height, width, 3)
+    planes = _planes(image, spec)
+    shape = (len(planes), height, width) if spec.layout == "nchw" else (height, width, len(planes))
     tensor = np.empty(shape, np.float32)
-    # Splitting and copying each plane is 20× as fast as cv2.dnn.blobFromImage of OpenCV 5.
-    planes = cv2.split(image)
-    for channel, (mean, std) in enumerate(zip(spec.mean, spec.std, strict=True)):
-        source = planes[channel if spec.channels == "bgr" else 2 - channel]
+    for channel, (source, mean, std) in enumerate(zip(planes, spec.mean, spec.std, strict=False)):
         plane = tensor[channel] if spec.layout == "nchw" else tensor[..., channel]
         _fill(plane, source, mean, std)
     return tensor
+
+
+def _planes(image: Image, spec: Input) -> Sequence[np.ndarray]:
+    """The channels in the model's order. Copying them one by one is 20× as fast as blobFromImage of OpenCV 5."""
+    if spec.channels == "gray":
+        return [cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)]
+    planes = cv2.split(image)
+    return planes if spec.channels == "bgr" else planes[::-1]
 
 
 def _resized(image: Image, height: int, width: int, interpolation: int) -> Image:

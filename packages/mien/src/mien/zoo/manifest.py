@@ -15,6 +15,8 @@ Task = Literal[
     "gender",
     "age_gender",
     "mask",
+    "pose",
+    "landmarks",
     "image_embedding",
     "text_embedding",
     "labels",
@@ -29,6 +31,8 @@ Family = Literal[
     "dlib_gender",
     "insightface_genderage",
     "keras_mask",  # attributes
+    "hopenet",  # head pose
+    "landmarks_68",
     "imagenet",
     "minilm",
     "data",
@@ -63,7 +67,8 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     """Pixels; None: any multiple of `multiple`."""
     height: int | None = None
     multiple: int = 1
-    channels: Literal["bgr", "rgb"] = "rgb"
+    channels: Literal["bgr", "rgb", "gray"] = "rgb"
+    """`gray`: one channel, luma; of `mean` and `std` the first number counts."""
     layout: Literal["nchw", "nhwc"] = "nchw"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)

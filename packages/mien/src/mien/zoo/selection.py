@@ -12,7 +12,7 @@ def required_models(models: Models) -> list[str]:
 
 def optional_models(models: Models) -> list[str]:
     """Names of the models that are loaded at the start where they are here, and else when first wanted."""
-    groups = (age_gender_models, mask_models, image_models, text_models)
+    groups = (age_gender_models, mask_models, pose_models, landmark_models, image_models, text_models)
     return list(dict.fromkeys(name for group in groups for name in group(models)))
 
 
@@ -24,6 +24,16 @@ def age_gender_models(models: Models) -> list[str]:
 def mask_models(models: Models) -> list[str]:
     """What `detect_masks` needs."""
     return [models.mask_model] if models.mask_model else []
+
+
+def pose_models(models: Models) -> list[str]:
+    """What `return_pose` needs."""
+    return [models.pose_model] if models.pose_model else []
+
+
+def landmark_models(models: Models) -> list[str]:
+    """What `return_landmarks_68` needs."""
+    return [models.landmark_model] if models.landmark_model else []
 
 
 def image_models(models: Models) -> list[str]:

@@ -53,7 +53,12 @@ async def test_faces_are_found_and_embedded_with_an_empty_cache(bare: Loaded, ph
 
 @pytest.mark.parametrize(
     ("option", "words"),
-    [("attributes", "extract_ga needs the models age and gender"), ("masks", "detect_masks needs the model mask")],
+    [
+        ("attributes", "extract_ga needs the models age and gender"),
+        ("masks", "detect_masks needs the model mask"),
+        ("pose", "return_pose needs the model fr_pose"),
+        ("landmarks_68", "return_landmarks_68 needs the model fr_landmark"),
+    ],
 )
 async def test_an_attribute_without_its_model_is_rejected_with_the_reason(
     bare: Loaded, photo: bytes, option: str, words: str

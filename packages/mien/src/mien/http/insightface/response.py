@@ -5,6 +5,7 @@ import pybase64
 from starlette.requests import Request
 from starlette.responses import Response
 
+from mien.faces.face_v1 import add_extras
 from mien.faces.pipeline import Face, FaceAnalysis
 from mien.faces.service import ImageDone, ImageResult
 from mien.http.codecs import json_response, msgpack_response
@@ -60,7 +61,16 @@ def image_json(result: ImageResult, parameters: ExtractParameters, words: tuple[
 
 def faces_json(analysis: FaceAnalysis, parameters: ExtractParameters) -> list[FaceAnswer]:
     """The faces of one image."""
-    return [_face_json(face, analysis.scale, parameters.return_landmarks) for face in analysis.faces]
+    answers = [_face_json(face, analysis.scale, parameters.return_landmarks) for face in analysis.faces]
+    for answer, face in zip(answers, analysis.faces, strict=True):
+        add_extras(
+            answer,
+            face,
+            quality=parameters.return_quality,
+            pose=parameters.return_pose,
+            landmarks_68=parameters.return_landmarks_68,
+        )
+    return answers
 
 
 def _face_json(face: Face, scale: float, landmarks: bool) -> FaceAnswer:

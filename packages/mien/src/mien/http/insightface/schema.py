@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from mien.inference.results import OptionalVector
+from mien.inference.results import FaceExtras, OptionalVector
 
 
 def _binary_or_text(value: Any) -> Any:
@@ -85,7 +85,15 @@ class FindParameters(NullMeansDefault):
     detect_masks: bool = Field(default=False, description=f"Say whether each face wears a mask. {OR_SERVERS}")
 
 
-class ExtractParameters(FindParameters):
+class DescribeParameters(FindParameters):
+    """What else to say of each face: shared by the routes that return faces."""
+
+    return_quality: bool = Field(default=False, description="Say how far each face's embedding can be trusted.")
+    return_pose: bool = Field(default=False, description="Estimate where each face looks: yaw, pitch and roll.")
+    return_landmarks_68: bool = Field(default=False, description="Return 68 landmarks.")
+
+
+class ExtractParameters(DescribeParameters):
     """Everything about an extraction but the images."""
 
     extract_embedding: bool = Field(default=True, description=f"Compute the face embeddings. {OR_SERVERS}")
@@ -121,7 +129,7 @@ class DrawRequest(DrawParameters):
     img_req_headers: Headers = {}
 
 
-class CompareParameters(FindParameters):
+class CompareParameters(DescribeParameters):
     """Everything about a comparison but the images."""
 
     same_threshold: float | None = Field(
@@ -155,8 +163,8 @@ class MaskProbabilities(TypedDict):
     no_mask: float
 
 
-class FaceAnswer(TypedDict):
-    """One face. Pixels are those of the upright image; what was not asked for is null."""
+class FaceAnswer(FaceExtras):
+    """One face. Pixels are those of the upright image; what was not asked for is null, or absent."""
 
     num_det: Annotated[int, Meta(description="Rank of this face among the image's detections.")]
     prob: Annotated[float, Meta(description="Detection score, 0..1.")]

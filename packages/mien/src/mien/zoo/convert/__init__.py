@@ -9,7 +9,7 @@ from types import ModuleType
 
 from mien.errors import ManifestInvalid, ModelCorrupt, ModelUnavailable
 
-RECIPES = ("centerface", "efficientnet_lite0", "fr_feature", "keras_mask", "sface", "yunet")
+RECIPES = ("centerface", "efficientnet_lite0", "fr_feature", "fr_landmark", "fr_pose", "keras_mask", "sface", "yunet")
 
 
 def require_recipe(recipe: str) -> ModuleType:

@@ -29,7 +29,7 @@ from testing.tools import missing
 
 PHOTOS = Path(__file__).parents[3] / "photos"
 RANDOM = np.random.default_rng(11)
-CONVERTED = ("yunet", "sface", "centerface", "efficientnet_lite0", "fr_feature", "mask")
+CONVERTED = ("yunet", "sface", "centerface", "efficientnet_lite0", "fr_feature", "mask", "fr_pose", "fr_landmark")
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +81,15 @@ def test_converted_fr_feature_computes_what_the_original_does(zoo, originals):
     np.testing.assert_allclose(run(converted, x)[0], expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("name", "shape"), [("fr_pose", (3, 224, 224)), ("fr_landmark", (1, 64, 64))])
+def test_converted_models_of_the_head_compute_what_the_originals_do(zoo, originals, name, shape):
+    original, converted = session_of(originals(name)), session_of(zoo.locate(name))
+    x = RANDOM.uniform(-2, 2, (3, *shape)).astype(np.float32)
+    expected = [np.concatenate(items) for items in zip(*(run(original, x[i : i + 1]) for i in range(3)), strict=True)]
+    for found, wanted in zip(run(converted, x), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -90,6 +99,8 @@ def test_converted_fr_feature_computes_what_the_original_does(zoo, originals):
         ("fr_feature", (3, 3, 112, 112)),
         ("efficientnet_lite0", (3, 3, 224, 224)),
         ("mask", (3, 224, 224, 3)),
+        ("fr_pose", (3, 3, 224, 224)),
+        ("fr_landmark", (3, 1, 64, 64)),
     ],
 )
 def test_a_batch_computes_what_its_items_do_alone(zoo, name, shape):
