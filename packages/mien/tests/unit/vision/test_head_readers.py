@@ -30,13 +30,13 @@ def bins(degrees: float) -> np.ndarray:
 
 
 def test_an_angle_is_the_expected_value_over_the_bins() -> None:
-    seen = {"output": bins(30), "617": bins(-12)}
-    mirrored = {"output": bins(-30), "617": bins(-12)}
+    seen = {"yaw": bins(30), "pitch": bins(-12)}
+    mirrored = {"yaw": bins(-30), "pitch": bins(-12)}
     assert pose().decode(seen, mirrored) == pytest.approx((30, -12), abs=1e-3)
 
 
 def test_a_bias_to_one_side_cancels_out() -> None:
-    seen = {"output": bins(6), "617": bins(0)}
+    seen = {"yaw": bins(6), "pitch": bins(0)}
     assert pose().decode(seen, seen)[0] == pytest.approx(0, abs=1e-3)
 
 
@@ -75,7 +75,7 @@ def test_the_second_look_is_centred_on_the_landmarks_of_the_first() -> None:
 
 def test_outputs_of_another_model_are_an_error() -> None:
     with pytest.raises(ModelError, match="5 numbers, expected 66"):
-        pose().decode({"output": np.zeros(5, np.float32), "617": bins(0)}, {"output": bins(0), "617": bins(0)})
+        pose().decode({"yaw": np.zeros(5, np.float32), "pitch": bins(0)}, {"yaw": bins(0), "pitch": bins(0)})
     with pytest.raises(ModelError, match="not those of a pose model"):
         pose().decode({"a": bins(0)}, {"a": bins(0)})
     with pytest.raises(ModelError, match="10 numbers, expected 136"):

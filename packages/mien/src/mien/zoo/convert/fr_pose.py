@@ -9,11 +9,14 @@ from mien.zoo.convert import graph as edit
 from mien.zoo.convert.denormals import flush_tiny_weights
 
 SIDE, BINS = 224, 66
+ANGLES = {"output": "yaw", "617": "pitch"}
+"""The outputs that are kept, and their names: roll is known better from the landmarks."""
 
 
 def convert(source: Path) -> bytes:
-    """`input` [N, 3, 224, 224] to bins of yaw, pitch and roll, [N, 66] each; the same numbers as the original."""
+    """`input` [N, 3, 224, 224] to the bins `yaw` and `pitch`, [N, 66] each; the same numbers as the original."""
     model = edit.read(source)
+    _keep_angles(model.graph)
     edit.tidy(model.graph)
     _shuffle_per_item(model.graph)
     edit.reshape_value(model.graph.input[0], ["N", 3, SIDE, SIDE])
@@ -24,6 +27,19 @@ def convert(source: Path) -> bytes:
     flush_tiny_weights(model.graph)
     edit.tidy(model.graph)
     return edit.serialise(model)
+
+
+def _keep_angles(graph: GraphProto) -> None:
+    dropped = {output.name for output in graph.output} - set(ANGLES)
+    edit.replace_nodes(graph, [node for node in graph.node if not dropped & set(node.output)])
+    kept = [output for output in graph.output if output.name in ANGLES]
+    del graph.output[:]
+    graph.output.extend(kept)
+    for value in graph.output:
+        value.name = ANGLES[value.name]
+    for node in graph.node:
+        if node.output[0] in ANGLES:
+            node.output[0] = ANGLES[node.output[0]]
 
 
 def _shuffle_per_item(graph: GraphProto) -> None:
