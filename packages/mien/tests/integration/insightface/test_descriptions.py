@@ -1,6 +1,7 @@
 """Quality, pose and 68 landmarks: only where asked for, and right on photographs."""
 
 import base64
+import json
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any
@@ -109,7 +110,7 @@ def test_compare_describes_the_faces_of_both_images(client: httpx2.Client, plain
 def test_the_services_of_v1_infer_take_the_same_words_as_metadata(
     client: httpx2.Client, plain: bytes, described: dict[str, Any], service: str
 ) -> None:
-    query = {"service": service, "decode": "1", **dict.fromkeys(ALL, "true")}
+    query = {"service": service, "decode": "1", "metadata": json.dumps(dict.fromkeys(ALL, "true"))}
     response = client.post("/v1/infer", params=query, content=plain, headers={"Content-Type": "image/jpeg"})
     (found,) = response.json()["data"]["result_json"]["faces"]
     assert found["quality"] == pytest.approx(described["quality"], abs=1e-4)
