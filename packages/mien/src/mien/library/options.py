@@ -20,6 +20,9 @@ class Options(TypedDict, total=False):
     crops: bool
     attributes: bool
     masks: bool
+    quality: bool
+    pose: bool
+    landmarks_68: bool
     limit: int
     min_size: float
     max_size: float
