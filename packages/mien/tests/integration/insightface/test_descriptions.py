@@ -100,7 +100,9 @@ def test_aligned_crops_are_described_too(extract: Extract, plain: bytes) -> None
 
 def test_compare_describes_the_faces_of_both_images(client: httpx2.Client, plain: bytes) -> None:
     data = [base64.b64encode(plain).decode()] * 2
-    answer = client.post("/compare", json={"images": {"data": data}, "return_quality": True, "return_pose": True}).json()
+    answer = client.post(
+        "/compare", json={"images": {"data": data}, "return_quality": True, "return_pose": True}
+    ).json()
     for side in answer["faces"]:
         assert side[0]["quality"] > 0.8
         assert set(side[0]["pose"]) == {"yaw", "pitch", "roll"}

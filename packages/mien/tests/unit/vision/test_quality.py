@@ -31,7 +31,12 @@ def crop() -> np.ndarray:
 @pytest.mark.parametrize("calibration", ALL)
 @pytest.mark.parametrize(
     ("sign", "worse"),
-    [("norm", (3.0, 2.0, 1.0, 0.0)), ("size", (-0.5, -1.0, -3.0)), ("sharpness", (-0.5, -2.0)), ("roll", (30, 90, 180))],
+    [
+        ("norm", (3.0, 2.0, 1.0, 0.0)),
+        ("size", (-0.5, -1.0, -3.0)),
+        ("sharpness", (-0.5, -2.0)),
+        ("roll", (30, 90, 180)),
+    ],
 )
 def test_no_sign_of_damage_raises_it(calibration: Calibration, sign: str, worse: tuple[float, ...]) -> None:
     values = [probability(calibration, replace(GOOD, **{sign: value})) for value in worse]
