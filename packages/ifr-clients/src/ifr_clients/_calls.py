@@ -123,7 +123,9 @@ def _with_batch(name: Any, batch: Any) -> str | None:
 
 def _sendable(options: Mapping[str, Any]) -> dict[str, Any]:
     given = {
-        name: value for name, value in options.items() if value or (value is not None and name not in UNKNOWN_TO_ORIGINALS)
+        name: value
+        for name, value in options.items()
+        if value or (value is not None and name not in UNKNOWN_TO_ORIGINALS)
     }
     return {**given, "img_req_headers": options.get("img_req_headers") or {}}
 
