@@ -104,7 +104,7 @@ class Drawn:
             pixels, detections_of(image.faces), detector=self._settings.models.detector, masks=masks
         )
         self._target.write_bytes(encode_jpeg(drawn))
-        err.print(f"written to {self._target}", markup=False, soft_wrap=True)
+        err.print(f"written to {printable(str(self._target))}", markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """See FaceOutput."""
@@ -150,7 +150,7 @@ class Sheet:
 
     def _write(self) -> None:
         replace_file(self._path, _encoded(self._page.pixels(), self._path.suffix), mode=0o666)
-        err.print(f"written to {self._path}", markup=False, soft_wrap=True)
+        err.print(f"written to {printable(str(self._path))}", markup=False, soft_wrap=True)
         self._number += 1
         self._page = Page()
 

@@ -163,17 +163,23 @@ class CsvRecords:
         if first is None or tuple(first[2]) != COLUMNS:
             raise RequestError("its first line is not that of mien faces --csv")
         start = first[1]
-        seen = 0
+        group: list[dict[str, str]] = []  # rows of one image so far
         for _, end, cells in rows:
             row = dict(zip(COLUMNS, cells, strict=False))
-            seen += 1
-            if len(cells) != len(COLUMNS):
-                raise RequestError(f"a row has {len(cells)} columns instead of {len(COLUMNS)}")
-            if seen < int(row["faces"] or 0):
-                continue  # further faces of the same image
-            state = int(row["bytes"] or 0), row["modified"]
-            yield Record(start, end, text_path(row["path"]), state, row["made_by"], bool(row["error"]))
-            start, seen = end, 0
+            group.append(row)
+            if len(cells) != len(COLUMNS) or row["path"] != group[0]["path"]:
+                raise RequestError(f"the row of {cells[0][:200]!r} was written or moved by something else")
+            if len(group) >= _number(row["faces"]):
+                state = _number(row["bytes"]), row["modified"]
+                yield Record(start, end, text_path(row["path"]), state, row["made_by"], bool(row["error"]))
+                start, group = end, []
+
+
+def _number(text: str) -> int:
+    try:
+        return int(text or 0)
+    except ValueError:
+        raise RequestError(f"expected a whole number, found {text[:50]!r}") from None
 
 
 def _rows(file: BinaryIO) -> Iterator[tuple[int, int, list[str]]]:

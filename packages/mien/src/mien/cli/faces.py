@@ -1,12 +1,13 @@
 """`mien faces`: local images and folders of them, without a server."""
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mien.cli.face_outputs import Drawn, FaceOutput, Lines, Sheet, Tables, opened_lines, printable
 from mien.cli.face_records import CsvRecords, JsonRecords, Records
@@ -56,7 +57,7 @@ def find_faces(settings: Settings, paths: Sequence[Path], options: Options, want
         if wanted.draw is not None:
             outputs.append(Drawn(settings, wanted.draw))
         outputs.append(stack.enter_context(_main_output(wanted, records)))
-        shown = stack.enter_context(_progress(hidden=wanted.output is None and out.is_terminal))
+        shown = stack.enter_context(_progress(paths, hidden=wanted.output is None and out.is_terminal))
         return _Run(sheet, done, shown).run(faces, paths, options, outputs)
 
 
@@ -159,17 +160,24 @@ def _say(entry: Skipped) -> None:
 
 
 @contextmanager
-def _progress(*, hidden: bool) -> Iterator[Callable[[Count], None]]:
+def _progress(paths: Sequence[Path], *, hidden: bool) -> Iterator[Callable[[Count], None]]:
     """Shows how far it is, on a terminal. `hidden`: the terminal belongs to the results, which show it themselves."""
     if hidden or not err.is_terminal:
         yield lambda _: None
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
     with Progress(*columns, console=err, transient=True) as bars:
-        task = bars.add_task("")
+        task = bars.add_task("", total=None)
+
+        def count_images() -> None:
+            bars.update(task, total=_images(paths))
+
+        # Beside the work, since a large folder on a slow disk takes minutes to count.
+        threading.Thread(target=count_images, name="count images", daemon=True).start()
 
         def show(count: Count) -> None:
-            numbers = f"{count.images} images, {count.faces} faces, {count.failed} failed, {count.left_out} done before"
-            bars.update(task, description=f"{numbers}  {printable(str(count.path))[-60:]}")
+            failed = f", {count.failed} failed" if count.failed else ""
+            words = f"{count.faces} faces{failed}  {printable(count.path.name)[-40:]}"
+            bars.update(task, completed=count.images + count.left_out, description=words)
 
         yield show

@@ -110,6 +110,18 @@ def test_files_of_something_else_are_refused_and_stay(records: Records, text: st
     assert target.read_text() == text
 
 
+def test_a_csv_that_was_sorted_by_something_else_is_refused(paths: list[Path], tmp_path: Path) -> None:
+    records = CsvRecords("abc")
+    first, second = (records.render(image(path, 2)).splitlines(keepends=True) for path in (paths[0], paths[3]))
+    target = tmp_path / "records"
+    target.write_bytes(records.header + first[0] + second[0] + first[1] + second[1])
+    with pytest.raises(RequestError, match="written or moved by something else"):
+        resume(target, records, "abc")
+    target.write_bytes(records.header + first[0].replace(b",100,200,2,", b',100,200,"two",'))
+    with pytest.raises(RequestError, match="a whole number, found 'two'"):
+        resume(target, records, "abc")
+
+
 def test_json_is_one_object_per_line_whatever_the_name(paths: list[Path]) -> None:
     for path in paths:
         line = JsonRecords().render(image(path)).decode()

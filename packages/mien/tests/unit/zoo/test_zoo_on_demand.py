@@ -41,6 +41,15 @@ async def test_what_is_missing_is_acquired_when_first_wanted(zoo_of, manifest_of
     assert group.get() == [weights.read_bytes()]
 
 
+def test_a_program_may_wait_for_what_is_missing_without_an_event_loop(zoo_of, manifest_of, weights) -> None:
+    group = OnDemand("it", ["mine"], zoo_of(manifest_of()), contents)
+    assert group.wait() == [weights.read_bytes()]
+    assert group.wait() == [weights.read_bytes()]
+    lacking = OnDemand("it", ["mine"], zoo_of(manifest_of(source=PACKAGE), offline=True), contents)
+    with pytest.raises(ModelUnavailable, match="MIEN_OFFLINE"):
+        lacking.wait()
+
+
 async def test_many_at_once_begin_one_attempt_and_are_told_to_come_back(zoo_of, manifest_of, monkeypatch) -> None:
     monkeypatch.setattr(on_demand, "MAX_WAIT", 0.05)
     go, built = threading.Event(), []
