@@ -1,11 +1,14 @@
 """Both clients against a running Mien, through every method."""
 
 import base64
+import io
 import itertools
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import pytest
 
 from ifr_clients import IFRRejected, RecognitionResponse
@@ -76,13 +79,18 @@ def test_crops_have_a_typed_answer(client, photo, use_msgpack):
 def test_a_image_may_come_in_any_form(client, photo, use_msgpack):
     data = photo.read_bytes()
     text = base64.b64encode(data).decode()
-    forms = [data, bytearray(data), memoryview(data), photo, text, f"data:image/jpeg;base64,{text}"]
+    pixels = PIL.Image.open(photo).convert("RGB")
+    array = np.asarray(pixels)[:, :, ::-1]  # OpenCV's order
+    forms = [data, bytearray(data), memoryview(data), photo, text, f"data:image/jpeg;base64,{text}", io.BytesIO(data)]
+    forms += [PIL.Image.open(photo), pixels, array]
 
     answer = client.extract(forms, mode="data", use_msgpack=use_msgpack)
 
     boxes = [[face["bbox"] for face in image["faces"]] for image in answer["data"]]
     assert boxes == [boxes[0]] * len(forms)
     assert len(boxes[0]) == 1
+    vectors = [np.array(image["faces"][0]["vec"]) for image in answer["data"]]
+    assert min(float(vectors[0] @ vector) for vector in vectors) > 0.999
 
 
 def test_the_server_reads_urls_and_its_own_paths(client, photo, scripted, reply):
@@ -90,10 +98,10 @@ def test_the_server_reads_urls_and_its_own_paths(client, photo, scripted, reply)
     headers = {"X-Ticket": "42"}
 
     answer = client.extract(
-        [f"{scripted.host}/a.jpg", photo.name, "none.jpg"], img_req_headers=headers, raw_response=False
+        [f"{scripted.host}/a.jpg", photo.name, str(photo), "none.jpg"], img_req_headers=headers, raw_response=False
     )
 
-    assert [image.ok for image in answer.data] == [True, True, False]
+    assert [image.ok for image in answer.data] == [True, True, True, False]
     assert scripted.seen[0].headers["x-ticket"] == "42"
 
 

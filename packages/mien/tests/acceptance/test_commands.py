@@ -244,6 +244,16 @@ def test_tune_measures_and_remembers(mien: Mien, tmp_path: Path) -> None:
     assert json.loads(record.read_text())["plan"]["lanes"] == 1
 
 
+def test_config_check_says_what_to_set_instead_of_variables_of_the_original_server(
+    mien: Mien, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEF_DET_THRESH", "0.5")
+    result = mien("config", "check")
+    assert result.returncode == 0
+    assert "DEF_DET_THRESH is a variable of InsightFace-REST" in result.stderr
+    assert "set MIEN_DEFAULT_THRESHOLD; see docs/migrating.md" in result.stderr
+
+
 def test_config_show_says_where_each_value_comes_from_and_masks_secrets(mien: Mien, tmp_path: Path) -> None:
     (tmp_path / "mien.toml").write_text(
         '[listening]\nport = 9000\n[workers.app_secrets]\nTOKEN = "hush"\n[fetching.fetch_headers]\nA = "hush"\n'
