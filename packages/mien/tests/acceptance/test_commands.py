@@ -44,8 +44,8 @@ def test_version(mien_process: Mien) -> None:
 
 
 def test_faces_as_a_table(mien: Mien, album: Path) -> None:
-    printed = ok(mien("faces", str(album / "a.jpg"), "--attributes"))
-    assert re.search(r"score.*age.*gender.*mask", printed)
+    printed = ok(mien("faces", str(album / "a.jpg"), "--attributes", "--quality", "--pose"))
+    assert re.search(r"score.*age.*gender.*mask.*quality.*roll yaw pitch", printed)
     assert "72 px" in printed or "73 px" in printed
     assert " no " in printed
 

@@ -1,7 +1,7 @@
 """Where `mien faces` puts what it finds: tables, records, drawn images, contact sheets."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -15,13 +15,14 @@ from mien.cli.face_records import Records
 from mien.cli.output import err, out
 from mien.cli.whole_lines import WholeLines
 from mien.errors import RequestError
-from mien.faces.pipeline import detections_of
+from mien.faces.pipeline import Face, detections_of
 from mien.library.search import FolderImage
 from mien.net.paths import read_anywhere
 from mien.settings import Settings
 from mien.vision.contact_sheet import Page
 from mien.vision.draw import draw_detections, encode_jpeg
 from mien.vision.image import decode
+from mien.vision.pose import Pose
 from mien.vision.types import Image
 
 PAGE_TYPES = (".jpg", ".jpeg", ".png")
@@ -137,7 +138,8 @@ class Sheet:
                 continue
             crop = decode(face.crop, max_pixels=1 << 20, max_bytes=len(face.crop))
             width = face.box[2] - face.box[0]
-            self._page.add(crop, [printable(image.path.name), f"#{number}  {face.score:.2f}  {width:.0f} px"])
+            quality = "" if face.quality is None else f"  q {face.quality:.2f}"
+            self._page.add(crop, [printable(image.path.name), f"#{number}  {face.score:.2f}{quality}  {width:.0f} px"])
             if self._page.is_full:
                 self._write()
 
@@ -174,7 +176,8 @@ def _table(image: FolderImage) -> Table | str:
     name = escape(printable(str(image.path)))
     if image.error is not None:
         return f"{name}: [red]{escape(printable(image.error.message))}[/]"
-    table = face_table(f"{name} ({image.width}x{image.height})")
+    columns = [column for column in ASKED if any(ASKED[column](face) for face in image.faces)]
+    table = face_table(f"{name} ({image.width}x{image.height})", columns)
     for number, face in enumerate(image.faces, 1):
         traits = face.attributes
         add_face(
@@ -185,20 +188,42 @@ def _table(image: FolderImage) -> Table | str:
             age=traits.age,
             gender=traits.gender,
             mask=traits.mask,
+            more=[ASKED[column](face) for column in columns],
         )
     return table
 
 
-def face_table(title: str) -> Table:
-    """An empty table for faces."""
+def _angles(pose: Pose | None) -> str:
+    if pose is None:
+        return ""
+    return " ".join("-" if angle is None else f"{angle:.0f}" for angle in (pose.roll, pose.yaw, pose.pitch))
+
+
+ASKED: dict[str, Callable[[Face], str]] = {
+    "quality": lambda face: "" if face.quality is None else f"{face.quality:.2f}",
+    "roll yaw pitch": lambda face: _angles(face.pose),
+}
+"""Columns of a table that are there where they were asked for."""
+
+
+def face_table(title: str, more: Sequence[str] = ()) -> Table:
+    """An empty table for faces, with these further columns."""
     table = Table(title=title, title_justify="left", title_style="bold")
-    for column in ("#", "box (x1 y1 x2 y2)", "width", "score", "age", "gender", "mask"):
+    for column in ("#", "box (x1 y1 x2 y2)", "width", "score", "age", "gender", "mask", *more):
         table.add_column(column, justify="right")
     return table
 
 
 def add_face(
-    table: Table, number: int, *, box: list[int], score: float, age: float | None, gender: int | None, mask: bool | None
+    table: Table,
+    number: int,
+    *,
+    box: list[int],
+    score: float,
+    age: float | None,
+    gender: int | None,
+    mask: bool | None,
+    more: Sequence[str] = (),
 ) -> None:
     """Add one face as a row, with a dash for unknown values."""
     table.add_row(
@@ -209,4 +234,5 @@ def add_face(
         "-" if age is None else f"{age:.0f}",
         {0: "female", 1: "male"}.get(gender, "-") if gender is not None else "-",
         {True: "yes", False: "no"}[mask] if mask is not None else "-",
+        *more,
     )

@@ -21,7 +21,7 @@ LANDMARKS = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 FACE_COLUMNS = (
     *("face", "score", "x1", "y1", "x2", "y2"),
     *(f"{name}_{axis}" for name in LANDMARKS for axis in "xy"),
-    *("age", "gender", "mask"),
+    *("quality", "roll", "yaw", "pitch", "age", "gender", "mask"),
 )
 COLUMNS = ("path", "bytes", "modified", "width", "height", "faces", *FACE_COLUMNS, "error", "made_by")
 GENDERS = {0: "female", 1: "male"}
@@ -217,6 +217,7 @@ def _cell(path: Path) -> str:
 
 def _face_json(face: Face) -> dict[str, Any]:
     traits = face.attributes
+    asked = {"quality": face.quality, "pose": face.pose, "landmarks_68": face.landmarks_68}
     return {
         "box": face.box,
         "score": face.score,
@@ -225,17 +226,23 @@ def _face_json(face: Face) -> dict[str, Any]:
         "age": traits.age,
         "gender": traits.gender,
         "mask": traits.mask,
+        **{name: value for name, value in asked.items() if value is not None},
     }
 
 
 def _face_row(number: int, face: Face) -> dict[str, Any]:
-    traits = face.attributes
+    traits, pose = face.attributes, face.pose
     numbers = [face.score, *face.box.tolist(), *face.landmarks.reshape(-1).tolist()]
     values = [
         number,
-        *(round(value, 3) for value in numbers),
-        "" if traits.age is None else round(float(traits.age), 1),
+        *(_rounded(value) for value in numbers),
+        *(_rounded(value) for value in (face.quality, *((pose.roll, pose.yaw, pose.pitch) if pose else [None] * 3))),
+        _rounded(traits.age),
         "" if traits.gender is None else GENDERS[traits.gender],
         "" if traits.mask is None else ("yes" if traits.mask else "no"),
     ]
     return dict(zip(FACE_COLUMNS, values, strict=True))
+
+
+def _rounded(value: float | None) -> float | str:
+    return "" if value is None else round(float(value), 3)

@@ -19,8 +19,8 @@ from mien.library.faces import Faces
 from mien.library.options import Options
 from mien.library.search import Progress as Count
 from mien.library.walk import ImageFile, Skipped, walk
-from mien.settings import Settings
-from mien.zoo.selection import age_gender_models, mask_models
+from mien.settings import Models, Settings
+from mien.zoo.selection import age_gender_models, mask_models, pose_models
 
 FAILED, INTERRUPTED = 1, 130
 FORMATS = {".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
@@ -45,8 +45,7 @@ def find_faces(settings: Settings, paths: Sequence[Path], options: Options, want
     Raises RequestError for what cannot be done, before any work.
     """
     wanted = _checked(wanted, paths)
-    extra = [*age_gender_models(settings.models), *mask_models(settings.models)] if options.get("attributes") else ()
-    pull_needed(settings, extra)
+    pull_needed(settings, _further_models(settings.models, options))
     options = {**options, "embedding": wanted.format == "json", "crops": wanted.sheet is not None, "landmarks": True}
     sheet = None if wanted.sheet is None else Sheet(wanted.sheet, resumed=wanted.resume)
     with ExitStack() as stack:
@@ -59,6 +58,14 @@ def find_faces(settings: Settings, paths: Sequence[Path], options: Options, want
         outputs.append(stack.enter_context(_main_output(wanted, records)))
         shown = stack.enter_context(_progress(paths, hidden=wanted.output is None and out.is_terminal))
         return _Run(sheet, done, shown).run(faces, paths, options, outputs)
+
+
+def _further_models(models: Models, options: Options) -> Iterator[str]:
+    """Beside the detector and the recogniser."""
+    if options.get("attributes"):
+        yield from (*age_gender_models(models), *mask_models(models))
+    if options.get("pose"):
+        yield from pose_models(models)
 
 
 def _checked(wanted: Wanted, paths: Sequence[Path]) -> Wanted:

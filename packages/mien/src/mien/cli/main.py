@@ -173,6 +173,10 @@ def faces(
     draw: Annotated[Path | None, typer.Option(help="Write the image with its faces drawn in (one image only).")] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Minimum detection score.")] = None,
     attributes: Annotated[bool, typer.Option(help="Also estimate age, gender and mask.")] = False,
+    quality: Annotated[
+        bool, typer.Option("--quality", help="Also say how far each face can be recognised, 0 to 1.")
+    ] = False,
+    pose: Annotated[bool, typer.Option("--pose", help="Also say where each face looks: roll, yaw and pitch.")] = False,
 ) -> None:
     """Find faces in local images, without a server.
 
@@ -182,7 +186,13 @@ def faces(
         raise typer.BadParameter("give --json or --csv, not both")
     from mien.cli.faces import Wanted, find_faces
 
-    given: dict[str, Any] = {"threshold": threshold, "attributes": attributes, "masks": attributes}
+    given: dict[str, Any] = {
+        "threshold": threshold,
+        "attributes": attributes,
+        "masks": attributes,
+        "quality": quality,
+        "pose": pose,
+    }
     options: Any = {name: value for name, value in given.items() if value is not None}
     style = "json" if as_json else "csv" if as_csv else ""
     status = find_faces(Settings(), paths, options, Wanted(style, output, resume, sheet, draw))

@@ -34,6 +34,12 @@ from mien.zoo.zoo import Zoo
 Comparable: TypeAlias = Face | AnyImage | NDArray[np.floating]
 """A face that was found, its vector, or an image, of which the largest face counts."""
 
+RESULT_SETTINGS = (
+    *("detection_size", "refine"),
+    *("age_model", "gender_model", "mask_model", "pose_model", "landmark_model"),
+)
+"""Those on which results depend, beside the detector and the recogniser."""
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -134,8 +140,7 @@ class Faces:
         """
         chosen = self._options(options)
         self._require_open()
-        if chosen.attributes or chosen.masks:
-            self._pipeline.wait_for_models(chosen)
+        self._pipeline.wait_for_models(chosen)
 
         def analyse(path: Path, scope: CancelScope) -> FaceAnalysis:
             return self._analyse(path, "bgr", chosen, scope)
@@ -149,7 +154,7 @@ class Faces:
         chosen, models = self._options(options), self._settings.models
         parts = [
             *(f"{m.name} {m.source.sha256} {m.convert_revision}" for m in (self._detector, self._recogniser)),
-            f"{models.detection_size} {models.refine} {models.age_model} {models.gender_model} {models.mask_model}",
+            *(f"{name}={getattr(models, name)}" for name in RESULT_SETTINGS),
             *(f"{item.name}={getattr(chosen, item.name)}" for item in fields(chosen) if item.name != "crops"),
         ]
         return hashlib.blake2b("\n".join(parts).encode(), digest_size=6).hexdigest()

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from mien.faces.pipeline import Face
 from mien.library.search import FolderImage
 from mien.library.walk import ImageFile
 from mien.vision.attributes import Attributes
+from mien.vision.pose import Pose
 
 FORMATS: list[Records] = [JsonRecords("abc"), CsvRecords("abc")]
 NAMES = [b"a.jpg", b"caf\xe9.jpg", b"two\nlines\r.jpg", b'"quoted", and more.jpg', "ünï ☃.jpg".encode(), b"=1+1.jpg"]
@@ -129,6 +131,18 @@ def test_json_is_one_object_per_line_whatever_the_name(paths: list[Path]) -> Non
         body = json.loads(line)
         assert text_path(body["path"]) == path
         assert list(body) == ["path", "width", "height", "faces"]
+
+
+def test_what_was_not_asked_for_is_not_there(paths: list[Path]) -> None:
+    (found,) = json.loads(JsonRecords().render(image(paths[0])))["faces"]
+    assert list(found) == ["box", "score", "landmarks", "vector", "age", "gender", "mask"]
+    asked = replace(face(), quality=0.5, pose=Pose(-3.25, 10, None))
+    (found,) = json.loads(JsonRecords().render(replace(image(paths[0]), faces=(asked,))))["faces"]
+    assert found["quality"] == 0.5
+    assert found["pose"] == {"roll": -3.25, "yaw": 10, "pitch": None}
+    text = CsvRecords("abc").header + CsvRecords("abc").render(replace(image(paths[0]), faces=(asked,)))
+    (row,) = csv.DictReader(io.StringIO(text.decode(), newline=""))
+    assert [row[name] for name in ("quality", "roll", "yaw", "pitch")] == ["0.5", "-3.25", "10.0", ""]
 
 
 def test_a_name_that_is_not_utf_8_is_a_uri(paths: list[Path]) -> None:
