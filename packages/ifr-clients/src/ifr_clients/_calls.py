@@ -1,7 +1,7 @@
 """The routes: turns arguments into requests, and responses into results. No I/O."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypedDict, TypeVar
+from typing import Any, Literal, TypeAlias, TypedDict, TypeVar
 
 from pydantic import BaseModel
 
@@ -15,6 +15,8 @@ M = TypeVar("M", bound=BaseModel)
 Parser = Callable[[Response], M | dict[str, Any]]
 UNKNOWN_TO_ORIGINALS = ("return_quality", "return_pose", "return_landmarks_68")
 """Sent only when asked for: an original server gets the fields that it knows."""
+DetectionSize: TypeAlias = int | Literal["auto", "full"]
+"""The longest side, in pixels, to which the server scales an image down to find faces; None leaves it to the server."""
 
 
 class FindOptions(TypedDict, total=False):
@@ -25,6 +27,7 @@ class FindOptions(TypedDict, total=False):
     min_face_size: int
     detect_masks: bool
     img_req_headers: dict[str, str] | None
+    detection_size: DetectionSize | None
 
 
 class DescribeOptions(FindOptions, total=False):

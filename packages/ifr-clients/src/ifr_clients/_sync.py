@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, Unpack, overload
 
 from ifr_clients import _calls
 from ifr_clients._base import BaseClient
-from ifr_clients._calls import CompareOptions, DrawOptions, ExtractOptions
+from ifr_clients._calls import CompareOptions, DetectionSize, DrawOptions, ExtractOptions
 from ifr_clients._images import Accepted, Image, Mode, accept, accept_all, is_slow, label, load, load_or_reason
 from ifr_clients._many import (
     Batch,
@@ -93,6 +93,7 @@ class IFRClient(BaseClient):
         return_quality: bool = False,
         return_pose: bool = False,
         return_landmarks_68: bool = False,
+        detection_size: DetectionSize | None = None,
     ) -> dict[str, Any]: ...
 
     @overload
@@ -129,13 +130,15 @@ class IFRClient(BaseClient):
         return_quality: bool = False,
         return_pose: bool = False,
         return_landmarks_68: bool = False,
+        detection_size: DetectionSize | None = None,
     ) -> dict[str, Any] | RecognitionResponse:
         """Faces of each image, in the order of the images.
 
         `mode='paths'`: URLs, or paths on the server. `mode='data'`: bytes, pathlib.Path, open files, base64 text,
         data: URIs, images of PIL, arrays of numpy: uint8 [H, W], [H, W, 3] BGR as OpenCV has it, or [H, W, 4] BGRA.
         Returns a dict, or with `raw_response=False` a model whose `data` has one entry per image; face crops are JPEG
-        bytes in both. The `status` of an image tells whether it failed. `timeout` is in seconds.
+        bytes in both. The `status` of an image tells whether it failed. `timeout` is in seconds. `detection_size`: the
+        longest side to which images are scaled down to find faces, 'auto' or 'full'; None: the server's default.
         Raises ValueError or TypeError if data and mode do not match, OSError if a file cannot be read, IFRError
         otherwise.
         """
@@ -155,6 +158,7 @@ class IFRClient(BaseClient):
             "return_quality": return_quality,
             "return_pose": return_pose,
             "return_landmarks_68": return_landmarks_68,
+            "detection_size": detection_size,
         }
         build = partial(_calls.extract, self._settings, options=options, msgpack=use_msgpack, raw=raw_response)
         call = _prepared(images, build)
@@ -244,6 +248,7 @@ class IFRClient(BaseClient):
         return_quality: bool = False,
         return_pose: bool = False,
         return_landmarks_68: bool = False,
+        detection_size: DetectionSize | None = None,
     ) -> dict[str, Any]: ...
 
     @overload
@@ -277,6 +282,7 @@ class IFRClient(BaseClient):
         return_quality: bool = False,
         return_pose: bool = False,
         return_landmarks_68: bool = False,
+        detection_size: DetectionSize | None = None,
     ) -> dict[str, Any] | CompareResponse:
         """The cosine similarity of each face of the first image to each of the second, and whether they match.
 
@@ -295,6 +301,7 @@ class IFRClient(BaseClient):
             "return_quality": return_quality,
             "return_pose": return_pose,
             "return_landmarks_68": return_landmarks_68,
+            "detection_size": detection_size,
         }
         build = partial(_calls.compare, self._settings, options=options, msgpack=use_msgpack, raw=raw_response)
         call = _prepared(images, build)

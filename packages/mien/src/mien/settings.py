@@ -20,6 +20,7 @@ from mien.config.fetch_headers import FetchHeaders, checked_headers
 from mien.config.file import TOP, FileSource, Sections
 from mien.config.names import is_service_link, unknown_variables, variable, without_service_links
 from mien.config.origins import parse_origin
+from mien.detection_size import DetectionSize, parse_detection_size
 from mien.errors import InvalidSettings
 from mien.hosts import ANY_ADDRESS
 
@@ -373,11 +374,10 @@ class Models(Group):
         description="Image model, for `embedding` and `classification`. `none` turns it off.",
     )
     text_model: OptionalName = Field(default="minilm", description="Text model, for `embedding`. `none` turns it off.")
-    detection_size: int = Field(
-        default=640,
-        ge=64,
-        le=4096,
-        description="Longest side, in pixels, to which images are scaled down for detection.",
+    detection_size: Annotated[DetectionSize, BeforeValidator(parse_detection_size)] = Field(
+        default="auto",
+        description="Longest side, in pixels, to which images are scaled down for detection, `auto` or `full`, if a "
+        "request sets none.",
     )
     refine: bool = Field(default=True, description="Second landmark pass on each face: better embeddings.")
     offline: bool = Field(default=False, description="True: never download models, only use the cache.")

@@ -38,6 +38,7 @@ LAYERS = [
         "atomic",
         "private",
         "confined",
+        "detection_size",
         "locks",
         "file_types",
         "backoff",

@@ -14,6 +14,7 @@ from mien.cli.client import DEFAULT_URL, ApiKey, Url
 from mien.cli.config import ConfigFile, unread
 from mien.cli.config import config as config_commands
 from mien.cli.output import Output, err, out
+from mien.detection_size import DetectionSize, parse_detection_size
 from mien.errors import InvalidSettings, MienError
 from mien.imports import importing
 from mien.places import require_places
@@ -155,6 +156,13 @@ def demo(
     run_demo(Settings(), output)
 
 
+def _detection_size(text: str) -> DetectionSize:
+    try:
+        return parse_detection_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 @app.command()
 def faces(
     paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images, which are searched recursively.")],
@@ -172,6 +180,15 @@ def faces(
     ] = None,
     draw: Annotated[Path | None, typer.Option(help="Write the image with its faces drawn in (one image only).")] = None,
     threshold: Annotated[float | None, typer.Option(min=0, max=1, help="Minimum detection score.")] = None,
+    size: Annotated[
+        Any,  # Typer cannot say number or word
+        typer.Option(
+            "--detection-size",
+            parser=_detection_size,
+            metavar="SIZE",
+            help="Longest side to which images are scaled down to find faces: a number of pixels, `auto` or `full`.",
+        ),
+    ] = None,
     attributes: Annotated[bool, typer.Option(help="Also estimate age, gender and mask.")] = False,
     quality: Annotated[
         bool, typer.Option("--quality", help="Also say how far each face can be recognised, 0 to 1.")
@@ -192,6 +209,7 @@ def faces(
         "masks": attributes,
         "quality": quality,
         "pose": pose,
+        "detection_size": size,
     }
     options: Any = {name: value for name, value in given.items() if value is not None}
     style = "json" if as_json else "csv" if as_csv else ""

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 
+from mien.detection_size import DetectionSize, parse_detection_size
 from mien.engine.cancellation import CancelScope
 from mien.engine.engine import Done, Partial
 from mien.faces.pipeline import Face, FaceOptions
@@ -27,12 +28,13 @@ RECOGNITION_ALIASES = (
     "face_recognizer",
     "face_embedding",
 )
-THRESHOLD, NMS, SIZE_MIN, SIZE_MAX, MAX_FACES = LIMIT_KEYS = (
+THRESHOLD, NMS, SIZE_MIN, SIZE_MAX, MAX_FACES, DETECTION_SIZE = LIMIT_KEYS = (
     "detection_confidence_threshold",
     "nms_threshold",
     "face_size_min",
     "face_size_max",
     "max_faces",
+    "detection_size",
 )
 QUALITY, POSE, LANDMARKS_68 = EXTRA_KEYS = ("return_quality", "return_pose", "return_landmarks_68")
 FACE_KEYS = (*LIMIT_KEYS, *EXTRA_KEYS)
@@ -114,7 +116,15 @@ def face_options(sent: Mapping[str, str], default_threshold: float, *, embedding
         quality=metadata.flag(sent, QUALITY, default=False),
         pose=metadata.flag(sent, POSE, default=False),
         landmarks_68=metadata.flag(sent, LANDMARKS_68, default=False),
+        detection_size=_detection_size(metadata.given(sent, DETECTION_SIZE)),
     )
+
+
+def _detection_size(text: str) -> DetectionSize | None:
+    try:
+        return parse_detection_size(text) if text else None
+    except ValueError as error:
+        metadata.refuse(DETECTION_SIZE, f"{error}; got {text[:40]!r}")
 
 
 def face_json(face: Face, width: int, height: int, options: FaceOptions) -> FaceV1Face:

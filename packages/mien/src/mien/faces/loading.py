@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mien.detection_size import DetectionSize
 from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, ModelError
 from mien.faces.head import LandmarkFinder, PoseEstimator
@@ -14,6 +15,7 @@ from mien.settings import Models
 from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE
 from mien.vision.attributes import AttributeReader, build_attribute_reader
 from mien.vision.detectors import build_detector
+from mien.vision.detectors.scales import LEAST_SIDE, TILE
 from mien.vision.landmarks_68 import build_landmarks_68
 from mien.vision.pose import build_pose_reader
 from mien.vision.refine import CROP_SIDE
@@ -48,7 +50,7 @@ def load_pipeline(models: Models, max_faces: int, loader: ModelLoader, paths: Ma
         landmarks_68=_landmarks_68(loader, models.landmark_model),
         recogniser=recogniser_manifest,
         recognition=loader.load(models.recogniser, recogniser_file, input_shape(recogniser_manifest, 112), stage=3),
-        first_side=models.detection_size,
+        detection_size=models.detection_size,
         max_faces=max_faces,
     )
     _smoke_test(pipeline, recogniser_manifest)
@@ -116,7 +118,8 @@ def _try_on_black(name: str, run: Callable[[Image, Detections, CancelScope], obj
     black = np.zeros((ARCFACE_SIZE, ARCFACE_SIZE, 3), np.uint8)
     box = np.array([[0, 0, ARCFACE_SIZE, ARCFACE_SIZE]], np.float32)
     try:
-        run(black, Detections(box, np.ones(1, np.float32), ARCFACE_TEMPLATE[np.newaxis]), CancelScope())
+        one = np.ones(1, np.float32)
+        run(black, Detections(box, one, ARCFACE_TEMPLATE[np.newaxis], one), CancelScope())
     except MienError:
         raise
     except Exception as error:
@@ -138,7 +141,8 @@ def _trait(loader: ModelLoader, reader: AttributeReader, path: Path) -> Trait:
     return trait
 
 
-def detection_shape(side: int) -> tuple[int, int, int]:
-    """The input shape of a portrait image at the first size of the ladder."""
+def detection_shape(size: DetectionSize) -> tuple[int, int, int]:
+    """The shape of a portrait image's finest input."""
     width, height = PORTRAIT
+    side = min(size, TILE) if isinstance(size, int) else LEAST_SIDE
     return (3, side + -side % 32, side * width // height + -(side * width // height) % 32)

@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from mien.detection_size import DetectionSize
 from mien.engine.cancellation import CancelScope
 from mien.engine.models import Model
 from mien.errors import ImageError
+from mien.faces.detection import FaceDetection
 from mien.faces.head import LandmarkFinder, PoseEstimator
 from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE, align
 from mien.vision.attributes import AttributeReader, Attributes
 from mien.vision.detectors import Detector
 from mien.vision.draw import encode_jpeg
 from mien.vision.pose import Pose
-from mien.vision.preprocessing import ladder
 from mien.vision.quality import calibration_of, quality_of
 from mien.vision.recognition import normalise, recogniser_tensor
 from mien.vision.refine import THRESHOLD as REFINE_THRESHOLD
@@ -34,6 +35,8 @@ class FaceOptions:
 
     threshold: float
     """Minimum detection score."""
+    detection_size: DetectionSize | None = None
+    """At which sizes to look at the image; None: the pipeline's default."""
     nms_threshold: float | None = None
     """Overlap (IoU) above which two boxes count as one face; None: from the detector's manifest."""
     embedding: bool = True
@@ -84,6 +87,8 @@ class Face:
     pose: Pose | None = None
     landmarks_68: Array | None = None
     """[68, 2], if requested and if there is a model."""
+    scale: float = 1.0
+    """Factor by which the image was scaled when the detector saw this face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +98,6 @@ class FaceAnalysis:
     faces: tuple[Face, ...]
     width: int
     height: int
-    scale: float
-    """Factor by which the image was scaled for the detector, ≤ 1."""
     embed_ms: float = 0.0
     """Milliseconds for everything after detection."""
 
@@ -118,7 +121,7 @@ class FacePipeline:
         detection: Model,
         recogniser: Manifest,
         recognition: Model,
-        first_side: int,
+        detection_size: DetectionSize,
         max_faces: int,
         refinement: Model | None = None,
         age_gender: OnDemand[Sequence[Trait]],
@@ -126,7 +129,7 @@ class FacePipeline:
         pose: OnDemand[PoseEstimator | None],
         landmarks_68: OnDemand[LandmarkFinder | None],
     ) -> None:
-        """`nms`: the detector's default overlap threshold (IoU). `first_side`: first longest side to try, in pixels.
+        """`nms`: the detector's default overlap threshold (IoU). `detection_size`: if a request sets none.
 
         `refinement`: the model for the second landmark pass; None skips it.
         """
@@ -134,10 +137,10 @@ class FacePipeline:
             raise ValueError(f"{recogniser.name}: a recogniser's manifest needs an [input]")
         self._detector = detector
         self._nms = nms
-        self._detection = detection
+        self._detection = FaceDetection(detector, detection, nms=nms, max_faces=max_faces)
+        self._detection_size = detection_size
         self._recogniser_input = recogniser.input
         self._recognition = recognition
-        self._first_side = first_side
         self._max_faces = max_faces
         self._refinement = refinement
         self._age_gender = age_gender
@@ -154,7 +157,7 @@ class FacePipeline:
         `report` is called with each face, and the number of faces, as soon as the face is complete. Raises ModelError,
         DeadlineExceeded, Cancelled.
         """
-        found, scale = self._detect(image, options, scope)
+        found = self._detect(image, options, scope)
         index, chosen = select(found, options)
         detected = time.perf_counter()
         faces: tuple[Face, ...] = ()
@@ -166,7 +169,7 @@ class FacePipeline:
                     report(face, len(chosen))
         height, width = image.shape[:2]
         done = time.perf_counter()
-        return FaceAnalysis(faces, width, height, scale, (done - detected) * 1e3)
+        return FaceAnalysis(faces, width, height, (done - detected) * 1e3)
 
     async def require(self, options: FaceOptions) -> None:
         """Wait briefly for the models that `options` needs and that are not loaded yet.
@@ -214,21 +217,13 @@ class FacePipeline:
             )
         started = time.perf_counter()
         box = np.array([[0, 0, width, height]], np.float32)
-        whole = Detections(box, np.ones(1, np.float32), ARCFACE_TEMPLATE[np.newaxis])
+        whole = Detections(box, np.ones(1, np.float32), ARCFACE_TEMPLATE[np.newaxis], np.ones(1, np.float32))
         faces = self._describe(crop, [0], whole, options, scope)
-        return FaceAnalysis(faces, width, height, 1.0, (time.perf_counter() - started) * 1e3)
+        return FaceAnalysis(faces, width, height, (time.perf_counter() - started) * 1e3)
 
-    def _detect(self, image: Image, options: FaceOptions, scope: CancelScope) -> tuple[Detections, float]:
-        """Detections at the first size of the ladder at which there are any, and the scale of that size."""
-        height, width = image.shape[:2]
-        for side in ladder(height, width, self._first_side):
-            prepared = self._detector.prepare(image, side)
-            (outputs,) = self._detection.run([prepared.tensor], scope)
-            nms = self._nms if options.nms_threshold is None else options.nms_threshold
-            found = self._detector.decode(outputs, prepared, options.threshold, nms, self._max_faces)
-            if len(found):
-                break
-        return found, prepared.scale
+    def _detect(self, image: Image, options: FaceOptions, scope: CancelScope) -> Detections:
+        size = self._detection_size if options.detection_size is None else options.detection_size
+        return self._detection.find(image, size, options.threshold, options.nms_threshold, scope)
 
     def _refine(self, image: Image, faces: Detections, scope: CancelScope) -> Detections:
         """The same faces with landmarks from a close-up of each."""
@@ -245,7 +240,7 @@ class FacePipeline:
             refined_landmarks(found, crop, first)
             for found, crop, first in zip(seen, crops, faces.landmarks, strict=True)
         ]
-        return Detections(faces.boxes, faces.scores, np.stack(landmarks))
+        return replace(faces, landmarks=np.stack(landmarks))
 
     def _describe(
         self, image: Image, index: list[int], found: Detections, options: FaceOptions, scope: CancelScope
@@ -272,6 +267,7 @@ class FacePipeline:
                 else None,
                 pose=None if poses is None else poses[i],
                 landmarks_68=None if points is None else points[i],
+                scale=float(found.scales[i]),
             )
             for i in range(len(found))
         )
@@ -315,6 +311,7 @@ def detections_of(faces: Sequence[Face]) -> Detections:
         np.stack([face.box for face in faces]),
         np.array([face.score for face in faces], np.float32),
         np.stack([face.landmarks for face in faces]),
+        np.array([face.scale for face in faces], np.float32),
     )
 
 

@@ -79,7 +79,7 @@ class FaceFinder(Handler):
 
         def report_face(face: Face, faces: int) -> None:
             if report is not None and faces > 1:  # a single face is not partial: it is the whole value
-                part = FaceAnalysis((face,), width, height, 1.0)
+                part = FaceAnalysis((face,), width, height)
                 report(FoundFaces(part, decode_seconds, time.perf_counter() - started), next(numbers), faces)
 
         if operation.aligned:

@@ -6,6 +6,7 @@ from typing import Any, TypedDict
 
 from pydantic import TypeAdapter, ValidationError
 
+from mien.detection_size import DetectionSize, parse_detection_size
 from mien.errors import InvalidField
 from mien.faces.pipeline import FaceOptions
 
@@ -26,6 +27,7 @@ class Options(TypedDict, total=False):
     limit: int
     min_size: float
     max_size: float
+    detection_size: DetectionSize | None
 
 
 _FIELDS: TypeAdapter[FaceOptions] = TypeAdapter(FaceOptions)
@@ -42,4 +44,9 @@ def options_of(given: Mapping[str, Any], default_threshold: float) -> FaceOption
         raise InvalidField("; ".join(problems)) from None
     if not 0 <= options.threshold <= 1:
         raise InvalidField(f"threshold: expected a number from 0 to 1, got {options.threshold}")
+    if options.detection_size is not None:
+        try:
+            parse_detection_size(options.detection_size)
+        except ValueError as error:
+            raise InvalidField(f"detection_size: {error}, got {options.detection_size}") from None
     return options

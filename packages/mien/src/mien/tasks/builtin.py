@@ -9,6 +9,8 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from mien.base64 import decode_base64
+from mien.detection_size import LEAST as LEAST_DETECTION_SIZE
+from mien.detection_size import MOST as LARGEST_DETECTION_SIZE
 from mien.engine.cancellation import CancelScope
 from mien.errors import ImageError, InvalidField, MienError, NotFound
 from mien.inference.contract import InferRequest, Item
@@ -62,6 +64,12 @@ BUILTIN = {
                 return_quality=_FLAG,
                 return_pose=_FLAG,
                 return_landmarks_68=_FLAG,
+                detection_size={
+                    "anyOf": [
+                        {"enum": ["auto", "full"]},
+                        {"type": "integer", "minimum": LEAST_DETECTION_SIZE, "maximum": LARGEST_DETECTION_SIZE},
+                    ]
+                },
             ),
         ),
         BuiltinApp(

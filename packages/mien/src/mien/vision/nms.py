@@ -5,8 +5,12 @@ from numpy.typing import NDArray
 
 from mien.vision.types import Array
 
-MAX_CANDIDATES = 4096
-"""Maximum number of boxes considered: a threshold of 0 on a large image yields 10⁵, which would take seconds."""
+MAX_CANDIDATES = 8192
+"""Maximum number of boxes considered: a threshold of 0 on a large image yields 10⁵, which would take seconds.
+
+A crowd of 500 faces of 20 pixels, all that fit into 768 × 768, has 4,600 above 0.3.
+"""
+TINY = np.float32(1e-12)
 
 
 def best(scores: Array, most: int = MAX_CANDIDATES) -> NDArray[np.intp]:
@@ -17,11 +21,14 @@ def best(scores: Array, most: int = MAX_CANDIDATES) -> NDArray[np.intp]:
     return np.argsort(-scores, kind="stable")
 
 
-def nms(boxes: Array, scores: Array, threshold: float, limit: int | None = None) -> NDArray[np.intp]:
+def nms(
+    boxes: Array, scores: Array, threshold: float, limit: int | None = None, inside: float = 1.0
+) -> NDArray[np.intp]:
     """Indices of the boxes to keep, best score first.
 
     `boxes` [N, 4] x1, y1, x2, y2; `scores` [N]. A box is dropped if its intersection over union with a better kept box
-    is above `threshold` (0..1). Considers only the best `MAX_CANDIDATES` and stops after keeping `limit` boxes.
+    is above `threshold` (0..1), or if more than `inside` (0..1) of it lies in one. Considers only the best
+    `MAX_CANDIDATES` and stops after keeping `limit` boxes.
     """
     order = best(scores)
     limit = len(order) if limit is None else limit
@@ -33,15 +40,17 @@ def nms(boxes: Array, scores: Array, threshold: float, limit: int | None = None)
         first, remaining = remaining[0], remaining[1:]
         kept.append(int(first))
         if len(remaining):
-            remaining = remaining[_iou(corners, areas, first, remaining) <= threshold]
+            shared = _intersection(corners, first, remaining)
+            apart = shared <= threshold * np.maximum(areas[first] + areas[remaining] - shared, TINY)
+            if inside < 1:
+                apart &= shared <= inside * areas[remaining]
+            remaining = remaining[apart]
     return order[kept]
 
 
-def _iou(corners: Array, areas: Array, one: np.intp, others: NDArray[np.intp]) -> Array:
+def _intersection(corners: Array, one: np.intp, others: NDArray[np.intp]) -> Array:
     theirs = corners[others]
     sides = np.minimum(corners[one, 2:], theirs[:, 2:]) - np.maximum(corners[one, :2], theirs[:, :2])
     np.maximum(sides, 0, out=sides)
-    overlap: Array = sides[:, 0] * sides[:, 1]
-    union = areas[one] + areas[others] - overlap
-    ratio: Array = overlap / np.maximum(union, np.float32(1e-12))
-    return ratio
+    shared: Array = sides[:, 0] * sides[:, 1]
+    return shared

@@ -1,27 +1,13 @@
-"""From an image to a model's input: which sizes to try, shrinking, conversion to a tensor."""
+"""From an image to a model's input: shrinking, conversion to a tensor."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from mien.vision.types import Array, Image
 from mien.zoo.manifest import Input
-
-SMALLER, LARGER = 320, 1280
-
-
-def ladder(height: int, width: int, first: int) -> tuple[int, ...]:
-    """Longest sides to try, in order, for a `height` × `width` image: `first`, then 320, then 1280.
-
-    Faces that fill the image are found at the small size, tiny ones at the large. Images are never enlarged, and sizes
-    that would give the same result as an earlier one are omitted; there is always at least one.
-    """
-    longest = max(height, width)
-    seen: dict[int, int] = {}
-    for side in (first, SMALLER, LARGER):
-        seen.setdefault(min(side, longest), side)
-    return tuple(seen.values())
 
 
 def fit(image: Image, longest_side: int) -> tuple[Image, float]:
@@ -34,6 +20,30 @@ def fit(image: Image, longest_side: int) -> tuple[Image, float]:
     if scale >= 1:
         return image, 1.0
     return shrink(image, max(1, round(rows * scale)), max(1, round(columns * scale))), scale
+
+
+@dataclass(frozen=True, slots=True)
+class Scaled:
+    """An image at another size."""
+
+    image: Image
+    stretch: tuple[float, float]
+    """Pixels of the original image per pixel of this one, x and y."""
+
+
+def scaled(source: Scaled, height: int, width: int) -> Scaled:
+    """The image at `height` × `width` pixels, shrunk or enlarged."""
+    rows, columns = source.image.shape[:2]
+    if (rows, columns) == (height, width):
+        return source
+    if height > rows or width > columns:
+        x, y = source.stretch
+        larger = _resized(source.image, height, width, cv2.INTER_LINEAR)
+        return Scaled(larger, (x * columns / width, y * rows / height))
+    steps = halvings(rows, columns, height, width)
+    x, y = source.stretch
+    stretch = x * (columns >> steps << steps) / width, y * (rows >> steps << steps) / height
+    return Scaled(shrink(source.image, height, width), stretch)
 
 
 def shrink(image: Image, height: int, width: int) -> Image:

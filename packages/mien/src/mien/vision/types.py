@@ -1,6 +1,7 @@
 """Types shared by the vision pipeline."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from typing import TypeAlias
 
 import numpy as np
@@ -25,13 +26,26 @@ class Detections:
     """[N] float32 in 0..1."""
     landmarks: Array
     """[N, 5, 2] float32 x, y: image-left eye, image-right eye, nose, image-left and image-right mouth corner."""
+    scales: Array
+    """[N] float32: the scale at which the detector saw the face, in its pixels per pixel of the image."""
 
     def __len__(self) -> int:
         return len(self.scores)
 
     def take(self, index: NDArray[np.intp] | NDArray[np.bool_]) -> "Detections":
         """The detections at `index` (integers or a mask), in that order."""
-        return Detections(self.boxes[index], self.scores[index], self.landmarks[index])
+        return Detections(self.boxes[index], self.scores[index], self.landmarks[index], self.scales[index])
 
 
-EMPTY = Detections(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32))
+EMPTY = Detections(
+    np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32)
+)
+
+
+def joined(parts: Sequence[Detections]) -> Detections:
+    """The faces of all parts, one after the other."""
+    return (
+        Detections(*(np.concatenate([getattr(part, item.name) for part in parts]) for item in fields(Detections)))
+        if parts
+        else EMPTY
+    )

@@ -14,7 +14,6 @@ from mien.vision.align import align
 from mien.vision.attributes import Attributes, build_attribute_reader
 from mien.vision.detectors import build_detector
 from mien.vision.image import decode
-from mien.vision.preprocessing import ladder
 from mien.vision.recognition import normalise, recogniser_tensor
 from mien.vision.refine import CROP_SIDE, THRESHOLD, refine_crop, refined_landmarks
 from mien.vision.types import Array, Detections, Image, Outputs
@@ -68,12 +67,8 @@ def photo(name: str) -> Image:
 
 def detect(load: Callable[[str], Run], name: str, image: Image, threshold: float) -> Detections:
     detector = build_detector(find(MANIFESTS, name))
-    for side in ladder(*image.shape[:2], 640):
-        prepared = detector.prepare(image, side)
-        found = detector.decode(load(name)(prepared.tensor), prepared, threshold, 0.3, 1024)
-        if len(found):
-            break
-    return found
+    prepared = detector.prepare(image, 640)
+    return detector.decode(load(name)(prepared.tensor), prepared, threshold, 0.3, 1024)
 
 
 def landmarks(load: Callable[[str], Run], image: Image, found: Detections, index: int) -> Array:
@@ -131,7 +126,7 @@ def test_refined_landmarks_stay_on_the_face_when_the_box_is_moved_a_little(load:
     image = photo("person_b_1")
     found = detect(load, "yunet", image, 0.6)
     width = float(found.boxes[0, 2] - found.boxes[0, 0])
-    moved = Detections(found.boxes + np.float32(0.03 * width), found.scores, found.landmarks)
+    moved = Detections(found.boxes + np.float32(0.03 * width), found.scores, found.landmarks, found.scales)
     once, again = landmarks(load, image, found, 0), landmarks(load, image, moved, 0)
     assert np.abs(once - found.landmarks[0]).max() < 0.1 * width
     assert np.abs(once - again).max() < 0.08 * width

@@ -44,7 +44,7 @@ FACE = Face(0, VECTOR, 0.9, np.zeros((5, 2), np.float32), VECTOR, 1.5)
 @pytest.mark.parametrize(
     "value",
     [
-        FoundFaces(FaceAnalysis((FACE,), 10, 20, 1.0), 0.1, 0.2),
+        FoundFaces(FaceAnalysis((FACE,), 10, 20), 0.1, 0.2),
         BestClasses(("cat",), VECTOR, 0.1),
         Embedded(VECTOR, "model", 0.1),
         FoundLines((TextLine(np.zeros((4, 2), np.int32), "words", 0.5),), 0.1),

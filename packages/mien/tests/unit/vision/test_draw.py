@@ -13,6 +13,7 @@ FACE = Detections(
     np.array([[60, 60, 140, 160]], np.float32),
     np.array([0.987], np.float32),
     np.array([[[85, 95], [115, 95], [100, 115], [88, 135], [112, 135]]], np.float32),
+    np.ones(1, np.float32),
 )
 
 
@@ -53,7 +54,7 @@ def test_the_total_stands_at_the_bottom_left_even_without_faces() -> None:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 3), (1, 2000), (3000, 2000)])
 def test_any_image_and_any_box_can_be_drawn(height: int, width: int) -> None:
     for box in ([-1e9, -1e9, 1e9, 1e9], [0, 0, 0, 0], [5e4, 5e4, 6e4, 6e4], [np.inf, 0, 1, 1]):
-        face = Detections(np.array([box], np.float32), FACE.scores, FACE.landmarks)
+        face = Detections(np.array([box], np.float32), FACE.scores, FACE.landmarks, FACE.scales)
         assert draw_detections(canvas(height, width), face, detector="x").shape == (height, width, 3)
 
 
@@ -70,6 +71,7 @@ def test_small_faces_in_a_large_image_are_not_painted_over() -> None:
         np.array([[1000, 1000, 1020, 1026]], np.float32),
         FACE.scores,
         np.array([[[1006, 1010], [1014, 1010], [1010, 1014], [1007, 1018], [1013, 1018]]], np.float32),
+        np.ones(1, np.float32),
     )
     drawn = draw_detections(canvas(3000, 4000), face, detector="yunet")
     inside = drawn[1001:1026, 1001:1020]

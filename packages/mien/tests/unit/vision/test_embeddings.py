@@ -1,10 +1,9 @@
-"""Recogniser inputs, unit vectors and their similarity; the size ladder."""
+"""Recogniser inputs, unit vectors and their similarity."""
 
 import numpy as np
 import pytest
 
 from mien.errors import ImageError
-from mien.vision.preprocessing import ladder
 from mien.vision.recognition import cosine_similarity, normalise, recogniser_tensor
 from mien.zoo.manifest import Input
 
@@ -40,19 +39,3 @@ def test_similarity_is_a_matrix_of_cosines() -> None:
     assert cosine_similarity(a, a[:0]).shape == (2, 0)
     with pytest.raises(ValueError, match="3 and 2 numbers"):
         cosine_similarity(a, a[:, :2])
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "first", "sides"),
-    [
-        (900, 700, 640, (640, 320, 1280)),
-        (2000, 1, 640, (640, 320, 1280)),
-        (500, 400, 640, (640, 320)),
-        (1, 1, 640, (640,)),
-        (300, 200, 640, (640,)),
-        (900, 700, 320, (320, 1280)),
-        (3000, 9, 1280, (1280, 320)),
-    ],
-)
-def test_the_ladder_has_no_size_twice(height: int, width: int, first: int, sides: tuple[int, ...]) -> None:
-    assert ladder(height, width, first) == sides

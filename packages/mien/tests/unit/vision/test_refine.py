@@ -32,7 +32,7 @@ def test_the_face_nearest_the_centre_gives_the_landmarks() -> None:
     crop = refine_crop(PICTURE, np.array([0, 0, 128, 128], np.float32))
     boxes = np.array([[0, 0, 40, 40], [100, 100, 160, 160]], np.float32)
     landmarks = np.stack([np.full((5, 2), 20), np.full((5, 2), 130)]).astype(np.float32)
-    found = Detections(boxes, np.array([0.9, 0.6], np.float32), landmarks)
+    found = Detections(boxes, np.array([0.9, 0.6], np.float32), landmarks, np.ones(2, np.float32))
     assert np.allclose(refined_landmarks(found, crop, np.zeros((5, 2), np.float32)), 66)
 
 

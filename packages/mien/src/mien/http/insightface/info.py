@@ -4,6 +4,7 @@ from mien import __version__
 from mien.config.fetch_headers import MASK, header_names
 from mien.http.context import Runtime
 from mien.http.insightface.schema import Info
+from mien.vision.detectors.scales import TILE
 from mien.vision.formats.still import most_pixels_of_any
 
 
@@ -11,6 +12,7 @@ def info(runtime: Runtime) -> Info:
     """The body of the response. Holds no secrets."""
     settings, facts = runtime.settings, runtime.models
     models, limits, api = settings.models, settings.limits, settings.api
+    side = models.detection_size if isinstance(models.detection_size, int) else TILE
     return {
         "version": __version__,
         "tensorrt_version": None,
@@ -20,7 +22,7 @@ def info(runtime: Runtime) -> Info:
             "providers": list(settings.execution.providers),
             "det_name": models.detector,
             "rec_name": models.recogniser,
-            "max_size": [models.detection_size, models.detection_size],
+            "max_size": [side, side],
             "ga_name": ", ".join(name for name in (models.age_model, models.gender_model) if name) or None,
             "mask_detector": models.mask_model,
             "rec_batch_size": facts.recognition_batch,

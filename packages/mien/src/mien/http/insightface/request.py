@@ -142,6 +142,7 @@ def options_of(parameters: ExtractParameters) -> FaceOptions:
         quality=parameters.return_quality,
         pose=parameters.return_pose,
         landmarks_68=parameters.return_landmarks_68,
+        detection_size=parameters.detection_size,
     )
 
 

@@ -61,7 +61,7 @@ def image_json(result: ImageResult, parameters: ExtractParameters, words: tuple[
 
 def faces_json(analysis: FaceAnalysis, parameters: ExtractParameters) -> list[FaceAnswer]:
     """The faces of one image."""
-    answers = [_face_json(face, analysis.scale, parameters.return_landmarks) for face in analysis.faces]
+    answers = [_face_json(face, parameters.return_landmarks) for face in analysis.faces]
     for answer, face in zip(answers, analysis.faces, strict=True):
         add_extras(
             answer,
@@ -73,7 +73,7 @@ def faces_json(analysis: FaceAnalysis, parameters: ExtractParameters) -> list[Fa
     return answers
 
 
-def _face_json(face: Face, scale: float, landmarks: bool) -> FaceAnswer:
+def _face_json(face: Face, landmarks: bool) -> FaceAnswer:
     traits = face.attributes
     box = np.trunc(face.box).astype(int).tolist()
     return {
@@ -81,7 +81,7 @@ def _face_json(face: Face, scale: float, landmarks: bool) -> FaceAnswer:
         "prob": face.score,
         "size": int(face.box[2] - face.box[0]),
         "bbox": box,
-        "scale": scale,
+        "scale": face.scale,
         "landmarks": np.trunc(face.landmarks).astype(int).tolist() if landmarks else None,
         "norm": face.norm,
         "vec": face.vector,

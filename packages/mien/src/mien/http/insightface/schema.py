@@ -15,6 +15,7 @@ from pydantic import (
     model_validator,
 )
 
+from mien.detection_size import LEAST, MOST, parse_detection_size
 from mien.inference.results import FaceExtras, OptionalVector
 
 
@@ -46,6 +47,9 @@ EncodedImage = Annotated[
 """A memoryview is a long text: see `decode`."""
 Pixels = Annotated[int, Field(le=100_000), AfterValidator(_negative_is_zero)]
 Count = Annotated[int, Field(le=100_000), AfterValidator(_negative_is_zero)]
+DetectionSize = Annotated[
+    Annotated[int, Field(ge=LEAST, le=MOST)] | Literal["auto", "full"] | None, BeforeValidator(parse_detection_size)
+]
 Headers = Annotated[dict[str, str], BeforeValidator(_few)]
 
 
@@ -83,6 +87,11 @@ class FindParameters(NullMeansDefault):
     limit_faces: Count = Field(default=0, description="Most faces per image, the largest; 0 and negative numbers: all.")
     min_face_size: Pixels = Field(default=0, description="Least width of a face's box in pixels; 0 or less: any.")
     detect_masks: bool = Field(default=False, description=f"Say whether each face wears a mask. {OR_SERVERS}")
+    detection_size: DetectionSize = Field(
+        default=None,
+        description="Longest side in pixels (64 to 4096) to which images are scaled down to find faces; `auto`: as "
+        "large as faces of 20 pixels need; `full`: not scaled down. Default: the server's, `auto`.",
+    )
 
 
 class DescribeParameters(FindParameters):
@@ -268,7 +277,7 @@ class InfoModels(TypedDict):
     providers: list[str]
     det_name: str
     rec_name: str
-    max_size: Annotated[list[int], Meta(description="Pixels of the detector's input.")]
+    max_size: Annotated[list[int], Meta(description="Greatest sides of the detector's input in pixels.")]
     ga_name: str | None
     mask_detector: str | None
     rec_batch_size: int

@@ -5,6 +5,7 @@ from typing import Protocol
 
 import numpy as np
 
+from mien.vision.detectors.scales import TILE
 from mien.vision.nms import best, nms
 from mien.vision.preprocessing import fit, halvings, to_tensor
 from mien.vision.types import EMPTY, Array, Detections, Image, Outputs
@@ -34,6 +35,11 @@ class Detector(Protocol):
         """The manifest's name."""
         ...
 
+    @property
+    def largest_input(self) -> int:
+        """Longest side, in pixels, of the inputs that it should be given: larger images are looked at in tiles."""
+        ...
+
     def prepare(self, image: Image, longest_side: int) -> Prepared:
         """The image as model input, scaled down so that its longest side is at most `longest_side` pixels."""
         ...
@@ -45,6 +51,11 @@ class Detector(Protocol):
         two boxes is dropped. Raises ModelError for outputs that are not those of the model family.
         """
         ...
+
+
+def largest_input(spec: Input) -> int:
+    """The input's side where the model fixes it, else what runs fastest per pixel."""
+    return min(spec.height or TILE, spec.width or TILE)
 
 
 def prepare(image: Image, longest_side: int, spec: Input, multiple: int) -> Prepared:
@@ -69,7 +80,8 @@ def select(
         return EMPTY
     kept = nms(boxes, scores, overlap, max_faces)
     stretch = np.array(prepared.stretch, np.float32)
-    return Detections(boxes[kept] * np.tile(stretch, 2), scores[kept], landmarks[kept] * stretch)
+    scales = np.full(len(kept), prepared.scale, np.float32)
+    return Detections(boxes[kept] * np.tile(stretch, 2), scores[kept], landmarks[kept] * stretch, scales)
 
 
 def strongest(index: np.ndarray, scores: Array) -> tuple[np.ndarray, Array]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mien.errors import ModelError
-from mien.vision.detectors.base import Prepared, prepare, select, strongest
+from mien.vision.detectors.base import Prepared, largest_input, prepare, select, strongest
 from mien.vision.types import EMPTY, Array, Detections, Image, Outputs
 from mien.zoo.manifest import Input
 
@@ -20,6 +20,10 @@ class YuNet:
 
     name: str
     input: Input
+
+    @property
+    def largest_input(self) -> int:
+        return largest_input(self.input)
 
     def prepare(self, image: Image, longest_side: int) -> Prepared:
         return prepare(image, longest_side, self.input, STRIDES[-1])
