@@ -10,9 +10,9 @@ PROVIDERS = {
     "cpu": "CPUExecutionProvider",
     "cuda": "CUDAExecutionProvider",
     "tensorrt": "TensorrtExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
     "coreml": "CoreMLExecutionProvider",
 }
+DROPPED = {"openvino": "it is slower than cpu, also with its options"}
 GPU_BATCH = 32
 
 
@@ -48,6 +48,9 @@ def choose_plan(execution: Execution, tuned: Plan | None) -> Plan:
 
 def provider_names(names: tuple[str, ...], available: list[str]) -> list[str]:
     """ONNX Runtime's names for the providers in a setting. Raises ModelError for unknown or unavailable ones."""
+    for name in names:
+        if name in DROPPED:
+            raise ModelError(f"MIEN_PROVIDERS: {name} is no longer supported: {DROPPED[name]}; use cpu")
     unknown = [name for name in names if name not in PROVIDERS]
     if unknown or not names:
         raise ModelError(f"MIEN_PROVIDERS: {', '.join(unknown) or 'empty'}; there are: {', '.join(PROVIDERS)}")
