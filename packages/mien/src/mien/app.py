@@ -17,7 +17,7 @@ from mien.apps.environments import Environments
 from mien.apps.input_schemas import InputChecks
 from mien.apps.registry import AppRegistry
 from mien.atomic import remove_leftovers
-from mien.builtin import load_inference, open_fetcher, open_file_fetcher
+from mien.builtin import OfferedServices, load_inference, open_fetcher, open_file_fetcher
 from mien.engine.admission import Admission
 from mien.engine.threads import ThreadPool
 from mien.errors import InternalError, MienError
@@ -43,6 +43,7 @@ from mien.http.lumen.routes import router as lumen
 from mien.http.methods import HeadWithoutBody, allow_head
 from mien.http.observe import Observe
 from mien.http.openapi.route import serve_document
+from mien.http.operations.models import router as models
 from mien.http.operations.routes import router as operations
 from mien.http.origin import OriginGuard
 from mien.http.proxies import Prefixed, TrustedProxies
@@ -128,6 +129,7 @@ def create_app(settings: Settings, *, apis: bool = True) -> FastAPI:
     app.add_middleware(Prefixed)
     app.include_router(operations)
     if apis:
+        app.include_router(models)
         app.include_router(insightface)
         app.include_router(lumen)
         for router in (inferencesh_tasks, inferencesh_files, inferencesh_apps, inferencesh_sessions):
@@ -191,8 +193,15 @@ async def start(
     # Loading models takes seconds, hence the thread.
     inference = await asyncio.to_thread(load_inference, settings, metrics, fetcher, admission)
     inference_stack.push_async_callback(inference.close)
-    for service in inference.services:
-        registry.add(service)
+    offered = OfferedServices(registry, inference.services)
+    offered.refresh()
+
+    async def models_changed() -> None:
+        offered.refresh()
+        remote.update(nodes)
+        await local_node.announce()
+
+    inference.manager.listen(models_changed)
     remote.update(nodes)
     loaded.set()
     readiness.runtime = Runtime(
@@ -202,6 +211,7 @@ async def start(
         nodes=nodes,
         faces=inference.faces,
         models=inference.facts,
+        manager=inference.manager,
         self_check=SelfCheck(inference.faces, settings.api.default_threshold),
     )
     if readiness.tasks is not None:

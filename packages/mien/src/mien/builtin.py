@@ -1,8 +1,10 @@
 """The built-in models, the engine that runs them, and the services on top."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from mien.engine.admission import Admission
 from mien.engine.engine import Engine, Handlers
@@ -18,16 +20,17 @@ from mien.faces.pipeline import FacePipeline
 from mien.faces.service import DrawFaces, FaceDrawer, FaceFinder, FaceService, FindFaces
 from mien.inference.classification import ClassificationService, Classifier, Classify
 from mien.inference.contract import Service
-from mien.inference.embedding import Embed, Embedder, EmbeddingService
-from mien.inference.image_model import ImageModel
+from mien.inference.embedding import Embed, Embedder, EmbeddingModels, EmbeddingService
 from mien.inference.images import ImageLimits
-from mien.inference.loading import ModelLoader, load_image_model, load_text_model
+from mien.inference.loading import ModelLoader, load_clip, load_image_model, load_text_model
+from mien.inference.model_manager import FixedModels, ModelManager, Purpose
 from mien.inference.ocr import LineFinder, OcrService, ReadLines
 from mien.inference.operation_runner import OperationRunner
-from mien.inference.text_model import TextModel
+from mien.inference.registry import ServiceRegistry
+from mien.inference.slots import Slot
 from mien.metrics import Metrics
 from mien.net.fetch import Fetcher
-from mien.settings import Fetching, Settings
+from mien.settings import Fetching, Models, Settings
 from mien.vision.text_lines import LineReader, RapidOcr, is_installed
 from mien.zoo.manifest import Manifest
 from mien.zoo.on_demand import OnDemand
@@ -39,15 +42,14 @@ OCR_READERS = 4  # at most: each has a copy of its models
 
 @dataclass(frozen=True)
 class BuiltinModels:
-    """The models of the built-in services; None where this server has no such model."""
+    """The models of the built-in services. `reader`: None if there is none."""
 
     pipeline: FacePipeline
     detector: str
     """The detector's name in results."""
     recogniser: str
     """The recogniser's name in results."""
-    image: OnDemand[ImageModel] | None
-    text: OnDemand[TextModel] | None
+    embedding: EmbeddingModels
     reader: LineReader | None
 
 
@@ -56,8 +58,8 @@ def builtin_handlers(models: BuiltinModels, limits: ImageLimits) -> Handlers:
     return {
         FindFaces: FaceFinder(models.pipeline, limits),
         DrawFaces: FaceDrawer(models.pipeline, limits),
-        Embed: Embedder(models.image, models.text, limits),
-        **({} if models.image is None else {Classify: Classifier(models.image, limits)}),
+        Embed: Embedder(models.embedding, limits),
+        Classify: Classifier(models.embedding.image, models.embedding.clip, limits),
         **({} if models.reader is None else {ReadLines: LineFinder(models.reader, limits)}),
     }
 
@@ -65,7 +67,7 @@ def builtin_handlers(models: BuiltinModels, limits: ImageLimits) -> Handlers:
 def builtin_services(
     engine: Engine, metrics: Metrics, models: BuiltinModels, limits: ImageLimits, *, threshold: float, strict: bool
 ) -> list[Service]:
-    """The services that the models support.
+    """The services that the models support, as they are loaded at the moment.
 
     `threshold`: the default detection threshold. `strict`: reject unknown metadata keys.
     """
@@ -77,12 +79,11 @@ def builtin_services(
         )
 
     services: list[Service] = [faces(models.detector, embedding=False), faces(models.recogniser, embedding=True)]
-    image, text = models.image, models.text
-    if image is not None or text is not None:
-        image_name, text_name = image.name if image else None, text.name if text else None
-        services.append(EmbeddingService(runner, limits, image=image_name, text=text_name, strict=strict))
-    if image is not None:
-        services.append(ClassificationService(runner, limits, image, strict=strict))
+    embedding = models.embedding
+    if embedding.any:
+        services.append(EmbeddingService(runner, limits, embedding, strict=strict))
+    if embedding.image.active or embedding.clip.active:
+        services.append(ClassificationService(runner, limits, embedding.image, embedding.clip, strict=strict))
     if models.reader is not None:
         services.append(OcrService(runner, limits, models.reader.name, strict=strict))
     return services
@@ -118,8 +119,9 @@ class Inference:
     admission: Admission
     faces: FaceService
     builtin: BuiltinModels
-    services: Sequence[Service]
-    """The built-in ones."""
+    services: Callable[[], Sequence[Service]]
+    """The built-in ones, with the models that are loaded at the moment."""
+    manager: ModelManager
     facts: ModelFacts
 
     async def close(self) -> None:
@@ -169,15 +171,14 @@ def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher, admis
     )
     loader = ModelLoader(settings.execution, settings.locations.cache_dir, loaded, zoo)
     pipeline = load_pipeline(settings.models, settings.limits.max_faces, loader, paths)
-    image, text = load_image_model(settings.models, loader), load_text_model(settings.models, loader)
+    embedding = _embedding_models(settings.models, loader)
     threads = settings.execution.workers or loaded.image_threads()
     limits = ImageLimits.from_settings(settings.limits)
     builtin = BuiltinModels(
         pipeline=pipeline,
         detector=settings.models.detector,
         recogniser=settings.models.recogniser,
-        image=image,
-        text=text,
+        embedding=embedding,
         reader=RapidOcr(min(loaded.threads, OCR_READERS)) if is_installed() else None,
     )
     pool = ThreadPool(threads)
@@ -192,8 +193,14 @@ def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher, admis
         parallel=threads,
         max_items=settings.limits.max_images,
     )
-    services = builtin_services(
-        engine, metrics, builtin, limits, threshold=settings.api.default_threshold, strict=settings.api.strict_metadata
+    services = partial(
+        builtin_services,
+        engine,
+        metrics,
+        builtin,
+        limits,
+        threshold=settings.api.default_threshold,
+        strict=settings.api.strict_metadata,
     )
     faces = FaceService(engine, metrics)
     metrics.queued_items.set_function(loaded.queued)
@@ -203,4 +210,43 @@ def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher, admis
         recognition_batch=loaded[settings.models.recogniser].plan.max_batch,
         detection_batch=loaded[settings.models.detector].plan.max_batch,
     )
-    return Inference(loaded, pool, admission, faces, builtin, services, facts)
+    manager = ModelManager(loader, embedding, _fixed_models(settings.models, pipeline))
+    return Inference(loaded, pool, admission, faces, builtin, services, manager, facts)
+
+
+def _embedding_models(models: Models, loader: ModelLoader) -> EmbeddingModels:
+    image, text, clip = models.image_model, models.text_model, models.clip_model
+    return EmbeddingModels(
+        Slot(load_image_model(image, loader) if image else None),
+        Slot(load_text_model(text, loader) if text else None),
+        Slot(load_clip(clip, loader) if clip else None),
+    )
+
+
+def _fixed_models(models: Models, pipeline: FacePipeline) -> FixedModels:
+    required: dict[str, Purpose] = {models.detector: "face_detection", models.recogniser: "face_recognition"}
+    groups: dict[Purpose, OnDemand[Any]] = {
+        "age_gender": pipeline.age_gender,
+        "mask": pipeline.masks,
+        "pose": pipeline.pose,
+        "landmarks_68": pipeline.landmarks_68,
+    }
+    return FixedModels(required, groups)
+
+
+class OfferedServices:
+    """Keeps the registry in step with the models that are loaded."""
+
+    def __init__(self, registry: ServiceRegistry, services: Callable[[], Sequence[Service]]) -> None:
+        self._registry = registry
+        self._services = services
+        self._offered: set[str] = set()
+
+    def refresh(self) -> None:
+        """Add the services that there are now, and remove those that there were. On the event loop."""
+        services = self._services()
+        for name in self._offered - {service.name for service in services}:
+            self._registry.remove(name)
+        for service in services:
+            self._registry.add(service)
+        self._offered = {service.name for service in services}

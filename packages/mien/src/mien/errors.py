@@ -368,6 +368,13 @@ class ModelCorrupt(ModelError):
     code = "model_corrupt"
 
 
+class ModelInUse(ModelError):
+    """The model cannot be unloaded: the face pipeline needs it as long as the server runs."""
+
+    code = "model_in_use"
+    status = 409
+
+
 class ConsentRequired(ModelError):
     """The model's licence requires explicit consent before it is pulled."""
 

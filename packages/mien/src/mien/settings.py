@@ -374,6 +374,11 @@ class Models(Group):
         description="Image model, for `embedding` and `classification`. `none` turns it off.",
     )
     text_model: OptionalName = Field(default="minilm", description="Text model, for `embedding`. `none` turns it off.")
+    clip_model: OptionalName = Field(
+        default=None,
+        description="CLIP or SigLIP, for `embedding` of images and texts into one space and `classification` by "
+        "labels of the request. `none`: loaded only by `mien models load`.",
+    )
     detection_size: Annotated[DetectionSize, BeforeValidator(parse_detection_size)] = Field(
         default="auto",
         description="Longest side, in pixels, to which images are scaled down for detection, `auto` or `full`, if a "
@@ -387,8 +392,7 @@ class Execution(Group):
     """How models are executed on this machine."""
 
     providers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
-        default=("cpu",),
-        description="Execution providers in order of preference: cpu, cuda, tensorrt, openvino, coreml.",
+        default=("cpu",), description="Execution providers in order of preference: cpu, cuda, tensorrt, coreml."
     )
     threads: int | None = Field(
         default=None,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Annotated, Any, Self, TypeAlias
+from urllib.parse import quote
 
 import httpx2
 import typer
@@ -140,6 +141,22 @@ class RemoteApps(ServerClient):
     def remove(self, reference: str) -> dict[str, Any]:
         """What was removed."""
         return self._request("DELETE", f"/apps/{_checked(reference)}")  # type: ignore[no-any-return]
+
+
+class RemoteModels(ServerClient):
+    """The models of one server, for `mien models load | unload | loaded`."""
+
+    def loaded(self) -> list[dict[str, Any]]:
+        """Every model that the server uses."""
+        return self._request("GET", "/models")["models"]  # type: ignore[no-any-return]
+
+    def load(self, name: str) -> dict[str, Any]:
+        """What became of the model."""
+        return self._request("POST", f"/models/{quote(name, safe='')}/load")  # type: ignore[no-any-return]
+
+    def unload(self, name: str) -> dict[str, Any]:
+        """What became of the model."""
+        return self._request("POST", f"/models/{quote(name, safe='')}/unload")  # type: ignore[no-any-return]
 
 
 @contextmanager

@@ -1,14 +1,15 @@
-"""`mien models …`: list, download and verify model files."""
+"""`mien models …`: list, download and verify model files; load and unload those of a running server."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from mien.cli.output import err, out
+from mien.cli.client import DEFAULT_URL, ApiKey, RemoteModels, Url
+from mien.cli.output import Output, err, out, show
 from mien.cli.pulling import RichProgress
 from mien.errors import ModelError
 from mien.settings import Settings
@@ -96,6 +97,50 @@ def info(name: Annotated[str, typer.Argument(help="A model.")]) -> None:
     for label, value in (*_facts(manifest), *_cached_facts(zoo, name)):
         table.add_row(f"[bold]{label}[/]", escape(value))
     out.print(table)
+
+
+@models.command()
+def load(
+    name: Annotated[str, typer.Argument(help="A model, or a set such as clip, that is on the server's machine.")],
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    output: Output = "table",
+) -> None:
+    """Load a model into a running server, in place of the one with the same purpose. Lasts until the server stops."""
+    with RemoteModels(url, api_key) as server:
+        show(server.load(name), output, _changed)
+
+
+@models.command()
+def unload(
+    name: Annotated[str, typer.Argument(help="A model of the server.")],
+    url: Url = DEFAULT_URL,
+    api_key: ApiKey = "",
+    output: Output = "table",
+) -> None:
+    """Unload a model of a running server and free its memory. Lasts until it is loaded again or the server stops."""
+    with RemoteModels(url, api_key) as server:
+        show(server.unload(name), output, _changed)
+
+
+@models.command()
+def loaded(url: Url = DEFAULT_URL, api_key: ApiKey = "", output: Output = "table") -> None:
+    """List the models of a running server."""
+    with RemoteModels(url, api_key) as server:
+        show(server.loaded(), output, _loaded_table)
+
+
+def _changed(change: dict[str, Any]) -> str:
+    model = change["model"]
+    return f"{model['name']}  {'' if change['changed'] else 'already '}{model['state']}"
+
+
+def _loaded_table(served: list[dict[str, Any]]) -> Table:
+    table = Table("model", "purpose", "state", "made of")
+    for model in served:
+        state = "required" if model["required"] else model["state"]
+        table.add_row(model["name"], model["purpose"].replace("_", " "), state, ", ".join(model["manifests"]))
+    return table
 
 
 def _zoo() -> Zoo:

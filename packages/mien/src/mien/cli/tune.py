@@ -8,12 +8,16 @@ from mien.engine.plan import thread_budget
 from mien.engine.tune import measure, record_path, remember
 from mien.errors import ModelError
 from mien.faces.loading import detection_shape
-from mien.inference.loading import TEXT_SHAPE, input_shape
+from mien.inference.loading import TEXT_SHAPE, clip_text_shape, input_shape
 from mien.inference.text_model import feed
+from mien.inference.tokens import clip_feed
 from mien.settings import Models, Settings
 from mien.zoo.manifest import Manifest
 from mien.zoo.selection import optional_models, required_models
 from mien.zoo.zoo import Zoo
+
+FEEDS = {"minilm": feed, "clip_text": clip_feed}
+"""How a batch becomes the inputs of models with several, by family."""
 
 
 def tune_models(settings: Settings, names: list[str] | None) -> None:
@@ -32,7 +36,7 @@ def tune_models(settings: Settings, names: list[str] | None) -> None:
             threads=threads,
             providers=settings.execution.providers,
             batches=batches,
-            feed=feed if manifest.family == "minilm" else None,
+            feed=FEEDS.get(manifest.family),
         )
         remember(record_path(settings.locations.cache_dir, path, settings.execution.providers, threads), tuning)
         best = next(m for m in tuning.measurements if m.plan == tuning.plan)
@@ -57,6 +61,8 @@ def _here(zoo: Zoo, settings: Settings) -> list[str]:
 def _shape(manifest: Manifest, models: Models) -> tuple[int, ...]:
     if manifest.family == "minilm":
         return TEXT_SHAPE
+    if manifest.text is not None:
+        return clip_text_shape(manifest.text)
     if manifest.input is None:
         raise ModelError(f"{manifest.name}: only models that take images or texts can be measured")
     return detection_shape(models.detection_size) if manifest.task == "face_detection" else input_shape(manifest, 224)

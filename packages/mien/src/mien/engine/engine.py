@@ -6,7 +6,8 @@ implementation has to pass tests/unit/engine/test_engine_conformance.py.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -68,11 +69,20 @@ class Handler(ABC):
     async def prepare(self, operation: Any, sources: Sequence[Source]) -> None:  # noqa: B027 - optional
         """Called once per request, before it is admitted. Raises ModelUnavailable."""
 
+    @contextmanager
+    def begin(self, operation: Any, sources: Sequence[Source]) -> Iterator["Work"]:
+        """For as long as one request runs: what to call in place of `work`. Whatever models that needs stay, also if
+        they are unloaded or replaced meanwhile. Raises ModelUnavailable.
+        """
+        yield self.work
+
     @abstractmethod
     def work(self, item: Item, operation: Any, scope: CancelScope, report: Report | None) -> Any:
         """Apply the operation to one item. Blocks its thread. Reports partial values if `report` is given."""
 
 
+Work: TypeAlias = Callable[[Item, Any, CancelScope, Report | None], Any]
+"""As `Handler.work`."""
 Handlers: TypeAlias = Mapping[type[Operation[Any]], Handler]
 
 

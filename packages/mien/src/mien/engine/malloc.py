@@ -18,3 +18,15 @@ def limit_malloc_arenas() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         mallopt(M_ARENA_MAX, 1)
+
+
+def return_free_memory() -> None:
+    """Give memory that is free, such as that of a model that was unloaded, back to the system. Blocks for milliseconds.
+
+    No effect unless libc is glibc, which otherwise keeps what lies below memory that is in use.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

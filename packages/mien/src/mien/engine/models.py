@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from mien.engine.session import Feed, Session
 from mien.errors import ModelError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Model:
     """A loaded model. `run` blocks: never call it on the event loop."""
 
@@ -50,7 +51,9 @@ class LoadedModels:
         self.threads = threads
         self.providers = providers
         self._batcher = Batcher(threads, window=batch_wait, observer=observer)
-        self._by_name: dict[str, Model] = {}
+        # Weak: a model is unloaded, and its memory freed, when the last one that uses it lets go of it. So nothing runs
+        # a model that is closed, whenever it is unloaded.
+        self._by_name: WeakValueDictionary[str, Model] = WeakValueDictionary()
 
     def load(
         self,
@@ -63,16 +66,21 @@ class LoadedModels:
         output_names: tuple[str, ...] = (),
         dtype: DTypeLike = np.float32,
         feed: Feed | None = None,
+        output: str | None = None,
     ) -> Model:
         """Load `path`, run each session once on zeros of shape `warm_up` (one item) and register it as `name`.
 
         `stage` orders models that wait for the same threads: later stages go first. `feed` splits a batch for a model
-        with several inputs; `dtype` is that of an item. Raises ModelError.
+        with several inputs; `dtype` is that of an item; `output`: the only one to compute. The model is registered for
+        as long as the caller keeps it. Raises ModelError.
         """
         # A single-threaded run happens in the caller's thread, so one session serves all lanes with one copy of the
         # weights.
         count = 1 if plan.lane_threads == 1 else plan.lanes
-        sessions = [Session(path, threads=plan.lane_threads, providers=self.providers, feed=feed) for _ in range(count)]
+        sessions = [
+            Session(path, threads=plan.lane_threads, providers=self.providers, feed=feed, output=output)
+            for _ in range(count)
+        ]
         try:
             for session in sessions:
                 outputs = session.run(np.zeros((1, *warm_up), dtype))

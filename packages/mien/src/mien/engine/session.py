@@ -21,9 +21,17 @@ class Session:
     """A loaded model with its own threads. `run` is thread-safe."""
 
     def __init__(
-        self, path: Path, *, threads: int, providers: tuple[str, ...] = ("cpu",), feed: Feed | None = None
+        self,
+        path: Path,
+        *,
+        threads: int,
+        providers: tuple[str, ...] = ("cpu",),
+        feed: Feed | None = None,
+        output: str | None = None,
     ) -> None:
-        """`feed`: None for a model with one input. Raises ModelError if ONNX Runtime cannot load the file."""
+        """`feed`: None for a model with one input; inputs that the model does not have are left out. `output`: the
+        only one to compute; None: all. Raises ModelError if ONNX Runtime cannot load the file.
+        """
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -39,6 +47,11 @@ class Session:
         self.input_names = tuple(node.name for node in inputs)
         self.input_shapes = tuple(tuple(node.shape) for node in inputs)
         self.output_names = tuple(node.name for node in self._session.get_outputs())
+        if output is not None:
+            if output not in self.output_names:
+                raise ModelError(f"{path.name}: has no output {output}; it has {', '.join(self.output_names)}")
+            self.output_names = (output,)
+        self._wanted = None if output is None else [output]
 
     @property
     def batchable(self) -> bool:
@@ -47,5 +60,8 @@ class Session:
 
     def run(self, batch: NDArray[Any]) -> tuple[NDArray[np.float32], ...]:
         """The model's outputs for `batch`, in the model's order."""
-        inputs = {self.input_names[0]: batch} if self._feed is None else self._feed(batch)
-        return tuple(self._session.run(None, inputs))
+        if self._feed is None:
+            inputs = {self.input_names[0]: batch}
+        else:
+            inputs = {name: values for name, values in self._feed(batch).items() if name in self.input_names}
+        return tuple(self._session.run(self._wanted, inputs))

@@ -9,19 +9,7 @@ import structlog
 
 from mien.engine.admission import Admission
 from mien.engine.cancellation import CancelScope
-from mien.engine.engine import (
-    SCOPE_ENDED,
-    Done,
-    Event,
-    Failed,
-    Handler,
-    Handlers,
-    Operation,
-    Outcome,
-    Partial,
-    Report,
-    V,
-)
+from mien.engine.engine import SCOPE_ENDED, Done, Event, Failed, Handlers, Operation, Outcome, Partial, Report, V, Work
 from mien.engine.sources import Item, Source, SourceReader, is_image
 from mien.engine.threads import ThreadPool
 from mien.errors import BodyTooLarge, InternalError, MienError
@@ -85,7 +73,7 @@ class ThreadEngine:
             post(None)
 
         slots = asyncio.Semaphore(self._parallel)
-        with self._admission.work(len(sources)) as finished:
+        with handler.begin(operation, sources) as work, self._admission.work(len(sources)) as finished:
 
             async def one(index: int, source: Source) -> None:
                 def report(value: V, part: int, parts: int) -> None:
@@ -93,7 +81,7 @@ class ThreadEngine:
 
                 async with slots:
                     outcome = await self._isolated(
-                        index, source, handler, operation, scope, report if partials else None, noun
+                        index, source, work, operation, scope, report if partials else None, noun
                     )
                 finished()
                 # After all parts: the thread posted those to the loop before it returned.
@@ -122,7 +110,7 @@ class ThreadEngine:
         self,
         index: int,
         source: Source,
-        handler: Handler,
+        work: Work,
         operation: Operation[V],
         scope: CancelScope,
         report: Report | None,
@@ -130,7 +118,7 @@ class ThreadEngine:
     ) -> Outcome[V]:
         """The outcome of one item; never raises an error of the item."""
         try:
-            outcome: Outcome[V] = await self._one(index, source, handler, operation, scope, report)
+            outcome: Outcome[V] = await self._one(index, source, work, operation, scope, report)
         except MienError as error:
             # Without its frames, which would keep the image alive until the garbage collector runs.
             outcome = Failed(index, error.without_frames())
@@ -146,26 +134,20 @@ class ThreadEngine:
         return outcome
 
     async def _one(
-        self,
-        index: int,
-        source: Source,
-        handler: Handler,
-        operation: Operation[V],
-        scope: CancelScope,
-        report: Report | None,
+        self, index: int, source: Source, work: Work, operation: Operation[V], scope: CancelScope, report: Report | None
     ) -> Done[V]:
         started = time.perf_counter()
         fetched = await self._reader.fetch(source, scope)
         fetch_seconds = time.perf_counter() - started
 
-        def work() -> Done[V]:
+        def done() -> Done[V]:
             started = time.perf_counter()
             item: Item = self._reader.load(fetched)
             scope.check()  # decoding, which follows, cannot be stopped
             read_seconds = fetch_seconds + time.perf_counter() - started
-            return Done(index, handler.work(item, operation, scope, report), read_seconds)
+            return Done(index, work(item, operation, scope, report), read_seconds)
 
-        return await self._threads.run(scope, work)
+        return await self._threads.run(scope, done)
 
 
 async def _next(events: _Events, scope: CancelScope) -> Event[Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -143,10 +144,10 @@ class FacePipeline:
         self._recognition = recognition
         self._max_faces = max_faces
         self._refinement = refinement
-        self._age_gender = age_gender
-        self._masks = masks
-        self._pose = pose
-        self._landmarks_68 = landmarks_68
+        self.age_gender = age_gender
+        self.masks = masks
+        self.pose = pose
+        self.landmarks_68 = landmarks_68
         self._calibration = calibration_of(recogniser.name)
 
     def analyse(
@@ -186,12 +187,20 @@ class FacePipeline:
         for group in self._wanted(options):
             group.wait()
 
+    @contextmanager
+    def hold(self, options: FaceOptions) -> Iterator[None]:
+        """Keeps the models that `options` needs for the length of a request. Raises ModelUnavailable."""
+        with ExitStack() as stack:
+            for group in self._wanted(options):
+                stack.enter_context(group.hold())
+            yield
+
     def _wanted(self, options: FaceOptions) -> list[OnDemand[Any]]:
-        groups = ((self._pose, options.pose), (self._landmarks_68, options.landmarks_68))
+        groups = ((self.pose, options.pose), (self.landmarks_68, options.landmarks_68))
         return [*self._traits_wanted(options), *(group for group, asked in groups if asked)]
 
     def _traits_wanted(self, options: FaceOptions) -> list[OnDemand[Sequence[Trait]]]:
-        groups = ((self._age_gender, options.attributes), (self._masks, options.masks))
+        groups = ((self.age_gender, options.attributes), (self.masks, options.masks))
         return [group for group, asked in groups if asked]
 
     def _portions(self, faces: int, *, whole: bool) -> Iterator[slice]:
@@ -274,13 +283,13 @@ class FacePipeline:
 
     def _poses(self, image: Image, found: Detections, scope: CancelScope) -> list[Pose]:
         """Only the roll where there is no pose model."""
-        estimator = self._pose.get()
+        estimator = self.pose.get()
         if estimator is None:
             return [Pose(roll_of(points)) for points in found.landmarks]
         return estimator.poses(image, found, scope)
 
     def _points(self, image: Image, found: Detections, scope: CancelScope) -> list[Array] | None:
-        finder = self._landmarks_68.get()
+        finder = self.landmarks_68.get()
         return None if finder is None else finder.landmarks(image, found, scope)
 
     @staticmethod

@@ -2,12 +2,13 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from mien.engine.cancellation import CancelScope
-from mien.engine.engine import Done, Engine, Failed, Handler, Operation, Report, outcomes
+from mien.engine.engine import Done, Engine, Failed, Handler, Operation, Report, Work, outcomes
 from mien.engine.sources import Item, Source
 from mien.faces.pipeline import Face, FaceAnalysis, FaceOptions, FacePipeline, detections_of
 from mien.inference.images import ImageLimits
@@ -69,6 +70,11 @@ class FaceFinder(Handler):
     async def prepare(self, operation: FindFaces, sources: Sequence[Source]) -> None:
         await self._pipeline.require(operation.options)
 
+    @contextmanager
+    def begin(self, operation: FindFaces, sources: Sequence[Source]) -> Iterator[Work]:
+        with self._pipeline.hold(operation.options):
+            yield self.work
+
     def work(self, item: Item, operation: FindFaces, scope: CancelScope, report: Report | None) -> FoundFaces:
         started = time.perf_counter()
         image = self._limits.decode(item)
@@ -98,6 +104,11 @@ class FaceDrawer(Handler):
 
     async def prepare(self, operation: DrawFaces, sources: Sequence[Source]) -> None:
         await self._pipeline.require(operation.options)
+
+    @contextmanager
+    def begin(self, operation: DrawFaces, sources: Sequence[Source]) -> Iterator[Work]:
+        with self._pipeline.hold(operation.options):
+            yield self.work
 
     def work(self, item: Item, operation: DrawFaces, scope: CancelScope, report: Report | None) -> Drawing:
         image = self._limits.decode(item)

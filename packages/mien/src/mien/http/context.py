@@ -17,6 +17,7 @@ from mien.http.auth import Auth
 from mien.http.body import BodyReader
 from mien.http.inferencesh.frames import FrameCache
 from mien.http.lumen.traffic import Traffic
+from mien.inference.model_manager import ModelManager
 from mien.inference.registry import ServiceRegistry
 from mien.keys import Caller, Scope
 from mien.metrics import Metrics
@@ -67,6 +68,8 @@ class Runtime:
     """Nodes on other machines."""
     faces: FaceService
     models: ModelFacts
+    manager: ModelManager
+    """Loads and unloads models."""
     self_check: SelfCheck
 
 

@@ -6,21 +6,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from mien.engine.cancellation import CancelScope
 from mien.engine.models import Model
-from mien.errors import ModelError
-from mien.inference.images import payload_refused
+from mien.inference.tokens import STEP, Tokens, encode, read_tokenizer
 from mien.vision.types import Array
 
 MAX_TOKENS = 256  # what all-MiniLM-L6-v2 was trained with
-MAX_CHARACTERS = 65536  # truncated before tokenising, which bounds its time; MAX_TOKENS need far fewer
-STEP = 16
-"""Token counts are rounded up to a multiple of this, so that texts of similar length share a batch."""
-
-Tokens = NDArray[np.int64]
-"""[3, S] int64: ids, mask (1 for tokens, 0 for padding), types (all 0)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,26 +31,19 @@ class WordPieces:
 
     def __init__(self, path: Path) -> None:
         """`path`: a `tokenizer.json`. Raises ModelError."""
-        try:
-            self._tokenizer = Tokenizer.from_file(str(path))
-        except Exception as error:
-            raise ModelError(f"{path.name}: not a valid tokenizer file: {error}") from error
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._tokenizer = read_tokenizer(path, MAX_TOKENS)
 
     def encode(self, text: str) -> tuple[Tokens, int, bool]:
         """The text as tokens [3, S], S a multiple of 16; the number of tokens; whether the text was truncated.
 
         Raises InvalidField for a text without any tokens.
         """
-        encoding = self._tokenizer.encode(text[:MAX_CHARACTERS])
+        encoding, truncated = encode(self._tokenizer, text)
         count = len(encoding.ids)
-        if sum(encoding.special_tokens_mask) == count:
-            raise payload_refused("expected a text; this one is empty or blank")
         packed = np.zeros((3, count + -count % STEP), np.int64)
         packed[0, :count] = encoding.ids
         packed[1, :count] = 1
-        return packed, count, bool(encoding.overflowing) or len(text) > MAX_CHARACTERS
+        return packed, count, truncated
 
 
 def feed(batch: NDArray[Any]) -> dict[str, NDArray[Any]]:

@@ -116,8 +116,11 @@ class Discovery:
         await self._zeroconf.async_close()
 
     async def announce(self, announcement: Announcement) -> None:
-        """Register the mDNS record of this node."""
-        self._announced = announcement.info(self._identity)
+        """Register the mDNS record of this node, or replace it with what the node offers now."""
+        is_known, self._announced = self._announced is not None, announcement.info(self._identity)
+        if is_known:
+            await (await self._zeroconf.async_update_service(self._announced))
+            return
         await (await self._zeroconf.async_register_service(self._announced))
         log.info(
             "announced", name=self._announced.name, address=f"{own_address(announcement.host)}:{announcement.port}"

@@ -78,7 +78,11 @@ class LocalNode:
         if self._port is None:
             return
         await self._server.set_ready()
-        if self._discovery is not None and self._nodes.mdns_announce:
+        await self.announce()
+
+    async def announce(self) -> None:
+        """Tell others on the network what this node offers now, where the settings say so."""
+        if self._port is not None and self._discovery is not None and self._nodes.mdns_announce:
             tasks = [name for service in self._registry.local() for task in service.tasks() for name in names(task)]
             await self._discovery.announce(
                 Announcement(self._port, tasks, RUNTIME, self._host, is_secure=self._server.is_secure)

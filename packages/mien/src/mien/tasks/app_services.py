@@ -63,13 +63,14 @@ class AppServices:
             return
         wanted: dict[str, Deployed] = {}
         deployed_apps = await asyncio.to_thread(self._apps.all)
-        builtin = {service.name for service in self._services.local()} - self._known.keys()
+        builtin = {service.name for service in self._services.local() if not isinstance(service, AppService)}
         for deployed in deployed_apps:
             name = deployed.version.manifest.service.strip().lower()
             if name and name not in builtin:
                 wanted.setdefault(name, deployed)
         for name in self._known.keys() - wanted.keys():
-            self._services.remove(name)
+            if name not in builtin:  # otherwise its model was loaded since
+                self._services.remove(name)
             del self._known[name]
         for name, deployed in wanted.items():
             if self._known.get(name) != deployed.version.version:

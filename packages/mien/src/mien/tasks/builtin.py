@@ -85,7 +85,13 @@ BUILTIN = {
             "mien/classify",
             "What an image shows, the likeliest first",
             "classification",
-            _schema(["image"], image=_FILE, top_k={"type": "integer", "minimum": 1}),
+            _schema(
+                ["image"],
+                image=_FILE,
+                top_k={"type": "integer", "minimum": 1},
+                labels={"type": "array", "items": {"type": "string"}, "description": "What it may be; needs a CLIP"},
+                template={"type": "string", "description": "What a CLIP compares with: `a photo of a {}`"},
+            ),
         ),
     )
 }

@@ -2,7 +2,7 @@
 
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -35,6 +35,8 @@ Family = Literal[
     "landmarks_68",
     "imagenet",
     "minilm",
+    "clip_image",
+    "clip_text",  # the two halves of a CLIP or SigLIP
     "data",
 ]
 
@@ -72,6 +74,31 @@ class Input(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     layout: Literal["nchw", "nhwc"] = "nchw"
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    fit: Literal["crop", "squash"] = "crop"
+    """How `clip_image` makes an image as wide and high as the input: scaled by its shorter side and cropped at the
+    centre, as for CLIP, or with other proportions, as for SigLIP."""
+    interpolation: Literal["bicubic", "bilinear"] = "bicubic"
+    """Of `clip_image`."""
+
+
+class TextInput(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The text input of a `clip_text` model."""
+
+    tokens: Annotated[int, msgspec.Meta(ge=2, le=4096)]
+    """Most tokens of a text, those of its start and end included; longer texts are truncated."""
+    padding: str
+    """The token that texts are filled up with."""
+    always_full: bool = False
+    """Whether every text is filled up to `tokens`, without a mask: SigLIP was trained so."""
+
+
+class Similarity(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the cosine of an image and a text becomes a score."""
+
+    scale: float
+    bias: float | None = None
+    """None: the softmax of `scale` × cosine over all texts, as in CLIP. A number: the sigmoid of `scale` × cosine +
+    `bias`, for each text on its own, as in SigLIP."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -99,6 +126,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """SHA-256 of the converted file that comes with Mien, in `zoo/bundled/`; None: the model has to be pulled."""
     sets: tuple[str, ...] = ()
     input: Input | None = None
+    text: TextInput | None = None
+    similarity: Similarity | None = None
+    """Of a `clip_image` model."""
     outputs: tuple[str, ...] = ()
     """Output names in the order that the family's code expects; empty: the model's own order."""
     embedding_dim: int | None = None

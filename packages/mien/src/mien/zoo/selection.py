@@ -3,6 +3,7 @@
 from mien.settings import Models
 
 IMAGE_LABELS = "imagenet_labels"
+IMAGE_HALF, TEXT_HALF = "_image", "_text"
 
 
 def required_models(models: Models) -> list[str]:
@@ -12,7 +13,7 @@ def required_models(models: Models) -> list[str]:
 
 def optional_models(models: Models) -> list[str]:
     """Names of the models that are loaded at the start where they are here, and else when first wanted."""
-    groups = (age_gender_models, mask_models, pose_models, landmark_models, image_models, text_models)
+    groups = (age_gender_models, mask_models, pose_models, landmark_models, image_models, text_models, clip_models)
     return list(dict.fromkeys(name for group in groups for name in group(models)))
 
 
@@ -49,3 +50,13 @@ def text_models(models: Models) -> list[str]:
 def tokenizer_of(text_model: str) -> str:
     """The name of the manifest of a text model's tokenizer."""
     return f"{text_model}_tokenizer"
+
+
+def clip_models(models: Models) -> list[str]:
+    """What images and texts are embedded with into one space: the halves, then the tokenizer."""
+    return halves_of(models.clip_model) if models.clip_model else []
+
+
+def halves_of(clip: str) -> list[str]:
+    """The names of the manifests of a CLIP: of its image model, its text model and its tokenizer."""
+    return [f"{clip}{IMAGE_HALF}", f"{clip}{TEXT_HALF}", tokenizer_of(clip)]

@@ -32,6 +32,9 @@ ROUTES = (
     ("POST", "/files"),
     ("GET", "/files/{{file.text}}"),
     ("DELETE", "/files/{{file.text}}"),
+    ("GET", "/models"),
+    ("POST", "/models/mask/load"),
+    ("POST", "/models/mask/unload"),
     ("GET", "/apps"),
     ("POST", "/apps"),
     ("GET", "/apps/test/kit"),
@@ -55,7 +58,12 @@ OPEN = (
     "/files/{{file.text}}/note.txt",
     "/",
 )
-ADMIN = (("POST", "/apps"), ("POST", "/apps/test/nothing/rollback"), ("DELETE", "/apps/test/nothing"))
+ADMIN = (
+    ("POST", "/apps"),
+    ("POST", "/apps/test/nothing/rollback"),
+    ("DELETE", "/apps/test/nothing"),
+    ("POST", "/models/yunet/unload"),
+)
 SECRET = r"(mien_[\w-]+)"
 
 

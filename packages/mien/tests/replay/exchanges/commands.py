@@ -6,7 +6,7 @@ from ..steps import Command, Step
 
 GROUPS = {
     "apps": ("deploy", "list", "show", "rollback", "rm", "prune"),
-    "models": ("list", "pull", "verify", "path", "info"),
+    "models": ("list", "pull", "verify", "path", "info", "load", "unload", "loaded"),
     "keys": ("create", "list", "revoke"),
     "nodes": ("list", "info", "ping", "watch"),
     "tasks": ("list", "show", "logs", "cancel", "watch"),

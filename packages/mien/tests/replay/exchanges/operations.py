@@ -56,4 +56,30 @@ def steps() -> list[Step]:
         ),
         *(Http(f"operations/{method} infer", method, "/v1/infer") for method in ("GET", "HEAD", "PUT", "OPTIONS")),
         Http("operations/odd method", "BREW", "/info"),
+        *_models(),
     ]
+
+
+def _models() -> list[Step]:
+    """Loaded and unloaded, and as they were in the end."""
+    found: list[Step] = [get("operations/models", "/models")]
+    for what, name in (
+        ("unload", "mask"),
+        ("unload", "mask"),
+        ("load", "mask"),
+        ("load", "mask"),
+        ("unload", "gender"),
+        ("load", "age"),
+        ("unload", "yunet"),
+        ("load", "yunet"),
+        ("load", "sface"),
+        ("load", "clip"),
+        ("load", "default"),
+        ("load", "imagenet_labels"),
+        ("load", "nothing"),
+        ("unload", "clip"),
+    ):
+        number = sum(step.name.startswith(f"operations/models {what} {name}") for step in found)
+        again = " again" if number else ""
+        found.append(Http(f"operations/models {what} {name}{again}", "POST", f"/models/{name}/{what}"))
+    return [*found, get("operations/models in the end", "/models")]

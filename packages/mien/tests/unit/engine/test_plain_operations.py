@@ -45,7 +45,7 @@ FACE = Face(0, VECTOR, 0.9, np.zeros((5, 2), np.float32), VECTOR, 1.5)
     "value",
     [
         FoundFaces(FaceAnalysis((FACE,), 10, 20), 0.1, 0.2),
-        BestClasses(("cat",), VECTOR, 0.1),
+        BestClasses(("cat",), VECTOR, "m", 0.1),
         Embedded(VECTOR, "model", 0.1),
         FoundLines((TextLine(np.zeros((4, 2), np.int32), "words", 0.5),), 0.1),
     ],

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -112,3 +113,75 @@ def test_mistakes_of_the_settings_are_said_at_once(zoo_of, manifest_of) -> None:
     zoo.pull("mine").write_bytes(b"other")
     with pytest.raises(ModelCorrupt):
         OnDemand("it", ["mine"], zoo, contents)
+
+
+# --- loading and unloading
+
+
+async def test_what_was_unloaded_is_refused_in_words_until_it_is_loaded_again(zoo_of, manifest_of, weights) -> None:
+    zoo = zoo_of(manifest_of())
+    zoo.pull("mine")
+    group = OnDemand("detect_masks", ["mine"], zoo, contents)
+    assert group.unload()
+    assert not group.unload()
+    await group.settle()
+    with pytest.raises(ModelUnavailable, match="mine, which was unloaded; `mien models load mine` loads it again"):
+        group.get()
+    with pytest.raises(ModelUnavailable, match="unloaded"), group.hold():
+        pass
+    assert group.load()
+    assert not group.load()
+    assert group.get() == [weights.read_bytes()]
+
+
+def test_who_holds_it_finishes_with_it_and_then_nothing_keeps_it(zoo_of, manifest_of) -> None:
+    class Built:
+        pass
+
+    zoo = zoo_of(manifest_of())
+    zoo.pull("mine")
+    group = OnDemand("it", ["mine"], zoo, lambda paths: Built())
+    alive = weakref.ref(group.get())
+    with group.hold():
+        with group.hold():
+            group.unload()
+            assert group.get() is alive()
+        assert group.get() is alive()
+    assert alive() is None
+
+
+def test_loading_while_it_is_still_held_replaces_it_for_those_who_come(zoo_of, manifest_of) -> None:
+    zoo = zoo_of(manifest_of())
+    zoo.pull("mine")
+    group = OnDemand("it", ["mine"], zoo, contents)
+    with group.hold():
+        group.unload()
+        assert group.load()
+    assert group.get() == contents({"mine": zoo.locate("mine")})
+
+
+def test_a_load_that_fails_changes_nothing(zoo_of, manifest_of, weights) -> None:
+    zoo = zoo_of(manifest_of())
+    group = OnDemand("it", ["mine"], zoo, contents)
+    with pytest.raises(ModelUnavailable, match="mien models pull mine"):
+        group.load()
+    assert not group.is_here
+    assert not group.is_unloaded
+
+
+async def test_an_attempt_that_began_before_it_was_unloaded_does_not_bring_it_back(zoo_of, manifest_of) -> None:
+    began, go = threading.Event(), threading.Event()
+
+    def slow(paths: Mapping[str, Path]) -> str:
+        began.set()
+        go.wait(10)
+        return "built"
+
+    group = OnDemand("it", ["mine"], zoo_of(manifest_of()), slow)
+    settling = asyncio.create_task(group.settle())
+    await asyncio.to_thread(began.wait, 10)
+    group.unload()
+    go.set()
+    await settling
+    with pytest.raises(ModelUnavailable, match="unloaded"):
+        group.get()
