@@ -1,6 +1,7 @@
 """Models of a running server, loaded and unloaded by command and over HTTP, as clients of every API see it."""
 
 import base64
+import json
 import subprocess
 import threading
 from collections.abc import Callable
@@ -58,8 +59,8 @@ def test_a_model_comes_and_goes_by_command_and_every_api_sees_it(
     assert answer["meta"]["lumen.model.id"] == "tiny_clip"
     assert {"semantic_text_embed", "zero_shot_classify"} <= tasks(server)
     assert on_the_node(settings)["embedding"] == on_the_node(settings)["classification"] == ["tiny_clip"]
-    listed = mien("models", "loaded", "--url", server.url)
-    assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == ["yunet", "fr_feature", "tiny_clip"]
+    listed = json.loads(mien("models", "loaded", "--output", "json", "--url", server.url).stdout)
+    assert [model["name"] for model in listed] == ["yunet", "fr_feature", "tiny_clip"]
     assert mien("models", "unload", "tiny_clip", "--url", server.url).stdout.strip() == "tiny_clip  unloaded"
     assert embedded(server).status_code == 404
     assert set(on_the_node(settings)) == {"face_detection", "face_recognition"}
