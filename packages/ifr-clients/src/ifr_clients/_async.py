@@ -451,13 +451,17 @@ async def _added(batcher: Batcher, image: Image, mode: Mode, name: str) -> Batch
     """The batch that the image completes; one that cannot be used or read is added as its failed result."""
     try:
         accepted = accept(image, mode, name)
-    except ValueError as error:
-        return batcher.add_known(failed_image(str(error)), label(image))
+    except Exception as error:  # noqa: BLE001 - whatever a caller's object raises concerns this image alone
+        return batcher.add_known(_unusable(error), label(image))
     load_it = partial(load_or_reason, accepted)
     loaded = await in_thread(load_it) if is_slow([accepted]) else load_it()
     if isinstance(loaded, Exception):
-        return batcher.add_known(failed_image(str(loaded) or type(loaded).__name__), label(image))
+        return batcher.add_known(_unusable(loaded), label(image))
     return batcher.add(loaded, label(image))
+
+
+def _unusable(error: Exception) -> Result:
+    return failed_image(str(error) or type(error).__name__)
 
 
 async def _prepared(images: Sequence[Accepted], build: Callable[[list[str | bytes]], Call[T]]) -> Call[T]:

@@ -2,6 +2,7 @@
 # ruff: noqa: TRY004 - an image that does not match the mode is a ValueError
 
 import binascii
+import io
 import math
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping, Sequence
@@ -88,6 +89,10 @@ def _accept_location(image: Image, name: str) -> str:
             f"{name} is a text of {len(image)} characters, which looks like base64 rather than a URL or path: "
             "send it with mode='data'"
         )
+    try:
+        image.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} is {image[:80]!a}, which is not valid Unicode: {error.reason}") from None
     return image
 
 
@@ -174,9 +179,9 @@ def label(image: Any) -> str:
     """How messages name an image: by its location if it has one."""
     if isinstance(image, str):
         return repr(image if len(image) <= 120 else image[:119] + "…")
-    if isinstance(image, os.PathLike):
-        return repr(os.fspath(image))
-    name = getattr(image, "name", None)
+    if isinstance(image, Path):
+        return repr(str(image))
+    name = image.name if isinstance(image, io.IOBase | os.DirEntry) and hasattr(image, "name") else None
     return repr(name) if isinstance(name, str) else type(image).__name__
 
 

@@ -147,6 +147,22 @@ def test_images_that_cannot_be_used_fail_alone(echoing, client_factory, tmp_path
         assert word in reason
 
 
+def test_names_that_cannot_be_sent_fail_alone(echoing, client_factory):
+    class Odd:
+        def __fspath__(self):
+            raise RuntimeError("no path")
+
+    names = ["a.jpg", "b\udcff.jpg", b"c.jpg", Odd(), "d.jpg"]
+
+    results, error = collected(client_factory(echoing.host), names)
+    files, error_of_files = collected(client_factory(echoing.host), [b"a", Odd(), b"b"], mode="data")
+
+    assert (error, error_of_files) == (None, None)
+    assert [result.get("image") for result in results] == ["a.jpg", None, None, None, "d.jpg"]
+    assert [result.get("image") for result in files] == [b"a", None, b"b"]
+    assert files[1]["error"] == "no path"
+
+
 def test_an_image_at_which_the_server_fails_fails_alone(echoing, reply, client_factory):
     answer = echoing.otherwise
     echoing.otherwise = lambda seen: reply({"detail": "broken"}, 500) if b"/7.jpg" in seen.body else answer(seen)

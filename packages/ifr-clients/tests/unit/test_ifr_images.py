@@ -150,6 +150,8 @@ def test_a_long_url_is_still_a_url():
         (f"data:image/jpeg;base64,{TEXT}", "paths", "contains the image itself: send it with mode='data'"),
         (TEXT * 400, "paths", "which looks like base64 rather than a URL or path"),
         (None, "paths", "data[0] is NoneType"),
+        ("a\udcff.jpg", "paths", "data[0] is 'a\\udcff.jpg', which is not valid Unicode: surrogates not allowed"),
+        ("a\udcff.jpg", "data", "data[0] is text but not base64"),
         ("https://example.com/image2.jpg", "data", "data[0] is the URL 'https://example.com/image2.jpg'"),
         ("s3://bucket/image.jpg", "data", "let the server fetch it with mode='paths'"),
         ("image.jpg", "data", "pass a pathlib.Path"),
