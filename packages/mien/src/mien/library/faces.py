@@ -150,14 +150,15 @@ class Faces:
         return search(walk(Path(path) for path in paths), analyse, self._threads, listener)
 
     def made_by(self, **options: Unpack[Options]) -> str:
-        """A short text that differs where results may: for other models, settings of the pipeline or options."""
+        """The models' names, and 12 digits that differ where results may: for other models, settings or options."""
         chosen, models = self._options(options), self._settings.models
         parts = [
             *(f"{m.name} {m.source.sha256} {m.convert_revision}" for m in (self._detector, self._recogniser)),
             *(f"{name}={getattr(models, name)}" for name in RESULT_SETTINGS),
             *(f"{item.name}={getattr(chosen, item.name)}" for item in fields(chosen) if item.name != "crops"),
         ]
-        return hashlib.blake2b("\n".join(parts).encode(), digest_size=6).hexdigest()
+        digest = hashlib.blake2b("\n".join(parts).encode(), digest_size=6).hexdigest()
+        return f"{self._detector.name}+{self._recogniser.name} {digest}"
 
     def _options(self, given: Options) -> FaceOptions:
         return options_of(given, self._settings.api.default_threshold)

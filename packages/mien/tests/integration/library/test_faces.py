@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from mien.errors import (
     SourceNotFound,
     Unavailable,
 )
+from mien.faces.pipeline import FaceOptions
+from mien.library.options import Options
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +182,19 @@ def test_settings_hold_and_closed_faces_say_so(photo: bytes) -> None:
         faces.find(photo)
     with pytest.raises(Unavailable, match="closed"):
         faces.folder(".")
+
+
+def test_results_say_what_made_them(faces: Faces) -> None:
+    made_by = faces.made_by()
+    assert made_by.startswith("yunet+fr_feature ")
+    assert faces.made_by(threshold=0.6, crops=True) == made_by  # the default; crops change nothing else
+    assert faces.made_by(threshold=0.61) != made_by
+    with Faces(threads=1, refine=False) as others:
+        assert others.made_by() != made_by
+
+
+def test_options_of_the_library_are_those_of_the_pipeline() -> None:
+    assert set(Options.__annotations__) <= {field.name for field in fields(FaceOptions)}
 
 
 def test_settings_that_do_not_exist_are_refused() -> None:
