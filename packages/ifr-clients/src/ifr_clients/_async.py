@@ -93,6 +93,7 @@ class IFRClientAsync(BaseClient):
         return_quality: bool = False,
         return_pose: bool = False,
         return_landmarks_68: bool = False,
+        recogniser: str | None = None,
         detection_size: DetectionSize | None = None,
     ) -> dict[str, Any]: ...
 
@@ -130,6 +131,7 @@ class IFRClientAsync(BaseClient):
         return_quality: bool = False,
         return_pose: bool = False,
         return_landmarks_68: bool = False,
+        recogniser: str | None = None,
         detection_size: DetectionSize | None = None,
     ) -> dict[str, Any] | RecognitionResponse:
         """Faces of each image, in the order of the images.
@@ -158,6 +160,7 @@ class IFRClientAsync(BaseClient):
             "return_quality": return_quality,
             "return_pose": return_pose,
             "return_landmarks_68": return_landmarks_68,
+            "recogniser": recogniser,
             "detection_size": detection_size,
         }
         build = partial(_calls.extract, self._settings, options=options, msgpack=use_msgpack, raw=raw_response)
@@ -248,6 +251,7 @@ class IFRClientAsync(BaseClient):
         return_quality: bool = False,
         return_pose: bool = False,
         return_landmarks_68: bool = False,
+        recogniser: str | None = None,
         detection_size: DetectionSize | None = None,
     ) -> dict[str, Any]: ...
 
@@ -282,6 +286,7 @@ class IFRClientAsync(BaseClient):
         return_quality: bool = False,
         return_pose: bool = False,
         return_landmarks_68: bool = False,
+        recogniser: str | None = None,
         detection_size: DetectionSize | None = None,
     ) -> dict[str, Any] | CompareResponse:
         """The cosine similarity of each face of the first image to each of the second, and whether they match.
@@ -301,6 +306,7 @@ class IFRClientAsync(BaseClient):
             "return_quality": return_quality,
             "return_pose": return_pose,
             "return_landmarks_68": return_landmarks_68,
+            "recogniser": recogniser,
             "detection_size": detection_size,
         }
         build = partial(_calls.compare, self._settings, options=options, msgpack=use_msgpack, raw=raw_response)

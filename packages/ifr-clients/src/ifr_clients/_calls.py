@@ -36,6 +36,7 @@ class DescribeOptions(FindOptions, total=False):
     return_quality: bool
     return_pose: bool
     return_landmarks_68: bool
+    recogniser: str | None
 
 
 class ExtractOptions(DescribeOptions, total=False):

@@ -109,6 +109,10 @@ class RecognitionResponse(BaseModelMod):
 
     took: Took
     data: list[ImageResponse]
+    model: str | None = None
+    """Who embedded the faces; with `recogniser`."""
+    same_threshold: float | None = None
+    """Minimum cosine at which two faces count as the same person; with `recogniser`."""
 
     @model_validator(mode="before")
     @classmethod

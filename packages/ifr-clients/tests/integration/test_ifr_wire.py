@@ -64,6 +64,7 @@ def test_every_argument_of_extract_arrives(scripted, client_factory):
         "return_quality": True,
         "return_pose": True,
         "return_landmarks_68": True,
+        "recogniser": "sface",
     }
 
     client_factory(scripted.host).extract(["https://example.com/ä.jpg"], use_msgpack=False, **options)

@@ -1,7 +1,7 @@
 """The built-in models, the engine that runs them, and the services on top."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from mien.errors import BodyTooLarge, ImageTooLarge, MienError, ModelError
 from mien.faces.face_v1 import FaceV1Service
 from mien.faces.loading import load_pipeline
 from mien.faces.pipeline import FacePipeline
+from mien.faces.recognisers import chosen_recogniser
 from mien.faces.service import DrawFaces, FaceDrawer, FaceFinder, FaceService, FindFaces
 from mien.inference.classification import ClassificationService, Classifier, Classify
 from mien.inference.contract import Service
@@ -75,7 +76,14 @@ def builtin_services(
 
     def faces(model: str, *, embedding: bool) -> FaceV1Service:
         return FaceV1Service(
-            runner, metrics, limits, model=model, embedding=embedding, threshold=threshold, strict=strict
+            runner,
+            metrics,
+            limits,
+            model=model,
+            recognisers=models.pipeline.recognisers.manifests,
+            embedding=embedding,
+            threshold=threshold,
+            strict=strict,
         )
 
     services: list[Service] = [faces(models.detector, embedding=False), faces(models.recogniser, embedding=True)]
@@ -94,17 +102,22 @@ class ModelFacts:
     """What responses say about the loaded face models."""
 
     recogniser: Manifest
+    recognisers: Mapping[str, Manifest]
+    """That, and those that requests may choose instead, by name."""
     recognition_batch: int
     """Largest batch of one model run."""
     detection_batch: int
 
-    @property
-    def same_threshold(self) -> float:
-        """Cosine from which two faces count as the same person. Raises ModelError where the manifest has none."""
-        threshold = self.recogniser.same_threshold
+    def same_threshold(self, recogniser: str | None) -> float:
+        """Cosine from which two faces count as the same person, by the recogniser that a request chose, if it did.
+
+        Raises ModelError where its manifest has none, InvalidField for one that cannot be chosen.
+        """
+        manifest = chosen_recogniser(recogniser, self.recognisers)
+        threshold = manifest.same_threshold
         if threshold is None:
             raise ModelError(
-                f"{self.recogniser.name}: its manifest has no same_threshold to compare with; the request may set one"
+                f"{manifest.name}: its manifest has no same_threshold to compare with; the request may set one"
             )
         return threshold
 
@@ -207,6 +220,7 @@ def load_inference(settings: Settings, metrics: Metrics, fetcher: Fetcher, admis
     metrics.queued_images.set_function(lambda: admission.images)
     facts = ModelFacts(
         zoo.manifest(settings.models.recogniser),
+        pipeline.recognisers.manifests,
         recognition_batch=loaded[settings.models.recogniser].plan.max_batch,
         detection_batch=loaded[settings.models.detector].plan.max_batch,
     )

@@ -358,6 +358,9 @@ class Models(Group):
 
     detector: str = Field(default="yunet", description="Face detector: the name of a manifest.")
     recogniser: str = Field(default="fr_feature", description="Face recogniser: the name of a manifest.")
+    recognisers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_commas)] = Field(
+        default=(), description="Recognisers, by comma, that requests may choose instead: names of manifests."
+    )
     age_model: OptionalName = Field(default="age", description="Age model, for `extract_ga`. `none` turns it off.")
     gender_model: OptionalName = Field(
         default="gender", description="Gender model, for `extract_ga`. `none` turns it off."

@@ -9,6 +9,7 @@ from mien.detection_size import DetectionSize, parse_detection_size
 from mien.engine.cancellation import CancelScope
 from mien.engine.engine import Done, Partial
 from mien.faces.pipeline import Face, FaceOptions
+from mien.faces.recognisers import chosen_recogniser
 from mien.faces.service import FindFaces, FoundFaces
 from mien.inference import metadata
 from mien.inference.contract import InferRequest, InferResult, TaskInfo
@@ -17,6 +18,7 @@ from mien.inference.operation_runner import ItemResult, OperationRunner, millise
 from mien.inference.registry import task_of
 from mien.inference.results import FaceExtras, FaceV1, FaceV1Face
 from mien.metrics import Metrics
+from mien.zoo.manifest import Manifest
 
 SCHEMA = "face_v1"
 DETECTION_ALIASES = ("face_detector_v1", "face_detection", "face_detector")
@@ -37,7 +39,8 @@ THRESHOLD, NMS, SIZE_MIN, SIZE_MAX, MAX_FACES, DETECTION_SIZE = LIMIT_KEYS = (
     "detection_size",
 )
 QUALITY, POSE, LANDMARKS_68 = EXTRA_KEYS = ("return_quality", "return_pose", "return_landmarks_68")
-FACE_KEYS = (*LIMIT_KEYS, *EXTRA_KEYS)
+RECOGNISER, RECOGNIZER = RECOGNISER_KEYS = ("recogniser", "recognizer")
+FACE_KEYS = (*LIMIT_KEYS, *EXTRA_KEYS, *RECOGNISER_KEYS)
 
 
 class FaceV1Service:
@@ -50,15 +53,17 @@ class FaceV1Service:
         limits: ImageLimits,
         *,
         model: str,
+        recognisers: Mapping[str, Manifest],
         embedding: bool,
         threshold: float,
         strict: bool,
     ) -> None:
-        """`model`: its name in results. `threshold`: the default detection threshold. `strict`: reject unknown keys."""
+        """`model`: its name in results. `recognisers`: those that requests may choose, by name. `threshold`: the default detection threshold. `strict`: reject unknown keys."""
         self.name = "face_recognition" if embedding else "face_detection"
         self._runner = runner
         self._metrics = metrics
         self._model = model
+        self._recognisers = recognisers
         self._embedding = embedding
         self._threshold = threshold
         self._strict = strict
@@ -84,10 +89,13 @@ class FaceV1Service:
             "count": len(analysis.faces),
             "model_id": self._model,
         }
+        if self._embedding and options.recogniser is not None:
+            chosen = chosen_recogniser(options.recogniser, self._recognisers)
+            value["model_id"], value["same_threshold"] = chosen.name, chosen.same_threshold
         meta = {
             "face_count": str(len(analysis.faces)),
             "processing_time_ms": milliseconds(found.seconds),
-            "lumen.model.id": self._model,
+            "lumen.model.id": value["model_id"],
         }
         if isinstance(event, Partial):
             meta |= {"face": str(event.part), "faces": str(event.parts)}
@@ -109,6 +117,7 @@ def face_options(sent: Mapping[str, str], default_threshold: float, *, embedding
         threshold=metadata.number(sent, THRESHOLD, default_threshold, low=0, high=1),
         nms_threshold=metadata.number(sent, NMS, 0.0, low=0, high=1) if metadata.given(sent, NMS) else None,
         embedding=embedding,
+        recogniser=metadata.given(sent, RECOGNISER) or metadata.given(sent, RECOGNIZER) or None,
         landmarks=True,
         limit=max(0, metadata.integer(sent, MAX_FACES, 0, low=-1)),
         min_size=smallest,

@@ -10,6 +10,7 @@ from mien.engine.cancellation import CancelScope
 from mien.errors import MienError, ModelError
 from mien.faces.head import LandmarkFinder, PoseEstimator
 from mien.faces.pipeline import FaceOptions, FacePipeline, Trait
+from mien.faces.recognisers import Recogniser, Recognisers, recogniser_of
 from mien.inference.loading import ModelLoader, input_shape
 from mien.settings import Models
 from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE
@@ -22,7 +23,7 @@ from mien.vision.refine import CROP_SIDE
 from mien.vision.types import Detections, Image
 from mien.zoo.manifest import Manifest
 from mien.zoo.on_demand import OnDemand
-from mien.zoo.selection import age_gender_models, mask_models
+from mien.zoo.selection import age_gender_models, mask_models, other_recognisers
 
 SMOKE_TEST_SIDE = 64
 PORTRAIT = (4, 5)  # width : height of the image that detectors are warmed up with
@@ -48,8 +49,11 @@ def load_pipeline(models: Models, max_faces: int, loader: ModelLoader, paths: Ma
         masks=_traits(loader, "detect_masks", mask_models(models)),
         pose=_pose(loader, models.pose_model),
         landmarks_68=_landmarks_68(loader, models.landmark_model),
-        recogniser=recogniser_manifest,
-        recognition=loader.load(models.recogniser, recogniser_file, input_shape(recogniser_manifest, 112), stage=3),
+        recognisers=Recognisers(
+            _recogniser(loader, recogniser_manifest, recogniser_file),
+            {name: _on_demand(loader, name) for name in other_recognisers(models)},
+            {name: loader.zoo.manifest(name) for name in (models.recogniser, *other_recognisers(models))},
+        ),
         detection_size=models.detection_size,
         max_faces=max_faces,
     )
@@ -67,7 +71,33 @@ def _smoke_test(pipeline: FacePipeline, recogniser: Manifest) -> None:
         raise
     except Exception as error:
         raise ModelError(f"the face models do not behave as their manifests say: {error}") from error
-    expected, got = recogniser.embedding_dim, 0 if face.vector is None else len(face.vector)
+    _require_dimensions(recogniser, 0 if face.vector is None else len(face.vector))
+
+
+def _recogniser(loader: ModelLoader, manifest: Manifest, path: Path) -> Recogniser:
+    return recogniser_of(manifest, loader.load(manifest.name, path, input_shape(manifest, 112), stage=3))
+
+
+def _on_demand(loader: ModelLoader, name: str) -> OnDemand[Recogniser]:
+    """A recogniser that requests may choose. Raises ModelError for a model that is none."""
+    manifest = loader.require(name, "arcface", "MIEN_RECOGNISERS")
+
+    def build(paths: Mapping[str, Path]) -> Recogniser:
+        recogniser = _recogniser(loader, manifest, paths[name])
+        try:
+            vectors, _ = recogniser.embed([np.zeros((ARCFACE_SIZE, ARCFACE_SIZE, 3), np.uint8)], CancelScope())
+        except MienError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{name} does not behave as its manifest says: {error}") from error
+        _require_dimensions(manifest, vectors.shape[1])
+        return recogniser
+
+    return OnDemand(f"the recogniser {name}", (name,), loader.zoo, build)
+
+
+def _require_dimensions(recogniser: Manifest, got: int) -> None:
+    expected = recogniser.embedding_dim
     if expected is not None and got != expected:
         raise ModelError(
             f"{recogniser.name}: the model returns {got} numbers per face; its manifest says embedding_dim = {expected}"

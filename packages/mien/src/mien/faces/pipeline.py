@@ -12,21 +12,21 @@ import numpy as np
 from mien.detection_size import DetectionSize
 from mien.engine.cancellation import CancelScope
 from mien.engine.models import Model
+from mien.engine.plan import Plan
 from mien.errors import ImageError
 from mien.faces.detection import FaceDetection
 from mien.faces.head import LandmarkFinder, PoseEstimator
+from mien.faces.recognisers import Recognisers
 from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE, align
 from mien.vision.attributes import AttributeReader, Attributes
 from mien.vision.detectors import Detector
 from mien.vision.draw import encode_jpeg
 from mien.vision.pose import Pose
-from mien.vision.quality import calibration_of, quality_of
-from mien.vision.recognition import normalise, recogniser_tensor
+from mien.vision.quality import quality_of
 from mien.vision.refine import THRESHOLD as REFINE_THRESHOLD
 from mien.vision.refine import refine_crop, refined_landmarks
 from mien.vision.types import EMPTY, Array, Detections, Image
 from mien.vision.upright import roll_of
-from mien.zoo.manifest import Manifest
 from mien.zoo.on_demand import OnDemand
 
 
@@ -41,6 +41,8 @@ class FaceOptions:
     nms_threshold: float | None = None
     """Overlap (IoU) above which two boxes count as one face; None: from the detector's manifest."""
     embedding: bool = True
+    recogniser: str | None = None
+    """By whom to embed: a name of Recognisers; None: its default."""
     landmarks: bool = False
     crops: bool = False
     """Return the aligned crops as JPEG."""
@@ -120,8 +122,7 @@ class FacePipeline:
         detector: Detector,
         nms: float,
         detection: Model,
-        recogniser: Manifest,
-        recognition: Model,
+        recognisers: Recognisers,
         detection_size: DetectionSize,
         max_faces: int,
         refinement: Model | None = None,
@@ -134,21 +135,17 @@ class FacePipeline:
 
         `refinement`: the model for the second landmark pass; None skips it.
         """
-        if recogniser.input is None:
-            raise ValueError(f"{recogniser.name}: a recogniser's manifest needs an [input]")
         self._detector = detector
         self._nms = nms
         self._detection = FaceDetection(detector, detection, nms=nms, max_faces=max_faces)
         self._detection_size = detection_size
-        self._recogniser_input = recogniser.input
-        self._recognition = recognition
+        self.recognisers = recognisers
         self._max_faces = max_faces
         self._refinement = refinement
         self.age_gender = age_gender
         self.masks = masks
         self.pose = pose
         self.landmarks_68 = landmarks_68
-        self._calibration = calibration_of(recogniser.name)
 
     def analyse(
         self, image: Image, options: FaceOptions, scope: CancelScope, report: Callable[[Face, int], None] | None = None
@@ -162,7 +159,8 @@ class FacePipeline:
         index, chosen = select(found, options)
         detected = time.perf_counter()
         faces: tuple[Face, ...] = ()
-        for part in self._portions(len(chosen), whole=report is None):
+        plan = self.recognisers.get(options.recogniser).model.plan
+        for part in _portions(len(chosen), plan, whole=report is None):
             described = self._refined(image, index[part], chosen.take(np.arange(len(chosen))[part]), options, scope)
             faces += described
             if report is not None:
@@ -197,18 +195,12 @@ class FacePipeline:
 
     def _wanted(self, options: FaceOptions) -> list[OnDemand[Any]]:
         groups = ((self.pose, options.pose), (self.landmarks_68, options.landmarks_68))
-        return [*self._traits_wanted(options), *(group for group, asked in groups if asked)]
+        recognisers = self.recognisers.wanted(options.recogniser)
+        return [*self._traits_wanted(options), *(group for group, asked in groups if asked), *recognisers]
 
     def _traits_wanted(self, options: FaceOptions) -> list[OnDemand[Sequence[Trait]]]:
         groups = ((self.age_gender, options.attributes), (self.masks, options.masks))
         return [group for group, asked in groups if asked]
-
-    def _portions(self, faces: int, *, whole: bool) -> Iterator[slice]:
-        """All faces, or as many at a time as the recogniser's lanes run concurrently."""
-        plan = self._recognition.plan
-        size = faces if whole else plan.lanes * plan.max_batch
-        for start in range(0, faces, max(1, size)):
-            yield slice(start, start + size)
 
     def _refined(
         self, image: Image, index: list[int], chosen: Detections, options: FaceOptions, scope: CancelScope
@@ -256,7 +248,8 @@ class FacePipeline:
     ) -> tuple[Face, ...]:
         embedding = options.embedding or options.quality
         crops = [align(image, points) for points in found.landmarks] if embedding or options.crops else []
-        vectors, norms = self._embed(crops, scope) if embedding and crops else (None, None)
+        recogniser = self.recognisers.get(options.recogniser)
+        vectors, norms = recogniser.embed(crops, scope) if embedding and crops else (None, None)
         traits = [trait for group in self._traits_wanted(options) for trait in group.get()]
         attributes = self._attributes(image, found, traits, scope)
         poses = self._poses(image, found, scope) if options.pose else None
@@ -271,7 +264,7 @@ class FacePipeline:
                 norm=float(norms[i]) if norms is not None and options.embedding else None,
                 crop=encode_jpeg(crops[i]) if options.crops else None,
                 attributes=attributes[i],
-                quality=quality_of(self._calibration, crops[i], found.landmarks[i], float(norms[i]))
+                quality=quality_of(recogniser.calibration, crops[i], found.landmarks[i], float(norms[i]))
                 if norms is not None and options.quality
                 else None,
                 pose=None if poses is None else poses[i],
@@ -305,11 +298,12 @@ class FacePipeline:
             known = [merged(a, b) for a, b in zip(known, said, strict=True)]
         return known
 
-    def _embed(self, crops: list[Image], scope: CancelScope) -> tuple[Array, Array]:
-        tensors = [recogniser_tensor(crop, self._recogniser_input) for crop in crops]
-        outputs = self._recognition.run(tensors, scope)
-        raw = np.stack([next(iter(output.values())).reshape(-1) for output in outputs])
-        return normalise(raw)
+
+def _portions(faces: int, plan: Plan, *, whole: bool) -> Iterator[slice]:
+    """All faces, or as many at a time as the recogniser's lanes run concurrently."""
+    size = faces if whole else plan.lanes * plan.max_batch
+    for start in range(0, faces, max(1, size)):
+        yield slice(start, start + size)
 
 
 def detections_of(faces: Sequence[Face]) -> Detections:

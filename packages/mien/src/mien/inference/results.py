@@ -56,6 +56,9 @@ class FaceV1(TypedDict):
     faces: list[FaceV1Face]
     count: int
     model_id: str
+    same_threshold: NotRequired[
+        Annotated[float | None, Meta(description="Cosine from which two faces are the same person; with `recogniser`.")]
+    ]
 
 
 class Label(TypedDict):

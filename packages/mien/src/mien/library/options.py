@@ -17,6 +17,7 @@ class Options(TypedDict, total=False):
     threshold: float
     nms_threshold: float | None
     embedding: bool
+    recogniser: str | None
     landmarks: bool
     crops: bool
     attributes: bool

@@ -61,6 +61,7 @@ BUILTIN = {
                 face_size_min={**_NUMBER, "minimum": 0},
                 face_size_max={**_NUMBER, "minimum": 0},
                 max_faces={"type": "integer", "minimum": -1},
+                recogniser={"type": "string"},
                 return_quality=_FLAG,
                 return_pose=_FLAG,
                 return_landmarks_68=_FLAG,

@@ -13,8 +13,22 @@ def required_models(models: Models) -> list[str]:
 
 def optional_models(models: Models) -> list[str]:
     """Names of the models that are loaded at the start where they are here, and else when first wanted."""
-    groups = (age_gender_models, mask_models, pose_models, landmark_models, image_models, text_models, clip_models)
+    groups = (
+        other_recognisers,
+        age_gender_models,
+        mask_models,
+        pose_models,
+        landmark_models,
+        image_models,
+        text_models,
+        clip_models,
+    )
     return list(dict.fromkeys(name for group in groups for name in group(models)))
+
+
+def other_recognisers(models: Models) -> list[str]:
+    """What requests may choose instead of the recogniser."""
+    return [name for name in dict.fromkeys(models.recognisers) if name != models.recogniser]
 
 
 def age_gender_models(models: Models) -> list[str]:

@@ -13,7 +13,7 @@ def info(runtime: Runtime) -> Info:
     settings, facts = runtime.settings, runtime.models
     models, limits, api = settings.models, settings.limits, settings.api
     side = models.detection_size if isinstance(models.detection_size, int) else TILE
-    return {
+    answer: Info = {
         "version": __version__,
         "tensorrt_version": None,
         "log_level": settings.logging.log_level.upper(),
@@ -49,3 +49,9 @@ def info(runtime: Runtime) -> Info:
             "max_pixels": most_pixels_of_any(limits.max_pixels),
         },
     }
+    if len(facts.recognisers) > 1:
+        answer["models"]["recognisers"] = [
+            {"name": name, "embedding_dim": model.embedding_dim, "same_threshold": model.same_threshold}
+            for name, model in facts.recognisers.items()
+        ]
+    return answer

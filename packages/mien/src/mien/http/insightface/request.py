@@ -139,6 +139,7 @@ def options_of(parameters: ExtractParameters) -> FaceOptions:
         masks=parameters.detect_masks,
         limit=parameters.limit_faces,
         min_size=parameters.min_face_size,
+        recogniser=parameters.recogniser,
         quality=parameters.return_quality,
         pose=parameters.return_pose,
         landmarks_68=parameters.return_landmarks_68,

@@ -21,6 +21,7 @@ from mien.errors import (
     SourceRefused,
     Unavailable,
 )
+from mien.faces.recognisers import chosen_recogniser
 from mien.faces.service import DrawFaces, ImageDone, ImageResult
 from mien.http.context import LOADING_SECONDS, Runtime, authorised, context_of, images_inside
 from mien.http.forms import FORM
@@ -87,7 +88,11 @@ async def _extracted(
     with images_inside(request, len(sources)):
         results = await runtime.faces.analyse(sources, options, scope, aligned=parameters.embed_only)
     total_ms = (time.perf_counter() - started) * 1e3
-    return extract_json(results, parameters, total_ms, api.status_words)
+    answer = extract_json(results, parameters, total_ms, api.status_words)
+    if parameters.recogniser is not None:
+        chosen = chosen_recogniser(parameters.recogniser, runtime.models.recognisers)
+        answer["model"], answer["same_threshold"] = chosen.name, chosen.same_threshold
+    return answer
 
 
 @router.post("/multipart/extract", tags=[recognition])
@@ -141,10 +146,10 @@ async def _compared(
     first, second = (_succeeded(result, number) for number, result in enumerate(results, 1))
     similarity = _similarity(_vectors(first), _vectors(second))
     own = parameters.same_threshold
-    threshold = runtime.models.same_threshold if own is None else own
+    threshold = runtime.models.same_threshold(parameters.recogniser) if own is None else own
     answer: CompareAnswer = {
         "took": {"total_ms": (time.perf_counter() - started) * 1e3},
-        "model": runtime.settings.models.recogniser,
+        "model": chosen_recogniser(parameters.recogniser, runtime.models.recognisers).name,
         "threshold": threshold,
         "faces": [faces_json(side.analysis, wanted) for side in (first, second)],
         "similarity": similarity,

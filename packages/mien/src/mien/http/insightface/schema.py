@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypedDict
 from msgspec import Meta
 from pydantic import (
     AfterValidator,
+    AliasChoices,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -97,6 +98,12 @@ class FindParameters(NullMeansDefault):
 class DescribeParameters(FindParameters):
     """What else to say of each face: shared by the routes that return faces."""
 
+    recogniser: str | None = Field(
+        default=None,
+        max_length=200,
+        validation_alias=AliasChoices("recogniser", "recognizer"),
+        description="Who embeds the faces: one of `recognisers` in `/info`. Default: the server's.",
+    )
     return_quality: bool = Field(default=False, description="Say how far each face's embedding can be trusted.")
     return_pose: bool = Field(default=False, description="Estimate where each face looks: yaw, pitch and roll.")
     return_landmarks_68: bool = Field(default=False, description="Return 68 landmarks.")
@@ -234,6 +241,10 @@ class ExtractAnswer(TypedDict):
 
     took: Took
     data: list[ImageAnswer]
+    model: NotRequired[Annotated[str, Meta(description="The recogniser; with `recogniser`.")]]
+    same_threshold: NotRequired[
+        Annotated[float | None, Meta(description="Cosine from which two faces are the same person; with `recogniser`.")]
+    ]
     took_ms: NotRequired[Annotated[float, Meta(description="With `embed_only` and the words `ok` and `failed`.")]]
     status: NotRequired[str]
 
@@ -270,6 +281,14 @@ class SelfCheckFailed(TypedDict):
     detail: str
 
 
+class InfoRecogniser(TypedDict):
+    """A recogniser that requests may choose."""
+
+    name: str
+    embedding_dim: int | None
+    same_threshold: float | None
+
+
 class InfoModels(TypedDict):
     """The models in use."""
 
@@ -284,6 +303,9 @@ class InfoModels(TypedDict):
     det_batch_size: int
     embedding_dim: int | None
     same_threshold: float | None
+    recognisers: NotRequired[
+        Annotated[list[InfoRecogniser], Meta(description="Those that requests may choose, the default first.")]
+    ]
     force_fp16: bool
     triton_uri: None
 
