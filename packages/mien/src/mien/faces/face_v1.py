@@ -58,7 +58,10 @@ class FaceV1Service:
         threshold: float,
         strict: bool,
     ) -> None:
-        """`model`: its name in results. `recognisers`: those that requests may choose, by name. `threshold`: the default detection threshold. `strict`: reject unknown keys."""
+        """`model`: its name in results. `recognisers`: those that requests may choose, by name.
+
+        `threshold`: the default detection threshold. `strict`: reject unknown keys.
+        """
         self.name = "face_recognition" if embedding else "face_detection"
         self._runner = runner
         self._metrics = metrics
