@@ -2,11 +2,12 @@
 
     .venv/bin/python benchmarks/quality.py PHOTOS… [--recogniser NAME] [--plot FILE.svg]
 
-PHOTOS are folders. Every face of at least 50 pixels in their photos is a portrait; photos whose names are equal up to the
-last `_` show one person. Each portrait is damaged in many ways and goes through the whole pipeline. A damaged face matches
-if its cosine to the undamaged portrait reaches the recogniser's `same_threshold`. Prints the constants of
-`mien/vision/quality.py`, how well they tell matches apart (cross-validated by portrait), and the share of faces that match
-by quality; the same for other photos of the person, where there are any. The plot shows both.
+PHOTOS are folders. Every face of at least 50 pixels in their photos is a portrait; photos whose names are equal
+up to the last `_` show one person. Each portrait is damaged in many ways and goes through the whole pipeline. A
+damaged face matches if its cosine to the undamaged portrait reaches the recogniser's `same_threshold`. Prints
+the constants of `mien/vision/quality.py`, how well they tell matches apart (cross-validated by portrait), and
+the share of faces that match by quality; the same for other photos of the person, where there are any. The plot
+shows both.
 """
 
 import argparse
