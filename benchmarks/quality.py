@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 
 from mien.engine.cancellation import CancelScope
 from mien.engine.models import LoadedModels
@@ -26,7 +27,7 @@ from mien.inference.loading import ModelLoader
 from mien.settings import Settings
 from mien.vision.align import align
 from mien.vision.quality import Signs, signs_of
-from mien.vision.types import Image
+from mien.vision.types import Array, Image
 from mien.zoo.selection import required_models
 from mien.zoo.zoo import Zoo
 
@@ -35,23 +36,23 @@ FACE = 120.0
 LEAST_FACE = 50
 SEED = 1
 FOLDS = 5
-Damage = Callable[[Image, float, np.random.Generator], Image]
+Damage = Callable[[MatLike, float, np.random.Generator], MatLike]
 
 
 # --- damage: image, width of the face in pixels, random numbers
 
 
-def smaller(image: Image, width: float, rng: np.random.Generator) -> Image:
+def smaller(image: MatLike, width: float, rng: np.random.Generator) -> MatLike:
     """A face of 10 to 92 pixels."""
     factor = 10 * 2 ** rng.uniform(0, 3.2) / width
     return cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA) if factor < 1 else image
 
 
-def blurred(image: Image, width: float, rng: np.random.Generator) -> Image:
+def blurred(image: MatLike, width: float, rng: np.random.Generator) -> MatLike:
     return cv2.GaussianBlur(image, (0, 0), rng.uniform(0.01, 0.1) * width)
 
 
-def moved(image: Image, width: float, rng: np.random.Generator) -> Image:
+def moved(image: MatLike, width: float, rng: np.random.Generator) -> MatLike:
     """Blurred along a line."""
     side = max(3, int(rng.uniform(0.03, 0.33) * width) | 1)
     kernel, angle, middle = np.zeros((side, side), np.float32), rng.uniform(0, np.pi), side // 2
@@ -61,32 +62,34 @@ def moved(image: Image, width: float, rng: np.random.Generator) -> Image:
     return cv2.filter2D(image, -1, kernel / kernel.sum())
 
 
-def noisy(image: Image, width: float, rng: np.random.Generator) -> Image:
-    return np.clip(image + rng.normal(0, rng.uniform(5, 80), image.shape), 0, 255).astype(np.uint8)
+def noisy(image: MatLike, width: float, rng: np.random.Generator) -> MatLike:
+    return pixels(np.clip(image + rng.normal(0, rng.uniform(5, 80), image.shape), 0, 255))
 
 
-def compressed(image: Image, width: float, rng: np.random.Generator) -> Image:
+def compressed(image: MatLike, width: float, rng: np.random.Generator) -> MatLike:
     data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.uniform(1, 30))])[1]
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None
+    return decoded
 
 
-def turned(image: Image, width: float, rng: np.random.Generator) -> Image:
+def turned(image: MatLike, width: float, rng: np.random.Generator) -> MatLike:
     rows, columns = image.shape[:2]
     matrix = cv2.getRotationMatrix2D((columns / 2, rows / 2), rng.uniform(-60, 60), 1)
     return cv2.warpAffine(image, matrix, (columns, rows), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
 
 
-def covered(image: Image, width: float, rng: np.random.Generator) -> Image:
+def covered(image: MatLike, width: float, rng: np.random.Generator) -> MatLike:
     """A square of 0.15 to 0.8 face widths in one colour, somewhere on the face."""
     image = image.copy()
     centre = np.array(image.shape[1::-1]) / 2 + rng.uniform(-0.55, 0.55, 2) * width
     half = rng.uniform(0.15, 0.8) * width / 2
-    corners = [tuple(int(v) for v in centre + sign * half) for sign in (-1, 1)]
-    cv2.rectangle(image, *corners, rng.integers(0, 255, 3).tolist(), cv2.FILLED)
+    x1, y1, x2, y2 = (int(value) for sign in (-1, 1) for value in centre + sign * half)
+    cv2.rectangle(image, (x1, y1), (x2, y2), rng.integers(0, 255, 3).tolist(), cv2.FILLED)
     return image
 
 
-def darkened(image: Image, width: float, rng: np.random.Generator) -> Image:
+def darkened(image: MatLike, width: float, rng: np.random.Generator) -> MatLike:
     return (image * rng.uniform(0.03, 0.43)).astype(np.uint8)
 
 
@@ -94,7 +97,7 @@ IN_ORDER: tuple[Damage, ...] = (turned, covered, darkened, moved, blurred, small
 """As it happens: first to the scene, then to the image."""
 
 
-def mixed(image: Image, width: float, rng: np.random.Generator) -> Image:
+def mixed(image: MatLike, width: float, rng: np.random.Generator) -> MatLike:
     """Two kinds of damage."""
     for place in sorted(rng.choice(len(IN_ORDER), 2, replace=False)):
         image = IN_ORDER[place](image, width, rng)
@@ -121,6 +124,11 @@ class Portrait:
     def width(self) -> float:
         return float(self.face.box[2] - self.face.box[0])
 
+    @property
+    def vector(self) -> Array:
+        assert self.face.vector is not None
+        return self.face.vector
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -146,21 +154,25 @@ def load(recogniser: str) -> tuple[FacePipeline, float]:
     return load_pipeline(settings.models, 256, loader, paths), zoo.manifest(recogniser).same_threshold or 0.4
 
 
-def faces_of(pipeline: FacePipeline, image: Image) -> tuple[Face, ...]:
-    return pipeline.analyse(image, FaceOptions(threshold=0.6, landmarks=True), CancelScope()).faces
+def pixels(image: MatLike) -> Image:
+    return np.ascontiguousarray(image, np.uint8)
+
+
+def faces_of(pipeline: FacePipeline, image: MatLike) -> tuple[Face, ...]:
+    return pipeline.analyse(pixels(image), FaceOptions(threshold=0.6, landmarks=True), CancelScope()).faces
 
 
 def largest(faces: Sequence[Face]) -> Face | None:
     return max(faces, key=lambda face: float(face.box[2] - face.box[0]), default=None)
 
 
-def cut_out(image: Image, face: Face) -> Image:
+def cut_out(image: MatLike, face: Face) -> Image:
     """The face with its surroundings, 3.2 times its longer side, reduced to FACE pixels."""
     centre, reach = (face.box[:2] + face.box[2:]) / 2, 1.6 * float((face.box[2:] - face.box[:2]).max())
     x1, y1 = np.maximum(centre - reach, 0).astype(int)
     x2, y2 = np.minimum(centre + reach, image.shape[1::-1]).astype(int)
     factor = min(1.0, FACE / float(face.box[2] - face.box[0]))
-    return cv2.resize(image[y1:y2, x1:x2], None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    return pixels(cv2.resize(image[y1:y2, x1:x2], None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA))
 
 
 def portraits(pipeline: FacePipeline, folders: Sequence[Path]) -> list[Portrait]:
@@ -182,15 +194,15 @@ def samples(pipeline: FacePipeline, known: Sequence[Portrait]) -> tuple[list[Sam
     """The damaged faces that were found, and how many damaged images there were."""
     rng, found, images = np.random.default_rng(SEED), [], 0
     for number, portrait in enumerate(known):
-        others = [p.face.vector for n, p in enumerate(known) if p.person == portrait.person and n != number]
+        others = [p.vector for n, p in enumerate(known) if p.person == portrait.person and n != number]
         for damage, times in TIMES.items():
             for _ in range(times):
                 images += 1
-                image = np.ascontiguousarray(damage(portrait.image, portrait.width, rng))
+                image = pixels(damage(portrait.image, portrait.width, rng))
                 face = largest(faces_of(pipeline, image))
                 if face is not None and face.vector is not None and face.norm is not None:
                     signs = signs_of(align(image, face.landmarks), face.landmarks, face.norm)
-                    own = float(face.vector @ portrait.face.vector)
+                    own = float(face.vector @ portrait.vector)
                     cosines = tuple(float(face.vector @ vector) for vector in others)
                     found.append(Sample(number, damage.__name__, signs, own, cosines))
     return found, images
@@ -224,7 +236,7 @@ def fitted(rows: np.ndarray, matched: np.ndarray, used: np.ndarray) -> np.ndarra
         next_pace = (1 + np.sqrt(1 + 4 * pace * pace)) / 2
         ahead = moved_to + (pace - 1) / next_pace * (moved_to - weights)
         weights, pace = moved_to, next_pace
-    result = weights / deviation
+    result: np.ndarray = weights / deviation
     result[0] -= (weights * mean / deviation)[1:].sum()
     return result
 
