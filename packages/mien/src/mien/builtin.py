@@ -239,12 +239,13 @@ def _embedding_models(models: Models, loader: ModelLoader) -> EmbeddingModels:
 
 def _fixed_models(models: Models, pipeline: FacePipeline) -> FixedModels:
     required: dict[str, Purpose] = {models.detector: "face_detection", models.recogniser: "face_recognition"}
-    groups: dict[Purpose, OnDemand[Any]] = {
-        "age_gender": pipeline.age_gender,
-        "mask": pipeline.masks,
-        "pose": pipeline.pose,
-        "landmarks_68": pipeline.landmarks_68,
-    }
+    groups: list[tuple[Purpose, OnDemand[Any]]] = [
+        *(("face_recognition", other) for other in pipeline.recognisers.others.values()),
+        ("age_gender", pipeline.age_gender),
+        ("mask", pipeline.masks),
+        ("pose", pipeline.pose),
+        ("landmarks_68", pipeline.landmarks_68),
+    ]
     return FixedModels(required, groups)
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -74,8 +74,8 @@ class FixedModels:
 
     required: Mapping[str, Purpose]
     """By the names of their manifests: those without which there is no face pipeline."""
-    groups: Mapping[Purpose, OnDemand[Any]]
-    """Those that faces are described with: loaded and unloaded, each group as a whole."""
+    groups: Sequence[tuple[Purpose, OnDemand[Any]]]
+    """Those that faces are described with, and that requests may choose: loaded and unloaded, each group as a whole."""
 
 
 class ModelManager:
@@ -146,10 +146,10 @@ class ModelManager:
         if wanted in self._fixed.required:
             return Change(next(state for state in self.states() if state.name == wanted), changed=False)
         started = time.perf_counter()
-        group = self._fixed.groups.get(purpose)
+        group = next((group for kind, group in self._fixed.groups if kind == purpose and wanted in group.names), None)
         if purpose in self._slots:
             model, changed = await self._fill(purpose, wanted)
-        elif group is not None and wanted in group.names:
+        elif group is not None:
             model, changed = group, await asyncio.to_thread(group.load)
         else:
             raise Conflict(f"{wanted}: what {purpose.replace('_', ' ')} uses is chosen at the start, by "
@@ -195,7 +195,7 @@ class ModelManager:
 
     def _optional(self) -> list[tuple[Purpose, OnDemand[Any]]]:
         slots = [(purpose, slot.current) for purpose, (slot, _) in self._slots.items()]
-        placed = [*self._fixed.groups.items(), *slots]
+        placed = [*self._fixed.groups, *slots]
         return [(purpose, model) for purpose, model in placed if model is not None and model.names]
 
     def _resolve(self, name: str) -> tuple[Purpose, str]:

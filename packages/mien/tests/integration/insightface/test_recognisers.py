@@ -88,3 +88,13 @@ def test_a_detector_is_no_recogniser(mien: Callable[..., Any]) -> None:
     run = mien("serve", "--port", "0", recognisers="yunet")
     assert run.returncode == 1
     assert "MIEN_RECOGNISERS: yunet is of the family yunet" in run.stderr
+
+
+def test_one_of_them_is_unloaded_and_loaded_while_the_server_runs(several: httpx2.Client, photo: bytes) -> None:
+    assert several.post("/models/sface/unload").status_code == 200
+    refused = asked(several, "/extract", photo, recogniser="sface")
+    assert refused.status_code == 503
+    assert "sface" in refused.json()["error"]["message"]
+    assert asked(several, "/extract", photo).status_code == 200
+    assert several.post("/models/sface/load").status_code == 200
+    assert asked(several, "/extract", photo, recogniser="sface").json()["model"] == "sface"
