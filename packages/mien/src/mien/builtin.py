@@ -13,11 +13,11 @@ from mien.engine.plan import thread_budget
 from mien.engine.sources import SourceReader
 from mien.engine.thread_engine import ThreadEngine
 from mien.engine.threads import ThreadPool
-from mien.errors import BodyTooLarge, ImageTooLarge, MienError, ModelError
+from mien.errors import BodyTooLarge, ImageTooLarge, MienError
 from mien.faces.face_v1 import FaceV1Service
 from mien.faces.loading import load_pipeline
 from mien.faces.pipeline import FacePipeline
-from mien.faces.recognisers import chosen_recogniser
+from mien.faces.recognisers import chosen_recogniser, same_threshold_of
 from mien.faces.service import DrawFaces, FaceDrawer, FaceFinder, FaceService, FindFaces
 from mien.inference.classification import ClassificationService, Classifier, Classify
 from mien.inference.contract import Service
@@ -113,13 +113,7 @@ class ModelFacts:
 
         Raises ModelError where its manifest has none, InvalidField for one that cannot be chosen.
         """
-        manifest = chosen_recogniser(recogniser, self.recognisers)
-        threshold = manifest.same_threshold
-        if threshold is None:
-            raise ModelError(
-                f"{manifest.name}: its manifest has no same_threshold to compare with; the request may set one"
-            )
-        return threshold
+        return same_threshold_of(chosen_recogniser(recogniser, self.recognisers))
 
 
 @dataclass(frozen=True, slots=True)

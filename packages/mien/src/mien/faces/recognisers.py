@@ -7,7 +7,7 @@ import numpy as np
 
 from mien.engine.cancellation import CancelScope
 from mien.engine.models import Model
-from mien.errors import InvalidField
+from mien.errors import InvalidField, ModelError
 from mien.vision.quality import Calibration, calibration_of
 from mien.vision.recognition import normalise, recogniser_tensor
 from mien.vision.types import Array, Image
@@ -70,3 +70,10 @@ def chosen_recogniser(name: str | None, manifests: Mapping[str, Manifest]) -> Ma
         message = f"recogniser: {name[:80]!r} cannot be chosen; this server has {', '.join(manifests)}"
         raise InvalidField(message, ({"type": "recogniser", "loc": ["recogniser"], "msg": message},))
     return manifests[name]
+
+
+def same_threshold_of(recogniser: Manifest) -> float:
+    """Cosine from which two faces count as the same person. Raises ModelError where the manifest has none."""
+    if recogniser.same_threshold is None:
+        raise ModelError(f"{recogniser.name}: its manifest has no same_threshold to compare with; give one")
+    return recogniser.same_threshold

@@ -15,9 +15,10 @@ from mien.engine.cancellation import CancelScope
 from mien.engine.models import LoadedModels
 from mien.engine.plan import thread_budget
 from mien.engine.sources import Item
-from mien.errors import ImageError, InternalError, InvalidField, MienError, ModelError, Unavailable
+from mien.errors import ImageError, InternalError, InvalidField, MienError, Unavailable
 from mien.faces.loading import load_pipeline
 from mien.faces.pipeline import Face, FaceAnalysis, FaceOptions
+from mien.faces.recognisers import chosen_recogniser, same_threshold_of
 from mien.faces.service import FaceFinder, FindFaces
 from mien.inference.images import ImageLimits
 from mien.inference.loading import ModelLoader
@@ -97,9 +98,7 @@ class Faces:
     @property
     def same_threshold(self) -> float:
         """Cosine from which two faces count as one person, by the recogniser's manifest. Raises ModelError."""
-        if self._recogniser.same_threshold is None:
-            raise ModelError(f"{self._recogniser.name}: its manifest has no same_threshold to compare with")
-        return self._recogniser.same_threshold
+        return same_threshold_of(self._recogniser)
 
     def find(self, image: AnyImage, *, channels: Channels = "bgr", **options: Unpack[Options]) -> list[Face]:
         """The image's faces, best score first (largest first if `limit` cuts them).
@@ -110,14 +109,22 @@ class Faces:
         return list(self._analyse(image, channels, self._options(options), CancelScope()).faces)
 
     def compare(
-        self, first: Comparable, second: Comparable, *, threshold: float | None = None, channels: Channels = "bgr"
+        self,
+        first: Comparable,
+        second: Comparable,
+        *,
+        threshold: float | None = None,
+        channels: Channels = "bgr",
+        recogniser: str | None = None,
     ) -> Comparison:
         """Whether both show one person, by `threshold` or the recogniser's `same_threshold`.
 
+        `recogniser`: who embeds images, and has embedded faces and vectors, if it is not the default.
         Raises ImageError if an image shows no face, InvalidField for vectors that cannot be compared, ModelError.
         """
-        limit = self.same_threshold if threshold is None else threshold
-        a, b = self._vector(first, channels), self._vector(second, channels)
+        manifest = chosen_recogniser(recogniser, self._pipeline.recognisers.manifests)
+        limit = same_threshold_of(manifest) if threshold is None else threshold
+        a, b = (self._vector(side, channels, recogniser) for side in (first, second))
         if a.shape != b.shape:
             raise InvalidField(f"vectors of {a.size} and {b.size} numbers: made by different models?")
         similarity = float(cosine_similarity(a[np.newaxis], b[np.newaxis])[0, 0])
@@ -180,13 +187,13 @@ class Faces:
         except Exception as error:
             raise InternalError(f"the image could not be processed: {type(error).__name__}: {error}") from error
 
-    def _vector(self, given: Comparable, channels: Channels) -> NDArray[np.float32]:
+    def _vector(self, given: Comparable, channels: Channels, recogniser: str | None) -> NDArray[np.float32]:
         if isinstance(given, np.ndarray) and given.ndim == 1:
             return _unit(given)
         if isinstance(given, Face):
             found: list[Face] = [given]
         else:
-            found = self.find(given, channels=channels, limit=1)  # type: ignore[arg-type]
+            found = self.find(given, channels=channels, limit=1, recogniser=recogniser)  # type: ignore[arg-type]
         if not found:
             raise ImageError("no face was found in an image to compare")
         if found[0].vector is None:

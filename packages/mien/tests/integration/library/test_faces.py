@@ -139,6 +139,8 @@ def test_what_cannot_be_compared_is_said(faces: Faces, photo: bytes) -> None:
         faces.compare(photo, np.zeros((64, 64, 3), np.uint8))
     with pytest.raises(InvalidField, match="vectors of"):
         faces.compare(np.ones(3, np.float32), photo)
+    with pytest.raises(InvalidField, match="'nobody' cannot be chosen"):
+        faces.compare(photo, photo, recogniser="nobody")
     with pytest.raises(InvalidField, match="finite"):
         faces.compare(np.full(512, np.nan), photo)
 
