@@ -105,19 +105,20 @@ def recorded(data: bytes, settings: Settings) -> tuple[list[tuple[str, np.ndarra
     inference = load_inference(settings, Metrics(), open_fetcher(settings), Admission.from_settings(settings.limits))
     pipeline = inference.builtin.pipeline
     zoo = Zoo.from_settings(settings)
-    models = {
-        "_detection": settings.models.detector,
-        "_refinement": settings.models.detector,
-        "_recognition": settings.models.recogniser,
-    }
-    recorders = {}
-    for attribute, name in models.items():
-        recorders[attribute] = (Recorder(getattr(pipeline, attribute)), str(zoo.locate(name)))
-        setattr(pipeline, attribute, recorders[attribute][0])
+    models = (
+        (pipeline, "_detection", settings.models.detector),
+        (pipeline._refinement, "_model", settings.models.detector),
+        (pipeline, "_recognition", settings.models.recogniser),
+    )
+    recorders = []
+    for owner, attribute, name in models:
+        recorder = Recorder(getattr(owner, attribute))
+        recorders.append((recorder, str(zoo.locate(name))))
+        setattr(owner, attribute, recorder)
     image = decode(data, max_pixels=settings.limits.max_pixels, max_bytes=settings.limits.max_image_bytes)
     faces = len(pipeline.analyse(image, OPTIONS, CancelScope()).faces)
     asyncio.run(inference.close())
-    return [(path, tensor) for recorder, path in recorders.values() for tensor in recorder.seen], faces
+    return [(path, tensor) for recorder, path in recorders for tensor in recorder.seen], faces
 
 
 class Ceiling:

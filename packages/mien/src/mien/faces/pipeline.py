@@ -17,17 +17,20 @@ from mien.errors import ImageError
 from mien.faces.detection import FaceDetection
 from mien.faces.head import LandmarkFinder, PoseEstimator
 from mien.faces.recognisers import Recognisers
+from mien.faces.refinement import LandmarkRefinement
 from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE, align
 from mien.vision.attributes import AttributeReader, Attributes
 from mien.vision.detectors import Detector
 from mien.vision.draw import encode_jpeg
 from mien.vision.pose import Pose
 from mien.vision.quality import quality_of
-from mien.vision.refine import THRESHOLD as REFINE_THRESHOLD
-from mien.vision.refine import refine_crop, refined_landmarks
 from mien.vision.types import EMPTY, Array, Detections, Image
 from mien.vision.upright import roll_of
 from mien.zoo.on_demand import OnDemand
+
+PIPELINE_VERSION = 2
+"""Raised when the embeddings of upright portraits change although the models do not. 1: landmarks of the best candidate
+in an upright close-up, large faces aligned without shrinking them first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,8 @@ class FaceOptions:
     """Minimum box width in pixels of the image."""
     max_size: float = 0
     """Maximum box width in pixels of the image; 0: no maximum."""
+    rotate: bool = True
+    """Also faces that lie on their side or are upside down."""
 
 
 REFINED = ("embedding", "crops", "landmarks", "attributes", "quality", "pose", "landmarks_68")
@@ -141,7 +146,7 @@ class FacePipeline:
         self._detection_size = detection_size
         self.recognisers = recognisers
         self._max_faces = max_faces
-        self._refinement = refinement
+        self._refinement = None if refinement is None else LandmarkRefinement(detector, refinement, nms=nms)
         self.age_gender = age_gender
         self.masks = masks
         self.pose = pose
@@ -206,7 +211,7 @@ class FacePipeline:
         self, image: Image, index: list[int], chosen: Detections, options: FaceOptions, scope: CancelScope
     ) -> tuple[Face, ...]:
         if any(getattr(options, name) for name in REFINED):
-            chosen = self._refine(image, chosen, scope)
+            chosen = self._refine(image, chosen, options, scope)
         return self._describe(image, index, chosen, options, scope)
 
     def embed_crop(self, crop: Image, options: FaceOptions, scope: CancelScope) -> FaceAnalysis:
@@ -226,22 +231,11 @@ class FacePipeline:
         size = self._detection_size if options.detection_size is None else options.detection_size
         return self._detection.find(image, size, options.threshold, options.nms_threshold, scope)
 
-    def _refine(self, image: Image, faces: Detections, scope: CancelScope) -> Detections:
-        """The same faces with landmarks from a close-up of each."""
-        if self._refinement is None:
-            return faces
-        crops = [refine_crop(image, box) for box in faces.boxes]
-        prepared = [self._detector.prepare(crop.image, max(crop.image.shape[:2])) for crop in crops]
-        outputs = self._refinement.run([p.tensor for p in prepared], scope)
-        seen = [
-            self._detector.decode(output, p, REFINE_THRESHOLD, self._nms, self._max_faces)
-            for output, p in zip(outputs, prepared, strict=True)
-        ]
-        landmarks = [
-            refined_landmarks(found, crop, first)
-            for found, crop, first in zip(seen, crops, faces.landmarks, strict=True)
-        ]
-        return replace(faces, landmarks=np.stack(landmarks))
+    def _refine(self, image: Image, faces: Detections, options: FaceOptions, scope: CancelScope) -> Detections:
+        """The same faces with landmarks from close-ups of each."""
+        return (
+            faces if self._refinement is None else self._refinement.refine(image, faces, scope, rotate=options.rotate)
+        )
 
     def _describe(
         self, image: Image, index: list[int], found: Detections, options: FaceOptions, scope: CancelScope

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from mien.vision.preprocessing import shrink
 from mien.vision.types import Array, Image
+from mien.vision.warp import Affine, warped
 
 ARCFACE_TEMPLATE: Array = np.array(
     [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]], np.float32
@@ -20,9 +21,6 @@ DLIB_TEMPLATE: Array = np.array(
 """[5, 2] x, y in the unit square of dlib's face chip, for the same five landmarks."""
 
 DLIB_PADDING = 0.2
-
-Affine = NDArray[np.float64]
-"""[2, 3]: maps source pixels to crop pixels."""
 
 
 def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> Affine:
@@ -51,10 +49,10 @@ def similarity(source: NDArray[np.floating], target: NDArray[np.floating]) -> Af
 def align(image: Image, landmarks: Array, size: int = ARCFACE_SIZE) -> Image:
     """The `size` × `size` BGR crop in which the five `landmarks` [5, 2] (image pixels) lie on the ArcFace template.
 
-    Sampled bilinearly from the original image; black beyond its edges.
+    Sampled bilinearly from the original image, large faces halved first; black beyond its edges.
     """
     matrix = similarity(landmarks, ARCFACE_TEMPLATE * np.float32(size / ARCFACE_SIZE))
-    return _warped(image, matrix, size, cv2.BORDER_CONSTANT)
+    return warped(image, matrix, size)
 
 
 def dlib_chip(image: Image, landmarks: Array, size: int) -> Image:
@@ -66,7 +64,7 @@ def dlib_chip(image: Image, landmarks: Array, size: int) -> Image:
     if 0 < scale < 0.75:
         image, landmarks = _shrunk_face(image, landmarks, scale)
         matrix = similarity(landmarks, template)
-    return _warped(image, matrix, size, cv2.BORDER_REPLICATE)
+    return warped(image, matrix, size, cv2.BORDER_REPLICATE)
 
 
 def box_chip(image: Image, box: Array, size: int = 96) -> Image:
@@ -77,7 +75,7 @@ def box_chip(image: Image, box: Array, size: int = 96) -> Image:
     x1, y1, x2, y2 = (float(value) for value in box)
     scale = size / (max(x2 - x1, y2 - y1, 1.0) * 1.5)
     shift_x, shift_y = size / 2 - scale * (x1 + x2) / 2, size / 2 - scale * (y1 + y2) / 2
-    return _warped(image, np.array([[scale, 0, shift_x], [0, scale, shift_y]]), size, cv2.BORDER_CONSTANT)
+    return warped(image, np.array([[scale, 0, shift_x], [0, scale, shift_y]]), size, cv2.BORDER_CONSTANT)
 
 
 def mask_crop(image: Image, box: Array, size: int = 224) -> Image:
@@ -102,8 +100,3 @@ def _shrunk_face(image: Image, landmarks: Array, scale: float) -> tuple[Image, A
     factor = np.array([columns / part.shape[1], rows / part.shape[0]], np.float32)
     moved = (landmarks - np.array([x1, y1], np.float32) + 0.5) * factor - 0.5
     return shrink(part, rows, columns), moved.astype(np.float32)
-
-
-def _warped(image: Image, matrix: Affine, size: int, border: int) -> Image:
-    crop: Image = cv2.warpAffine(image, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=border)  # type: ignore[assignment]
-    return crop

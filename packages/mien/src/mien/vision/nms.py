@@ -54,3 +54,12 @@ def _intersection(corners: Array, one: np.intp, others: NDArray[np.intp]) -> Arr
     np.maximum(sides, 0, out=sides)
     shared: Array = sides[:, 0] * sides[:, 1]
     return shared
+
+
+def iou(box: Array, others: Array) -> Array:
+    """Intersection over union [N] of `box` [4] with each of `others` [N, 4]; x1, y1, x2, y2."""
+    corners = np.concatenate((box[np.newaxis], others))
+    areas = np.prod(np.maximum(corners[:, 2:] - corners[:, :2], 0), axis=1)
+    shared = _intersection(corners, np.intp(0), np.arange(1, len(corners)))
+    ratio: Array = shared / np.maximum(areas[0] + areas[1:] - shared, TINY)
+    return ratio

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mien.vision.align import ARCFACE_TEMPLATE, Affine, similarity
-from mien.vision.preprocessing import shrink
+from mien.vision.align import ARCFACE_TEMPLATE, similarity
 from mien.vision.types import Array, Image
-
-ALIASING = 0.75
-"""Below this scale the source is shrunk first: bilinear sampling would skip pixels."""
+from mien.vision.warp import Affine, warped
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +58,4 @@ def close_up(image: Image, square: Square, size: int) -> CloseUp:
     scale, angle = size / max(square.side, 1.0), np.radians(-square.roll)
     turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     matrix = np.column_stack((turn, size / 2 - turn @ square.centre))
-    part, to_part = (image, np.eye(3)) if scale >= ALIASING else _shrunk(image, square, scale)
-    from_part = (np.vstack((matrix, (0, 0, 1))) @ np.linalg.inv(to_part))[:2]
-    pixels: Image = cv2.warpAffine(part, from_part, (size, size), flags=cv2.INTER_LINEAR)  # type: ignore[assignment]
-    return CloseUp(pixels, matrix)
-
-
-def _shrunk(image: Image, square: Square, scale: float) -> tuple[Image, np.ndarray]:
-    """The part of the image around the square, scaled by about `scale`, and the matrix [3, 3] from image to part."""
-    reach = 0.75 * square.side + 2 / scale  # half the diagonal, and a margin for interpolation
-    height, width = image.shape[:2]
-    x1, y1 = (int(np.clip(c - reach, 0, n - 1)) for c, n in zip(square.centre, (width, height), strict=True))
-    x2, y2 = (int(np.clip(c + reach, 1, n)) for c, n in zip(square.centre, (width, height), strict=True))
-    part = image[y1 : max(y2, y1 + 1), x1 : max(x2, x1 + 1)]
-    rows, columns = (max(1, round(side * scale)) for side in part.shape[:2])
-    fx, fy = columns / part.shape[1], rows / part.shape[0]
-    to_part = np.array([[fx, 0, (0.5 - x1) * fx - 0.5], [0, fy, (0.5 - y1) * fy - 0.5], [0, 0, 1]])
-    return shrink(part, rows, columns), to_part
+    return CloseUp(warped(image, matrix, size), matrix)

@@ -2,6 +2,7 @@
 
 from mien import __version__
 from mien.config.fetch_headers import MASK, header_names
+from mien.faces.pipeline import PIPELINE_VERSION
 from mien.http.context import Runtime
 from mien.http.insightface.schema import Info
 from mien.vision.detectors.scales import TILE
@@ -22,6 +23,7 @@ def info(runtime: Runtime) -> Info:
             "providers": list(settings.execution.providers),
             "det_name": models.detector,
             "rec_name": models.recogniser,
+            "pipeline": PIPELINE_VERSION,
             "max_size": [side, side],
             "ga_name": ", ".join(name for name in (models.age_model, models.gender_model) if name) or None,
             "mask_detector": models.mask_model,

@@ -296,6 +296,7 @@ class InfoModels(TypedDict):
     providers: list[str]
     det_name: str
     rec_name: str
+    pipeline: Annotated[int, Meta(description="Version of what embeddings are computed from besides the models.")]
     max_size: Annotated[list[int], Meta(description="Greatest sides of the detector's input in pixels.")]
     ga_name: str | None
     mask_detector: str | None

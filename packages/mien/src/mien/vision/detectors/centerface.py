@@ -32,7 +32,16 @@ class CenterFace:
     def prepare(self, image: Image, longest_side: int) -> Prepared:
         return prepare(image, longest_side, self.input, MULTIPLE)
 
-    def decode(self, outputs: Outputs, prepared: Prepared, threshold: float, nms: float, max_faces: int) -> Detections:
+    def decode(
+        self,
+        outputs: Outputs,
+        prepared: Prepared,
+        threshold: float,
+        nms: float,
+        max_faces: int,
+        *,
+        averaged: bool = False,
+    ) -> Detections:
         try:
             heat, size, offset, points = (outputs[name] for name in self.outputs)
             cells = np.flatnonzero(heat > threshold)
@@ -42,7 +51,7 @@ class CenterFace:
             boxes, landmarks = _faces(size, offset, points, cells)
         except (KeyError, IndexError, ValueError) as error:
             raise ModelError(f"{self.name}: the outputs {sorted(outputs)} are not those of CenterFace") from error
-        return select(boxes, scores, landmarks, prepared, nms, max_faces)
+        return select(boxes, scores, landmarks, prepared, nms, max_faces, averaged=averaged)
 
 
 def _faces(size: Array, offset: Array, points: Array, cells: np.ndarray) -> tuple[Array, Array]:

@@ -35,12 +35,21 @@ class Scrfd:
     def prepare(self, image: Image, longest_side: int) -> Prepared:
         return prepare(image, longest_side, self.input, STRIDES[-1])
 
-    def decode(self, outputs: Outputs, prepared: Prepared, threshold: float, nms: float, max_faces: int) -> Detections:
+    def decode(
+        self,
+        outputs: Outputs,
+        prepared: Prepared,
+        threshold: float,
+        nms: float,
+        max_faces: int,
+        *,
+        averaged: bool = False,
+    ) -> Detections:
         height, width = prepared.tensor.shape[1:]
         levels = self._levels(outputs, height, width)
         faces = [_faces(level, s, width // s, threshold) for s, level in zip(STRIDES, levels, strict=True)]
         boxes, scores, landmarks = (np.concatenate(parts) for parts in zip(*faces, strict=True))
-        return select(boxes, scores, landmarks, prepared, nms, max_faces) if len(scores) else EMPTY
+        return select(boxes, scores, landmarks, prepared, nms, max_faces, averaged=averaged) if len(scores) else EMPTY
 
     def _levels(self, outputs: Outputs, height: int, width: int) -> list[tuple[Array, Array, Array]]:
         """Scores, boxes and landmarks of each stride."""

@@ -28,7 +28,16 @@ class YuNet:
     def prepare(self, image: Image, longest_side: int) -> Prepared:
         return prepare(image, longest_side, self.input, STRIDES[-1])
 
-    def decode(self, outputs: Outputs, prepared: Prepared, threshold: float, nms: float, max_faces: int) -> Detections:
+    def decode(
+        self,
+        outputs: Outputs,
+        prepared: Prepared,
+        threshold: float,
+        nms: float,
+        max_faces: int,
+        *,
+        averaged: bool = False,
+    ) -> Detections:
         try:
             candidates = [_above(outputs[f"cls_{s}"], outputs[f"obj_{s}"], threshold) for s in STRIDES]
             if not any(len(scores) for _, scores in candidates):
@@ -41,7 +50,7 @@ class YuNet:
         except (KeyError, IndexError, ValueError) as error:
             raise ModelError(f"{self.name}: the outputs {sorted(outputs)} are not those of a YuNet model") from error
         boxes, scores, landmarks = (np.concatenate(parts) for parts in zip(*faces, strict=True))
-        return select(boxes, scores, landmarks, prepared, nms, max_faces)
+        return select(boxes, scores, landmarks, prepared, nms, max_faces, averaged=averaged)
 
 
 def _above(classes: Array, objects: Array, threshold: float) -> tuple[np.ndarray, Array]:

@@ -17,7 +17,7 @@ from mien.vision.align import align
 from mien.vision.detectors import build_detector
 from mien.vision.image import decode
 from mien.vision.recognition import normalise, recogniser_tensor
-from mien.vision.refine import refine_crop, refined_landmarks
+from mien.vision.refine import CROP_SIDE, face_close_up, look_of
 from mien.vision.types import Detections, Image
 from mien.zoo.convert import convert
 from mien.zoo.downloads import open_downloads
@@ -140,8 +140,9 @@ def test_the_default_threshold_tells_the_persons_on_the_photographs_apart(zoo, n
 
 def aligned(zoo: Zoo, image: Image) -> Image:
     face = detect(zoo, image, 640, 0.6)
-    crop = refine_crop(image, face.boxes[0])
-    return align(image, refined_landmarks(detect(zoo, crop.image, 256, 0.5), crop, face.landmarks[0]))
+    crop = face_close_up(image, face.boxes[0], 0.0)
+    look = look_of(detect(zoo, crop.image, CROP_SIDE, 0.5), crop, 0.0)
+    return align(image, look.landmarks)
 
 
 def detect(zoo: Zoo, image: Image, side: int, threshold: float) -> Detections:
