@@ -106,7 +106,7 @@ def recorded(data: bytes, settings: Settings) -> tuple[list[tuple[str, np.ndarra
     pipeline = inference.builtin.pipeline
     zoo = Zoo.from_settings(settings)
     models = (
-        (pipeline, "_detection", settings.models.detector),
+        (pipeline._detection, "_model", settings.models.detector),
         (pipeline._refinement, "_model", settings.models.detector),
         (pipeline, "_recognition", settings.models.recogniser),
     )
