@@ -21,8 +21,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -100,21 +101,25 @@ class Recorder:
         return self.model.run(items, call)
 
 
+def recording(owner: object, attribute: str) -> "Recorder":
+    """What an attribute, which is a model, is asked from now on."""
+    recorder = Recorder(getattr(owner, attribute))
+    setattr(owner, attribute, recorder)
+    return recorder
+
+
 def recorded(data: bytes, settings: Settings) -> tuple[list[tuple[str, np.ndarray]], int]:
     """The (model file, tensor) pairs of one image's way through the pipeline, and its number of faces."""
     inference = load_inference(settings, Metrics(), open_fetcher(settings), Admission.from_settings(settings.limits))
     pipeline = inference.builtin.pipeline
     zoo = Zoo.from_settings(settings)
-    models = (
-        (pipeline._detection, "_model", settings.models.detector),
-        (pipeline._refinement, "_model", settings.models.detector),
-        (pipeline, "_recognition", settings.models.recogniser),
-    )
-    recorders = []
-    for owner, attribute, name in models:
-        recorder = Recorder(getattr(owner, attribute))
-        recorders.append((recorder, str(zoo.locate(name))))
-        setattr(owner, attribute, recorder)
+    recognisers = pipeline.recognisers
+    recorders = [
+        (recording(pipeline._detection, "_model"), str(zoo.locate(settings.models.detector))),
+        (recording(pipeline._refinement, "_model"), str(zoo.locate(settings.models.detector))),
+        (Recorder(recognisers.default.model), str(zoo.locate(settings.models.recogniser))),
+    ]
+    recognisers.default = replace(recognisers.default, model=cast(Model, recorders[-1][0]))
     image = decode(data, max_pixels=settings.limits.max_pixels, max_bytes=settings.limits.max_image_bytes)
     faces = len(pipeline.analyse(image, OPTIONS, CancelScope()).faces)
     asyncio.run(inference.close())
