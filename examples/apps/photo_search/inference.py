@@ -74,7 +74,7 @@ class App(BaseApp):
         """Embed the photos. Raises ValueError if the server embeds images with another model than texts."""
         for photo, found in zip(photos, self.embed([photo[0] for photo in photos]), strict=True):
             error = found.get("error")
-            if error and not error["code"].startswith("image_"):
+            if error and error["code"] != "invalid_field" and not error["code"].startswith("image_"):
                 raise ValueError(f"{photo[0]}: {error['message']}")
             if not error and found["model_id"] != self.model:
                 raise ValueError("this server has no CLIP: `mien models pull clip`, then `mien models load clip`")

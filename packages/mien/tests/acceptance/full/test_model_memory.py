@@ -19,11 +19,11 @@ from testing import tiny_clip
 from testing.tiny_clip import CLIP
 from testing.waiting import eventually
 
-WEIGHTS_MB = 240
+WEIGHTS_MB = 120
 
 
 def heavy(path: Path) -> Path:
-    """A model with the shapes of the tiny CLIP's image half and weights of 240 MB."""
+    """A model with the shapes of the tiny CLIP's image half and weights of 120 MB."""
     columns = WEIGHTS_MB * 1024**2 // 4 // 3
     rng = np.random.default_rng(0)
     weights = {
