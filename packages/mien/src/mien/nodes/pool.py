@@ -112,7 +112,9 @@ class NodePool:
         """Add a node or refresh a known one; returns its id, `name@address`. Does nothing over the limit on nodes."""
         node_id = f"{name or source}@{address}"
         if (known := self._members.get(node_id)) is not None:
-            known.node.txt = dict(txt or {})
+            if known.node.txt != (announced := dict(txt or {})):
+                known.node.txt = announced
+                known.recheck()  # it offers something else now, such as a model that was just loaded
             known.node.last_seen = datetime.now(UTC)
             return node_id
         if source != "static":

@@ -1,4 +1,6 @@
-"""Announces a node on loopback until it is told to stop: `announcing_process.py PORT`."""
+"""Announces a node on loopback, with fewer tasks from the first line that it reads to the second:
+`announcing_process.py PORT`.
+"""
 
 import asyncio
 import sys
@@ -11,7 +13,9 @@ async def main(port: int) -> None:
         await discovery.announce(Announcement(port, ["echo_v1", "steps_v1"], "none", "127.0.0.1"))
         sys.stdout.write("announced\n")
         sys.stdout.flush()
-        await asyncio.to_thread(sys.stdin.readline)
+        if await asyncio.to_thread(sys.stdin.readline):
+            await discovery.announce(Announcement(port, ["echo_v1"], "none", "127.0.0.1"))
+            await asyncio.to_thread(sys.stdin.readline)
 
 
 if __name__ == "__main__":

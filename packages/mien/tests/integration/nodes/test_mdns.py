@@ -18,7 +18,7 @@ SCRIPT = Path(__file__).with_name("announcing_process.py")
 
 @pytest.fixture
 def announcing(node: Any) -> Iterator[subprocess.Popen[str]]:
-    """A process that announces the node until it reads a line."""
+    """A process that announces the node until it reads a second line."""
     with subprocess.Popen(
         [sys.executable, str(SCRIPT), str(node.port)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -43,6 +43,10 @@ async def test_a_node_is_found_used_and_forgotten_when_it_says_goodbye(
         assert found.txt["tasks"] == "echo_v1,steps_v1"
         (result,) = await ask(nodes, "echo", b"found")
         assert result.data == b"found"
+        assert announcing.stdin is not None
+        announcing.stdin.write("fewer\n")
+        announcing.stdin.flush()
+        await eventually_async(lambda: found.txt["tasks"] == "echo_v1")
         await asyncio.to_thread(announcing.communicate, "\n")
         await eventually_async(lambda: not nodes.nodes)
 
