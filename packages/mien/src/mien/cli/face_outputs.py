@@ -12,6 +12,7 @@ from rich.table import Table
 
 from mien.atomic import replace_file
 from mien.cli.face_records import Records
+from mien.cli.face_resume import require_alone
 from mien.cli.output import err, out
 from mien.cli.whole_lines import WholeLines
 from mien.errors import RequestError
@@ -81,6 +82,7 @@ def opened_lines(records: Records, target: Path | None, *, resumed: bool) -> Ite
     except FileExistsError:
         raise RequestError(f"{target} exists; --resume goes on with it") from None
     with file, WholeLines(file) as lines:
+        require_alone(file, target)
         if not file.tell():
             lines.write(records.header)
         yield Lines(records, lines)

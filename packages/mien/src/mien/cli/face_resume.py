@@ -1,5 +1,6 @@
 """Going on with a file of records: what it holds of unchanged images is done, everything else is dropped from it."""
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -10,6 +11,7 @@ from typing import BinaryIO
 from mien.cli.face_records import Record, Records, path_text, state_of
 from mien.errors import RequestError
 from mien.library.walk import ImageFile
+from mien.locks import try_lock
 
 
 class Done:
@@ -33,11 +35,12 @@ def resume(target: Path, records: Records, made_by: str) -> Done:
     """What `target` holds of images as they are now. Records of others, failures, and a last one that was cut off are
     removed from it.
 
-    Raises RequestError if it is no file of records, or one that was made with other models or options; OSError.
+    Raises RequestError if it is no file of records, is being written, or comes from other models or options; OSError.
     """
     done = Done()
     kept = _Ranges(len(records.header))
     with target.open("rb") as file:
+        require_alone(file, target)
         size = os.fstat(file.fileno()).st_size
         if size <= len(records.header) and records.header.startswith(file.read()):  # killed before the first record
             target.write_bytes(records.header)
@@ -57,6 +60,14 @@ def resume(target: Path, records: Records, made_by: str) -> Done:
             raise RequestError(f"{target} cannot be resumed: {error.message}") from None
         kept.apply(target, file, size)
     return done
+
+
+def require_alone(file: BinaryIO, target: Path) -> None:
+    """Lock the open file against further commands until it is closed. Raises RequestError if another one has it."""
+    with contextlib.suppress(OSError):  # file systems without locks
+        if try_lock(file.fileno()):
+            return
+        raise RequestError(f"another command is writing to {target}")
 
 
 class _Ranges:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mien.cli.face_outputs import opened_lines
 from mien.cli.face_records import COLUMNS, CsvRecords, JsonRecords, Records, path_text, text_path
 from mien.cli.face_resume import resume
 from mien.errors import ImageTruncated, RequestError, SourceNotFound
@@ -110,6 +111,22 @@ def test_files_of_something_else_are_refused_and_stay(records: Records, text: st
     with pytest.raises(RequestError, match="cannot be resumed"):
         resume(target, records, "abc")
     assert target.read_text() == text
+
+
+def test_a_file_that_is_being_written_is_left_alone(paths: list[Path], tmp_path: Path) -> None:
+    records = JsonRecords("abc")
+    target = tmp_path / "records"
+    target.write_bytes(b"")
+    with opened_lines(records, target, resumed=True) as lines:
+        lines.add(image(paths[0]))
+        with pytest.raises(RequestError, match="another command is writing"):
+            resume(target, records, "abc")
+        with (
+            pytest.raises(RequestError, match="another command is writing"),
+            opened_lines(records, target, resumed=True),
+        ):
+            pass
+    assert len(resume(target, records, "abc")) == 1
 
 
 def test_a_csv_that_was_sorted_by_something_else_is_refused(paths: list[Path], tmp_path: Path) -> None:
