@@ -28,7 +28,7 @@ from mien.zoo.manifest import Source
 from mien.zoo.progress import Silent
 from mien.zoo.sources import https
 
-PACKAGES = Path(__file__).parents[3]
+PACKAGES = Path(__file__).parents[4]
 ELSEWHERE = "http://server.invalid:1"
 Ask = Callable[[str], None]
 
