@@ -34,6 +34,8 @@ LABELS, TEMPLATE = "labels", "template"
 KEYS = (*metadata.TOP_K_KEYS, LABELS, TEMPLATE)
 DEFAULT_TEMPLATE = "a photo of a {}"
 MAX_LABELS = 256
+MAX_CHARACTERS = 500
+"""Of a label, and of a template, which is repeated for each label: together they bound the memory of prompts."""
 ALIASES = (
     "clip_classify",
     "bioclip_classify",
@@ -192,14 +194,18 @@ def labels_of(given: Mapping[str, str]) -> tuple[str, ...]:
         metadata.refuse(LABELS, "expected names; one of them is blank")
     if len(labels) > MAX_LABELS:
         metadata.refuse(LABELS, f"expected at most {MAX_LABELS} labels; got {len(labels)}")
+    if (longest := max(map(len, labels))) > MAX_CHARACTERS:
+        metadata.refuse(LABELS, f"expected labels of at most {MAX_CHARACTERS} characters; one has {longest}")
     return labels
 
 
 def template_of(given: Mapping[str, str]) -> str:
-    """The text around a label. Raises InvalidField if it has no place for one."""
+    """The text around a label. Raises InvalidField if it has not exactly one place for it, or is too long."""
     template = metadata.given(given, TEMPLATE) or DEFAULT_TEMPLATE
-    if "{}" not in template:
-        metadata.refuse(TEMPLATE, f"expected a text with {{}} where the label goes; got {template[:40]!r}")
+    if template.count("{}") != 1:
+        metadata.refuse(TEMPLATE, f"expected a text with {{}} once, where the label goes; got {template[:40]!r}")
+    if len(template) > MAX_CHARACTERS:
+        metadata.refuse(TEMPLATE, f"expected at most {MAX_CHARACTERS} characters; got {len(template)}")
     return template
 
 

@@ -144,7 +144,10 @@ async def test_labels_are_a_list_or_names_between_commas_and_go_into_the_templat
         ({"labels": "cat,,dog"}, "one of them is blank"),
         ({"labels": '["cat", 3]'}, "JSON list of strings"),
         ({"labels": ",".join(map(str, range(257)))}, "at most 256 labels; got 257"),
-        ({"labels": "cat", "template": "a photo"}, "template: expected a text with {}"),
+        ({"labels": f"cat,{'x' * 501}"}, "at most 500 characters; one has 501"),
+        ({"labels": "cat", "template": "a photo"}, "template: expected a text with {} once"),
+        ({"labels": "cat", "template": "{} and {}"}, "template: expected a text with {} once"),
+        ({"labels": "cat", "template": "{}" + "x" * 499}, "template: expected at most 500 characters; got 501"),
         ({"labels": "cat", "top_k": "0"}, "top_k"),
     ],
 )

@@ -68,6 +68,7 @@ def test_providers_become_the_runtimes_names() -> None:
         (("gpu",), "MIEN_PROVIDERS: gpu; there are: cpu, cuda"),
         ((), "MIEN_PROVIDERS: empty"),
         (("cuda", "cpu"), "MIEN_PROVIDERS: cuda is not in the installed ONNX Runtime"),
+        (("openvino", "cpu"), "MIEN_PROVIDERS: openvino is no longer supported: it is slower than cpu"),
     ],
 )
 def test_a_provider_that_is_not_here_is_named(names: tuple[str, ...], sentence: str) -> None:
