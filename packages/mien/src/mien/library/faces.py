@@ -17,7 +17,7 @@ from mien.engine.plan import thread_budget
 from mien.engine.sources import Item
 from mien.errors import ImageError, InternalError, InvalidField, MienError, Unavailable
 from mien.faces.loading import load_pipeline
-from mien.faces.pipeline import Face, FaceAnalysis, FaceOptions
+from mien.faces.pipeline import PIPELINE_VERSION, Face, FaceAnalysis, FaceOptions
 from mien.faces.recognisers import chosen_recogniser, same_threshold_of
 from mien.faces.service import FaceFinder, FindFaces
 from mien.inference.images import ImageLimits
@@ -157,9 +157,13 @@ class Faces:
         return search(walk(Path(path) for path in paths), analyse, self._threads, listener)
 
     def made_by(self, **options: Unpack[Options]) -> str:
-        """The models' names, and 12 digits that differ where results may: for other models, settings or options."""
+        """The models' names, and 12 digits that differ where results may.
+
+        They do for another version of the pipeline, other files of the models, settings or options.
+        """
         chosen, models = self._options(options), self._settings.models
         parts = [
+            f"pipeline {PIPELINE_VERSION}",
             *(f"{m.name} {m.source.sha256} {m.convert_revision}" for m in (self._detector, self._recogniser)),
             *(f"{name}={getattr(models, name)}" for name in RESULT_SETTINGS),
             *(f"{item.name}={getattr(chosen, item.name)}" for item in fields(chosen) if item.name != "crops"),
