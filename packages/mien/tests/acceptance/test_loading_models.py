@@ -47,6 +47,17 @@ def on_the_node(settings: dict[str, Any]) -> dict[str, list[str]]:
         return {found.service_name: list(found.model_ids) for found in call(Empty(), timeout=30)}
 
 
+def asked_of_the_node(settings: dict[str, Any], task: str, payload: bytes, mime: str, **meta: str) -> Any:
+    """The result that a gRPC client gets."""
+    with grpc.insecure_channel(f"127.0.0.1:{settings['grpc_port']}") as channel:
+        infer = channel.stream_stream(
+            f"/{SERVICE}/Infer", pb.InferRequest.SerializeToString, pb.InferResponse.FromString
+        )
+        request = pb.InferRequest(task=task, payload=payload, payload_mime=mime, meta=meta)
+        (answer,) = infer(iter([request]), timeout=30)
+        return json.loads(answer.result)
+
+
 def test_a_model_comes_and_goes_by_command_and_every_api_sees_it(
     server: Any, settings: dict[str, Any], mien: Mien
 ) -> None:
@@ -59,6 +70,11 @@ def test_a_model_comes_and_goes_by_command_and_every_api_sees_it(
     assert answer["meta"]["lumen.model.id"] == "tiny_clip"
     assert {"semantic_text_embed", "zero_shot_classify"} <= tasks(server)
     assert on_the_node(settings)["embedding"] == on_the_node(settings)["classification"] == ["tiny_clip"]
+    words = asked_of_the_node(settings, "semantic_text_embed", b"a cat", "text/plain")
+    seen = asked_of_the_node(settings, "clip_image_embed", tiny_clip.images()[0], "image/png")
+    assert (words["model_id"], seen["model_id"], words["dim"], seen["dim"]) == ("tiny_clip", "tiny_clip", 24, 24)
+    found = asked_of_the_node(settings, "clip_classify", tiny_clip.images()[0], "image/png", labels="cat,dog")
+    assert {label["label"] for label in found["labels"]} == {"cat", "dog"}
     listed = json.loads(mien("models", "loaded", "--output", "json", "--url", server.url).stdout)
     assert [model["name"] for model in listed] == ["yunet", "fr_feature", "tiny_clip"]
     assert mien("models", "unload", "tiny_clip", "--url", server.url).stdout.strip() == "tiny_clip  unloaded"

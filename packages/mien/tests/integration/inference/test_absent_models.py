@@ -16,6 +16,7 @@ from mien.inference.contract import InferRequest, Item
 from mien.settings import Settings
 from mien.zoo.zoo import Zoo
 from testing.loaded import Loaded, load
+from testing.tools import missing
 
 
 @pytest.fixture
@@ -93,3 +94,21 @@ async def test_a_model_that_arrives_is_used_without_a_restart(bare: Loaded, cach
     shutil.copytree(Settings().locations.models_dir / "mask", cache / "models" / "mask", dirs_exist_ok=True)
     (face,) = (await analysed(bare, photo, masks=True)).analysis.faces
     assert face.attributes.mask is False
+
+
+async def test_attributes_that_were_unloaded_are_refused_until_they_are_loaded_again(photo: bytes) -> None:
+    zoo = Zoo.from_settings(Settings())
+    if any(zoo.find(name) is None for name in ("age", "gender")):
+        missing("a model (age, gender)")
+    runtime = load(Settings(mask_model="none", image_model="none", text_model="none"))
+    manager = runtime.inference.manager
+    (face,) = (await analysed(runtime, photo, attributes=True)).analysis.faces
+    assert face.attributes.age is not None
+    assert (await manager.unload("gender")).model.manifests == ("age", "gender")
+    with pytest.raises(ModelUnavailable, match=r"extract_ga needs .* were unloaded; `mien models load age`"):
+        await analysed(runtime, photo, attributes=True)
+    assert (await analysed(runtime, photo)).analysis.faces
+    await manager.load("age")
+    (again,) = (await analysed(runtime, photo, attributes=True)).analysis.faces
+    assert again.attributes == face.attributes
+    await runtime.inference.close()
