@@ -65,6 +65,7 @@ def test_every_argument_of_extract_arrives(scripted, client_factory):
         "return_pose": True,
         "return_landmarks_68": True,
         "recogniser": "sface",
+        "detection_size": "full",
     }
 
     client_factory(scripted.host).extract(["https://example.com/ä.jpg"], use_msgpack=False, **options)

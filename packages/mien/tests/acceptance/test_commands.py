@@ -145,6 +145,14 @@ def test_a_threshold_out_of_range_is_refused(mien: Mien, album: Path) -> None:
     assert "--threshold" in result.stderr
 
 
+def test_a_detection_size_is_a_number_or_a_word(mien: Mien, album: Path) -> None:
+    result = mien("faces", str(album), "--detection-size", "huge")
+    assert result.returncode == 2
+    assert "--detection-size" in result.stderr
+    assert "`auto`, `full` or a number" in " ".join(result.stderr.replace("│", " ").split())
+    assert ok(mien("faces", str(album), "--detection-size", "full"))
+
+
 def test_a_key_s_life(mien: Mien, tmp_path: Path) -> None:
     created = mien("keys", "create", "alice", "--scope", "infer", "--scope", "admin")
     secret = ok(created).strip()

@@ -15,9 +15,6 @@ from mien.vision.nms import nms
 from mien.vision.preprocessing import Scaled, scaled
 from mien.vision.types import Detections, Image, joined
 
-INSIDE = 0.8
-"""Share of a box that lies in a better one, above which it is a part of that face."""
-
 
 @dataclass(frozen=True, slots=True)
 class Look:
@@ -90,9 +87,10 @@ class FaceDetection:
 def merged(parts: Sequence[Detections], overlap: float, max_faces: int) -> Detections:
     """The best `max_faces` of all parts, each once: of boxes that overlap by more than `overlap` the best stays.
 
-    What lies inside a better box is no face, but an eye or a mouth that looks like one where the image is large. Taking
-    only faces above a threshold, before or after, makes no difference: a box is dropped for a better one only.
+    What lies inside a better box is an eye or a mouth that looks like a face where the image is large; what lies around
+    one is its head where the image is small. Taking only faces above a threshold, before or after, makes no difference:
+    a box is dropped for a better one only.
     """
     everything = joined(parts)
-    kept = nms(everything.boxes, everything.scores, overlap, max_faces, inside=max(overlap, INSIDE))
+    kept = nms(everything.boxes, everything.scores, overlap, max_faces, nested=overlap >= 1)
     return everything.take(kept)

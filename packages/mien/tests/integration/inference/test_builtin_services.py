@@ -249,6 +249,8 @@ async def test_face_metadata_is_honoured(runtime: Loaded, collage: bytes) -> Non
     assert (await ask(runtime, "face_detection", collage, max_faces="2"))["count"] == 2
     assert (await ask(runtime, "face_detection", collage, max_faces="-1", unknown="x"))["count"] == 6
     assert (await ask(runtime, "face_detection", collage, face_size_min="5000"))["count"] == 0
+    assert (await ask(runtime, "face_detection", collage, detection_size="full"))["count"] == 6
+    assert (await ask(runtime, "face_detection", collage, detection_size="64"))["count"] < 6
     assert (await ask(runtime, "face_detection", collage, detection_confidence_threshold="1"))["count"] == 0
     with pytest.raises(InvalidField, match="nms_threshold"):
         await ask(runtime, "face_detection", collage, nms_threshold="2")

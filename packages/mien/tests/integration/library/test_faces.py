@@ -107,6 +107,11 @@ def test_what_is_no_image_is_one_error_that_says_so(
     [
         ({"threshold": "high"}, "threshold"),
         ({"threshold": 1.5}, "from 0 to 1"),
+        (
+            {"detection_size": 63},
+            "detection_size: expected `auto`, `full` or a number of pixels from 64 to 4096, got 63",
+        ),
+        ({"detection_size": "huge"}, "detection_size"),
         ({"treshold": 0.5}, "unknown options: treshold"),
     ],
 )

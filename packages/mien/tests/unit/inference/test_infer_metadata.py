@@ -38,6 +38,13 @@ def test_all_five_keys_are_understood() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("sent", "meant"), [(" 640 ", 640), ("auto", "auto"), ("full", "full"), ("", None), (" ", None)]
+)
+def test_the_detection_size_is_a_number_or_a_word(sent: str, meant: object) -> None:
+    assert options(detection_size=sent).detection_size == meant
+
+
 @pytest.mark.parametrize("unlimited", ["-1", "0", "", "  "])
 def test_minus_one_and_zero_mean_all_faces(unlimited: str) -> None:
     assert options(max_faces=unlimited).limit == 0
@@ -60,6 +67,11 @@ def test_minus_one_and_zero_mean_all_faces(unlimited: str) -> None:
         ("max_faces", "2.0"),
         ("max_faces", "9" * 5000),
         ("max_faces", "٣x"),
+        ("detection_size", "63"),
+        ("detection_size", "4097"),
+        ("detection_size", "big"),
+        ("detection_size", "640.5"),
+        ("detection_size", "٦٤٠"),
     ],
 )
 def test_what_is_out_of_range_is_refused_by_name(key: str, value: str) -> None:

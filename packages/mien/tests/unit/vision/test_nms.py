@@ -41,5 +41,15 @@ def test_a_hundred_thousand_candidates_take_no_seconds() -> None:
     assert len(kept) == 1024 <= MAX_CANDIDATES
 
 
+def test_boxes_in_a_better_one_or_around_its_centre_are_dropped_unless_they_may_be_nested() -> None:
+    face, eye, beside, head = [0, 0, 100, 130], [20, 40, 40, 60], [95, 60, 130, 100], [-60, -70, 165, 195]
+    boxes = np.array([face, eye, beside, head], np.float32)
+    scores = np.array([0.9, 0.8, 0.7, 0.6], np.float32)
+    assert nms(boxes, scores, 0.3).tolist() == [0, 1, 2, 3]
+    assert nms(boxes, scores, 0.3, nested=False).tolist() == [0, 2]
+    better_inside = np.array([0.7, 0.9, 0.8, 0.6], np.float32)
+    assert nms(boxes, better_inside, 0.3, nested=False).tolist() == [1, 2, 0]
+
+
 def test_nothing_in_nothing_out() -> None:
     assert len(nms(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), 0.3)) == 0

@@ -98,7 +98,7 @@ def test_auto_is_never_coarser_than_640_pixels_and_enlarges_only_tiny_images(hei
 def test_auto_makes_the_least_face_it_promises_large_enough(height: int, width: int) -> None:
     longest = max(height, width)
     least = max(20, longest / 110)
-    assert least * auto_scale(height, width) >= 11.59
+    assert least * auto_scale(height, width) >= 11.9
 
 
 @given(height=sides, width=sides)
