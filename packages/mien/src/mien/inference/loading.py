@@ -12,7 +12,7 @@ from mien.engine.models import LoadedModels, Model
 from mien.engine.plan import Plan, choose_plan, thread_budget
 from mien.engine.session import Feed
 from mien.engine.tune import recall, record_path
-from mien.errors import MienError, ModelError
+from mien.errors import MienError, ModelError, ModelUnknown
 from mien.inference.classification import read_labels
 from mien.inference.clip import ClipModel
 from mien.inference.image_model import ImageModel
@@ -23,7 +23,7 @@ from mien.vision.clip import SIDE as CLIP_SIDE
 from mien.vision.imagenet import SIDE
 from mien.zoo.manifest import Family, Manifest, TextInput
 from mien.zoo.on_demand import OnDemand
-from mien.zoo.selection import IMAGE_LABELS, halves_of, tokenizer_of
+from mien.zoo.selection import IMAGE_HALF, IMAGE_LABELS, halves_of, tokenizer_of
 from mien.zoo.zoo import Zoo
 
 TEXT_SHAPE = (3, 2 * STEP)  # a typical sentence: text models are warmed up and tuned with it
@@ -105,6 +105,10 @@ def load_text_model(name: str, loader: ModelLoader) -> OnDemand[TextModel]:
 def load_clip(name: str, loader: ModelLoader) -> OnDemand[ClipModel]:
     """A CLIP or SigLIP with its tokenizer. Raises ModelError if its manifests do not make one."""
     image_name, text_name, tokenizer_name = names = halves_of(name)
+    if image_name not in loader.zoo.manifests:
+        halves = [other for other, manifest in loader.zoo.manifests.items() if manifest.family == "clip_image"]
+        known = ", ".join(half.removesuffix(IMAGE_HALF) for half in halves)
+        raise ModelUnknown(f"MIEN_CLIP_MODEL: no CLIP is called {name!r}; there are: {known}")
     image = loader.require(image_name, "clip_image", "MIEN_CLIP_MODEL")
     text = loader.require(text_name, "clip_text", "MIEN_CLIP_MODEL")
     spec, text_spec, similarity = image.input, text.text, image.similarity

@@ -166,6 +166,11 @@ async def test_blank_texts_are_refused_and_long_ones_truncated(runtimes: dict[st
         assert (long.meta["tokens"], long.meta["truncated"]) == (str(most), "true")
 
 
+def test_a_setting_that_names_no_clip_is_told_which_there_are(installed: dict[str, Any]) -> None:
+    with pytest.raises(ModelError, match="no CLIP is called 'clip'; there are: clip_vit_b32, siglip_b16, tiny_clip"):
+        load(Settings(**installed, clip_model="clip"))
+
+
 # --- loading and unloading
 
 
