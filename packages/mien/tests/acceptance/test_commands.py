@@ -51,13 +51,14 @@ def test_faces_as_a_table(mien: Mien, album: Path) -> None:
 
 
 def test_faces_of_a_folder_as_json_lines(mien: Mien, album: Path) -> None:
-    lines = [json.loads(line) for line in ok(mien("faces", str(album), "--json")).splitlines()]
+    lines = [json.loads(line) for line in ok(mien("faces", str(album), "--json", "--landmarks-68")).splitlines()]
     assert [Path(line["path"]).name for line in lines] == ["a.jpg", "b.JPG"]
     for line in lines:
         (face,) = line["faces"]
         assert len(face["vector"]) == 512
         assert len(face["box"]) == 4
         assert len(face["landmarks"]) == 5
+        assert len(face["landmarks_68"]) == 68
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])

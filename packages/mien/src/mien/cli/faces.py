@@ -20,7 +20,7 @@ from mien.library.options import Options
 from mien.library.search import Progress as Count
 from mien.library.walk import ImageFile, Skipped, walk
 from mien.settings import Models, Settings
-from mien.zoo.selection import age_gender_models, mask_models, pose_models
+from mien.zoo.selection import age_gender_models, landmark_models, mask_models, pose_models
 
 FAILED, INTERRUPTED = 1, 130
 FORMATS = {".csv": "csv", ".jsonl": "json", ".ndjson": "json", ".json": "json"}
@@ -66,6 +66,8 @@ def _further_models(models: Models, options: Options) -> Iterator[str]:
         yield from (*age_gender_models(models), *mask_models(models))
     if options.get("pose"):
         yield from pose_models(models)
+    if options.get("landmarks_68"):
+        yield from landmark_models(models)
 
 
 def _checked(wanted: Wanted, paths: Sequence[Path]) -> Wanted:

@@ -194,6 +194,7 @@ def faces(
         bool, typer.Option("--quality", help="Also say how far each face can be recognised, 0 to 1.")
     ] = False,
     pose: Annotated[bool, typer.Option("--pose", help="Also say where each face looks: roll, yaw and pitch.")] = False,
+    landmarks_68: Annotated[bool, typer.Option("--landmarks-68", help="Also give 68 landmarks, in JSON.")] = False,
 ) -> None:
     """Find faces in local images, without a server.
 
@@ -209,6 +210,7 @@ def faces(
         "masks": attributes,
         "quality": quality,
         "pose": pose,
+        "landmarks_68": landmarks_68,
         "detection_size": size,
     }
     options: Any = {name: value for name, value in given.items() if value is not None}
