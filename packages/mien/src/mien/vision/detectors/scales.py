@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from mien.detection_size import DetectionSize
 from mien.vision.types import Array
 
-FINE_ENOUGH = 0.61
-"""Scale at which a face of 20 pixels is still found: it becomes 12.2 pixels wide."""
+FINE_ENOUGH = 0.64
+"""Scale at which a face of 20 pixels is still found: it becomes 12.8 pixels wide."""
 LEAST_SIDE, LARGE_SIDE = 640, 1312
 """Longest sides of the finest level that `auto` chooses for small and for large images."""
 LARGE_PIXELS = 1312 * 984
