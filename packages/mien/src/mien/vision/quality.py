@@ -51,10 +51,13 @@ class Signs:
     """Degrees, 0..180."""
 
 
-CALIBRATIONS = {"fr_feature": Calibration(bias=-4.61, norm=2.10, size=2.69, sharpness=1.39, roll=-2.23)}
-"""By recogniser."""
-OTHER = Calibration(bias=1.01, norm=0.0, size=2.37, sharpness=1.70, roll=-4.43)
-"""For recognisers whose raw length was not measured: what the image alone shows."""
+CALIBRATIONS = {
+    "fr_feature": Calibration(bias=-3.59, norm=1.78, size=4.32, sharpness=1.97, roll=-1.65),
+    "sface": Calibration(bias=-4.13, norm=0.63, size=0.0, sharpness=0.86, roll=-1.31),
+}
+"""By recogniser; fitted by benchmarks/quality.py to 1,430 damaged faces of 48 portraits. See docs/models.md."""
+OTHER = Calibration(bias=1.43, norm=0.0, size=5.05, sharpness=2.38, roll=-1.25)
+"""For recognisers whose raw length was not measured: what the image alone shows, fitted to the matches of fr_feature."""
 
 
 def calibration_of(recogniser: str) -> Calibration:
