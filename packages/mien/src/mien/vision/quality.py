@@ -57,7 +57,7 @@ CALIBRATIONS = {
 }
 """By recogniser; fitted by benchmarks/quality.py to 1,430 damaged faces of 48 portraits. See docs/models.md."""
 OTHER = Calibration(bias=1.43, norm=0.0, size=5.05, sharpness=2.38, roll=-1.25)
-"""For recognisers whose raw length was not measured: what the image alone shows, fitted to the matches of fr_feature."""
+"""For recognisers whose raw length was not measured: what the image alone shows, fitted as that of fr_feature."""
 
 
 def calibration_of(recogniser: str) -> Calibration:
