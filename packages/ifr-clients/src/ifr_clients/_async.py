@@ -95,6 +95,7 @@ class IFRClientAsync(BaseClient):
         return_landmarks_68: bool = False,
         recogniser: str | None = None,
         detection_size: DetectionSize | None = None,
+        rotate: Literal["auto", "off"] | None = None,
     ) -> dict[str, Any]: ...
 
     @overload
@@ -133,6 +134,7 @@ class IFRClientAsync(BaseClient):
         return_landmarks_68: bool = False,
         recogniser: str | None = None,
         detection_size: DetectionSize | None = None,
+        rotate: Literal["auto", "off"] | None = None,
     ) -> dict[str, Any] | RecognitionResponse:
         """Faces of each image, in the order of the images.
 
@@ -162,6 +164,7 @@ class IFRClientAsync(BaseClient):
             "return_landmarks_68": return_landmarks_68,
             "recogniser": recogniser,
             "detection_size": detection_size,
+            "rotate": rotate,
         }
         build = partial(_calls.extract, self._settings, options=options, msgpack=use_msgpack, raw=raw_response)
         call = await _prepared(images, build)
@@ -253,6 +256,7 @@ class IFRClientAsync(BaseClient):
         return_landmarks_68: bool = False,
         recogniser: str | None = None,
         detection_size: DetectionSize | None = None,
+        rotate: Literal["auto", "off"] | None = None,
     ) -> dict[str, Any]: ...
 
     @overload
@@ -288,6 +292,7 @@ class IFRClientAsync(BaseClient):
         return_landmarks_68: bool = False,
         recogniser: str | None = None,
         detection_size: DetectionSize | None = None,
+        rotate: Literal["auto", "off"] | None = None,
     ) -> dict[str, Any] | CompareResponse:
         """The cosine similarity of each face of the first image to each of the second, and whether they match.
 
@@ -308,6 +313,7 @@ class IFRClientAsync(BaseClient):
             "return_landmarks_68": return_landmarks_68,
             "recogniser": recogniser,
             "detection_size": detection_size,
+            "rotate": rotate,
         }
         build = partial(_calls.compare, self._settings, options=options, msgpack=use_msgpack, raw=raw_response)
         call = await _prepared(images, build)

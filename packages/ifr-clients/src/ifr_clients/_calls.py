@@ -28,6 +28,7 @@ class FindOptions(TypedDict, total=False):
     detect_masks: bool
     img_req_headers: dict[str, str] | None
     detection_size: DetectionSize | None
+    rotate: Literal["auto", "off"] | None
 
 
 class DescribeOptions(FindOptions, total=False):

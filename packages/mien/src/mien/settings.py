@@ -387,6 +387,10 @@ class Models(Group):
         description="Longest side, in pixels, to which images are scaled down for detection, `auto` or `full`, if a "
         "request sets none.",
     )
+    rotate: Literal["auto", "off"] = Field(
+        default="auto",
+        description="`auto`: also faces that lie on their side or are upside down; `off`: not. If a request sets none.",
+    )
     refine: bool = Field(default=True, description="Second landmark pass on each face: better embeddings.")
     offline: bool = Field(default=False, description="True: never download models, only use the cache.")
 

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -163,6 +164,13 @@ def _detection_size(text: str) -> DetectionSize:
         raise typer.BadParameter(str(error)) from None
 
 
+class Turning(StrEnum):
+    """Values of `--rotate`."""
+
+    AUTO = "auto"
+    OFF = "off"
+
+
 @app.command()
 def faces(
     paths: Annotated[list[Path], typer.Argument(help="Images, or folders of images, which are searched recursively.")],
@@ -189,6 +197,9 @@ def faces(
             help="Longest side to which images are scaled down to find faces: a number of pixels, `auto` or `full`.",
         ),
     ] = None,
+    rotate: Annotated[
+        Turning | None, typer.Option(help="Whether also to find faces that lie on their side or are upside down.")
+    ] = None,
     attributes: Annotated[bool, typer.Option(help="Also estimate age, gender and mask.")] = False,
     quality: Annotated[
         bool, typer.Option("--quality", help="Also say how far each face can be recognised, 0 to 1.")
@@ -212,6 +223,7 @@ def faces(
         "pose": pose,
         "landmarks_68": landmarks_68,
         "detection_size": size,
+        "rotate": None if rotate is None else rotate.value,
     }
     options: Any = {name: value for name, value in given.items() if value is not None}
     style = "json" if as_json else "csv" if as_csv else ""

@@ -12,8 +12,14 @@ from mien.engine.models import Model
 from mien.vision.detectors import Detector
 from mien.vision.detectors.scales import Level, Tile, levels
 from mien.vision.nms import nms
-from mien.vision.preprocessing import Scaled, scaled
+from mien.vision.preprocessing import Scaled, fit, scaled
+from mien.vision.quarter_turns import QUARTER_TURNS, quarter_turned, turned_back
 from mien.vision.types import Detections, Image, joined
+
+SEEN = 0.6
+"""Score of a face in an image that is the right way up."""
+LYING_SIZE = 480
+"""Longest side at which turned images are looked at: where nothing is found upright, faces are not many and small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,37 @@ class FaceDetection:
                 for look, one, output in zip(group, prepared, outputs, strict=True)
             ]
         return merged(found, overlap, self._max_faces)
+
+    def find_any_way(
+        self, image: Image, size: DetectionSize, threshold: float, overlap: float | None, scope: CancelScope
+    ) -> Detections:
+        """As `find`, also in an image that lies on its side or is upside down: turned, too, if it shows no face."""
+        # Whether it is turned does not depend on the threshold, so that a higher one never adds faces.
+        least = min(threshold, SEEN)
+        found = self.find(image, size, least, overlap, scope)
+        if not (found.scores > SEEN).any():
+            lying = self._find_lying(image, least, overlap, scope)
+            found = merged([found, lying], self._nms if overlap is None else overlap, self._max_faces)
+        return found.take(found.scores > threshold)
+
+    def _find_lying(self, image: Image, threshold: float, overlap: float | None, scope: CancelScope) -> Detections:
+        """The faces that are seen in the image turned by one, two and three quarters, at a small size."""
+        height, width = image.shape[:2]
+        small = fit(image, LYING_SIZE)[0]
+        factor = np.array([width / small.shape[1], height / small.shape[0]], np.float32)
+        found = []
+        for turn in QUARTER_TURNS:
+            seen = self.find(quarter_turned(small, turn), LYING_SIZE, threshold, overlap, scope)
+            there = turned_back(seen, turn, *small.shape[:2])
+            found.append(
+                replace(
+                    there,
+                    boxes=there.boxes * np.tile(factor, 2),
+                    landmarks=there.landmarks * factor,
+                    scales=there.scales / factor.max(),
+                )
+            )
+        return merged(found, self._nms if overlap is None else overlap, self._max_faces)
 
     def _looks(self, image: Image, size: DetectionSize) -> Iterator[Look]:
         pixels = Scaled(image, (1.0, 1.0))

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 
@@ -30,13 +31,14 @@ RECOGNITION_ALIASES = (
     "face_recognizer",
     "face_embedding",
 )
-THRESHOLD, NMS, SIZE_MIN, SIZE_MAX, MAX_FACES, DETECTION_SIZE = LIMIT_KEYS = (
+THRESHOLD, NMS, SIZE_MIN, SIZE_MAX, MAX_FACES, DETECTION_SIZE, ROTATE = LIMIT_KEYS = (
     "detection_confidence_threshold",
     "nms_threshold",
     "face_size_min",
     "face_size_max",
     "max_faces",
     "detection_size",
+    "rotate",
 )
 QUALITY, POSE, LANDMARKS_68 = EXTRA_KEYS = ("return_quality", "return_pose", "return_landmarks_68")
 RECOGNISER, RECOGNIZER = RECOGNISER_KEYS = ("recogniser", "recognizer")
@@ -129,6 +131,7 @@ def face_options(sent: Mapping[str, str], default_threshold: float, *, embedding
         pose=metadata.flag(sent, POSE, default=False),
         landmarks_68=metadata.flag(sent, LANDMARKS_68, default=False),
         detection_size=_detection_size(metadata.given(sent, DETECTION_SIZE)),
+        rotate=_rotate(metadata.given(sent, ROTATE)),
     )
 
 
@@ -137,6 +140,14 @@ def _detection_size(text: str) -> DetectionSize | None:
         return parse_detection_size(text) if text else None
     except ValueError as error:
         metadata.refuse(DETECTION_SIZE, f"{error}; got {text[:40]!r}")
+
+
+def _rotate(text: str) -> Literal["auto", "off"] | None:
+    if text == "auto":
+        return "auto"
+    if text not in ("", "off"):
+        metadata.refuse(ROTATE, f"expected `auto` or `off`; got {text[:40]!r}")
+    return "off" if text else None
 
 
 def face_json(face: Face, width: int, height: int, options: FaceOptions) -> FaceV1Face:

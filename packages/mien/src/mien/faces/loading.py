@@ -55,6 +55,7 @@ def load_pipeline(models: Models, max_faces: int, loader: ModelLoader, paths: Ma
             {name: loader.zoo.manifest(name) for name in (models.recogniser, *other_recognisers(models))},
         ),
         detection_size=models.detection_size,
+        rotate=models.rotate,
         max_faces=max_faces,
     )
     _smoke_test(pipeline, recogniser_manifest)

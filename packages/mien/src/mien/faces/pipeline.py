@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -63,8 +63,8 @@ class FaceOptions:
     """Minimum box width in pixels of the image."""
     max_size: float = 0
     """Maximum box width in pixels of the image; 0: no maximum."""
-    rotate: bool = True
-    """Also faces that lie on their side or are upside down."""
+    rotate: Literal["auto", "off"] | None = None
+    """`auto`: also faces that lie on their side or are upside down; None: the pipeline's default."""
 
 
 REFINED = ("embedding", "crops", "landmarks", "attributes", "quality", "pose", "landmarks_68")
@@ -129,6 +129,7 @@ class FacePipeline:
         detection: Model,
         recognisers: Recognisers,
         detection_size: DetectionSize,
+        rotate: Literal["auto", "off"],
         max_faces: int,
         refinement: Model | None = None,
         age_gender: OnDemand[Sequence[Trait]],
@@ -136,7 +137,7 @@ class FacePipeline:
         pose: OnDemand[PoseEstimator | None],
         landmarks_68: OnDemand[LandmarkFinder | None],
     ) -> None:
-        """`nms`: the detector's default overlap threshold (IoU). `detection_size`: if a request sets none.
+        """`nms`: the detector's default overlap threshold (IoU). `detection_size`, `rotate`: if a request sets none.
 
         `refinement`: the model for the second landmark pass; None skips it.
         """
@@ -144,6 +145,7 @@ class FacePipeline:
         self._nms = nms
         self._detection = FaceDetection(detector, detection, nms=nms, max_faces=max_faces)
         self._detection_size = detection_size
+        self._rotate = rotate
         self.recognisers = recognisers
         self._max_faces = max_faces
         self._refinement = None if refinement is None else LandmarkRefinement(detector, refinement, nms=nms)
@@ -229,13 +231,17 @@ class FacePipeline:
 
     def _detect(self, image: Image, options: FaceOptions, scope: CancelScope) -> Detections:
         size = self._detection_size if options.detection_size is None else options.detection_size
-        return self._detection.find(image, size, options.threshold, options.nms_threshold, scope)
+        find = self._detection.find_any_way if self._rotates(options) else self._detection.find
+        return find(image, size, options.threshold, options.nms_threshold, scope)
+
+    def _rotates(self, options: FaceOptions) -> bool:
+        return (options.rotate or self._rotate) == "auto"
 
     def _refine(self, image: Image, faces: Detections, options: FaceOptions, scope: CancelScope) -> Detections:
         """The same faces with landmarks from close-ups of each."""
-        return (
-            faces if self._refinement is None else self._refinement.refine(image, faces, scope, rotate=options.rotate)
-        )
+        if self._refinement is None:
+            return faces
+        return self._refinement.refine(image, faces, scope, rotate=self._rotates(options))
 
     def _describe(
         self, image: Image, index: list[int], found: Detections, options: FaceOptions, scope: CancelScope

@@ -36,7 +36,7 @@ Comparable: TypeAlias = Face | AnyImage | NDArray[np.floating]
 """A face that was found, its vector, or an image, of which the largest face counts."""
 
 RESULT_SETTINGS = (
-    *("detection_size", "refine"),
+    *("detection_size", "rotate", "refine"),
     *("age_model", "gender_model", "mask_model", "pose_model", "landmark_model"),
 )
 """Those on which results depend, beside the detector and the recogniser."""

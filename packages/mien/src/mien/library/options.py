@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -29,6 +29,7 @@ class Options(TypedDict, total=False):
     min_size: float
     max_size: float
     detection_size: DetectionSize | None
+    rotate: Literal["auto", "off"] | None
 
 
 _FIELDS: TypeAdapter[FaceOptions] = TypeAdapter(FaceOptions)

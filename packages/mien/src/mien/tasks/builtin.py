@@ -65,6 +65,7 @@ BUILTIN = {
                 return_quality=_FLAG,
                 return_pose=_FLAG,
                 return_landmarks_68=_FLAG,
+                rotate={"enum": ["auto", "off"]},
                 detection_size={
                     "anyOf": [
                         {"enum": ["auto", "full"]},

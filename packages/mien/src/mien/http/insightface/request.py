@@ -144,6 +144,7 @@ def options_of(parameters: ExtractParameters) -> FaceOptions:
         pose=parameters.return_pose,
         landmarks_68=parameters.return_landmarks_68,
         detection_size=parameters.detection_size,
+        rotate=parameters.rotate,
     )
 
 

@@ -93,6 +93,10 @@ class FindParameters(NullMeansDefault):
         description="Longest side in pixels (64 to 4096) to which images are scaled down to find faces; `auto`: as "
         "large as faces of 20 pixels need; `full`: not scaled down. Default: the server's, `auto`.",
     )
+    rotate: Literal["auto", "off"] | None = Field(
+        default=None,
+        description="`auto`: also faces that lie on their side or are upside down. Default: the server's, `auto`.",
+    )
 
 
 class DescribeParameters(FindParameters):
