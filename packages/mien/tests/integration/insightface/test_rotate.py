@@ -1,5 +1,7 @@
 """`rotate` says whether faces that lie on their side or are upside down are found, on every route that finds faces."""
 
+from itertools import pairwise
+
 import cv2
 import httpx2
 import numpy as np
@@ -31,7 +33,7 @@ def test_a_higher_threshold_never_adds_faces(extract, photo: bytes) -> None:
         {tuple(face["bbox"]) for face in extract(lying, threshold=limit, extract_embedding=False)["data"][0]["faces"]}
         for limit in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
     ]
-    assert all(higher <= lower for lower, higher in zip(found, found[1:], strict=False))
+    assert all(higher <= lower for lower, higher in pairwise(found))
     assert found[2]
 
 
