@@ -82,9 +82,23 @@ def decode(data: bytes | memoryview, *, max_pixels: int | None, max_bytes: int) 
     image of that size should (all checked before pixels are allocated), ImageFormatUnsupported if it is not an image,
     ImageTruncated if it is incomplete or damaged.
     """
+    return decode_still(open_still(data, max_pixels=max_pixels, max_bytes=max_bytes))
+
+
+def open_still(data: bytes | memoryview, *, max_pixels: int | None, max_bytes: int) -> Still:
+    """As `read_still`, and ImageTooLarge for more than `max_bytes` encoded bytes."""
     if len(data) > max_bytes:
         raise ImageTooLarge(f"the image has {len(data)} bytes; this server reads at most {max_bytes}")
-    still = read_still(data, max_pixels=max_pixels)
+    return read_still(data, max_pixels=max_pixels)
+
+
+def decode_still(still: Still, factor: int = 1) -> Image:
+    """Its pixels, as from `decode`; for an image that `shrinks` one per square of `factor` (1, 2, 4, 8) pixels.
+
+    Squares may pass the right and the bottom edge of the image as it is stored. Raises ImageTruncated.
+    """
+    if factor > 1:
+        return upright(_jpeg_pixels(still, factor), still.orientation)
     return upright(_on_canvas(_pixels(still), still), still.orientation)
 
 
@@ -145,11 +159,13 @@ def upright(image: Image, orientation: int) -> Image:
 # --- JPEG
 
 
-def _jpeg_pixels(still: Still) -> Image:
-    (width, height), space = still.size, "CMYK" if still.cmyk else "BGR"
+def _jpeg_pixels(still: Still, factor: int = 1) -> Image:
+    width, height = (-(-side // factor) for side in still.size)
+    space = "CMYK" if still.cmyk else "BGR"
     pixels = np.empty((height, width, len(space)), np.uint8)
+    least = {} if factor == 1 else {"min_height": height, "min_width": width}
     try:
-        simplejpeg.decode_jpeg(still.data, space, buffer=pixels)
+        simplejpeg.decode_jpeg(still.data, space, buffer=pixels, **least)
     except (ValueError, OverflowError) as error:
         if _SUBSAMPLING in str(error) and still.ended:
             return _pillow_pixels(still)

@@ -171,6 +171,7 @@ def read_jpeg(data: bytes | memoryview, max_pixels: int | None) -> Still:
         b"".join([_START, *(_without_warnings(part, inks) for part in found.parts), END]),
         first_of(found.exif, found.xmp),
         cmyk=inks,
+        shrinks=not found.frame.unusual,
         ended=found.ended,
     )
 

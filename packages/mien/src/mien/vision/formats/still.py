@@ -46,6 +46,8 @@ class Still:
     """Where the decoded pixels start, from left and top, if they are only a part of the image; the rest is white."""
     cmyk: bool = False
     """The pixels are stored as four inks."""
+    shrinks: bool = False
+    """Its decoder can leave out detail, by a factor of 2, 4 or 8."""
     ended: bool = True
     """The file has an end; where pixels are missing nevertheless, it has not been cut off but damaged."""
 
