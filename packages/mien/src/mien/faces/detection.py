@@ -10,8 +10,9 @@ from mien.detection_size import DetectionSize
 from mien.engine.cancellation import CancelScope
 from mien.engine.models import Model
 from mien.vision.detectors import Detector
-from mien.vision.detectors.scales import Level, Tile, levels
+from mien.vision.detectors.scales import Level, Tile, finest_scale, levels
 from mien.vision.nms import nms
+from mien.vision.photo import Photo, View
 from mien.vision.preprocessing import Scaled, fit, scaled
 from mien.vision.quarter_turns import QUARTER_TURNS, quarter_turned, turned_back
 from mien.vision.types import Detections, Image, joined
@@ -60,7 +61,7 @@ class FaceDetection:
         self._max_faces = max_faces
 
     def find(
-        self, image: Image, size: DetectionSize, threshold: float, overlap: float | None, scope: CancelScope
+        self, image: Photo | Image, size: DetectionSize, threshold: float, overlap: float | None, scope: CancelScope
     ) -> Detections:
         """The faces with a score above `threshold`, which changes nothing about those that pass it.
 
@@ -68,7 +69,9 @@ class FaceDetection:
         ModelError, DeadlineExceeded, Cancelled.
         """
         overlap = self._nms if overlap is None else overlap
-        looks = self._looks(image, size)
+        photo = Photo.of(image)
+        view = photo.view(finest_scale(photo.height, photo.width, size))
+        looks = self._looks(photo, view, size)
         # Prepared when a lane is free for them: a large image has any number of tiles.
         at_once = self._model.plan.lanes * self._model.plan.max_batch
         found: list[Detections] = []
@@ -79,25 +82,27 @@ class FaceDetection:
                 look.on_image(self._detector.decode(output, one, threshold, overlap, self._max_faces))
                 for look, one, output in zip(group, prepared, outputs, strict=True)
             ]
-        return merged(found, overlap, self._max_faces)
+        seen = merged(found, overlap, self._max_faces)
+        return replace(seen, boxes=view.moved(seen.boxes), landmarks=view.moved(seen.landmarks))
 
     def find_any_way(
-        self, image: Image, size: DetectionSize, threshold: float, overlap: float | None, scope: CancelScope
+        self, image: Photo | Image, size: DetectionSize, threshold: float, overlap: float | None, scope: CancelScope
     ) -> Detections:
         """As `find`, also in an image that lies on its side or is upside down: turned, too, if it shows no face."""
         # Whether it is turned does not depend on the threshold, so that a higher one never adds faces.
         least = min(threshold, SEEN)
-        found = self.find(image, size, least, overlap, scope)
+        photo = Photo.of(image)
+        found = self.find(photo, size, least, overlap, scope)
         if not (found.scores > SEEN).any():
-            lying = self._find_lying(image, least, overlap, scope)
+            lying = self._find_lying(photo.view(0), least, overlap, scope)
             found = merged([found, lying], self._nms if overlap is None else overlap, self._max_faces)
         return found.take(found.scores > threshold)
 
-    def _find_lying(self, image: Image, threshold: float, overlap: float | None, scope: CancelScope) -> Detections:
+    def _find_lying(self, view: View, threshold: float, overlap: float | None, scope: CancelScope) -> Detections:
         """The faces that are seen in the image turned by one, two and three quarters, at a small size."""
-        height, width = image.shape[:2]
-        small = fit(image, LYING_SIZE)[0]
-        factor = np.array([width / small.shape[1], height / small.shape[0]], np.float32)
+        height, width = view.pixels.shape[:2]
+        small = fit(view.pixels, LYING_SIZE)[0]
+        factor = np.array([width / small.shape[1], height / small.shape[0]], np.float32) * np.float32(view.factor)
         found = []
         for turn in QUARTER_TURNS:
             seen = self.find(quarter_turned(small, turn), LYING_SIZE, threshold, overlap, scope)
@@ -105,17 +110,17 @@ class FaceDetection:
             found.append(
                 replace(
                     there,
-                    boxes=there.boxes * np.tile(factor, 2),
-                    landmarks=there.landmarks * factor,
+                    boxes=view.moved(there.boxes * np.tile(factor, 2)),
+                    landmarks=view.moved(there.landmarks * factor),
                     scales=there.scales / factor.max(),
                 )
             )
         return merged(found, self._nms if overlap is None else overlap, self._max_faces)
 
-    def _looks(self, image: Image, size: DetectionSize) -> Iterator[Look]:
-        pixels = Scaled(image, (1.0, 1.0))
-        height, width = image.shape[:2]
-        for level in levels(height, width, size, self._detector.largest_input):
+    def _looks(self, photo: Photo, view: View, size: DetectionSize) -> Iterator[Look]:
+        """Their stretch is that of the photo."""
+        pixels = Scaled(view.pixels, (float(view.factor), float(view.factor)))
+        for level in levels(photo.height, photo.width, size, self._detector.largest_input):
             pixels = scaled(pixels, level.height, level.width)  # from the level before it, not from all pixels again
             for tile in level.tiles:
                 yield Look(tile, level, pixels)

@@ -18,10 +18,12 @@ from mien.faces.detection import FaceDetection
 from mien.faces.head import LandmarkFinder, PoseEstimator
 from mien.faces.recognisers import Recognisers
 from mien.faces.refinement import LandmarkRefinement
+from mien.faces.views import in_view, views_of
 from mien.vision.align import ARCFACE_SIZE, ARCFACE_TEMPLATE, align
 from mien.vision.attributes import AttributeReader, Attributes
 from mien.vision.detectors import Detector
 from mien.vision.draw import encode_jpeg
+from mien.vision.photo import Photo, View
 from mien.vision.pose import Pose
 from mien.vision.quality import quality_of
 from mien.vision.types import EMPTY, Array, Detections, Image
@@ -155,27 +157,34 @@ class FacePipeline:
         self.landmarks_68 = landmarks_68
 
     def analyse(
-        self, image: Image, options: FaceOptions, scope: CancelScope, report: Callable[[Face, int], None] | None = None
+        self,
+        image: Photo | Image,
+        options: FaceOptions,
+        scope: CancelScope,
+        report: Callable[[Face, int], None] | None = None,
     ) -> FaceAnalysis:
         """The image's faces, best first (largest first if the limit applies).
 
         `report` is called with each face, and the number of faces, as soon as the face is complete. Raises ModelError,
-        DeadlineExceeded, Cancelled.
+        DeadlineExceeded, Cancelled, and ImageTruncated for a photo whose data is damaged.
         """
-        found = self._detect(image, options, scope)
+        photo = Photo.of(image)
+        found = self._detect(photo, options, scope)
         index, chosen = select(found, options)
         detected = time.perf_counter()
         faces: tuple[Face, ...] = ()
+        views = views_of(photo, chosen) if needs_pixels(options) else [photo.view(0)] * len(chosen)
         plan = self.recognisers.get(options.recogniser).model.plan
         for part in _portions(len(chosen), plan, whole=report is None):
-            described = self._refined(image, index[part], chosen.take(np.arange(len(chosen))[part]), options, scope)
+            described = self._refined(
+                views[part], index[part], chosen.take(np.arange(len(chosen))[part]), options, scope
+            )
             faces += described
             if report is not None:
                 for face in described:
                     report(face, len(chosen))
-        height, width = image.shape[:2]
         done = time.perf_counter()
-        return FaceAnalysis(faces, width, height, (done - detected) * 1e3)
+        return FaceAnalysis(faces, photo.width, photo.height, (done - detected) * 1e3)
 
     async def require(self, options: FaceOptions) -> None:
         """Wait briefly for the models that `options` needs and that are not loaded yet.
@@ -210,11 +219,26 @@ class FacePipeline:
         return [group for group, asked in groups if asked]
 
     def _refined(
-        self, image: Image, index: list[int], chosen: Detections, options: FaceOptions, scope: CancelScope
+        self, views: Sequence[View], index: list[int], chosen: Detections, options: FaceOptions, scope: CancelScope
     ) -> tuple[Face, ...]:
+        """The faces; those that are seen in the same view together."""
+        described: dict[int, Face] = {}
+        for view in {id(view): view for view in views}.values():
+            places = [place for place, own in enumerate(views) if own is view]
+            seen = chosen.take(np.array(places))
+            faces = self._seen_in(view, [index[place] for place in places], seen, options, scope)
+            described.update(zip(places, faces, strict=True))
+        return tuple(described[place] for place in range(len(views)))
+
+    def _seen_in(
+        self, view: View, index: list[int], chosen: Detections, options: FaceOptions, scope: CancelScope
+    ) -> tuple[Face, ...]:
+        boxes, landmarks = in_view(chosen, view)
+        found = replace(chosen, boxes=boxes, landmarks=landmarks)
         if any(getattr(options, name) for name in REFINED):
-            chosen = self._refine(image, chosen, options, scope)
-        return self._describe(image, index, chosen, options, scope)
+            found = self._refine(view.pixels, found, options, scope)
+        faces = self._describe(view, index, found, options, scope)
+        return tuple(replace(face, box=box) for face, box in zip(faces, chosen.boxes, strict=True))
 
     def embed_crop(self, crop: Image, options: FaceOptions, scope: CancelScope) -> FaceAnalysis:
         """The one face of an aligned 112×112 crop, without detection. Raises ImageError for another size."""
@@ -226,13 +250,13 @@ class FacePipeline:
         started = time.perf_counter()
         box = np.array([[0, 0, width, height]], np.float32)
         whole = Detections(box, np.ones(1, np.float32), ARCFACE_TEMPLATE[np.newaxis], np.ones(1, np.float32))
-        faces = self._describe(crop, [0], whole, options, scope)
+        faces = self._describe(View(crop), [0], whole, options, scope)
         return FaceAnalysis(faces, width, height, (time.perf_counter() - started) * 1e3)
 
-    def _detect(self, image: Image, options: FaceOptions, scope: CancelScope) -> Detections:
+    def _detect(self, photo: Photo, options: FaceOptions, scope: CancelScope) -> Detections:
         size = self._detection_size if options.detection_size is None else options.detection_size
         find = self._detection.find_any_way if self._rotates(options) else self._detection.find
-        return find(image, size, options.threshold, options.nms_threshold, scope)
+        return find(photo, size, options.threshold, options.nms_threshold, scope)
 
     def _rotates(self, options: FaceOptions) -> bool:
         return (options.rotate or self._rotate) == "auto"
@@ -244,8 +268,10 @@ class FacePipeline:
         return self._refinement.refine(image, faces, scope, rotate=self._rotates(options))
 
     def _describe(
-        self, image: Image, index: list[int], found: Detections, options: FaceOptions, scope: CancelScope
+        self, view: View, index: list[int], found: Detections, options: FaceOptions, scope: CancelScope
     ) -> tuple[Face, ...]:
+        """The faces found, which are in pixels of the view, in pixels of the image."""
+        image, landmarks = view.pixels, view.points_on_image(found.landmarks)
         embedding = options.embedding or options.quality
         crops = [align(image, points) for points in found.landmarks] if embedding or options.crops else []
         recogniser = self.recognisers.get(options.recogniser)
@@ -257,18 +283,18 @@ class FacePipeline:
         return tuple(
             Face(
                 index=index[i],
-                box=found.boxes[i],
+                box=view.edges_on_image(found.boxes[i]),
                 score=float(found.scores[i]),
-                landmarks=found.landmarks[i],
+                landmarks=landmarks[i],
                 vector=vectors[i] if vectors is not None and options.embedding else None,
                 norm=float(norms[i]) if norms is not None and options.embedding else None,
                 crop=encode_jpeg(crops[i]) if options.crops else None,
                 attributes=attributes[i],
-                quality=quality_of(recogniser.calibration, crops[i], found.landmarks[i], float(norms[i]))
+                quality=quality_of(recogniser.calibration, crops[i], landmarks[i], float(norms[i]))
                 if norms is not None and options.quality
                 else None,
                 pose=None if poses is None else poses[i],
-                landmarks_68=None if points is None else points[i],
+                landmarks_68=None if points is None else view.points_on_image(points[i]),
                 scale=float(found.scales[i]),
             )
             for i in range(len(found))
@@ -304,6 +330,11 @@ def _portions(faces: int, plan: Plan, *, whole: bool) -> Iterator[slice]:
     size = faces if whole else plan.lanes * plan.max_batch
     for start in range(0, faces, max(1, size)):
         yield slice(start, start + size)
+
+
+def needs_pixels(options: FaceOptions) -> bool:
+    """Whether more than boxes and scores is wanted of the faces."""
+    return options.masks or any(getattr(options, name) for name in REFINED)
 
 
 def detections_of(faces: Sequence[Face]) -> Detections:

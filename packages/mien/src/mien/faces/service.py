@@ -77,22 +77,19 @@ class FaceFinder(Handler):
 
     def work(self, item: Item, operation: FindFaces, scope: CancelScope, report: Report | None) -> FoundFaces:
         started = time.perf_counter()
-        image = self._limits.decode(item)
-        decode_seconds = time.perf_counter() - started
-        height, width = image.shape[:2]
-
+        photo = self._limits.open(item)
         numbers = itertools.count()
 
         def report_face(face: Face, faces: int) -> None:
             if report is not None and faces > 1:  # a single face is not partial: it is the whole value
-                part = FaceAnalysis((face,), width, height)
-                report(FoundFaces(part, decode_seconds, time.perf_counter() - started), next(numbers), faces)
+                part = FaceAnalysis((face,), photo.width, photo.height)
+                report(FoundFaces(part, photo.decode_seconds, time.perf_counter() - started), next(numbers), faces)
 
         if operation.aligned:
-            analysis = self._pipeline.embed_crop(image, operation.options, scope)
+            analysis = self._pipeline.embed_crop(photo.pixels(), operation.options, scope)
         else:
-            analysis = self._pipeline.analyse(image, operation.options, scope, None if report is None else report_face)
-        return FoundFaces(analysis, decode_seconds, time.perf_counter() - started)
+            analysis = self._pipeline.analyse(photo, operation.options, scope, None if report is None else report_face)
+        return FoundFaces(analysis, photo.decode_seconds, time.perf_counter() - started)
 
 
 class FaceDrawer(Handler):

@@ -9,7 +9,7 @@ from mien.errors import InvalidField
 from mien.inference.sniff import IMAGES
 from mien.settings import Limits
 from mien.vision.formats.still import most_pixels_of_any
-from mien.vision.image import decode
+from mien.vision.photo import Photo
 from mien.vision.types import Image
 
 IMAGE_MIMES = tuple(IMAGES.values())
@@ -33,9 +33,13 @@ class ImageLimits:
 
     def decode(self, item: Item) -> Image:
         """The item's pixels. Raises InvalidField if its media type is not an image, else as `vision.image.decode`."""
+        return self.open(item).pixels()
+
+    def open(self, item: Item) -> Photo:
+        """The item as a photo, of which nothing has been decoded. Raises as `decode`."""
         if not item.mime.startswith("image/"):
             raise payload_refused(f"expected an image; got {item.mime}")
-        return decode(item.data, max_pixels=self.max_pixels, max_bytes=self.max_bytes)
+        return Photo.open(item.data, max_pixels=self.max_pixels, max_bytes=self.max_bytes)
 
     def advertised(self) -> Mapping[str, str]:
         """The limits as image tasks advertise them."""

@@ -63,7 +63,7 @@ def test_a_view_has_the_pixels_that_are_asked_for_and_not_many_more(photo: bytes
     assert view.pixels.shape == (-(-HEIGHT // factor), -(-WIDTH // factor), 3)
 
 
-@pytest.mark.parametrize(("longest", "factor"), [(8000, 4), (16_000, 8), (7999, 2), (3999, 1), (20_000, 8)])
+@pytest.mark.parametrize(("longest", "factor"), [(6400, 4), (12_800, 8), (6399, 2), (3199, 1), (20_000, 8)])
 def test_a_view_is_not_small(longest: int, factor: int) -> None:
     file = io.BytesIO()
     PilImage.new("L", (longest, 16)).save(file, "JPEG")
@@ -99,6 +99,34 @@ def test_pixels_are_decoded_again_only_if_more_are_needed(photo: bytes) -> None:
     full = opened_photo.view(0.6)
     assert full.factor == 1
     assert opened_photo.view(0.4) is full
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_part_is_decoded_without_what_comes_after_it(orientation: int) -> None:
+    data = encoded(orientation)
+    photo = opened(data)
+    photo.view(0.5)
+    x, y = (int(value) for value in SPOTS[0])
+    part = np.array([x - 150, y - 150, x + 150, y + 150], np.float32)
+    view = photo.close_view(1, part)
+    whole = decode(data, max_pixels=None, max_bytes=1 << 25)
+    assert photo.factor_for(0.9) == 1
+    assert photo.factor_for(0.2) == 2
+    assert view.factor == 1
+    left, top = view.points_of(part[:2]).astype(int)
+    assert (view.pixels[top : top + 300, left : left + 300] == whole[y - 150 :, x - 150 :][:300, :300]).all()
+    if orientation in (1, 2, 5, 8):
+        assert view.pixels.size < whole.size / 2
+        assert photo.view(0.5).factor == 2
+    assert (photo.pixels() == whole).all()
+
+
+@pytest.mark.parametrize("options", [{"progressive": True}, {"restart_marker_blocks": 50}])
+def test_what_cannot_be_cut_is_decoded_whole(options: dict[str, object]) -> None:
+    photo = opened(encoded(**options))
+    photo.view(0.5)
+    view = photo.close_view(1, np.array([0, 0, 100, 100], np.float32))
+    assert view.pixels.shape[0] == HEIGHT
 
 
 def test_other_formats_and_decoded_pixels_have_one_view() -> None:

@@ -31,6 +31,8 @@ MOST_SEGMENTS = 4096
 END = b"\xff\xd9"
 _START, _JFIF, _ADOBE = b"\xff\xd8", b"\xff\xe0", b"\xff\xee"
 _BITS = 8
+_HEIGHT_AT = 5
+"""In a frame header."""
 _SUBSAMPLED = frozenset({(1, 1), (2, 1), (2, 2), (1, 2), (4, 1), (1, 4)})
 """Samples of brightness, and of black in CMYK, per sample of colour: across and down."""
 _COMPONENTS, _MOST_COMPONENTS = frozenset({1, 3, 4}), 4
@@ -165,15 +167,27 @@ def read_jpeg(data: bytes | memoryview, max_pixels: int | None) -> Still:
     if number not in _COMPONENTS:
         raise not_read("JPEG", f"{number} colour components")
     inks = number == 4
+    parts = [_without_warnings(part, inks) for part in found.parts]
     return Still(
         "JPEG",
         (found.frame.width, found.frame.height),
-        b"".join([_START, *(_without_warnings(part, inks) for part in found.parts), END]),
+        b"".join([_START, *parts, END]),
         first_of(found.exif, found.xmp),
         cmyk=inks,
         shrinks=not found.frame.unusual,
+        height_at=_height_at(parts) if found.single and not found.interval else None,
         ended=found.ended,
     )
+
+
+def _height_at(parts: list[bytes | memoryview]) -> int | None:
+    """Where the height is in the file of these parts."""
+    at = len(_START)
+    for part in parts:
+        if part[0] == _FILL and part[1] in _FRAMES:
+            return at + _HEIGHT_AT
+        at += len(part)
+    return None
 
 
 def walk(view: memoryview, max_pixels: int | None) -> Walk:

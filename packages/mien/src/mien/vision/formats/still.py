@@ -48,6 +48,8 @@ class Still:
     """The pixels are stored as four inks."""
     shrinks: bool = False
     """Its decoder can leave out detail, by a factor of 2, 4 or 8."""
+    height_at: int | None = None
+    """Where its height is in `data`, if a smaller one there makes the decoder stop early."""
     ended: bool = True
     """The file has an end; where pixels are missing nevertheless, it has not been cut off but damaged."""
 
