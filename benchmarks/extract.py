@@ -43,7 +43,7 @@ from mien.faces.pipeline import FaceOptions
 from mien.machine import usable_cores
 from mien.metrics import Metrics
 from mien.settings import Settings
-from mien.vision.image import decode
+from mien.vision.photo import Photo
 from mien.zoo.zoo import Zoo
 
 PHOTOS = Path(__file__).parent.parent / "packages/mien/tests/photos"
@@ -120,7 +120,7 @@ def recorded(data: bytes, settings: Settings) -> tuple[list[tuple[str, np.ndarra
         (Recorder(recognisers.default.model), str(zoo.locate(settings.models.recogniser))),
     ]
     recognisers.default = replace(recognisers.default, model=cast(Model, recorders[-1][0]))
-    image = decode(data, max_pixels=settings.limits.max_pixels, max_bytes=settings.limits.max_image_bytes)
+    image = Photo.open(data, max_pixels=settings.limits.max_pixels, max_bytes=settings.limits.max_image_bytes)
     faces = len(pipeline.analyse(image, OPTIONS, CancelScope()).faces)
     asyncio.run(inference.close())
     return [(path, tensor) for recorder, path in recorders for tensor in recorder.seen], faces
@@ -181,7 +181,7 @@ def direct_pipeline(data: bytes, settings: Settings, plan: Plan) -> Callable[[],
 
     def once() -> float:
         start = time.perf_counter()
-        image = decode(data, max_pixels=settings.limits.max_pixels, max_bytes=settings.limits.max_image_bytes)
+        image = Photo.open(data, max_pixels=settings.limits.max_pixels, max_bytes=settings.limits.max_image_bytes)
         pipeline.analyse(image, OPTIONS, CancelScope())
         return (time.perf_counter() - start) * 1e3
 

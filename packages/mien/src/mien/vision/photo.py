@@ -136,8 +136,11 @@ class Photo:
         self.decode_seconds += time.perf_counter() - started
         across = self._spare(pixels.shape[1], self.width, factor) if self._still.orientation in _MIRRORED_X else 0
         down = self._spare(pixels.shape[0], self.height, factor) if self._still.orientation in _MIRRORED_Y else 0
-        pixels = pixels[down:, across:]
-        return View(pixels, factor, *self._corner(pixels, factor))
+        left, top = self._corner(pixels, factor)
+        left, top = left + across * factor, top + down * factor
+        # Without the last row and column if they are of fewer pixels, as shrinking all pixels would leave them out.
+        rows, columns = max(1, (self.height - top) // factor), max(1, (self.width - left) // factor)
+        return View(pixels[down:, across:][:rows, :columns], factor, left, top)
 
     @staticmethod
     def _spare(side: int, whole: int, factor: int) -> int:
