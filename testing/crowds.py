@@ -182,8 +182,11 @@ def hits(truth: Boxes, found: Boxes, least: float = 0.4) -> NDArray[np.intp]:
 
 
 def false_alarms(made: Crowd, found: Boxes) -> NDArray[np.intp]:
-    """The found boxes that are no face of the crowd, nor what is left of a hidden one."""
-    known = hits(made.boxes, found)
+    """The found boxes that are no face of the crowd, nor what is left of a hidden one. The second box of a face is one.
+
+    Boxes of tiny faces are rough: a fifth of overlap is enough here.
+    """
+    known = hits(made.boxes, found, 0.2)
     doubtful = np.flatnonzero((overlaps(made.hidden, found) > 0.1).any(axis=0))
     return np.setdiff1d(np.arange(len(found)), np.concatenate((known, doubtful)))
 

@@ -39,7 +39,8 @@ def test_of_the_faces_that_are_promised_98_per_cent_are_found_and_hardly_anythin
     assert len(false_alarms(group, found.boxes)) <= 0.01 * len(group.boxes)
 
 
-@pytest.mark.parametrize("size", ["auto", "full"])
-def test_textures_show_nobody(find: Find, size: DetectionSize) -> None:
-    alarms = [kind for kind, image in textures(200) if len(find(image, size, 0.7))]
-    assert alarms == []
+@pytest.mark.parametrize("seed", range(5))
+def test_textures_show_nobody(find: Find, seed: int) -> None:
+    for kind, image in textures(40, seed=seed):
+        for size in ("auto", "full"):
+            assert len(find(image, size, 0.7)) == 0, (kind, size)
