@@ -115,7 +115,8 @@ class Mask:
         if _TIMING.fullmatch(key):
             return f"<{type(value).__name__}>"
         if isinstance(value, float):
-            return _rounded(value)
+            # What remains of a request's deadline when its task is made: milliseconds less, or more on a busy machine.
+            return float(round(value)) if key == "timeout" and value >= 1 else _rounded(value)
         if key in _OPAQUE:
             return f"<{key}>"
         if key == "port":
