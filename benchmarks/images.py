@@ -29,8 +29,8 @@ from PIL import Image as PilImage
 from mien.vision.formats.items import Item, Items, Property, file_of, read_items
 
 SIDE, AVIF_SIDE = 10_000, 8000
-"""Square images just below the limits."""
-JPEG_SIDE, SCANS_SIDE, CMYK_SIDE = 14_100, 10_400, 10_000
+"""Square images just below the limits, of pixels or, in several scans, of samples."""
+JPEG_SIDE, SCANS_SIDE, CMYK_SIDE = 14_100, 10_400, 7600
 MAX_PIXELS, MAX_BYTES = None, 48 << 20
 Build = Callable[[], bytes]
 
