@@ -26,7 +26,8 @@ def warped(image: Image, matrix: Affine, size: int, border: int = cv2.BORDER_CON
 def _halved(image: Image, matrix: Affine, size: int, times: int) -> tuple[Image, Affine]:
     """The part of the image that the crop shows, halved `times` times, and the map from it to the crop."""
     height, width = image.shape[:2]
-    step = min(1 << times, height, width)
+    times = min(times, int(np.log2(min(height, width))))
+    step = 1 << times
     back = cv2.invertAffineTransform(matrix)
     corners = np.array([[0, 0], [size, 0], [0, size], [size, size]]) @ back[:, :2].T + back[:, 2]
     # A whole number of steps: the same pixels are averaged wherever the crop begins.
@@ -35,7 +36,10 @@ def _halved(image: Image, matrix: Affine, size: int, times: int) -> tuple[Image,
     )
     x2, y2 = (int(np.clip(high // step + 2, 1, side // step)) for high, side in _paired(corners.max(0), width, height))
     part = image[y1 * step : max(y2, y1 + 1) * step, x1 * step : max(x2, x1 + 1) * step]
-    smaller: Image = cv2.resize(part, None, fx=1 / step, fy=1 / step, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    smaller = part
+    for _ in range(times):  # OpenCV has a fast path for halves: a quarter at once takes three times as long
+        half = (smaller.shape[1] // 2, smaller.shape[0] // 2)
+        smaller = cv2.resize(smaller, half, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     # Pixel i of the smaller image is centred on pixel i * step + (step - 1) / 2 of the part.
     centre = (step - 1) / 2
     moved = matrix[:, :2] @ np.array([x1 * step + centre, y1 * step + centre]) + matrix[:, 2]
