@@ -91,8 +91,12 @@ class ServerProcess:
 
 
 def mien_environment(data_dir: Path, settings: dict[str, Any]) -> dict[str, str]:
-    """This process's environment without its MIEN_* variables, with the given settings; the cache stays shared."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("MIEN_")}
+    """This process's environment without its MIEN_* variables, with the given settings; the cache stays shared.
+
+    Nor the size of a terminal, which nobody has here: readline exports it when a debugger imports it.
+    """
+    left_out = ("MIEN_", "COLUMNS", "LINES")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     if "MIEN_CACHE_DIR" in os.environ:
         inherited["MIEN_CACHE_DIR"] = os.environ["MIEN_CACHE_DIR"]
     given = {f"MIEN_{name.upper()}": str(value) for name, value in settings.items()}
