@@ -1,9 +1,10 @@
 """Which tests run: the folder of a test decides.
 
 `tests/unit` is the tier to run while working; `make test` runs it and all other folders, but for those named `full`
-(anywhere below `tests`; `make test-full`) and `tests/soak` (`make soak`). Two kinds of tests are run in a later tier
-for longer, from where they stand: those with the marker `soak`, and in the full tier every property of Hypothesis,
-with more examples. A path in `full` or `soak` that is given on the command line is run as it is asked for.
+(anywhere below `tests`; `make test-full`) and `tests/soak` (`make soak`). Three kinds of tests are run in a later tier,
+from where they stand: those with the marker `full`, a slow test among quick ones; those with the marker `soak`, for
+longer; and in the full tier every property of Hypothesis, with more examples. A path in `full` or `soak` that is given
+on the command line is run as it is asked for.
 """
 
 from pathlib import Path
@@ -46,6 +47,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_chosen(item: pytest.Item, config: pytest.Config) -> bool:
     chosen, tier = config.getoption("tier"), tier_of(item.path)
     long = item.get_closest_marker("soak") is not None
+    if tier in ("unit", "test") and item.get_closest_marker("full") is not None:
+        tier = "full"
     if chosen == "soak":
         return long or tier == "soak"
     if long and tier != "soak":

@@ -181,6 +181,7 @@ def test_every_snippet_of_the_manual_runs_in_order(run):
     assert "working on value\n" in printed
 
 
+@pytest.mark.full
 def test_the_commands_of_the_manual_run(folder, mien, mien_folder):
     (commands,) = re.findall(r"^```bash\n(mien run .*?)^```$", MANUAL.read_text(), re.MULTILINE | re.DOTALL)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -51,6 +51,7 @@ def test_every_state_arrives_once_and_in_order(client, course):
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("resumes", [True, False])
+@pytest.mark.full
 def test_a_cut_after_any_byte_loses_and_repeats_nothing(client, course, fault, how, resumes):
     """Every byte for one client, samples for the rest: without connections, `test_inferencesh_follow` has them all."""
     course.resumes = resumes

@@ -201,6 +201,7 @@ class App(BaseApp):
     assert isinstance(await worker.run(run_id="last"), Done)
 
 
+@pytest.mark.full
 async def test_a_traceback_shows_no_directories_of_the_server(app_folder, start_worker):
     worker = await start_worker(
         app_folder(
@@ -230,6 +231,7 @@ async def test_a_traceback_shows_no_directories_of_the_server(app_folder, start_
     assert str(Path(app_folder("")).resolve()) in "".join(worker.lines("stderr")), "what the app prints stays as it is"
 
 
+@pytest.mark.full
 async def test_a_traceback_of_an_import_shows_no_directories_of_the_server(app_folder, start_worker):
     worker = await start_worker(app_folder("import helper", helper="def f(:\n"), ready=False)
     fatal = (await worker.rest())[-1]
@@ -244,6 +246,7 @@ async def test_invalid_input_names_the_key(app_folder, start_worker):
     assert "the input is invalid" in failed.error
 
 
+@pytest.mark.full
 async def test_an_error_in_a_validator_of_the_app_fails_its_run(app_folder, start_worker):
     worker = await start_worker(
         app_folder("""
@@ -266,6 +269,7 @@ async def test_an_error_in_a_validator_of_the_app_fails_its_run(app_folder, star
     assert isinstance(await worker.run(run_id="r2"), Done)
 
 
+@pytest.mark.full
 async def test_metadata_that_does_not_fit_fails_its_run(app_folder, start_worker):
     worker = await start_worker(app_folder(ECHO))
     failed = await worker.run(user_id=["nobody"])
@@ -275,6 +279,7 @@ async def test_metadata_that_does_not_fit_fails_its_run(app_folder, start_worker
     assert isinstance(await worker.run({"text": "a"}, run_id="r2"), Done)
 
 
+@pytest.mark.full
 async def test_invalid_metadata_fails_the_setup_and_is_not_a_crash(app_folder, start_worker):
     worker = await start_worker(app_folder(ECHO), ready=False)
     await worker.send(Setup(metadata={"user_id": ["nobody"]}))
@@ -283,6 +288,7 @@ async def test_invalid_metadata_fails_the_setup_and_is_not_a_crash(app_folder, s
     assert (fatal.kind, "`user_id`" in fatal.error) == ("setup", True)
 
 
+@pytest.mark.full
 async def test_a_generator_without_output_fails(app_folder, start_worker):
     worker = await start_worker(
         app_folder("""
@@ -323,6 +329,7 @@ async def test_files_come_in_and_local_ones_are_marked(app_folder, start_worker,
     assert any("/nowhere/a.png" in line for line in worker.lines("log"))
 
 
+@pytest.mark.full
 async def test_a_long_output_travels_as_a_file(app_folder, start_worker, tmp_path: Path):
     worker = await start_worker(
         app_folder("""
@@ -354,6 +361,7 @@ async def test_runs_go_side_by_side_as_the_app_declares(app_folder, start_worker
     assert {(await worker.until(Done)).run_id for _ in range(2)} == {"a", "b"}
 
 
+@pytest.mark.full
 async def test_a_queued_run_is_cancelled_immediately(app_folder, start_worker):
     worker = await start_worker(
         app_folder("""
@@ -488,6 +496,7 @@ async def test_cancel_of_an_unknown_run_does_nothing(app_folder, start_worker):
         ("x = 1", "load", "derives from BaseApp"),
     ],
 )
+@pytest.mark.full
 async def test_an_app_that_cannot_be_imported_is_fatal(body, kind, said, app_folder, start_worker):
     worker = await start_worker(app_folder(body), ready=False)
     fatal = (await worker.rest())[-1]
@@ -546,6 +555,7 @@ class App(BaseApp):
     assert await worker.process.wait() == status
 
 
+@pytest.mark.full
 async def test_a_line_without_its_newline_is_kept_when_the_output_is_closed(app_folder, start_worker):
     worker = await start_worker(
         app_folder("""
@@ -562,6 +572,7 @@ async def test_a_line_without_its_newline_is_kept_when_the_output_is_closed(app_
     assert worker.lines("stdout") == ["the last words"]
 
 
+@pytest.mark.full
 async def test_an_app_that_writes_into_its_connection_is_ended(app_folder, start_worker):
     worker = await start_worker(
         app_folder("""
@@ -589,6 +600,7 @@ def wait_until_gone(pid: int) -> None:
         time.sleep(0.001)
 
 
+@pytest.mark.full
 async def test_a_sigterm_after_the_apps_end_loses_no_line(app_folder, start_worker):
     worker = await start_worker(
         app_folder("""
@@ -609,6 +621,7 @@ async def test_a_sigterm_after_the_apps_end_loses_no_line(app_folder, start_work
     assert len(worker.lines("stdout")) == 20_001
 
 
+@pytest.mark.full
 async def test_a_flood_of_logs_is_complete_and_in_order(app_folder, start_worker):
     worker = await start_worker(
         app_folder("""
@@ -645,6 +658,7 @@ class App(BaseApp):
         os.kill(app_pid, 0)
 
 
+@pytest.mark.full
 async def test_the_app_dies_with_its_relay(app_folder, start_worker):
     worker = await start_worker(app_folder(ECHO))
     app_pid = next(m for m in worker.got if isinstance(m, Hello)).pid
@@ -655,6 +669,7 @@ async def test_the_app_dies_with_its_relay(app_folder, start_worker):
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.full
 async def test_bytes_that_are_not_a_message_are_fatal(app_folder, start_worker):
     worker = await start_worker(app_folder(ECHO))
     worker.channel._writer.write(b"\xff\xff\xff\xffnonsense")

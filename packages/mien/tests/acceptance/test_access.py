@@ -134,6 +134,7 @@ def test_beyond_loopback_a_server_without_keys_does_not_start(mien: Callable[...
         assert "Traceback" not in result.stderr
 
 
+@pytest.mark.full
 def test_no_auth_opens_it_on_purpose(serve: Serve, light: dict[str, str]) -> None:
     server = serve("--host", "0.0.0.0", "--no-auth", **light)  # noqa: S104
     assert server.client.get("/info", headers={"Host": "faces.example.org"}).status_code == 200

@@ -17,14 +17,15 @@ PAGES = ("README.md", "docs/insightface.md", "docs/library.md", "docs/migrating.
 NOT_RUN = ("make demo", "mien serve", "mien_…")  # run by people, by the fixture, and with a real key elsewhere
 
 
-def samples(language: str) -> list[tuple[str, str]]:
-    """(page, code) of every block in that language that is to be run."""
+def samples(language: str) -> list[Any]:
+    """(page, code) of every block in that language that is to be run. Only the README's are run each time."""
     found = []
     for page in PAGES:
         for code in re.findall(rf"^```{language}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL):
             lines = [line for line in code.splitlines() if not line.startswith("mien serve")]
             if not any(word in "\n".join(lines) for word in NOT_RUN):
-                found.append((page, "\n".join(lines)))
+                marks = () if page == "README.md" else pytest.mark.full
+                found.append(pytest.param(page, "\n".join(lines), marks=marks))
     return found
 
 

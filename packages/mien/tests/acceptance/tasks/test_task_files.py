@@ -267,6 +267,7 @@ def secrets_of(api: Any) -> list[str]:
     return [str(api.data_dir / name) for name in ("secrets/webhooks.key", "secrets/files.key", "mien.db")]
 
 
+@pytest.mark.full
 def test_a_caller_names_files_in_the_operators_directories_by_path(guarded: Any) -> None:
     path = guarded.inputs / "a b.txt"
     path.write_text("shared")
@@ -282,6 +283,7 @@ def test_a_caller_names_files_in_the_operators_directories_by_path(guarded: Any)
     (guarded.inputs / "link").unlink()
 
 
+@pytest.mark.full
 def test_what_a_run_takes_in_and_gives_out_counts_into_the_owners_bytes(guarded: Any) -> None:
     path = guarded.inputs / "large.bin"
     path.write_bytes(bytes(5000))
@@ -318,6 +320,7 @@ def test_a_marker_that_an_app_passes_on_is_data(guarded: Any) -> None:
         assert guarded.client.get(f"/tasks/{ended['id']}/files").json()["data"] == []
 
 
+@pytest.mark.full
 def test_an_app_that_makes_files_of_texts_gives_away_none_of_the_servers(guarded: Any) -> None:
     for path in secrets_of(guarded):
         ended = guarded.ended(guarded.run("test/echo", {"text": path})["id"])
@@ -326,12 +329,14 @@ def test_an_app_that_makes_files_of_texts_gives_away_none_of_the_servers(guarded
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "2130706433", "0x7f000001", "0", "[::1]", "localhost", "10.0.0.1"])
+@pytest.mark.full
 def test_a_caller_leads_an_app_to_no_private_address(guarded: Any, host: str) -> None:
     url = f"http://{host}:{guarded.client.base_url.port}/metrics"
     ended = guarded.ended(guarded.run("test/echo", {"file": url})["id"])
     assert "not on the public internet" in ended["error"]
 
 
+@pytest.mark.full
 def test_the_servers_own_files_are_known_under_all_its_names(guarded: Any) -> None:
     record = upload(guarded, b"mine", filename="a.txt", content_type="text/plain")
     known = {key: record[key] for key in ("id", "uri", "filename", "content_type", "size")}

@@ -299,6 +299,7 @@ def test_a_webhook_is_told_of_the_end(api: Any) -> None:
     assert headers["webhook-signature"].startswith("v1,")
 
 
+@pytest.mark.full
 def test_a_full_schedule_says_when_to_come_back_and_keeps_no_other_task_out(
     serve: Any, make_api: Any, light: dict[str, str]
 ) -> None:

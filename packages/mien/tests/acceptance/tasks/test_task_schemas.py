@@ -61,6 +61,7 @@ def test_a_pattern_that_backtracks_for_ages_is_decided_while_others_are_answered
     assert exploding.ended(fits.json()["data"]["id"])["output"]["text"] == "sdrow owt"
 
 
+@pytest.mark.full
 def test_what_a_schema_does_not_decide_in_time_the_app_decides_while_others_are_answered(exploding: Any) -> None:
     for answer in runs_beside(exploding, "endless", {"text": "two words"}):
         assert answer.status_code == 200, answer.text

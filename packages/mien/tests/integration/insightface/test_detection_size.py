@@ -57,6 +57,7 @@ def test_a_number_is_the_longest_side_and_full_is_every_pixel(extract: Extract, 
         {"detect_masks": True},
     ],
 )
+@pytest.mark.full
 def test_a_face_is_the_same_whatever_else_is_asked_for(extract: Extract, group: bytes, asked: dict[str, Any]) -> None:
     every = {tuple(face["bbox"]): face for face in found(extract(group, threshold=0.6))}
     some = found(extract(group, **{"threshold": 0.6, **asked}))

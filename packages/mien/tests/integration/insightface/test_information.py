@@ -70,6 +70,7 @@ def test_live_and_ready(client: httpx2.Client) -> None:
     assert client.get("/readyz").status_code == 200
 
 
+@pytest.mark.full
 def test_a_server_is_live_before_it_is_ready(serve: Callable[..., Any]) -> None:
     server = serve(ready=False)
     seen = []

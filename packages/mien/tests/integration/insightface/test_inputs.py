@@ -98,6 +98,7 @@ def test_the_same_person_is_above_and_everybody_else_below_the_threshold(
         assert (similarity >= threshold) == same, f"{one} and {other}: {similarity:.3f}, threshold {threshold}"
 
 
+@pytest.mark.full
 def test_a_batch_of_64_gives_what_64_single_requests_give(client: httpx2.Client, photos: dict[str, bytes]) -> None:
     names = [NAMES[i % 6] for i in range(64)]
     together = vectors(decoded(as_messagepack(client, names, photos, "")))

@@ -93,6 +93,7 @@ def original_words(serve_module: Callable[..., Any], photo: bytes, light: dict[s
     return serve_module(status_words="ok", max_image_bytes=len(photo) + 10, **light)
 
 
+@pytest.mark.full
 def test_the_original_servers_words_by_setting(original_words: Any, photo: bytes) -> None:
     data = [base64.b64encode(photo).decode(), "!"]
     answer = original_words.client.post("/extract", json={"images": {"data": data}, "extract_ga": True}).json()

@@ -84,6 +84,7 @@ def test_a_server_that_allows_none_has_its_own(client: httpx2.Client, photo: byt
     assert asked(client, "/extract", photo, recogniser="sface").status_code == 422
 
 
+@pytest.mark.full
 def test_a_detector_is_no_recogniser(mien: Callable[..., Any]) -> None:
     run = mien("serve", "--port", "0", recognisers="yunet")
     assert run.returncode == 1

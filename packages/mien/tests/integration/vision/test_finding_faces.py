@@ -50,6 +50,7 @@ def test_a_face_more_leaves_the_others_where_they_are(find: Find, people: list[P
     assert np.allclose(together.scores[partners], kept.scores, atol=0.05)  # their surroundings have changed
 
 
+@pytest.mark.full
 def test_everybody_on_a_panorama_is_found_once_whatever_the_threshold(find: Find, people: list[Portrait]) -> None:
     made = crowd(people, 12_000, 900, 12, (150, 150))
     for threshold in (0.6, 0.75, 0.8):
@@ -92,6 +93,7 @@ def test_tiny_images_are_enlarged(find: Find, people: list[Portrait]) -> None:
     assert found.scales.tolist() == [2]
 
 
+@pytest.mark.full
 def test_a_crowd_that_fills_a_tile_is_found_whole(find: Find, people: list[Portrait]) -> None:
     rows = [crowd(people, 640, 45, 40, (20, 20), seed=seed) for seed in range(14)]
     image = np.concatenate([row.image for row in rows])
@@ -111,6 +113,7 @@ def test_the_scale_of_a_face_is_that_at_which_it_was_found(find: Find, people: l
 
 
 @pytest.mark.parametrize(("name", "side"), [("centerface", None), ("yunet", 320), ("yunet", 640)])
+@pytest.mark.full
 def test_other_detectors_and_fixed_inputs_find_crowds_too(
     finder: Callable[..., Find], people: list[Portrait], name: str, side: int | None
 ) -> None:

@@ -65,6 +65,7 @@ async def test_memory_is_limited(probe: Any) -> None:
     assert server.fit(app) is not Fit.NO_CAPACITY
 
 
+@pytest.mark.full
 async def test_children_count_as_the_workers_memory_and_die_with_it(probe: Any, tmp_path: Path) -> None:
     body = (
         f"for number in range(4):\n"
@@ -140,6 +141,7 @@ async def test_an_app_that_does_not_stop_frees_its_slot_in_time(probe: Any, body
     assert server.fit(app) in (Fit.ENVIRONMENT, Fit.COLD)
 
 
+@pytest.mark.full
 async def test_a_kill_reaches_children_in_sessions_of_their_own(probe: Any, tmp_path: Path) -> None:
     body = (
         f"for number in range(5):\n"
@@ -178,6 +180,7 @@ async def test_a_task_is_stopped_while_its_setup_runs(app_server: Any, app_folde
     assert server.pool.slots == ()
 
 
+@pytest.mark.full
 async def test_setup_has_a_time_limit(app_server: Any, app_folder: Any) -> None:
     code = COOPERATIVE.replace("self.stop = asyncio.Event()", "import time; time.sleep(20)")
     server = app_server(app_setup_seconds=0.3)
@@ -187,6 +190,7 @@ async def test_setup_has_a_time_limit(app_server: Any, app_folder: Any) -> None:
     assert server.pool.slots == ()
 
 
+@pytest.mark.full
 async def test_the_last_resort_kills_the_worker(probe: Any) -> None:
     server, app = await probe("time.sleep(20)")
     _, report, work = server.submit(app)
@@ -199,6 +203,7 @@ async def test_the_last_resort_kills_the_worker(probe: Any) -> None:
     assert server.pool.slots == ()
 
 
+@pytest.mark.full
 async def test_an_app_that_crashes_again_and_again_gets_a_pause(probe: Any) -> None:
     server, app = await probe("os._exit(7)", app_crashes=2)
     for _ in range(2):
@@ -210,6 +215,7 @@ async def test_an_app_that_crashes_again_and_again_gets_a_pause(probe: Any) -> N
     assert server.pool.slots == ()
 
 
+@pytest.mark.full
 async def test_an_app_that_is_redeployed_is_started_again_immediately(
     probe: Any, app_folder: Any, tmp_path: Path
 ) -> None:
@@ -228,6 +234,7 @@ async def test_an_app_that_is_redeployed_is_started_again_immediately(
     assert output["text"] == "1 "
 
 
+@pytest.mark.full
 async def test_neighbours_are_not_disturbed(probe: Any) -> None:
     server, app = await probe("if app_input.do: os._exit(1)\nawait asyncio.sleep(0.4)")
     _, report, well = server.submit(app, {"text": "well"})
@@ -237,6 +244,7 @@ async def test_neighbours_are_not_disturbed(probe: Any) -> None:
     assert (await well)["text"] == "1 well"
 
 
+@pytest.mark.full
 async def test_output_floods_do_not_block_or_fill_the_server(probe: Any) -> None:
     server, app = await probe("sys.stdout.write('x' * 3_000_000); print(); print('after')")
     _, report = await server.run(app)

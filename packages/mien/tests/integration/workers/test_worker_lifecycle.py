@@ -97,6 +97,7 @@ async def test_partial_outputs_logs_and_progress_arrive_while_it_runs(
     assert (1.0, "3 of 3") in report.all("progress")
 
 
+@pytest.mark.full
 async def test_a_worker_is_warm_for_its_setup_only(app_server: Any, example: Callable[[str], Path]) -> None:
     server = app_server(app_workers=2)
     app = await server.deploy(example("hello"))
@@ -115,6 +116,7 @@ async def test_a_worker_is_warm_for_its_setup_only(app_server: Any, example: Cal
     assert server.fit(app, **other) is Fit.WARM
 
 
+@pytest.mark.full
 async def test_busy_workers_are_not_evicted(probe: Any) -> None:
     server, app = await probe("await asyncio.sleep(float(app_input.text or 0))", app_workers=1)
     _, report, work = server.submit(app, {"text": "1.5"})
@@ -124,6 +126,7 @@ async def test_busy_workers_are_not_evicted(probe: Any) -> None:
     assert server.fit(app) is Fit.WARM
 
 
+@pytest.mark.full
 async def test_memory_limits_the_number_of_concurrent_workers(probe: Any) -> None:
     server, app = await probe(app_memory=300 << 20, workers_memory=500 << 20)
     await server.run(app, setup={"a": 1})
@@ -152,6 +155,7 @@ async def test_concurrent_runs_up_to_the_number_that_the_app_declares(app_server
     assert time.monotonic() - started < 4.5  # 6 s one after the other
 
 
+@pytest.mark.full
 async def test_idle_workers_end_and_some_stay(probe: Any) -> None:
     server, app = await probe(app_idle_seconds=0.2, app_min_warm=1)
     await asyncio.gather(server.submit(app)[2], server.submit(app)[2])
@@ -179,6 +183,7 @@ async def test_a_session_keeps_its_worker_and_its_state(probe: Any) -> None:
     assert server.pool.has_session("s1")
 
 
+@pytest.mark.full
 async def test_input_files_are_there_for_the_run_only(probe: Any) -> None:
     body = "app_input.text = open(app_input.text).read() + ' ' + app_input.text"
     server, app = await probe(body, files=Kept())
@@ -198,6 +203,7 @@ async def test_the_app_sees_no_secrets_of_the_server(probe: Any, monkeypatch: py
     assert "worker-1" in output["text"]
 
 
+@pytest.mark.full
 async def test_an_app_gets_telemetry_disabled(app_server: Any, app_folder: Any) -> None:
     server = app_server()
     body = "app_input.text = os.environ['ORT_DISABLE_TELEMETRY']"
@@ -212,6 +218,7 @@ async def test_secrets_that_an_app_names_are_given_to_it(app_server: Any, app_fo
     assert output["text"] == "1 t0ps3cret"
 
 
+@pytest.mark.full
 async def test_an_app_cannot_change_its_deployed_files(probe: Any) -> None:
     server, app = await probe("open('inference.py', 'w').write('broken'); open('new.txt', 'w').write('x')")
     await server.run(app)

@@ -10,7 +10,7 @@ import pytest
 
 import infsh
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 SNIPPET = re.compile(r"^```(\w+)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FILE = re.compile(r"# (\S+/\S+)\n")
 
