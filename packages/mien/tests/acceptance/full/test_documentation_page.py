@@ -38,7 +38,7 @@ SEND = """
     setTimeout(() => block.querySelector(".execute").click(), 500);
 })()
 """
-ANSWER = "block.querySelector('.live-responses-table tbody .response-col_status')?.innerText"
+ANSWER = "block.querySelector('.live-responses-table tbody')?.innerText"
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,8 @@ def page(server: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_a_form_with_a_file_is_sent_as_the_page_fills_it_in(page: Page, photo: bytes, path: str) -> None:
     eventually(lambda: page.run(READY.replace("PATH", repr(path))), every=0.5)
     page.run(SEND.replace("PHOTO", repr(base64.b64encode(photo).decode())))
-    assert (eventually(lambda: page.run(ANSWER))).split()[0] == "200"
+    answer = eventually(lambda: page.run(ANSWER))
+    assert answer.startswith("200"), answer
 
 
 def test_the_form_of_infer_has_a_field_for_files(page: Page) -> None:

@@ -18,6 +18,7 @@ from packages.mien.tests.acceptance.tasks.conftest import pack
 RECORDED = Path(examples.__file__).with_name("examples.json")
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 PHOTO = "people/person_a_1.jpg"
+PHOTO_BYTES = "(the bytes of photo.jpg)"
 LATER = {"app": "mien/embed", "input": {"text": "a fox"}, "run_at": "2100-01-01T00:00:00Z", "metadata": {"for": "you"}}
 JSON, FORM, BYTES, TEXT = "application/json", "multipart/form-data", "application/octet-stream", "text/plain"
 APP = """
@@ -72,12 +73,12 @@ SENT = [
     Sent("info", "GET", "/info"),
     Sent("extract", "POST", "/extract",
          {"images": {"urls": [PHOTO]}, "extract_embedding": False, "return_landmarks": True, "threshold": 0.6}),
-    Sent("multipart_extract", "POST", "/multipart/extract", {"extract_embedding": False}, form=("file",)),
+    Sent("multipart_extract", "POST", "/multipart/extract", {"extract_embedding": False}, form=("file", "file")),
     Sent("draw_detections", "POST", "/draw_detections", {"images": {"urls": [PHOTO]}, "draw_scores": False}),
     Sent("multipart_draw_detections", "POST", "/multipart/draw_detections", {"draw_sizes": False}, form=("file",)),
     Sent("compare", "POST", "/compare",
          {"images": {"urls": [PHOTO, "people/person_a_2.jpg"]}, "limit_faces": 1}),
-    Sent("multipart_compare", "POST", "/multipart/compare", {"same_threshold": 0.5}, form=("first", "second")),
+    Sent("multipart_compare", "POST", "/multipart/compare", {"same_threshold": 0.5}, form=("file", "file")),
     Sent("infer", "POST", "/v1/infer",
          {"service": "face_detection", "payload": PIXEL, "correlation_id": "mine", "metadata": {"max_faces": "1"}}),
     Sent("v1_health", "GET", "/v1/health"),
@@ -151,7 +152,7 @@ def _path(path: str, data: dict[str, dict[str, Any]]) -> str:
 def _request(client: httpx2.Client, sent: Sent, path: str, photo: bytes) -> httpx2.Request:
     body: dict[str, Any] = {"json": sent.json} if sent.form is None else {"data": sent.json}
     if sent.form is not None:
-        body["files"] = dict.fromkeys(sent.form, ("photo.jpg", photo, "image/jpeg"))
+        body["files"] = [(name, ("photo.jpg", photo, "image/jpeg")) for name in sent.form]
     headers = {"Accept": sent.accept}
     if sent.content is not None:
         body, headers = {"content": sent.content}, {**headers, "Content-Type": BYTES}
@@ -187,7 +188,9 @@ def _first_event(response: httpx2.Response) -> str:
 
 def _shown_body(sent: Sent) -> dict[str, Any] | None:
     if sent.form is not None:
-        return {"type": FORM, "example": {**dict.fromkeys(sent.form, "(the bytes of photo.jpg)"), **sent.json}}
+        several = len(sent.form) > len(set(sent.form))
+        files: Any = [PHOTO_BYTES] * len(sent.form) if several else PHOTO_BYTES
+        return {"type": FORM, "example": {**dict.fromkeys(sent.form, files), **sent.json}}
     if sent.content is not None:
         return {"type": BYTES}
     return None if sent.json is None else {"type": JSON, "example": sent.json}

@@ -96,13 +96,14 @@ class Components:
 
 def _never_null(field: dict[str, Any]) -> dict[str, Any]:
     """The schema of a field that is sent as text, which is left out where JSON may have null. The documentation's page
-    would fill in "null"."""
+    would fill in "null", and "string" for a text without a default: what it fills in as empty, it leaves out."""
     kinds: list[dict[str, Any]] = [kind for kind in field.get("anyOf", ()) if kind != {"type": "null"}]
     kept = {name: value for name, value in field.items() if (name, value) != ("default", None)}
     if len(kinds) != 1:
-        return kept
+        return kept | ({"anyOf": kinds, "example": ""} if kinds else {})
     del kept["anyOf"]
-    return kinds[0] | kept
+    empty = {"example": ""} if kinds[0].get("type") == "string" and "enum" not in kinds[0] else {}
+    return empty | kinds[0] | kept
 
 
 def _with_items(schema: Any) -> Any:
